@@ -1,0 +1,71 @@
+"""The exceptions: each says what was seen and how to mend it, and derives from the built-in that fits."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class MlxtraceError(Exception):
+    """Base of every error that mlxtrace raises on purpose."""
+
+    def __str__(self) -> str:  # KeyError would print the repr, quotes and escapes included
+        return str(self.args[0]) if self.args else ""
+
+
+class LoadError(MlxtraceError, ValueError):
+    """The model or its tokenizer cannot be loaded or is not a language model of mlx-lm."""
+
+
+class InputError(MlxtraceError, ValueError):
+    """An argument has a value that cannot mean anything here."""
+
+
+class TokenError(InputError):
+    """A text has no tokenizer, no tokens, or not the single token that is needed."""
+
+
+class SubjectError(InputError):
+    """The subject does not occur in the prompt."""
+
+
+class AlignmentError(InputError):
+    """Clean and corrupted prompts do not line up token by token."""
+
+
+class EffectError(InputError):
+    """Corruption hardly moves the metric, so that a recovery would mean nothing."""
+
+
+class PositionError(MlxtraceError, IndexError):
+    """A token position, layer or head lies outside the prompt or the model."""
+
+
+class SiteError(MlxtraceError, KeyError):
+    """A name matches no site, or several."""
+
+
+class UnsupportedError(MlxtraceError, TypeError):
+    """The architecture has no such site, or cannot offer what was asked for."""
+
+
+class EditError(MlxtraceError, ValueError):
+    """An edit has the wrong shape or type."""
+
+
+class OrderError(MlxtraceError, RuntimeError):
+    """A site was asked for after the forward pass went by, or never came."""
+
+
+class EngineError(MlxtraceError, RuntimeError):
+    """A sweep did not do what its plan says, or its base rows differ from the plain run."""
+
+
+def closest(name: str, names: Iterable[str], n: int = 4) -> str:
+    """One phrase with the names closest to `name`, for the end of an error message."""
+    names = list(dict.fromkeys(names))
+    found = difflib.get_close_matches(name, names, n=n, cutoff=0.4)
+    if not found:
+        tail = name.rsplit(".", 1)[-1]
+        found = [x for x in names if x.rsplit(".", 1)[-1] == tail][:n] or names[:n]
+    return "closest: " + ", ".join(found) if found else "there is none"
