@@ -97,11 +97,11 @@ def bind(
 ) -> Metric:
     """The metric as a function of logits alone: `bind("prob", ...)(logits[..., V]) -> float64 [...]`.
 
-    Of the target: `prob`, `logprob` (nats), `logit`, `rank` (how many tokens have a strictly greater logit; 0:
-    the top one), and `logit_diff` (its logit - the foil's). Of the whole distribution: `kl`, KL(clean || run) =
-    sum p_clean (log p_clean - log p_run) in nats; `l2` and `cosine`, Euclidean distance from the clean logits
-    and cosine of the angle to them. A function gets float64 logits `[rows, V]` (a NumPy array) and returns
-    one number per row; it is tried on the clean run before anything else runs.
+    Of the target: `prob`, `logprob` (nats), `logit`, `rank` (how many tokens have a strictly greater logit;
+    0: the top one), and `logit_diff` (its logit - the foil's). Of the whole distribution: `kl`, KL(clean ||
+    run) = sum p_clean (log p_clean - log p_run) in nats; `l2` and `cosine`, Euclidean distance from the clean
+    logits and cosine of the angle to them. A function gets float64 logits `[rows, V]` (a NumPy array) and
+    returns one number per row; it is tried on the clean run before anything else runs.
 
     `target`, `foil`: token ids. `clean_logits`: `[V]`. Raises InputError for an unknown name, a target or
     foil that is missing or outside the vocabulary, or a function that returns anything else.
