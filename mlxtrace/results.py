@@ -15,7 +15,7 @@ import os
 import uuid
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -353,13 +353,13 @@ def probability(p: float) -> str:
     return f"{p:.2f}" if p >= 0.01 else f"{p:.1g}"
 
 
-def position_label(result: PatchingResult, position: int) -> str:
-    """A position's token; both tokens where they differ, ` *` behind those of the subject."""
-    clean, label = result.tokens[position], result.tokens[position]
+def position_label(result: PatchingResult, position: int, show: Callable[[str], str] = str) -> str:
+    """A position's token; both tokens where they differ; `*` behind those of the subject."""
+    clean, label = result.tokens[position], show(result.tokens[position])
     same_length = len(result.tokens) == len(result.corrupted_tokens)
     if same_length and result.corrupted_tokens[position] != clean:
-        label = f"{clean} → {result.corrupted_tokens[position]}"
-    return label + (" *" if result.subject_range and position in result.subject_range else "")
+        label = f"{label} → {show(result.corrupted_tokens[position])}"
+    return label + ("*" if result.subject_range and position in result.subject_range else "")
 
 
 def text_bar(value: float, low: float, high: float, width: int = 24) -> str:
@@ -378,7 +378,7 @@ def _short(labels: list) -> str:
 def _labels(result: PatchingResult, name: str, labels: list) -> list[str]:
     if name != "position":
         return [str(x) for x in labels]
-    return [f"{p:>3} {quoted(position_label(result, p))[1:-1]}" for p in labels]
+    return [f"{p:>3} {position_label(result, p, lambda t: quoted(t)[1:-1])}" for p in labels]
 
 
 def _text(result: PatchingResult) -> str:

@@ -167,7 +167,7 @@ def test_a_map_prints_its_tokens_with_the_subject_and_the_difference_marked():
     raw = np.full((3, 4), CORRUPTED)
     raw[1, 2] = CLEAN
     lines = repr(make(raw, ("layer", "position"))).splitlines()
-    (row,) = [x for x in lines if " Tower → seum *" in x]
+    (row,) = [x for x in lines if " Tower → seum*" in x]
     assert row.endswith("·█·")
     assert not any("*" in x for x in lines if x.strip().startswith("3"))
 
