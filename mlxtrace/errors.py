@@ -45,6 +45,10 @@ class SiteError(MlxtraceError, KeyError):
     """A name matches no site, or several."""
 
 
+class SiteAttributeError(SiteError, AttributeError):
+    """A module has no such part (asked for as an attribute)."""
+
+
 class UnsupportedError(MlxtraceError, TypeError):
     """The architecture has no such site, or cannot offer what was asked for."""
 

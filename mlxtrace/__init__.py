@@ -1,0 +1,26 @@
+"""Causal tracing and activation patching for every language model that mlx-lm runs."""
+
+from . import blas
+
+blas.preload()
+
+from . import errors, interventions, metrics, plotting  # noqa: E402
+from .cache import ActivationCache  # noqa: E402
+from .corruption import GaussianNoise, Substitution  # noqa: E402
+from .model import InterpretableModel  # noqa: E402
+from .resolver import ModuleResolver  # noqa: E402
+from .results import PatchingResult  # noqa: E402
+
+__version__ = "0.1.0"
+__all__ = [
+    "ActivationCache",
+    "GaussianNoise",
+    "InterpretableModel",
+    "ModuleResolver",
+    "PatchingResult",
+    "Substitution",
+    "errors",
+    "interventions",
+    "metrics",
+    "plotting",
+]

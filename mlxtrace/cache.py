@@ -1,0 +1,135 @@
+"""ActivationCache: what a trace leaves, a mapping from names to arrays that can be saved and loaded."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+
+import mlx.core as mx
+
+from .errors import LoadError, SiteError, closest
+from .resolver import Site
+
+Key = tuple[str, str]  # side, module path (with @visit when it is not the first)
+
+
+def cache_key(site: Site) -> Key:
+    """Where a site's array is stored: the model's own output is called 'logits'."""
+    path = site.path or "logits"
+    return site.side, f"{path}@{site.visit}" if site.visit else path
+
+
+class ActivationCache(Mapping):
+    """Activations of one forward pass.
+
+    Keys are dotted module paths (`model.layers.8.mlp`), each with the module's output `[B, T, ...]`; lookups
+    also take any unique suffix and any canonical site (`layers.8.resid_mid`, `layers.8.head`, `embed`).
+    """
+
+    def __init__(self, arrays: dict[Key, mx.array], sites: dict[str, Site]):
+        self._arrays = arrays
+        self._sites = sites
+
+    def __iter__(self) -> Iterator[str]:
+        return (path for side, path in self._arrays if side == "output")
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __contains__(self, name: object) -> bool:
+        try:
+            self._find(name)
+        except SiteError:
+            return False
+        return True
+
+    def __getitem__(self, name: str) -> mx.array:
+        """The activation under a name; SiteError (a KeyError) with the closest names if there is none."""
+        found = self._find(name)
+        if not isinstance(found, Site):
+            return self._arrays[found]
+        x = self._arrays[cache_key(found)]
+        return found.get(x, None if found.base is None else self._arrays[cache_key(found.base)])
+
+    def _find(self, name: object) -> Key | Site:
+        if not isinstance(name, str):
+            raise SiteError(f"an activation is named by a string, not {name!r}")
+        side, stem = "output", name
+        if name.endswith((".input", ".output")) and name not in self._sites:
+            stem, side = name.rsplit(".", 1)
+        if (side, stem) in self._arrays:
+            return side, stem
+        found = [key for key in self._arrays if key[0] == side and key[1].endswith("." + stem)]
+        if len(found) == 1:
+            return found[0]
+        site = self._sites.get(name) or self._sites.get(name + ".resid_post") or self._alias(name)
+        if site is not None and self._has(site):
+            return site
+        if found:
+            raise SiteError(f"{name!r} is ambiguous: {', '.join(k[1] for k in found[:4])}, ...; write more")
+        known = [*self, *(n for n, s in self._sites.items() if self._has(s))]
+        raise SiteError(f"nothing is cached under {name!r}; {closest(name, known)}")
+
+    def _alias(self, name: str) -> Site | None:
+        for alias, component in (("output", "resid_post"), ("self_attn", "attn"), ("input", "resid_pre")):
+            if name.endswith("." + alias):
+                return self._sites.get(name[: -len(alias)] + component)
+        return None
+
+    def _has(self, site: Site) -> bool:
+        return cache_key(site) in self._arrays and (site.base is None or self._has(site.base))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of everything held."""
+        return sum(x.nbytes for x in self._arrays.values())
+
+    def arrays(self) -> list[mx.array]:
+        """Everything held, inputs included."""
+        return list(self._arrays.values())
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write everything to one safetensors file, atomically."""
+        path = os.fspath(path)
+        folder = os.path.dirname(os.path.abspath(path))
+        if not os.path.isdir(folder):
+            raise LoadError(f"cannot write {path}: the folder {folder} does not exist")
+        sites = {name: _site_to_dict(site) for name, site in self._sites.items() if self._has(site)}
+        handle, partial = tempfile.mkstemp(suffix=".safetensors", dir=folder)
+        os.close(handle)
+        try:
+            arrays = {f"{side}:{key}": x for (side, key), x in self._arrays.items()}
+            mx.save_safetensors(partial, arrays, {"mlxtrace": json.dumps(sites)})
+            os.replace(partial, path)
+        except BaseException:
+            os.unlink(partial)
+            raise
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> ActivationCache:
+        """Read a file written by `save`; LoadError when it is not one."""
+        path = os.fspath(path)
+        if not os.path.isfile(path):
+            raise LoadError(f"no such file: {path}")
+        try:
+            arrays, metadata = mx.load(path, format="safetensors", return_metadata=True)
+            table = json.loads(metadata["mlxtrace"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise LoadError(f"{path} is not a cache saved by mlxtrace: {error}") from error
+        mx.eval(list(arrays.values()))
+        keyed = {tuple(name.split(":", 1)): x for name, x in arrays.items()}
+        return cls(keyed, {name: _site_from_dict(fields) for name, fields in table.items()})
+
+    def __repr__(self) -> str:
+        return f"ActivationCache({len(self)} activations, {self.nbytes / 1e6:.1f} MB)"
+
+
+def _site_to_dict(site: Site) -> dict:
+    fields = {k: v for k, v in vars(site).items() if k != "base"}
+    return {**fields, "base": _site_to_dict(site.base) if site.base else None}
+
+
+def _site_from_dict(fields: dict) -> Site:
+    return Site(**{**fields, "base": _site_from_dict(fields["base"]) if fields["base"] else None})

@@ -1,0 +1,311 @@
+"""Where each site is in any mlx-lm model, and the one vocabulary of names for it.
+
+A name is a full dotted path (`model.layers.8.mlp`), any unique suffix of one (`layers.8.mlp`, `h.8.mlp`), or
+a canonical site (`layers.8.resid_mid`, `embed`, `norm`, `logits`); `.input` or `.output` at its end picks a
+side of the module. Anything else raises with the closest names.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from . import structure
+from .errors import PositionError, SiteError, UnsupportedError, closest
+
+COMPONENTS = ("resid_pre", "attn", "resid_mid", "mlp", "resid_post", "head", "neuron")
+ALIASES = {"output": "resid_post", "self_attn": "attn"}
+GLOBAL_SITES = ("embed", "norm", "logits")
+
+
+@dataclass(frozen=True)
+class Site:
+    """One array of a forward pass: a side of one module call, and how to look at it.
+
+    Attributes:
+        name: canonical name, or the module path (with `.input` for an input).
+        path: the module whose call carries the array; '' is the model itself.
+        side: 'input' or 'output' of that call.
+        slot: which argument, for an input (None: the first array).
+        visit: which call of the module within one pass, from 0.
+        view: 'whole'; 'heads' (last axis split by head); 'middle' (residual stream after the mixer).
+        layer, component: for canonical sites.
+        heads: number of heads of a 'heads' view.
+        base: for 'middle', the site that is added to.
+    """
+
+    name: str
+    path: str
+    side: str = "output"
+    slot: int | str | None = None
+    visit: int = 0
+    view: str = "whole"
+    layer: int | None = None
+    component: str | None = None
+    heads: int = 0
+    base: Site | None = None
+
+    @property
+    def port(self) -> tuple[str, str, int]:
+        """The event of a pass in which the array can be read and replaced."""
+        return self.path, self.side, self.visit
+
+    def get(self, x: mx.array, base: mx.array | None = None) -> mx.array:
+        """The site's array from what passes at its port."""
+        if self.view == "heads":
+            return x.reshape(*x.shape[:-1], self.heads, -1)
+        return base + x if self.view == "middle" else x
+
+    def put(self, x: mx.array, value: mx.array, base: mx.array | None = None) -> mx.array:
+        """What must pass at the port so that the site's array becomes `value`.
+
+        For the middle of the stream the mixer's contribution takes up the difference, so that an unchanged
+        value leaves the pass bit for bit as it was.
+        """
+        if self.view == "heads":
+            return value.reshape(x.shape)
+        return x + (value - (base + x)) if self.view == "middle" else value
+
+
+class ModuleResolver:
+    """Finds embedding, layers, norm, head and every site of a model (see `structure.probe`)."""
+
+    def __init__(self, net: nn.Module):
+        self.net = net
+        self.paths = structure.module_paths(net)
+        self._first_path = {}
+        for path, module in self.paths.items():
+            self._first_path.setdefault(id(module), path)
+        self._layer_modules = structure.find_layers(net)
+
+    @functools.cached_property
+    def structure(self) -> structure.Structure:
+        return structure.probe(self.net)
+
+    def get_layers(self) -> list[nn.Module]:
+        """The layer modules, in the order in which they run."""
+        return [self.paths[layer.path] for layer in self.structure.layers]
+
+    def get_embedding_layer(self) -> nn.Module:
+        """The module that embeds the tokens (possibly quantized)."""
+        return self.paths[self.structure.embed]
+
+    def get_final_norm(self) -> nn.Module:
+        """The norm between the last layer and the head."""
+        if self.structure.norm is None:
+            raise UnsupportedError("no single module follows the last layer, so there is no final norm")
+        return self.paths[self.structure.norm]
+
+    @functools.cached_property
+    def n_layers(self) -> int:
+        return len(self.structure.layers)
+
+    def layer(self, index: int) -> structure.Layer:
+        if not -self.n_layers <= index < self.n_layers:
+            raise PositionError(
+                f"layer {index} does not exist: this model has layers 0 to {self.n_layers - 1}"
+            )
+        return self.structure.layers[index]
+
+    def first_path(self, path: str) -> str:
+        """The one path under which a module is known when it can be reached by several."""
+        return self._first_path[id(self.paths[path])]
+
+    def path_of(self, module: nn.Module) -> str:
+        return self._first_path[id(module)]
+
+    # ---- canonical sites
+
+    def site(self, component: str, layer: int | None = None) -> Site:
+        """The canonical site of a component, at a layer unless it is embed, norm or logits.
+
+        Raises:
+            SiteError: unknown component. UnsupportedError: this architecture has no such site there.
+        """
+        component = ALIASES.get(component, component)
+        if component in GLOBAL_SITES:
+            return self._global_site(component)
+        if component not in COMPONENTS:
+            raise SiteError(
+                f"unknown component {component!r}; {closest(component, [*COMPONENTS, *ALIASES])}"
+                f" (all: {', '.join(COMPONENTS)})"
+            )
+        if layer is None:
+            raise SiteError(f"{component!r} needs a layer: 'layers.0.{component}' and so on")
+        info = self.layer(layer)
+        layer %= self.n_layers
+        make = functools.partial(
+            Site, f"layers.{layer}.{component}", visit=info.visit, layer=layer, component=component
+        )
+        return getattr(self, f"_{component}")(info, layer, make)
+
+    def _refuse(self, layer: int, component: str, why: str) -> UnsupportedError:
+        name = structure.unwrapped_name(self.net)
+        return UnsupportedError(f"layers.{layer}.{component} does not exist in this {name} model: {why}")
+
+    def _resid_pre(self, info, layer, make) -> Site:
+        if info.slot is None:
+            raise self._refuse(layer, "resid_pre", info.no_mid)
+        return make(path=info.path, side="input", slot=info.slot)
+
+    def _resid_post(self, info, layer, make) -> Site:
+        if info.slot is None:
+            raise self._refuse(layer, "resid_post", info.no_mid)
+        return make(path=info.path)
+
+    def _resid_mid(self, info, layer, make) -> Site:
+        if info.added is None:
+            raise self._refuse(layer, "resid_mid", info.no_mid)
+        return make(path=info.added, view="middle", base=self.site("resid_pre", layer))
+
+    def _single(self, layer: int, component: str, paths: tuple[str, ...]) -> str:
+        if len(paths) == 1:
+            return paths[0]
+        if not paths:
+            raise self._refuse(layer, component, "this layer has none")
+        raise self._refuse(layer, component, f"this layer has several; name one of {', '.join(paths)}")
+
+    def _attn(self, info, layer, make) -> Site:
+        return make(path=self._single(layer, "attn", info.mixers))
+
+    def _mlp(self, info, layer, make) -> Site:
+        return make(path=self._single(layer, "mlp", info.mlps))
+
+    def _head(self, info, layer, make) -> Site:
+        self._single(layer, "head", info.mixers)
+        if info.out_proj is None:
+            raise self._refuse(layer, "head", "the mixer does not end in one output projection")
+        heads = self.n_heads(layer)
+        if not heads:
+            raise self._refuse(layer, "head", "the mixer does not say how many heads it has")
+        return make(path=info.out_proj, side="input", view="heads", heads=heads)
+
+    def _neuron(self, info, layer, make) -> Site:
+        self._single(layer, "neuron", info.mlps)
+        if info.down_proj is None:
+            raise self._refuse(
+                layer, "neuron", "the MLP does not end in one down projection (experts, perhaps)"
+            )
+        return make(path=info.down_proj, side="input")
+
+    def _global_site(self, name: str) -> Site:
+        if name == "logits":
+            return Site(name, "", component=name)
+        if name == "embed":
+            return Site(name, self.structure.embed, component=name)
+        self.get_final_norm()
+        return Site(name, self.structure.norm, visit=self.structure.norm_visit, component=name)
+
+    def n_heads(self, layer: int, kv: bool = False) -> int | None:
+        """The mixer's number of query heads (or of key-value heads), as its own attributes say."""
+        info = self.layer(layer)
+        names = ("n_kv_heads", "num_key_value_heads", "num_kv_heads") if kv else ()
+        names += ("n_heads", "num_attention_heads", "num_heads", "n_head", "num_v_heads")
+        holders = [self.paths[p] for p in (*info.mixers[:1], info.path)]
+        holders += [getattr(self.net, "args", None), getattr(self.net, "config", None)]
+        for holder in holders:
+            for name in names:
+                if isinstance(value := getattr(holder, name, None), int) and value > 0:
+                    return value
+        return None
+
+    def sites(self) -> list[str]:
+        """Every canonical site that this model has."""
+        found = []
+        for layer in range(self.n_layers):
+            for component in COMPONENTS:
+                try:
+                    found.append(self.site(component, layer).name)
+                except UnsupportedError:
+                    continue
+        tail = ["norm", "logits"] if self.structure.norm is not None else ["logits"]
+        return ["embed", *found, *tail]
+
+    @functools.cached_property
+    def table(self) -> dict[str, Site]:
+        """Every canonical site by name."""
+        return {name: self._canonical(name) for name in self.sites()}
+
+    # ---- names
+
+    def resolve(self, name: str) -> Site:
+        """The site that a name means.
+
+        Raises:
+            SiteError: the name matches nothing, or several modules, with the closest names.
+        """
+        if not isinstance(name, str) or not name:
+            raise SiteError(f"a site is named by a string such as 'layers.0.mlp', not {name!r}")
+        matches = self._modules(name)
+        if not matches and name.endswith((".input", ".output")):
+            stem, side = name.rsplit(".", 1)
+            matches = self._modules(stem)
+            if side == "input":
+                matches = [Site(name, s.path, "input", self._slot(s.path), s.visit) for s in matches]
+        site = matches[0] if len(matches) == 1 else self._canonical(name)
+        if site is None and matches:
+            some = ", ".join(sorted(s.path for s in matches)[:4])
+            raise SiteError(
+                f"{name!r} is ambiguous: it ends {len(matches)} module paths ({some}, ...); write more"
+            )
+        if site is None:
+            raise SiteError(f"no site is named {name!r}; {closest(name, self._known_names())}")
+        return site
+
+    def _modules(self, name: str) -> list[Site]:
+        """The outputs of the modules whose path is `name`, or else ends with it."""
+        name, visit = self._visit(name)
+        ends = [name] if name in self.paths else [p for p in self.paths if p.endswith("." + name)]
+        return [Site(p, p, visit=visit) for p in dict.fromkeys(self.first_path(p) for p in ends) if p]
+
+    @staticmethod
+    def _visit(name: str) -> tuple[str, int]:
+        stem, mark, number = name.partition("@")
+        return (stem, int(number)) if mark and number.isdigit() else (name, 0)
+
+    def _canonical(self, name: str) -> Site | None:
+        if name in GLOBAL_SITES:
+            return self.site(name)
+        parts = name.split(".")
+        if len(parts) == 2 and parts[0] == "layers" and parts[1].isdigit():
+            return self.site("resid_post", int(parts[1]))
+        if len(parts) != 3 or parts[0] != "layers" or not parts[1].isdigit():
+            return None
+        if parts[2] == "input":
+            return self.site("resid_pre", int(parts[1]))
+        return self.site(parts[2], int(parts[1])) if parts[2] in (*COMPONENTS, *ALIASES) else None
+
+    def _slot(self, path: str) -> int | str | None:
+        return next((layer.slot for layer in self.structure.layers if layer.path == path), None)
+
+    def input_site(self, path: str, visit: int = 0) -> Site:
+        """The input side of a module: a layer's hidden state, else its first array."""
+        path = self.first_path(path)
+        return Site(f"{path}.input", path, "input", self._slot(path), visit)
+
+    def _known_names(self) -> list[str]:
+        return [*self.sites(), *(p for p in self.paths if p)]
+
+    def describe(self) -> str:
+        """A table of the layers and what each site is in this model."""
+        s, rows = self.structure, []
+        for i, layer in enumerate(s.layers):
+            tail = [
+                ", ".join(p[len(layer.path) + 1 :] for p in paths) or "-"
+                for paths in (layer.mixers, layer.mlps)
+            ]
+            middle = "yes" if layer.added else f"no: {layer.no_mid}"
+            rows.append((str(i), layer.path + (f"@{layer.visit}" if layer.visit else ""), *tail, middle))
+        head = ("layer", "module", "attn", "mlp", "resid_mid")
+        widths = [max(len(r[i]) for r in [head, *rows]) for i in range(5)]
+        lines = [
+            "  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip() for r in [head, *rows]
+        ]
+        ends = f"embed: {s.embed}   norm: {s.norm or '-'}   head: {s.head or '(no module: tied to the embedding)'}"
+        return "\n".join([*lines, ends])
+
+    def __repr__(self) -> str:
+        return f"ModuleResolver({structure.unwrapped_name(self.net)}, {len(self._layer_modules)} layers)"

@@ -1,0 +1,410 @@
+"""What a model looks like from inside, found by watching one probe pass and never by its name alone.
+
+`probe(net)` runs a handful of tokens with every module tapped and reads off the record: which module embeds
+the tokens, which are the layers and in what order they run, which argument carries the hidden state, which
+submodules mix positions (the mixer) and which do not (the MLP), and whether the residual stream is their
+plain sum. Names only break ties.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from .errors import LoadError
+from .taps import arrays_of, first_array, fresh, put_argument, tapping
+
+MIXER_NAMES = {
+    "self_attn", "attn", "attention", "self_attention", "linear_attn", "mamba", "mixer", "conv",
+    "temporal_block", "time_mixer", "short_conv", "token_mixer", "ssm",
+}  # fmt: skip
+MLP_NAMES = {
+    "mlp", "feed_forward", "ffn", "block_sparse_moe", "moe", "mlps", "mlp_block", "channel_mixer",
+    "feedforward", "ff", "mlp_moe",
+}  # fmt: skip
+# Where `model.layers` does not hold every layer.
+LAYER_LISTS = {"afm7": ("model.layers", "model.kv_reuse_layers")}
+# Where only a pass with a cache is right.
+NEEDS_CACHE = {"gemma3n"}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer as it runs: module path, visit, and the paths of its parts (None where it has none)."""
+
+    path: str
+    visit: int
+    slot: int | str | None  # the argument that is the hidden state; None: the module is never called
+    time_axis: int
+    mixers: tuple[str, ...]
+    mlps: tuple[str, ...]
+    added: str | None  # the module whose output the stream gains between resid_pre and resid_mid
+    no_mid: str  # why there is no resid_mid, when `added` is None
+    out_proj: str | None
+    down_proj: str | None
+    chained: bool  # the next layer's input is this layer's output, bit for bit
+
+
+@dataclass(frozen=True)
+class Structure:
+    """The whole model as it runs."""
+
+    layers: tuple[Layer, ...]
+    embed: str
+    norm: str | None
+    norm_visit: int
+    head: str | None
+    d_model: int
+    vocab_size: int
+
+
+@dataclass
+class Call:
+    """One module call of the probe pass; arrays are handles of their own."""
+
+    index: int
+    path: str
+    visit: int
+    parent: int | None
+    args: tuple = ()
+    kwargs: dict = dataclasses.field(default_factory=dict)
+    output: Any = None
+    forward: Any = None
+    end: int = 0  # calls made inside have index < end
+
+    def hidden(self) -> mx.array | None:
+        return first_array(self.output)
+
+    def inputs(self) -> list[mx.array]:
+        return [x for _, x in arrays_of(self.args, self.kwargs)]
+
+
+def _snapshot(value: Any) -> Any:
+    if isinstance(value, mx.array):
+        return fresh(value)
+    if type(value) in (tuple, list):
+        return type(value)(_snapshot(v) for v in value)
+    return value
+
+
+def unwrapped_name(net: nn.Module) -> str:
+    """The architecture's name: the Python module that defines the model's class."""
+    return type(net).__module__.rsplit(".", 1)[-1]
+
+
+def forward(net: nn.Module, tokens: mx.array, cache: list | None = None) -> mx.array:
+    """Logits `[B, T, V]` of a plain pass, with a fresh cache where the architecture is wrong without."""
+    if cache is None and unwrapped_name(net) in NEEDS_CACHE:
+        from mlx_lm.models.cache import make_prompt_cache
+
+        cache = make_prompt_cache(net)
+    out = net(tokens) if cache is None else net(tokens, cache=cache)
+    logits = first_array(out) if out is not None else None
+    if logits is None:
+        logits = getattr(out, "logits", None)
+    if logits is None:
+        raise LoadError(f"{type(net).__name__} returned {type(out).__name__}, not logits [B, T, V]")
+    return logits
+
+
+def module_paths(net: nn.Module) -> dict[str, nn.Module]:
+    """Every submodule by dotted path, in definition order; the model itself is ''."""
+    return dict(sorted(net.named_modules(), key=lambda item: [_natural(p) for p in item[0].split(".")]))
+
+
+def _natural(part: str) -> tuple[int, int, str]:
+    return (0, int(part), "") if part.isdigit() else (1, 0, part)
+
+
+def record(net: nn.Module, tokens: mx.array) -> list[Call]:
+    """Run the model with every module tapped; the calls in the order in which they began."""
+    calls: list[Call] = []
+    stack: list[int] = []
+    visits: dict[str, int] = {}
+
+    def handler_for(path: str):
+        def handler(forward, args, kwargs):
+            call = Call(len(calls), path, visits.get(path, 0), stack[-1] if stack else None)
+            visits[path] = call.visit + 1
+            call.args, call.kwargs, call.forward = _snapshot(args), _snapshot(list(kwargs.items())), forward
+            call.kwargs = {key: _snapshot(value) for key, value in kwargs.items()}
+            calls.append(call)
+            stack.append(call.index)
+            try:
+                out = forward(*args, **kwargs)
+            finally:
+                stack.pop()
+            call.output, call.end = _snapshot(out), len(calls)
+            return out
+
+        return handler
+
+    paths = {}
+    for path, module in module_paths(net).items():
+        paths.setdefault(id(module), (path, module))
+    with tapping([(module, handler_for(path)) for path, module in paths.values()]):
+        mx.eval(forward(net, tokens))
+    return calls
+
+
+def _same(a: mx.array | None, b: mx.array | None) -> bool:
+    if a is None or b is None or a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    return bool(mx.array_equal(a, b).item())
+
+
+def _close(a: mx.array, b: mx.array) -> bool:
+    if a.shape != b.shape:
+        return False
+    tolerance = {mx.float32: 1e-4, mx.float16: 5e-3}.get(a.dtype, 4e-2)
+    a, b = a.astype(mx.float32), b.astype(mx.float32)
+    return (mx.abs(a - b).max() <= tolerance * mx.abs(a).max()).item()
+
+
+def _is_hidden(x: Any, tokens: mx.array, width: int | None = None) -> bool:
+    return (
+        isinstance(x, mx.array)
+        and x.ndim >= 3
+        and mx.issubdtype(x.dtype, mx.floating)
+        and x.shape[-2] == tokens.shape[1]
+        and (width is None or x.shape[-1] == width)
+    )
+
+
+def find_layers(net: nn.Module) -> list[nn.Module]:
+    """The layer modules in definition order: mlx-lm's own `model.layers`, else the longest module list."""
+    paths = module_paths(net)
+    named = LAYER_LISTS.get(unwrapped_name(net))
+    if named:
+        return [m for name in named for m in _at(net, name)]
+    layers = getattr(net, "layers", None)
+    if layers is None:
+        lists = [v for m in paths.values() for v in m.children().values() if isinstance(v, list)]
+        layers = max(lists, key=len, default=None)
+    layers = [m for m in layers or [] if isinstance(m, nn.Module)]
+    if not layers:
+        raise LoadError(
+            f"{type(net).__name__} has no list of layers: expected a language model of mlx-lm, "
+            "with its layers in `model.layers`"
+        )
+    return layers
+
+
+def _at(net: nn.Module, path: str) -> Any:
+    value: Any = net
+    for part in path.split(".") if path else []:
+        value = value[int(part)] if part.isdigit() else getattr(value, part)
+    return value
+
+
+def find_vocab(net: nn.Module) -> int | None:
+    """The number of tokens the model knows, from its arguments or its embedding table."""
+    holders = [getattr(net, "args", None), getattr(net, "config", None)]
+    holders += [getattr(h, "text_config", None) for h in holders if h is not None]
+    for holder in holders:
+        size = holder.get("vocab_size") if isinstance(holder, dict) else getattr(holder, "vocab_size", None)
+        if isinstance(size, int) and size > 0:
+            return size
+    for module in module_paths(net).values():
+        if isinstance(module, (nn.Embedding, nn.QuantizedEmbedding)):
+            return module.weight.shape[0]
+    return None
+
+
+def probe_tokens(vocab: int | None, length: int = 8) -> mx.array:
+    """A few different token ids, `[1, length]`."""
+    return mx.array([[(3 + 7 * i) % (vocab or 64) for i in range(length)]])
+
+
+def _mixes(call: Call, tokens: mx.array) -> bool:
+    """Whether a module moves information between positions: change the token before last, see the last."""
+    for key, x in arrays_of(call.args, call.kwargs):
+        if _is_hidden(x, tokens):
+            bumped = mx.concatenate([x[..., :-2, :], x[..., -2:-1, :] * -1.5 + 0.5, x[..., -1:, :]], axis=-2)
+            args, kwargs = put_argument(call.args, call.kwargs, key, bumped)
+            # caches were used up by the pass; a fresh call must not append to them
+            kwargs = {k: None if k == "cache" else v for k, v in kwargs.items()}
+            args = tuple(None if hasattr(a, "update_and_fetch") else a for a in args)
+            out = first_array(call.forward(*args, **kwargs))
+            return not _same(out[..., -1, :], call.hidden()[..., -1, :])
+    return False
+
+
+def _has_matrices(module: nn.Module) -> bool:
+    from mlx.utils import tree_flatten
+
+    return any(value.ndim >= 2 for _, value in tree_flatten(module.parameters()))
+
+
+def _parts(inside: list[Call], own: str, tokens: mx.array, paths: dict) -> tuple[list[Call], list[Call]]:
+    """The mixers and the MLPs among the calls made inside one layer."""
+    width = tokens.shape[1]
+    shaped = [
+        c
+        for c in inside
+        if (h := c.hidden()) is not None and h.ndim >= 3 and width in (h.shape[-2], h.shape[1])
+    ]
+
+    def role(call: Call) -> set[str]:
+        names = [p for p in call.path[len(own) :].split(".") if p and not p.isdigit()]
+        return {names[-1]} if names else set()
+
+    def shallowest(wanted: set[str], but: list[Call]) -> list[Call]:
+        taken = [(c.index, c.end) for c in but]
+        found: list[Call] = []
+        for c in shaped:
+            inner = any(a <= c.index < b for a, b in [*taken, *((f.index, f.end) for f in found)])
+            if role(c) & wanted and not inner and _has_matrices(paths[c.path]):
+                found.append(c)
+        return found
+
+    mixers = shallowest(MIXER_NAMES, [])
+    mlps = shallowest(MLP_NAMES, mixers)
+    if not mixers or not mlps:
+        known = [(c.index, c.end) for c in (*mixers, *mlps)]
+        for c in shaped:
+            if any(a <= c.index < b or c.index <= a < c.end for a, b in known):
+                continue
+            if not _has_matrices(paths[c.path]) or not paths[c.path].children():
+                continue
+            target = mixers if _mixes(c, tokens) else mlps
+            target.append(c)
+            known.append((c.index, c.end))
+    if not mlps and len(mixers) == 1 and not _mixes(mixers[0], tokens):
+        mixers, mlps = [], mixers  # one block per layer, and this one is an MLP (nemotron_h)
+    return mixers, mlps
+
+
+def _projection(calls: list[Call], whole: Call, paths: dict) -> str | None:
+    """The last linear map inside a call, when its output is the call's own output."""
+    for c in reversed(calls[whole.index + 1 : whole.end]):
+        if _same(c.hidden(), whole.hidden()):
+            if "weight" in paths[c.path] or not paths[c.path].children():
+                return c.path if "weight" in paths[c.path] else None
+            if hasattr(paths[c.path], "linear"):  # a LoRA layer around a linear one
+                return c.path
+    return None
+
+
+def _middle(
+    calls, layer: Call, pre: mx.array, mixers: list[Call], mlps: list[Call]
+) -> tuple[str | None, str]:
+    """The path of what is added to `resid_pre` to give `resid_mid`, or None and the reason."""
+    if len(mixers) != 1 or len(mlps) != 1:
+        return None, f"the layer has {len(mixers)} mixers and {len(mlps)} MLPs, not one of each"
+    mixer, mlp, post = mixers[0], mlps[0], layer.hidden()
+    inside = calls[layer.index + 1 : layer.end]
+    if mixer.index > mlp.index:
+        return None, "the MLP runs before the mixer"
+
+    def with_norm(part: Call) -> list[Call]:
+        return [part, *(c for c in inside if c.index >= part.end and _same(_first(c), part.hidden()))]
+
+    def _first(call: Call) -> mx.array | None:
+        return next(iter(call.inputs()), None)
+
+    for a in with_norm(mixer):
+        if a.hidden().shape != pre.shape:
+            continue
+        mid = pre + a.hidden()
+        follows = any(_close(mid, x) for c in inside if c.index >= a.end for x in c.inputs())
+        for m in with_norm(mlp):
+            if m.hidden().shape == pre.shape and _close(post, mid + m.hidden()):
+                if follows:
+                    return a.path, ""
+                return None, "attention and MLP read the same input in parallel, so no middle exists"
+    return None, "the layer's output is not the plain sum of its input, mixer and MLP"
+
+
+def _layer(calls: list[Call], call: Call, slot, tokens, paths, following: Call | None, next_slot) -> Layer:
+    inside = calls[call.index + 1 : call.end]
+    pre = dict(arrays_of(call.args, call.kwargs))[slot]
+    mixers, mlps = _parts(inside, call.path, tokens, paths)
+    added, reason = _middle(calls, call, pre, mixers, mlps)
+    after = dict(arrays_of(following.args, following.kwargs)).get(next_slot) if following else None
+    return Layer(
+        path=call.path,
+        visit=call.visit,
+        slot=slot,
+        time_axis=pre.ndim - 2,
+        mixers=tuple(dict.fromkeys(c.path for c in mixers)),
+        mlps=tuple(dict.fromkeys(c.path for c in mlps)),
+        added=added,
+        no_mid=reason,
+        out_proj=_projection(calls, mixers[0], paths) if mixers else None,
+        down_proj=_projection(calls, mlps[0], paths) if mlps else None,
+        chained=_same(after, call.hidden()),
+    )
+
+
+def _uncalled_layer(calls: list[Call], path: str, tokens, paths) -> Layer:
+    inside = [c for c in calls if c.path.startswith(path + ".")]
+    mixers, mlps = _parts([c for c in inside if c.visit == 0], path, tokens, paths)
+    reason = "this architecture calls the parts of a layer, never the layer itself"
+    names = tuple(c.path for c in mixers), tuple(c.path for c in mlps)
+    out = _projection(calls, mixers[0], paths) if mixers else None
+    down = _projection(calls, mlps[0], paths) if mlps else None
+    return Layer(path, 0, None, 1, *names, None, reason, out, down, False)
+
+
+def _slot(call: Call, before: mx.array, tokens: mx.array, width: int) -> int | str | None:
+    """The argument that holds the hidden state: the one equal to what came before, else the first."""
+    found = [(k, x) for k, x in arrays_of(call.args, call.kwargs) if _is_hidden(x, tokens, width)]
+    exact = [k for k, x in found if _same(x, before)]
+    return (exact or [k for k, _ in found] or [None])[0]
+
+
+def probe(net: nn.Module) -> Structure:
+    """Watch one pass of 8 tokens and describe the model (module docstring)."""
+    paths = module_paths(net)
+    tokens = probe_tokens(find_vocab(net))
+    try:
+        calls = record(net, tokens)
+    except Exception as error:
+        raise LoadError(
+            f"a probe pass of {tokens.shape[1]} tokens through {type(net).__name__} failed: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    embed = next(
+        (c for c in calls if any(_same(x, tokens) for x in c.inputs()) and "weight" in paths[c.path]), None
+    )
+    if embed is None:
+        raise LoadError(f"{type(net).__name__} calls no embedding module on the tokens")
+    width, root = embed.hidden().shape[-1], calls[0]
+
+    wanted = {id(m): i for i, m in enumerate(find_layers(net))}
+    runs = [c for c in calls if id(paths[c.path]) in wanted]
+    if not runs:
+        by_id = {id(m): p for p, m in paths.items()}
+        layers = tuple(_uncalled_layer(calls, by_id[i], tokens, paths) for i in wanted)
+        last = None
+    else:
+        slots, before = [], embed.hidden()
+        for c in runs:
+            slots.append(_slot(c, before, tokens, width))
+            before = c.hidden()
+        if slots[0] != slots[-1] and isinstance(slots[-1], type(slots[0])):
+            slots[0] = slots[-1]
+        following = [*zip(runs[1:], slots[1:], strict=True), (None, None)]
+        layers = tuple(
+            _layer(calls, c, slot, tokens, paths, *after)
+            for c, slot, after in zip(runs, slots, following, strict=True)
+        )
+        last = runs[-1]
+
+    tail = [c for c in calls if last is not None and c.index >= last.end]
+    norm = next((c for c in tail if any(_same(x, last.hidden()) for x in c.inputs())), None)
+    head = next((c for c in reversed(tail) if c.index and _same(c.hidden(), root.hidden())), None)
+    return Structure(
+        layers=layers,
+        embed=embed.path,
+        norm=norm.path if norm else None,
+        norm_visit=norm.visit if norm else 0,
+        head=head.path if head else None,
+        d_model=width,
+        vocab_size=root.hidden().shape[-1],
+    )
