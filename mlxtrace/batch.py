@@ -1,0 +1,371 @@
+"""One batched forward pass of a sweep: rows are born, patched, and read at the last position.
+
+The textbook runs one forward pass per cell. But a patch at layer l leaves everything below l as it was, so a
+cell needs no row of its own before layer l:
+
+    layer            0     1     2     3            rows in the batch
+    base rows       ───────────────────────►        n
+    cell at 1             └─────────────────►       + n, copied from the base rows at the input of layer 1
+    cell at 3                         └─────►       + n, at the input of layer 3
+
+`Batch` is one such pass. At the input of a layer it appends the rows of the cells that are born there; at each
+tapped site it writes the source activations into the rows and positions that the cells name; at the final norm
+it keeps the last position. With every birth at the embedding (`flat`) nothing grows in mid-pass.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from mlx_lm.models.cache import KVCache
+
+from .corruption import corrupt
+from .errors import EngineError
+from .resolver import ModuleResolver, Site
+from .structure import forward, probe_tokens, record
+from .taps import arrays_of, first_array, fresh, put_argument, put_first, tapping
+
+FLAT = -1  # birth of a row that is there from the tokens on
+
+
+@dataclass(frozen=True)
+class Run:
+    """One prompt as it is run: ids `[T]`, and perhaps noise on the embeddings of some positions.
+
+    noise: float64 `[samples, positions, width]`, or None for a single plain row.
+    """
+
+    ids: tuple[int, ...]
+    noise: np.ndarray | None = None
+    noised: tuple[int, ...] = ()
+    replace: bool = False
+
+    @property
+    def rows(self) -> int:
+        return 1 if self.noise is None else len(self.noise)
+
+    def embedded(self, x: mx.array, rows: np.ndarray, start: int = 0) -> mx.array:
+        """The embeddings `[N, T - start, D]` of rows (row i is sample rows[i]) with this run's noise."""
+        kept = [i for i, p in enumerate(self.noised) if p >= start]
+        if self.noise is None or not kept:
+            return x
+        at = [self.noised[i] - start for i in kept]
+        return corrupt(x, self.noise[rows][:, kept], at, self.replace)
+
+
+@dataclass(frozen=True)
+class Patch:
+    """Write one site of a row at positions `at` with the source's activation at positions `source_at`.
+
+    heads: only these heads of a site that is split by head. held: the value comes from the base run itself.
+    """
+
+    site: Site
+    at: tuple[int, ...]
+    source_at: tuple[int, ...]
+    heads: tuple[int, ...] | None = None
+    held: bool = False
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One experiment of a sweep: the patches that are made together."""
+
+    patches: tuple[Patch, ...]
+
+
+class Hooks:
+    """What to do at which port of a pass; `tapping` it runs the model with these."""
+
+    def __init__(self, resolver: ModuleResolver):
+        self.resolver = resolver
+        self.slots: dict[str, Any] = {}
+        self.at: dict[tuple[str, str, int], list[Callable[[mx.array], mx.array]]] = defaultdict(list)
+        self.calls: dict[tuple[str, int], Callable[[tuple, dict], tuple[tuple, dict]]] = {}
+
+    def add(self, site: Site, edit: Callable[[mx.array], mx.array]) -> None:
+        if site.side == "input":
+            self.slots[site.path] = site.slot
+        self.at[site.port].append(edit)
+
+    def _handler(self, path: str):
+        visits = 0
+
+        def handler(forward, args, kwargs):
+            nonlocal visits
+            visit, visits = visits, visits + 1
+            if (path, visit) in self.calls:
+                args, kwargs = self.calls[path, visit](args, kwargs)
+            for edit in self.at.get((path, "input", visit), ()):
+                slot = self.slots[path]
+                key, x = next((k, a) for k, a in arrays_of(args, kwargs) if slot is None or k == slot)
+                args, kwargs = put_argument(args, kwargs, key, edit(x))
+            out = forward(*args, **kwargs)
+            for edit in self.at.get((path, "output", visit), ()):
+                out = put_first(out, edit(first_array(out)))
+            return out
+
+        return handler
+
+    def tapping(self) -> contextlib.AbstractContextManager:
+        paths = dict.fromkeys([*(port[0] for port in self.at), *(path for path, _ in self.calls)])
+        return tapping([(self.resolver.paths[p], self._handler(p)) for p in paths])
+
+
+def capture(
+    resolver: ModuleResolver, run: Run, sites: Sequence[Site], caches: list | None = None
+) -> tuple[np.ndarray, dict[str, mx.array]]:
+    """Run a prompt plainly: last-position logits `[rows, V]`, and each site's array `[rows, T, ...]` by name."""
+    hooks, kept, bases = Hooks(resolver), {}, {}
+    hooks.add(resolver.site("embed"), lambda x: run.embedded(x, np.arange(run.rows)))
+    sites = list({site.name: site for site in sites}.values())
+    for site in sites:
+        if site.base is not None:
+            hooks.add(site.base, lambda x, name=site.name: bases.__setitem__(name, fresh(x)) or x)
+
+        def keep(x: mx.array, site: Site = site) -> mx.array:
+            kept[site.name] = fresh(site.get(fresh(x), bases.get(site.name)))
+            return x
+
+        hooks.add(site, keep)
+    with hooks.tapping():
+        logits = forward(resolver.net, mx.array([run.ids] * run.rows), caches)[..., -1, :]
+    missing = [site.name for site in sites if site.name not in kept]
+    if missing:
+        raise EngineError(f"the pass never reached {missing[0]}, so it cannot be patched from this run")
+    mx.eval(logits, list(kept.values()))
+    return to_numpy(logits), kept
+
+
+def norm_input(resolver: ModuleResolver) -> Site:
+    """The residual stream as the final norm is given it."""
+    info = resolver.structure
+    return Site("norm.input", info.norm, "input", visit=info.norm_visit)
+
+
+def time_axis(resolver: ModuleResolver, site: Site) -> int:
+    """The axis of token positions in a site's array; the batch is the one before it."""
+    if site.layer is not None and site.component in ("resid_pre", "resid_post"):
+        return resolver.layer(site.layer).time_axis
+    return 1
+
+
+def to_numpy(x: mx.array) -> np.ndarray:
+    """As a float32 NumPy array (NumPy has no bfloat16)."""
+    return np.array(x.astype(mx.float32))
+
+
+class Prefix(KVCache):
+    """Keys and values of the base run before `length`, shared by all rows of a pass."""
+
+    def __init__(self, base: KVCache, length: int, origin: np.ndarray):
+        super().__init__()
+        self._base, self._length, self._origin = base, length, origin
+        self.offset = length
+
+    def _rows(self, x: mx.array, rows: int) -> mx.array:
+        x = x[:, :, : self._length]
+        if x.shape[0] == 1:
+            return mx.broadcast_to(x, (rows, *x.shape[1:]))
+        return mx.take(x, mx.array(self._origin[:rows]), axis=0)
+
+    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
+        rows = keys.shape[0]
+        self.offset += keys.shape[2]
+        shared = self._rows(self._base.keys, rows), self._rows(self._base.values, rows)
+        return tuple(mx.concatenate(both, axis=2) for both in zip(shared, (keys, values), strict=True))
+
+
+class Batch:
+    """One pass: base rows, and the rows of some cells, born where they first differ.
+
+    Args:
+        base: the run that is patched; its rows come first in the batch.
+        sources: activations by site name, of the source run (False) and, for held patches, of the base run.
+        cells: (birth, patches of the cell), in order of birth.
+        block: rows per cell. start: first position that is run. caches: the base run's, when start > 0.
+        side_axes: see `side_axes`.
+    """
+
+    def __init__(
+        self,
+        resolver: ModuleResolver,
+        base: Run,
+        sources: dict[bool, dict[str, mx.array]],
+        cells: list[tuple[int, Sequence[Patch]]],
+        block: int,
+        start: int = 0,
+        caches: list | None = None,
+        side_axes: dict | None = None,
+    ):
+        self.resolver, self.base, self.sources = resolver, base, sources
+        self.start, self.caches, self.side_axes = start, caches, side_axes or {}
+        self.births = np.array([birth for birth, _ in cells], dtype=int)
+        self.block = block
+        self.origin = np.concatenate(
+            [np.arange(base.rows), np.tile(np.arange(block) % base.rows, len(cells))]
+        )
+        self.hooks = Hooks(resolver)
+        self.planned, self.done = 0, 0
+        self._bases: dict[str, mx.array] = {}
+        self._grow_at_layers()
+        self._patch(cells)
+        if resolver.structure.norm is not None:
+            self.hooks.add(norm_input(resolver), lambda x: x[..., -1:, :])
+
+    # ---- rows
+
+    def _rows_after(self, birth: int) -> int:
+        """Rows in the batch once the cells of this birth are there."""
+        return self.base.rows + self.block * int((self.births <= birth).sum())
+
+    def _grow_at_layers(self) -> None:
+        first = self.origin[: self._rows_after(FLAT)]
+        self.hooks.add(self.resolver.site("embed"), lambda x: self.base.embedded(fresh(x), first, self.start))
+        for birth in sorted({b for b in self.births.tolist() if b != FLAT}):
+            past = birth == self.resolver.n_layers
+            site = norm_input(self.resolver) if past else self.resolver.site("resid_pre", birth)
+            self.hooks.slots[site.path] = site.slot
+            self.hooks.calls[site.path, site.visit] = self._grower(site, self._rows_after(birth))
+            self.planned += 1
+
+    def _grower(self, site: Site, rows: int) -> Callable[[tuple, dict], tuple[tuple, dict]]:
+        """Grow the hidden state, and every array beside it that has a row per batch row, to `rows` rows."""
+        beside = self.side_axes.get((site.path, site.visit), {})
+
+        def expand(x: mx.array, where: tuple) -> mx.array:
+            return self._expand(x, beside[where], rows) if where in beside else x
+
+        def grow(args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+            self.done += 1
+            slot = next(arrays_of(args, kwargs))[0] if site.slot is None else site.slot
+            if beside:
+                args, kwargs = map_arrays(args, expand), map_arrays(kwargs, expand)
+            x = dict(arrays_of(args, kwargs))[slot]
+            return put_argument(args, kwargs, slot, self._expand(x, time_axis(self.resolver, site) - 1, rows))
+
+        return grow
+
+    def _expand(self, x: mx.array, axis: int, rows: int) -> mx.array:
+        have = x.shape[axis]
+        if have >= rows:
+            return x
+        return mx.concatenate([x, mx.take(x, mx.array(self.origin[have:rows]), axis=axis)], axis=axis)
+
+    # ---- patches
+
+    def _patch(self, cells: list[tuple[int, Sequence[Patch]]]) -> None:
+        """Gather all patches of all cells by site, so that each site is written once."""
+        at_site: dict[tuple[str, bool], list[tuple[int, Patch]]] = defaultdict(list)
+        for i, (_, patches) in enumerate(cells):
+            for patch in patches:
+                at_site[patch.site.name, patch.held].append((self.base.rows + i * self.block, patch))
+        for (name, held), entries in at_site.items():
+            site = entries[0][1].site
+            if site.base is not None:
+                self.hooks.add(site.base, lambda x, name=name: self._bases.__setitem__(name, fresh(x)) or x)
+            self.hooks.add(site, self._writer(site, self.sources[held][name], entries))
+            self.planned += 1
+
+    def _writer(self, site: Site, source: mx.array, entries: list[tuple[int, Patch]]):
+        to, from_ = self._indices(entries, source.shape[0])
+        streams = time_axis(self.resolver, site) == 2  # hidden states [streams, B, T, D]
+
+        def write(x: mx.array) -> mx.array:
+            self.done += 1
+            base = self._bases.get(site.name)
+            value = site.get(fresh(x), base)
+            if streams:
+                changed = scatter(mx.moveaxis(value, 0, 2), to, mx.moveaxis(source, 0, 2), from_)
+                changed = mx.moveaxis(changed, 2, 0)
+            else:
+                changed = scatter(value, to, source, from_)
+            return site.put(x, changed, base)
+
+        return write
+
+    def _indices(self, entries: list[tuple[int, Patch]], source_rows: int) -> tuple[tuple, tuple]:
+        """(row, position[, head]) of every vector that is written, and of the source vector written there."""
+        block, parts = np.arange(self.block), []
+        for row, patch in entries:
+            heads = np.array([0] if patch.heads is None else patch.heads)
+            at, source_at = np.array(patch.at) - self.start, np.array(patch.source_at)
+            b, p, h = (g.reshape(-1) for g in np.meshgrid(block, np.arange(len(at)), heads, indexing="ij"))
+            parts.append((row + b, at[p], b % source_rows, source_at[p], h))
+        row, at, source_row, source_at, head = (np.concatenate(column) for column in zip(*parts, strict=True))
+        tail = () if entries[0][1].heads is None else (head,)
+        return (row, at, *tail), (source_row, source_at, *tail)
+
+    # ---- the pass
+
+    def run(self) -> np.ndarray:
+        """Last-position logits, float32 `[rows, V]`: base rows first, then each cell's block in order."""
+        tokens = mx.array([self.base.ids[self.start :]] * self._rows_after(FLAT))
+        shared = [Prefix(cache, self.start, self.origin) for cache in self.caches] if self.start else None
+        with self.hooks.tapping():
+            logits = forward(self.resolver.net, tokens, shared)[..., -1, :]
+            mx.eval(logits)
+        if self.done != self.planned or len(logits) != len(self.origin):
+            raise EngineError(
+                f"{self.done} of {self.planned} planned taps fired and {len(logits)} of {len(self.origin)} rows "
+                "came out: this model does not run as it was probed; use engine='loop'"
+            )
+        return to_numpy(logits)
+
+
+def scatter(x: mx.array, to: tuple, source: mx.array, from_: tuple) -> mx.array:
+    """x with `x[to] = source[from_]`, each index tuple flattened into one index."""
+    n = len(to)
+    flat = fresh(x.reshape(-1, *x.shape[n:]))
+    values = source.reshape(-1, *source.shape[n:])[mx.array(np.ravel_multi_index(from_, source.shape[:n]))]
+    flat[mx.array(np.ravel_multi_index(to, x.shape[:n]))] = values.astype(x.dtype)
+    return flat.reshape(x.shape)
+
+
+def map_arrays(value: Any, edit: Callable[[mx.array, tuple], mx.array], where: tuple = ()) -> Any:
+    """The same nest of tuples, lists and dicts with every array replaced by `edit(array, where it is)`."""
+    if isinstance(value, mx.array):
+        return edit(value, where)
+    if type(value) in (tuple, list):
+        return type(value)(map_arrays(v, edit, (*where, i)) for i, v in enumerate(value))
+    if type(value) is dict:
+        return {k: map_arrays(v, edit, (*where, k)) for k, v in value.items()}
+    return value
+
+
+def side_axes(resolver: ModuleResolver) -> dict[tuple[str, int], dict[tuple, int]]:
+    """For each layer call that is given arrays beside the hidden state: where they are and their batch axis.
+
+    Found by two probe passes, of two and of three rows: the axis is the one that changes.
+    """
+    two, three = (_argument_shapes(resolver, rows) for rows in (2, 3))
+    axes: dict[tuple[str, int], dict[tuple, int]] = {}
+    for call, shapes in two.items():
+        for where, shape in shapes.items():
+            changed = [i for i, (a, b) in enumerate(zip(shape, three[call][where], strict=True)) if a != b]
+            if changed:
+                axes.setdefault(call, {})[where] = changed[0]
+    return {call: found for call, found in axes.items() if len(found) > 1}
+
+
+def _argument_shapes(resolver: ModuleResolver, rows: int) -> dict[tuple[str, int], dict[tuple, tuple]]:
+    layers = {(layer.path, layer.visit) for layer in resolver.structure.layers}
+    shapes: dict[tuple[str, int], dict[tuple, tuple]] = {}
+    for call in record(resolver.net, mx.concatenate([probe_tokens(resolver.structure.vocab_size)] * rows)):
+        if (call.path, call.visit) not in layers:
+            continue
+        found = shapes.setdefault((call.path, call.visit), {})
+
+        def note(x: mx.array, where: tuple, found: dict = found) -> mx.array:
+            found[where] = tuple(x.shape)
+            return x
+
+        map_arrays(call.args, note)
+        map_arrays(call.kwargs, note)
+    return shapes

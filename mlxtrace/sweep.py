@@ -1,0 +1,322 @@
+"""The engine: plan the cells of an experiment, run them in as few forward passes as memory allows.
+
+    outcome = sweep(resolver, base, source, cells, measure)
+
+`batch` says how one pass works. Here the cells are planned: null cells are not run, every cell gets the layer
+at which it is born and the first position that it can change, cells are grouped into passes, and afterwards each
+pass is checked: planned taps fired, and the base rows agree with the plain run.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from mlx_lm.models.cache import make_prompt_cache
+from tqdm import tqdm
+
+from . import calibration
+from .errors import EngineError, InputError
+from .batch import FLAT, Batch, Cell, Patch, Run, capture, norm_input
+from .resolver import ModuleResolver, Site
+from .textbook import run_textbook
+
+# A pass costs its weights' traffic whatever its rows: as much as this many tokens, per layer.
+PASS_TOKENS = 48
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How a model is swept: the engine, whether prefixes are shared, and what the probe found.
+
+    causal: no position sees a later one. axes: see `batch.side_axes`. why: one phrase for the plan.
+    """
+
+    name: str
+    prefix: bool = False
+    causal: bool = True
+    axes: dict = field(default_factory=dict)
+    why: str = ""
+
+
+Measure = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass
+class Plan:
+    """What a sweep runs, and after it what it took.
+
+    cells, null_cells: asked for, and of these not run because they cannot differ from the base run. rows:
+    batch rows of all passes, base rows included. bytes: estimated peak of the largest pass. seconds:
+    estimated from a timed small pass. elapsed: measured.
+    """
+
+    engine: str
+    cells: int
+    null_cells: int
+    rows: int
+    passes: int
+    bytes: int
+    seconds: float
+    prefix: bool = False
+    why: str = ""
+    elapsed: float | None = None
+    starts: list[int] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+    def __str__(self) -> str:
+        took = f"{self.elapsed:.2f} s" if self.elapsed is not None else f"about {self.seconds:.2g} s"
+        lines = [
+            f"engine      {self.engine}" + (f" ({self.why})" if self.why else ""),
+            f"cells       {self.cells}, of which {self.null_cells} cannot differ from the base run and are not run",
+            f"passes      {self.passes}, {self.rows} rows in all"
+            + (f", from positions {', '.join(map(str, self.starts))}" if self.prefix else ""),
+            f"memory      about {self.bytes / 1e6:.0f} MB beside the weights",
+            f"time        {took}",
+        ]
+        return "\n".join(lines)
+
+
+@dataclass
+class Outcome:
+    """What a sweep returns: `values[metric, cell, sample]`, float64, and the same for the two plain runs."""
+
+    values: np.ndarray
+    base: np.ndarray
+    source: np.ndarray
+    plan: Plan
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A cell that is run: where it stands in the caller's list, its birth, first position and patches."""
+
+    index: int
+    birth: int
+    start: int
+    patches: tuple[Patch, ...]
+
+
+class Sweep:
+    """One experiment on one model: `plan` says what would run, `run` runs it.
+
+    Args:
+        base: the run that is patched. source: the run that the activations come from.
+        cells: what is patched, cell by cell.
+        engine: how (see `engines.choose`). max_memory: bytes beside the weights; None: half of what is free.
+    """
+
+    def __init__(
+        self,
+        resolver: ModuleResolver,
+        base: Run,
+        source: Run,
+        cells: Sequence[Cell],
+        engine: Engine,
+        max_memory: int | None = None,
+    ):
+        if max_memory is not None and (isinstance(max_memory, bool) or not max_memory > 0):
+            raise InputError(f"max_memory is a number of bytes above 0, not {max_memory!r}")
+        self.resolver, self.base, self.source, self.cells = resolver, base, source, list(cells)
+        self.engine = engine
+        self.block = max(base.rows, source.rows)
+        self.max_memory = calibration.default_memory() if max_memory is None else int(max_memory)
+        self.length = len(base.ids)
+        self._held_bytes = 0  # activations captured for the sweep
+
+    # ---- planning
+
+    @property
+    def first_difference(self) -> int:
+        """The first position at which the two runs can differ at all."""
+        a, b = self.base, self.source
+        different = [i for i, (x, y) in enumerate(zip(a.ids, b.ids, strict=False)) if x != y]
+        candidates = [*different[:1], *a.noised, *b.noised, min(len(a.ids), len(b.ids))]
+        return min(candidates) if self.engine.causal else 0
+
+    def _planned(self) -> list[Planned]:
+        """The cells that can differ from the base run, with null positions dropped and births found."""
+        planned = []
+        for index, cell in enumerate(self.cells):
+            patches = [p for patch in cell.patches for p in self._effective(patch)]
+            if patches:
+                birth = min(self._birth(p.site) for p in patches)
+                start = min(min(p.at) for p in patches)
+                planned.append(Planned(index, birth, start, tuple(patches)))
+        return planned
+
+    def _effective(self, patch: Patch) -> list[Patch]:
+        """The patch at the positions where it can matter, moved up to the next layer's input if it may be."""
+        pairs = zip(patch.at, patch.source_at, strict=True)
+        if not patch.held:
+            pairs = [(p, q) for p, q in pairs if p >= self.first_difference or p != q]
+        site = patch.site
+        info = self.resolver.structure
+        last = site.layer == len(info.layers) - 1
+        if last and site.component in ("mlp", "resid_post", "neuron") and info.norm and self.engine.causal:
+            pairs = [(p, q) for p, q in pairs if p == self.length - 1]
+        pairs = list(pairs)
+        if not pairs:
+            return []
+        at, source_at = zip(*pairs, strict=True)
+        return [replace(patch, site=self._moved(site), at=at, source_at=source_at)]
+
+    def _moved(self, site: Site) -> Site:
+        """A layer's output is the next layer's input: patched there, its row is born one layer later."""
+        if self.engine.name != "fanout" or site.component != "resid_post":
+            return site
+        if site.layer < self.resolver.n_layers - 1:
+            chained = self.resolver.layer(site.layer).chained
+            return self.resolver.site("resid_pre", site.layer + 1) if chained else site
+        return norm_input(self.resolver) if self.resolver.structure.norm else site
+
+    def _birth(self, site: Site) -> int:
+        if self.engine.name != "fanout":
+            return FLAT
+        if site.layer is None:
+            return self.resolver.n_layers if site.name == "norm.input" else FLAT
+        return site.layer
+
+    def _groups(self, planned: list[Planned]) -> list[list[Planned]]:
+        """Cells by pass: grouped by first position when a prefix can be shared, then split to fit memory."""
+        if self.engine.name == "loop":
+            return [[cell] for cell in planned]
+        if not planned:
+            return []
+        groups = self._by_start(planned) if self.engine.name == "fanout" and self.engine.prefix else [planned]
+        return [part for group in groups for part in self._fitted(group)]
+
+    def _by_start(self, planned: list[Planned]) -> list[list[Planned]]:
+        """Cut the cells, sorted by first position, where it is cheapest: fewer passes or fewer positions."""
+        starts = sorted({cell.start for cell in planned})
+        at = {s: [c for c in planned if c.start == s] for s in starts}
+        n_layers, length = self.resolver.n_layers, self.length
+        work = {s: sum(n_layers - c.birth for c in cells) * self.block for s, cells in at.items()}
+        best: list[tuple[float, int]] = [(0.0, 0)]  # cheapest cost of the first i starts, and the last cut
+        for i in range(1, len(starts) + 1):
+            options = []
+            for j in range(i):
+                rows = sum(work[s] for s in starts[j:i]) + self.base.rows * n_layers
+                options.append((best[j][0] + n_layers * PASS_TOKENS + rows * (length - starts[j]), j))
+            best.append(min(options))
+        cuts, i = [], len(starts)
+        while i:
+            cuts.append((best[i][1], i))
+            i = best[i][1]
+        return [[c for s in starts[j:i] for c in at[s]] for j, i in reversed(cuts)]
+
+    def _fitted(self, group: list[Planned]) -> list[list[Planned]]:
+        """Split a pass by positions, then by layers, until it fits the memory."""
+        need = self._bytes(group)
+        if need <= self.max_memory:
+            return [group]
+        if len(group) == 1:
+            raise InputError(
+                f"max_memory is {self.max_memory} bytes, but a single cell needs about {need}: "
+                f"allow at least that, use a shorter prompt or fewer noise samples"
+            )
+        group = sorted(group, key=lambda c: (c.start, c.birth))
+        half = len(group) // 2
+        return [*self._fitted(group[:half]), *self._fitted(group[half:])]
+
+    def _bytes(self, group: list[Planned]) -> int:
+        rows = self.base.rows + self.block * len(group)
+        ran = self.length - self._start(group)
+        return self._held_bytes + rows * calibration.row_bytes(self.resolver, ran, self.length)
+
+    def _start(self, group: list[Planned]) -> int:
+        if self.engine.name != "fanout" or not self.engine.prefix:
+            return 0
+        return min(c.start for c in group)
+
+    def plan(self) -> Plan:
+        """What would run, without running it (the probes that pick the engine are run)."""
+        planned = self._planned()
+        groups = self._groups(planned)
+        starts = [self._start(g) for g in groups]
+        once, per_token = calibration.timing(self.resolver)
+        tokens = 0.0
+        for group, start in zip(groups, starts, strict=True):
+            depth = sum(self.resolver.n_layers - max(c.birth, 0) for c in group) / self.resolver.n_layers
+            tokens += (self.length - start) * (depth * self.block + self.base.rows)
+        return Plan(
+            engine=self.engine.name,
+            cells=len(self.cells),
+            null_cells=len(self.cells) - len(planned),
+            rows=sum(
+                len(g) * self.block + (self.base.rows if self.engine.name != "loop" else 0) for g in groups
+            ),
+            passes=len(groups),
+            bytes=max((self._bytes(g) for g in groups), default=0),
+            seconds=once * len(groups) + per_token * tokens,
+            prefix=any(starts),
+            why=self.engine.why,
+            starts=sorted(set(starts)),
+        )
+
+    # ---- running
+
+    def run(self, measure: Measure, progress: bool | None = None) -> Outcome:
+        """Run every cell; `measure(logits [rows, V]) -> [metrics, rows]` is called pass by pass."""
+        began = time.perf_counter()
+        planned = self._planned()
+        sites = {p.site.name: p.site for c in planned for p in c.patches if not p.held}
+        held = {p.site.name: p.site for c in planned for p in c.patches if p.held}
+        caches = make_prompt_cache(self.resolver.net) if self.engine.prefix else None
+        base_logits, base_sites = capture(self.resolver, self.base, list(held.values()), caches)
+        source_logits, source_sites = capture(self.resolver, self.source, list(sites.values()))
+        captured = [*base_sites.values(), *source_sites.values()]
+        self._held_bytes = sum(x.nbytes for x in captured) + sum(c.nbytes for c in caches or [])
+        groups = self._groups(planned)
+        base_values = measure(base_logits)
+        values = np.empty((len(base_values), len(self.cells), self.block))
+        values[:] = np.resize(base_values, (len(base_values), self.block))[:, None]
+        plan = self.plan()
+        sources = {False: source_sites, True: base_sites}
+        with tqdm(
+            total=len(self.cells), unit="cell", disable=None if progress is None else not progress
+        ) as bar:
+            bar.update(len(self.cells) - len(planned))
+            for group in groups:
+                rows = self._run_group(group, sources, base_logits, caches)
+                measured = measure(rows).reshape(len(base_values), len(group), self.block)
+                values[:, [c.index for c in group]] = measured
+                bar.update(len(group))
+        plan.elapsed = time.perf_counter() - began
+        return Outcome(values, base_values, measure(source_logits), plan)
+
+    def _run_group(self, group: list[Planned], sources, base_logits: np.ndarray, caches) -> np.ndarray:
+        """Logits `[cells x block, V]` of one pass, in the group's order; the base rows are checked."""
+        if self.engine.name == "loop":
+            return run_textbook(self.resolver, self.base, sources, group[0].patches, self.block)
+        order = sorted(range(len(group)), key=lambda i: group[i].birth)
+        start = self._start(group)
+        batch = Batch(
+            self.resolver,
+            self.base,
+            sources,
+            [(group[i].birth, group[i].patches) for i in order],
+            self.block,
+            start,
+            caches,
+            self.engine.axes,
+        )
+        logits = batch.run()
+        self._check_base(logits[: self.base.rows], base_logits)
+        found = logits[self.base.rows :].reshape(len(group), self.block, -1)
+        back = np.argsort(order)
+        return found[back].reshape(len(group) * self.block, -1)
+
+    def _check_base(self, rows: np.ndarray, plain: np.ndarray) -> None:
+        limit = calibration.rounding(self.resolver) * max(1.0, float(np.abs(plain).max()))
+        off = float(np.abs(rows - plain).max())
+        if not off <= limit:
+            raise EngineError(
+                f"the base rows of the {self.engine.name} engine are {off:.3g} away from the plain run's logits, "
+                f"more than rounding ({limit:.3g}): nothing was returned; use engine='loop'"
+            )

@@ -1,0 +1,54 @@
+"""The textbook way to run one cell: a full forward pass of its own. Slow, plain, and the engines' reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import mlx.core as mx
+import numpy as np
+
+from .batch import Patch, Run, time_axis, to_numpy
+from .resolver import ModuleResolver, Site
+from .trace import Trace
+
+
+def run_textbook(
+    resolver: ModuleResolver, base: Run, sources: dict[bool, dict], patches: Sequence[Patch], block: int
+) -> np.ndarray:
+    """Patch one cell in a traced pass of `block` whole rows; last-position logits, float32 `[block, V]`."""
+    rows = np.arange(block) % base.rows
+    edits: dict[Site, list[Callable]] = {resolver.site("embed"): [lambda x: base.embedded(x, rows)]}
+    for patch in patches:
+        edits.setdefault(patch.site, []).append(_writer(resolver, patch, sources, block))
+    interventions = {site: _one_after_the_other(fns) for site, fns in edits.items()}
+    with Trace(resolver, mx.array([base.ids] * block), None, interventions, cache=False) as trace:
+        pass
+    return to_numpy(trace.output[:, -1, :])
+
+
+def _one_after_the_other(fns: list[Callable]) -> Callable:
+    def edit(x: mx.array) -> mx.array:
+        for fn in fns:
+            x = fn(x)
+        return x
+
+    return edit
+
+
+def _writer(resolver: ModuleResolver, patch: Patch, sources: dict[bool, dict], block: int) -> Callable:
+    source, axis = sources[patch.held][patch.site.name], time_axis(resolver, patch.site)
+    rows = mx.array([r % source.shape[axis - 1] for r in range(block)])
+    lead = (slice(None),) * axis
+
+    def write(x: mx.array) -> mx.array:
+        changed = mx.array(x)
+        for p, q in zip(patch.at, patch.source_at, strict=True):
+            values = mx.take(mx.take(source, q, axis=axis), rows, axis=axis - 1)
+            if patch.heads is None:
+                changed[(*lead, p)] = values
+            else:
+                for head in patch.heads:
+                    changed[(*lead, p, head)] = values[:, head]
+        return changed
+
+    return write
