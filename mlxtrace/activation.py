@@ -18,37 +18,51 @@ from .errors import EditError, OrderError, PositionError
 class Hand:
     """Whether the activation that a body holds can still change the pass."""
 
-    def __init__(self, name: str):
+    __slots__ = ("done", "name", "now", "open", "touched")
+
+    def __init__(self, name: str, open: bool = True, done: bool = False, now: str = ""):
         self.name = name
-        self.open = True  # the pass waits at this site
-        self.done = False  # the pass is over: the array is the user's own
+        self.open = open  # the pass waits at this site
+        self.done = done  # the pass is over, or never saw it: the array is the user's own
         self.touched = False
-        self.now = ""  # where the pass is, when it went on
+        self.now = now  # where the pass is, when it went on
 
 
 class Activation(mx.array):
-    """An activation `[B, T, ...]`: everything an `mx.array` is, with `save`, `copy` and checked edits."""
+    """An activation `[B, T, ...]`: everything an `mx.array` is, with `save`, `copy` and checked edits.
 
-    hand: Hand
+    What arithmetic and indexing give are plain arrays: only edits of this very object reach the pass.
+    """
+
+    hand = Hand("the array", open=False, done=True)
 
     @classmethod
     def of(cls, x: mx.array, hand: Hand) -> Activation:
+        """A handle of its own on the values of `x`."""
         made = cls(x)
         made.hand = hand
         return made
 
     def save(self) -> Activation:
-        """Keep the array after the block; returns it. Edits made later in the same site show in it."""
+        """Keep the array after the block: returns the array itself, not a snapshot.
+
+        Edits made in place later, while the pass still waits at this site, show in it: what was saved is
+        what goes on. `x.copy()` before an edit keeps the values from before.
+        """
         return self
 
     def copy(self) -> Activation:
-        """A handle of its own on the same values, free to edit."""
-        hand = Hand(self.hand.name)
-        hand.done = True
-        return Activation.of(self, hand)
+        """A handle of its own on the same values, free to edit without any effect on the pass."""
+        return Activation.of(self, Hand(self.hand.name, open=False, done=True))
+
+    __copy__ = copy
+
+    def __deepcopy__(self, memo: dict) -> Activation:
+        return self.copy()
 
     @property
     def at(self) -> _At:
+        """`x.at[index].set(v)`, `.add(v)` and so on: a changed copy."""
         return _At(self)
 
     def __getitem__(self, index: Any) -> mx.array:
@@ -56,17 +70,18 @@ class Activation(mx.array):
         return super().__getitem__(index)
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        self._edit()
-        check_index(index, self.shape, self.hand.name)
+        self.editable()
+        check_index(index, self.shape, self.hand.name, edit=True)
         try:
             super().__setitem__(index, value)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, IndexError) as error:
             got = tuple(value.shape) if hasattr(value, "shape") else type(value).__name__
             raise EditError(
                 f"cannot put {got} into {self.hand.name}{tuple(self.shape)} at that index: {error}"
             ) from error
 
-    def _edit(self) -> None:
+    def editable(self) -> None:
+        """Note an edit; OrderError when it comes too late to take effect."""
         hand = self.hand
         if not hand.open and not hand.done:
             raise OrderError(
@@ -80,15 +95,33 @@ def _in_place(name: str):
     plain = getattr(mx.array, name)
 
     def edit(self, other):
-        self._edit()
-        shape = getattr(other, "shape", ())
-        if shape and np.broadcast_shapes(tuple(shape), tuple(self.shape)) != tuple(self.shape):
-            raise EditError(f"{self.hand.name} has shape {tuple(self.shape)}, not {tuple(shape)}")
-        return plain(self, other)
+        self.editable()
+        if isinstance(other, (mx.array, np.ndarray)):
+            other = self._operand(mx.array(other))
+        result = plain(self, other)
+        if result is NotImplemented:
+            raise EditError(f"cannot combine {self.hand.name} with {type(other).__name__} in place")
+        return result
 
     return edit
 
 
+def _operand(self: Activation, other: mx.array) -> mx.array:
+    """What an in-place operator may be given: it must neither widen the activation nor change its dtype."""
+    try:
+        fits = np.broadcast_shapes(tuple(other.shape), tuple(self.shape)) == tuple(self.shape)
+    except ValueError:
+        fits = False
+    if not fits:
+        raise EditError(f"{self.hand.name} has shape {tuple(self.shape)}, not {tuple(other.shape)}")
+    if mx.issubdtype(self.dtype, mx.floating) and mx.issubdtype(other.dtype, mx.floating):
+        return other.astype(self.dtype)
+    if other.dtype == mx.complex64:
+        raise EditError(f"{self.hand.name} holds {self.dtype}, not {other.dtype}")
+    return other
+
+
+Activation._operand = _operand
 for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor"):
     if hasattr(mx.array, f"__i{_name}__"):
         setattr(Activation, f"__i{_name}__", _in_place(f"__i{_name}__"))
@@ -101,7 +134,7 @@ class _At:
         self._x, self._index = x, index
 
     def __getitem__(self, index: Any) -> _At:
-        check_index(index, self._x.shape, self._x.hand.name)
+        check_index(index, self._x.shape, self._x.hand.name, edit=True)
         return _At(self._x, index)
 
     def set(self, value: Any) -> Activation:
@@ -113,31 +146,62 @@ class _At:
         return getattr(mx.array(self._x).at[self._index], name)
 
 
-def check_index(index: Any, shape: tuple[int, ...], name: str) -> None:
-    """Raise PositionError when an integer or an array of integers in `index` lies outside `shape`."""
+def check_index(index: Any, shape: tuple[int, ...], name: str, edit: bool = False) -> None:
+    """Raise PositionError when `index` lies outside `shape`.
+
+    Integers must be inside always. A slice that is read is cut off at the end, as everywhere in Python; a slice
+    that is edited must lie inside and select something, because an edit that quietly does less misleads.
+    """
     parts = index if isinstance(index, tuple) else (index,)
-    axes = sum(1 for p in parts if p is not None and p is not Ellipsis)
+    axes = sum(_axes_taken(p) for p in parts)
     if axes > len(shape):
         raise PositionError(f"{name} has {len(shape)} axes {tuple(shape)}; {axes} were indexed")
     axis = 0
     for part in parts:
-        if part is None:
-            continue
         if part is Ellipsis:
-            axis = len(shape) - (axes - axis)
-            continue
-        if not isinstance(part, slice):
+            axis += len(shape) - axes
+        elif isinstance(part, slice):
+            if edit:
+                _check_slice(part, shape, axis, name)
+        elif part is not None:
             _check_integers(part, shape, axis, name)
-        axis += 1
+        axis += _axes_taken(part)
+
+
+def _axes_taken(part: Any) -> int:
+    if part is None or part is Ellipsis:
+        return 0
+    dtype = getattr(part, "dtype", None)
+    return max(part.ndim, 1) if dtype is not None and dtype in (mx.bool_, np.bool_) else 1
+
+
+def _check_slice(part: slice, shape: tuple[int, ...], axis: int, name: str) -> None:
+    size = shape[axis]
+    bounds = [b for b in (part.start, part.stop) if b is not None]
+    if any(not -size <= b <= size for b in bounds):
+        raise PositionError(f"slice {_text(part)} leaves axis {axis} of {name}{tuple(shape)}: 0 to {size}")
+    if size and not range(*part.indices(size)):
+        raise PositionError(f"slice {_text(part)} of axis {axis} of {name}{tuple(shape)} selects nothing")
+
+
+def _text(part: slice) -> str:
+    return ":".join("" if b is None else str(b) for b in (part.start, part.stop))
 
 
 def _check_integers(part: Any, shape: tuple[int, ...], axis: int, name: str) -> None:
-    if isinstance(part, bool):
-        raise PositionError(f"{name} cannot be indexed by {part}")
-    values = np.array(part)
+    if isinstance(part, (bool, str, float)):
+        raise PositionError(f"{name} cannot be indexed by {part!r}")
+    try:
+        values = np.array(part)
+    except ValueError:
+        return  # an index that is itself being differentiated has no values yet
     if values.dtype == bool or not values.size:
         return
+    if values.dtype.kind not in "iu":
+        raise PositionError(f"{name} cannot be indexed by {values.dtype} values")
     size = shape[axis]
-    bad = [int(v) for v in values.reshape(-1) if not -size <= v < size]
-    if bad:
-        raise PositionError(f"index {bad[0]} is outside axis {axis} of {name}{tuple(shape)}: 0 to {size - 1}")
+    bad = values[(values < -size) | (values >= size)] if values.dtype.kind == "i" else values[values >= size]
+    if bad.size:
+        raise PositionError(
+            f"index {int(bad.reshape(-1)[0])} is outside axis {axis} of {name}{tuple(shape)}: 0 to {size - 1}"
+        )

@@ -11,14 +11,21 @@ import mlx.core as mx
 
 from .errors import LoadError, SiteError, closest
 from .resolver import Site
+from .taps import fresh
 
 Key = tuple[str, str]  # side, module path (with @visit when it is not the first)
 
 
+def port_key(port: tuple[str, str, int]) -> Key:
+    """Where the array of a port is stored: the model's own output is called 'logits'."""
+    path, side, visit = port
+    path = path or "logits"
+    return side, f"{path}@{visit}" if visit else path
+
+
 def cache_key(site: Site) -> Key:
-    """Where a site's array is stored: the model's own output is called 'logits'."""
-    path = site.path or "logits"
-    return site.side, f"{path}@{site.visit}" if site.visit else path
+    """Where a site's array is stored."""
+    return port_key(site.port)
 
 
 class ActivationCache(Mapping):
@@ -49,8 +56,8 @@ class ActivationCache(Mapping):
         """The activation under a name; SiteError (a KeyError) with the closest names if there is none."""
         found = self._find(name)
         if not isinstance(found, Site):
-            return self._arrays[found]
-        x = self._arrays[cache_key(found)]
+            return fresh(self._arrays[found])  # `x = cache[name]; x *= 2` must not change the cache
+        x = fresh(self._arrays[cache_key(found)])
         return found.get(x, None if found.base is None else self._arrays[cache_key(found.base)])
 
     def _find(self, name: object) -> Key | Site:
@@ -62,11 +69,13 @@ class ActivationCache(Mapping):
         if (side, stem) in self._arrays:
             return side, stem
         found = [key for key in self._arrays if key[0] == side and key[1].endswith("." + stem)]
+        site = self._sites.get(name) or self._sites.get(name + ".resid_post") or self._alias(name)
+        # a stack that runs twice keeps its second visit under another key than the suffix finds
+        first = len(found) != 1 or "." not in name or (site is not None and found[0][1] == site.path)
+        if first and site is not None and self._has(site):
+            return site
         if len(found) == 1:
             return found[0]
-        site = self._sites.get(name) or self._sites.get(name + ".resid_post") or self._alias(name)
-        if site is not None and self._has(site):
-            return site
         if found:
             raise SiteError(f"{name!r} is ambiguous: {', '.join(k[1] for k in found[:4])}, ...; write more")
         known = [*self, *(n for n, s in self._sites.items() if self._has(s))]
@@ -96,6 +105,8 @@ class ActivationCache(Mapping):
         folder = os.path.dirname(os.path.abspath(path))
         if not os.path.isdir(folder):
             raise LoadError(f"cannot write {path}: the folder {folder} does not exist")
+        if os.path.isdir(path):
+            raise LoadError(f"cannot write {path}: it is a folder")
         sites = {name: _site_to_dict(site) for name, site in self._sites.items() if self._has(site)}
         handle, partial = tempfile.mkstemp(suffix=".safetensors", dir=folder)
         os.close(handle)
@@ -116,11 +127,13 @@ class ActivationCache(Mapping):
         try:
             arrays, metadata = mx.load(path, format="safetensors", return_metadata=True)
             table = json.loads(metadata["mlxtrace"])
-        except (RuntimeError, ValueError, KeyError) as error:
-            raise LoadError(f"{path} is not a cache saved by mlxtrace: {error}") from error
-        mx.eval(list(arrays.values()))
-        keyed = {tuple(name.split(":", 1)): x for name, x in arrays.items()}
-        return cls(keyed, {name: _site_from_dict(fields) for name, fields in table.items()})
+            mx.eval(list(arrays.values()))
+            keyed = {tuple(name.split(":", 1)): x for name, x in arrays.items()}
+            sites = {name: _site_from_dict(fields) for name, fields in table.items()}
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+            why = "it has no table of sites" if isinstance(error, KeyError) else " ".join(str(error).split())
+            raise LoadError(f"{path} is not a cache saved by mlxtrace: {why}") from error
+        return cls(keyed, sites)
 
     def __repr__(self) -> str:
         return f"ActivationCache({len(self)} activations, {self.nbytes / 1e6:.1f} MB)"

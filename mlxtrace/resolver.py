@@ -8,6 +8,7 @@ side of the module. Anything else raises with the closest names.
 from __future__ import annotations
 
 import functools
+import operator
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -19,6 +20,8 @@ from .errors import PositionError, SiteError, UnsupportedError, closest
 COMPONENTS = ("resid_pre", "attn", "resid_mid", "mlp", "resid_post", "head", "neuron")
 ALIASES = {"output": "resid_post", "self_attn": "attn"}
 GLOBAL_SITES = ("embed", "norm", "logits")
+HEAD_NAMES = ("n_heads", "num_attention_heads", "num_heads", "n_head", "num_v_heads")
+KV_HEAD_NAMES = ("n_kv_heads", "num_key_value_heads", "num_kv_heads")
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,11 @@ class Site:
         return x + (value - (base + x)) if self.view == "middle" else value
 
 
+def _heads_of(holder: object, kv: bool) -> int | None:
+    values = (getattr(holder, name, None) for name in (*(KV_HEAD_NAMES if kv else ()), *HEAD_NAMES))
+    return next((v for v in values if isinstance(v, int) and v > 0), None)
+
+
 class ModuleResolver:
     """Finds embedding, layers, norm, head and every site of a model (see `structure.probe`)."""
 
@@ -117,6 +125,32 @@ class ModuleResolver:
     def path_of(self, module: nn.Module) -> str:
         return self._first_path[id(module)]
 
+    # ---- what a pass needs, once per model
+
+    @functools.cached_property
+    def modules(self) -> dict[str, nn.Module]:
+        """Every module once, under its first path; the model itself is ''."""
+        return {path: m for path, m in self.paths.items() if self._first_path[id(m)] == path}
+
+    @functools.cached_property
+    def slots(self) -> dict[str, int | str]:
+        """Which argument of a layer's call is the hidden state, where that is known."""
+        return {layer.path: layer.slot for layer in self.structure.layers if layer.slot is not None}
+
+    @functools.cached_property
+    def ports(self) -> frozenset[tuple[str, str, int]]:
+        """The ports of all canonical sites, with those that they are reckoned from."""
+        return frozenset(site.port for site in self.table.values()) | self.bases
+
+    @functools.cached_property
+    def bases(self) -> frozenset[tuple[str, str, int]]:
+        """The ports that a middle of the residual stream is reckoned from."""
+        return frozenset(site.base.port for site in self.table.values() if site.base)
+
+    def visits(self, site: Site) -> int:
+        """How often a pass calls the site's module."""
+        return self.structure.visits.get(site.path, 0)
+
     # ---- canonical sites
 
     def site(self, component: str, layer: int | None = None) -> Site:
@@ -133,10 +167,10 @@ class ModuleResolver:
                 f"unknown component {component!r}; {closest(component, [*COMPONENTS, *ALIASES])}"
                 f" (all: {', '.join(COMPONENTS)})"
             )
-        if layer is None:
+        if layer is None or isinstance(layer, bool) or not hasattr(layer, "__index__"):
             raise SiteError(f"{component!r} needs a layer: 'layers.0.{component}' and so on")
         info = self.layer(layer)
-        layer %= self.n_layers
+        layer = operator.index(layer) % self.n_layers
         make = functools.partial(
             Site, f"layers.{layer}.{component}", visit=info.visit, layer=layer, component=component
         )
@@ -200,17 +234,26 @@ class ModuleResolver:
         return Site(name, self.structure.norm, visit=self.structure.norm_visit, component=name)
 
     def n_heads(self, layer: int, kv: bool = False) -> int | None:
-        """The mixer's number of query heads (or of key-value heads), as its own attributes say."""
-        info = self.layer(layer)
-        names = ("n_kv_heads", "num_key_value_heads", "num_kv_heads") if kv else ()
-        names += ("n_heads", "num_attention_heads", "num_heads", "n_head", "num_v_heads")
-        holders = [self.paths[p] for p in (*info.mixers[:1], info.path)]
-        holders += [getattr(self.net, "args", None), getattr(self.net, "config", None)]
-        for holder in holders:
-            for name in names:
-                if isinstance(value := getattr(holder, name, None), int) and value > 0:
-                    return value
-        return None
+        """Query heads (or key-value heads) of a layer's mixer; value heads where attention is linear.
+
+        The mixer's own attributes say. The model's arguments are believed only when no mixer says anything,
+        because in mixed models they mean the attention layers alone.
+        """
+        mixers = self.layer(layer).mixers
+        found = _heads_of(self.paths[mixers[0]], kv) if mixers else None
+        if found or not mixers or any(_heads_of(m, kv) for m in self._mixer_modules):
+            return found
+        return _heads_of(getattr(self.net, "args", None), kv)
+
+    def attention_heads(self, kv: bool = False) -> int | None:
+        """Heads of the model's attention: of the first mixer that has queries, else of the first that has heads."""
+        plain = [m for m in self._mixer_modules if hasattr(m, "scale") or hasattr(m, "rope")]
+        found = (_heads_of(m, kv) for m in [*plain, *self._mixer_modules])
+        return next((n for n in found if n), None) or _heads_of(getattr(self.net, "args", None), kv)
+
+    @functools.cached_property
+    def _mixer_modules(self) -> list[nn.Module]:
+        return [self.paths[p] for layer in self.structure.layers for p in layer.mixers]
 
     def sites(self) -> list[str]:
         """Every canonical site that this model has."""
@@ -231,12 +274,16 @@ class ModuleResolver:
 
     # ---- names
 
-    def resolve(self, name: str) -> Site:
-        """The site that a name means.
+    def resolve(self, name: str | Site) -> Site:
+        """The site that a name means; a Site means itself.
 
         Raises:
             SiteError: the name matches nothing, or several modules, with the closest names.
         """
+        if isinstance(name, Site):
+            return name
+        if isinstance(name, Site):
+            return name
         if not isinstance(name, str) or not name:
             raise SiteError(f"a site is named by a string such as 'layers.0.mlp', not {name!r}")
         matches = self._modules(name)
@@ -244,8 +291,8 @@ class ModuleResolver:
             stem, side = name.rsplit(".", 1)
             matches = self._modules(stem)
             if side == "input":
-                matches = [Site(name, s.path, "input", self._slot(s.path), s.visit) for s in matches]
-        site = matches[0] if len(matches) == 1 else self._canonical(name)
+                matches = [self.module_site(s.path, "input", s.visit, "@" in stem) for s in matches]
+        site = self._one(name, matches)
         if site is None and matches:
             some = ", ".join(sorted(s.path for s in matches)[:4])
             raise SiteError(
@@ -255,11 +302,43 @@ class ModuleResolver:
             raise SiteError(f"no site is named {name!r}; {closest(name, self._known_names())}")
         return site
 
+    def _one(self, name: str, matches: list[Site]) -> Site | None:
+        """A single module match, or else the canonical site; the latter also where both mean the same module."""
+        if len(matches) != 1:
+            return self._canonical(name)
+        try:
+            canonical = self._canonical(name)
+        except (UnsupportedError, PositionError):
+            return matches[0]
+        same = canonical is not None and (canonical.path, canonical.side) == matches[0].port[:2]
+        return canonical if same or (canonical and name in GLOBAL_SITES) else matches[0]
+
     def _modules(self, name: str) -> list[Site]:
         """The outputs of the modules whose path is `name`, or else ends with it."""
-        name, visit = self._visit(name)
-        ends = [name] if name in self.paths else [p for p in self.paths if p.endswith("." + name)]
-        return [Site(p, p, visit=visit) for p in dict.fromkeys(self.first_path(p) for p in ends) if p]
+        stem, visit = self._visit(name)
+        ends = [stem] if stem in self.paths else [p for p in self.paths if p.endswith("." + stem)]
+        found = [self.module_site(p, visit=visit, marked="@" in name) for p in ends if p]
+        return list({site.port: site for site in found}.values())
+
+    def module_site(self, path: str, side: str = "output", visit: int = 0, marked: bool = False) -> Site:
+        """A side of a module by its path. A module that several places share needs its visit `marked`.
+
+        Raises:
+            SiteError: the path is a further name of a module that runs more than once, so which is not said.
+        """
+        first, slot = self.first_path(path), None
+        times = self.structure.visits.get(first, 0)
+        if first != path and times > 1 and not marked and not visit:
+            raise SiteError(
+                f"{path} is the same module as {first}, which runs {times} times in a pass: "
+                f"write {first}@0, {first}@1, ..."
+            )
+        if visit and visit >= times:
+            raise SiteError(f"{first} runs {times} times in a pass, so there is no {first}@{visit}")
+        if side == "input":
+            slot = self.slots.get(first)
+        name = first or "logits"
+        return Site(name if side == "output" else f"{name}.input", first, side, slot, visit)
 
     @staticmethod
     def _visit(name: str) -> tuple[str, int]:
@@ -278,13 +357,9 @@ class ModuleResolver:
             return self.site("resid_pre", int(parts[1]))
         return self.site(parts[2], int(parts[1])) if parts[2] in (*COMPONENTS, *ALIASES) else None
 
-    def _slot(self, path: str) -> int | str | None:
-        return next((layer.slot for layer in self.structure.layers if layer.path == path), None)
-
     def input_site(self, path: str, visit: int = 0) -> Site:
         """The input side of a module: a layer's hidden state, else its first array."""
-        path = self.first_path(path)
-        return Site(f"{path}.input", path, "input", self._slot(path), visit)
+        return self.module_site(path, "input", visit)
 
     def _known_names(self) -> list[str]:
         return [*self.sites(), *(p for p in self.paths if p)]

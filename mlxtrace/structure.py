@@ -9,6 +9,7 @@ plain sum. Names only break ties.
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +61,7 @@ class Structure:
     head: str | None
     d_model: int
     vocab_size: int
+    visits: dict[str, int] = dataclasses.field(default_factory=dict)  # module path -> calls in one pass
 
 
 @dataclass
@@ -130,7 +132,7 @@ def record(net: nn.Module, tokens: mx.array) -> list[Call]:
         def handler(forward, args, kwargs):
             call = Call(len(calls), path, visits.get(path, 0), stack[-1] if stack else None)
             visits[path] = call.visit + 1
-            call.args, call.kwargs, call.forward = _snapshot(args), _snapshot(list(kwargs.items())), forward
+            call.args, call.forward = _snapshot(args), forward
             call.kwargs = {key: _snapshot(value) for key, value in kwargs.items()}
             calls.append(call)
             stack.append(call.index)
@@ -155,6 +157,10 @@ def _same(a: mx.array | None, b: mx.array | None) -> bool:
     if a is None or b is None or a.shape != b.shape or a.dtype != b.dtype:
         return False
     return bool(mx.array_equal(a, b).item())
+
+
+def _same_ids(x: mx.array, tokens: mx.array) -> bool:
+    return x.shape == tokens.shape and not mx.issubdtype(x.dtype, mx.inexact) and bool((x == tokens).all())
 
 
 def _close(a: mx.array, b: mx.array) -> bool:
@@ -341,14 +347,14 @@ def _layer(calls: list[Call], call: Call, slot, tokens, paths, following: Call |
     )
 
 
-def _uncalled_layer(calls: list[Call], path: str, tokens, paths) -> Layer:
-    inside = [c for c in calls if c.path.startswith(path + ".")]
-    mixers, mlps = _parts([c for c in inside if c.visit == 0], path, tokens, paths)
+def _uncalled_layer(calls: list[Call], path: str, visit: int, tokens, paths) -> Layer:
+    inside = [c for c in calls if c.path.startswith(path + ".") and c.visit == visit]
+    mixers, mlps = _parts(inside, path, tokens, paths)
     reason = "this architecture calls the parts of a layer, never the layer itself"
     names = tuple(c.path for c in mixers), tuple(c.path for c in mlps)
     out = _projection(calls, mixers[0], paths) if mixers else None
     down = _projection(calls, mlps[0], paths) if mlps else None
-    return Layer(path, 0, None, 1, *names, None, reason, out, down, False)
+    return Layer(path, visit, None, 1, *names, None, reason, out, down, False)
 
 
 def _slot(call: Call, before: mx.array, tokens: mx.array, width: int) -> int | str | None:
@@ -370,7 +376,8 @@ def probe(net: nn.Module) -> Structure:
             f"{type(error).__name__}: {error}"
         ) from error
     embed = next(
-        (c for c in calls if any(_same(x, tokens) for x in c.inputs()) and "weight" in paths[c.path]), None
+        (c for c in calls if "weight" in paths[c.path] and any(_same_ids(x, tokens) for x in c.inputs())),
+        None,
     )
     if embed is None:
         raise LoadError(f"{type(net).__name__} calls no embedding module on the tokens")
@@ -380,7 +387,10 @@ def probe(net: nn.Module) -> Structure:
     runs = [c for c in calls if id(paths[c.path]) in wanted]
     if not runs:
         by_id = {id(m): p for p, m in paths.items()}
-        layers = tuple(_uncalled_layer(calls, by_id[i], tokens, paths) for i in wanted)
+        own = [by_id[i] for i in wanted]
+        inside = [c for c in calls if any(c.path.startswith(p + ".") for p in own)]
+        loops = max((c.visit + 1 for c in inside if _has_matrices(paths[c.path])), default=1)
+        layers = tuple(_uncalled_layer(calls, p, visit, tokens, paths) for visit in range(loops) for p in own)
         last = None
     else:
         slots, before = [], embed.hidden()
@@ -407,4 +417,5 @@ def probe(net: nn.Module) -> Structure:
         head=head.path if head else None,
         d_model=width,
         vocab_size=root.hidden().shape[-1],
+        visits=dict(Counter(c.path for c in calls)),
     )

@@ -17,7 +17,7 @@ import contextlib
 import functools
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from typing import Any
 
 import mlx.core as mx
@@ -26,8 +26,8 @@ import mlx.nn as nn
 Handler = Callable[[Callable[..., Any], tuple, dict], Any]
 
 _active: ContextVar[dict[int, Handler] | None] = ContextVar("mlxtrace_active_taps", default=None)
-_lock = threading.Lock()
-_users: dict[int, int] = {}  # id(module) -> runs that hold its traced class
+_lock = threading.RLock()  # re-entrant: a collected trace may take its taps out while others go in
+_holders: dict[int, set[int]] = {}  # id(module) -> the runs that hold its traced class
 
 
 @functools.cache
@@ -43,40 +43,60 @@ def _traced_class(cls: type) -> type:
     return type(cls.__name__, (cls,), {**names, "_mlxtrace_original": cls})
 
 
-def _install(modules: Iterable[nn.Module]) -> None:
-    with _lock:
-        for module in modules:
-            if _users.setdefault(id(module), 0) == 0:
-                module.__class__ = _traced_class(type(module))
-            _users[id(module)] += 1
-
-
-def _remove(modules: Iterable[nn.Module]) -> None:
-    with _lock:
-        for module in modules:
-            _users[id(module)] -= 1
-            if not _users[id(module)]:
-                del _users[id(module)]
-                module.__class__ = type(module)._mlxtrace_original
-
-
-@contextlib.contextmanager
-def tapping(handlers: Iterable[tuple[nn.Module, Handler]]) -> Iterator[None]:
-    """Route the calls of the given modules through their handlers until the block is left.
+class Taps:
+    """Routes the calls of the given modules through their handlers while its block runs.
 
     Args:
         handlers: pairs of a module and `handler(forward, args, kwargs) -> output`, where
             `forward(*args, **kwargs)` is the module's own call. One handler per module.
     """
-    handlers = list(handlers)
-    modules = [module for module, _ in handlers]
-    _install(modules)
-    token = _active.set({id(module): handler for module, handler in handlers})
-    try:
-        yield
-    finally:
-        _active.reset(token)
-        _remove(modules)
+
+    def __init__(self, handlers: Iterable[tuple[nn.Module, Handler]]):
+        handlers = list(handlers)
+        self._modules = [module for module, _ in handlers]
+        self._handlers = {id(module): handler for module, handler in handlers}
+        self._token: Token | None = None
+
+    def __enter__(self) -> Taps:
+        try:
+            self._install()
+        except BaseException:  # Ctrl-C half way
+            self.remove()
+            raise
+        self._token = _active.set(self._handlers)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        try:
+            _active.reset(self._token)
+            self.remove()
+        except KeyboardInterrupt:
+            self.remove()
+            raise
+
+    def _install(self) -> None:
+        with _lock:
+            for module in self._modules:
+                _holders.setdefault(id(module), set()).add(id(self))
+                if not hasattr(type(module), "_mlxtrace_original"):
+                    module.__class__ = _traced_class(type(module))
+
+    def remove(self) -> None:
+        """Give every module that no other run holds its own class again; may be repeated."""
+        with _lock:
+            for module in self._modules:
+                holders = _holders.get(id(module))
+                if holders is None:
+                    continue
+                holders.discard(id(self))
+                if not holders:
+                    module.__class__ = getattr(type(module), "_mlxtrace_original", type(module))
+                    _holders.pop(id(module), None)
+
+
+def tapping(handlers: Iterable[tuple[nn.Module, Handler]]) -> Taps:
+    """`with tapping([(module, handler), ...]):` routes the modules' calls through their handlers."""
+    return Taps(handlers)
 
 
 @contextlib.contextmanager

@@ -1,29 +1,27 @@
 """One traced forward pass, with or without a body that reads and edits it while it runs.
 
-The pass and the body of the `with` block are two coroutines. The pass runs in a greenlet: asking for a site
-resumes it until that site's tap fires and hands the array over; when the body asks for the next site, or ends,
-the tap returns whatever the array has become. Sites are therefore asked for in the order in which they run.
+The pass and the body of the `with` block are two coroutines (`coroutine.Pass`). Asking for a site resumes the
+pass until that site's tap fires and hands the array over; when the body asks for the next site, or ends, the
+tap returns whatever the array has become. Sites are therefore asked for in the order in which they run.
 """
 
 from __future__ import annotations
 
 import contextvars
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import mlx.core as mx
-from greenlet import GreenletExit, getcurrent, greenlet
+import numpy as np
 
 from .activation import Activation, Hand
-from .cache import ActivationCache, cache_key
+from .cache import ActivationCache, port_key
+from .coroutine import Pass, Port
 from .errors import EditError, InputError, OrderError, SiteError
 from .resolver import ModuleResolver, Site
-from .structure import forward
-from .taps import arrays_of, first_array, fresh, put_argument, put_first, tapping, untapped
+from .taps import fresh, untapped
 
 Edit = Callable[[mx.array], mx.array]
-Port = tuple[str, str, int]
 
 _open: contextvars.ContextVar[tuple[Trace, ...]] = contextvars.ContextVar("mlxtrace_open_traces", default=())
 
@@ -60,26 +58,18 @@ class Trace:
     ):
         self.resolver, self.tokens = resolver, prompt
         self._prepare, self._cache = prepare, cache
-        self._kept = None if sites is None else [resolver.resolve(name) for name in sites]
-        self._edits = self._declared(interventions or {})
+        self._kept = None if sites is None else {name: resolver.resolve(name) for name in sites}
+        self._declared = declared(resolver, interventions or {})
         self.invokes: list[Trace] = []
-        self._seen: dict[Port, mx.array] = {}
-        self._order: dict[Port, int] = {}
-        self._visits: dict[str, int] = defaultdict(int)
-        self._hands: list[
-            tuple[Site, Activation]
-        ] = []  # what the body holds at the port where the pass waits
+        self._live: list[tuple[Site, Activation]] = []  # what the body holds where the pass waits
         self._handed: list[Activation] = []
-        self._paused: Port | None = None
-        self._awaited: Port | None = None
-        self._pass: greenlet | None = None
-        self._body: greenlet | None = None
-        self._logits: mx.array | None = None
+        self._pass: Pass | None = None
         self._activations: ActivationCache | None = None
         self._state = "new"
 
     @property
     def has_prompt(self) -> bool:
+        """Whether the trace runs a pass of its own, not only those of `invoke`."""
         return self.tokens is not None
 
     # ---- what a trace leaves
@@ -88,7 +78,7 @@ class Trace:
     def output(self) -> mx.array:
         """Logits `[B, T, V]`, edits included."""
         self._need_done("output")
-        return self._logits
+        return self._pass.logits
 
     @property
     def activations(self) -> ActivationCache:
@@ -111,112 +101,9 @@ class Trace:
 
     def invoke(self, prompt: Any, interventions: Mapping[str, Edit] | None = None) -> Trace:
         """A further prompt in the same block, as its own pass: `with trace.invoke(prompt) as run: ...`."""
-        tokens = self._prepare(prompt)
-        made = Trace(self.resolver, tokens, self._prepare, interventions, self._cache)
+        made = Trace(self.resolver, self._prepare(prompt), self._prepare, interventions, self._cache)
         self.invokes.append(made)
         return made
-
-    # ---- declared interventions
-
-    def _declared(self, interventions: Mapping[str, Edit]) -> dict[Port, list[tuple[str, Site, Edit]]]:
-        if not isinstance(interventions, Mapping):
-            raise InputError(
-                f"interventions are a mapping {{site: function}}, not {type(interventions).__name__}"
-            )
-        edits: dict[Port, list] = defaultdict(list)
-        for key, fn in interventions.items():
-            site = self.resolver.resolve(key)
-            if not callable(fn):
-                raise InputError(
-                    f"the intervention at {key!r} is {type(fn).__name__}, not a function array -> array"
-                )
-            edits[site.port].append((key, site, fn))
-        return edits
-
-    def _apply(self, x: mx.array, key: str, site: Site, fn: Edit) -> mx.array:
-        base = self._base(site)
-        before = site.get(x, base)
-        hand = Hand(key)
-        with untapped():
-            after = fn(Activation.of(before, hand))
-        return site.put(x, checked(after, before, key), base)
-
-    # ---- the pass
-
-    def _fire(self, port: Port, x: mx.array) -> mx.array:
-        """One port of the pass: declared edits, then the body if it waits here, then the record."""
-        self._order[port] = len(self._order)
-        for key, site, fn in self._edits.get(port, ()):
-            x = self._apply(x, key, site, fn)
-        if port == self._awaited:
-            self._paused, self._awaited = port, None
-            self._seen[port] = fresh(x)
-            self._body.switch()
-            for site, held in self._hands:
-                x = self._settle(x, site, held)
-            self._hands, self._paused = [], None
-        if self._keeps(port):
-            self._seen[port] = fresh(x)
-        else:
-            self._seen.pop(port, None)
-        return x
-
-    def _settle(self, x: mx.array, site: Site, held: Activation) -> mx.array:
-        held.hand.open, held.hand.now = False, self._awaited_name()
-        return site.put(x, fresh(held), self._base(site)) if held.hand.touched else x
-
-    def _awaited_name(self) -> str:
-        return ".".join(self._awaited[:2]) if self._awaited else "the end"
-
-    def _base(self, site: Site) -> mx.array | None:
-        return None if site.base is None else self._seen[site.base.port]
-
-    def _keeps(self, port: Port) -> bool:
-        return self._cache or port in self._needed
-
-    def _handler(self, path: str):
-        slot = self.resolver.input_site(path).slot if path else None
-
-        def handler(forward, args, kwargs):
-            visit = self._visits[path]
-            self._visits[path] += 1
-            self._refuse_unclear_visit(path, visit)
-            key, x = next(
-                ((k, a) for k, a in arrays_of(args, kwargs) if slot is None or k == slot), (None, None)
-            )
-            if x is not None and path:
-                y = self._fire((path, "input", visit), x)
-                if y is not x:
-                    args, kwargs = put_argument(args, kwargs, key, y)
-            out = forward(*args, **kwargs)
-            x = first_array(out)
-            if x is None:
-                return out
-            y = self._fire((path, "output", visit), x)
-            return out if y is x else put_first(out, y)
-
-        return handler
-
-    def _refuse_unclear_visit(self, path: str, visit: int) -> None:
-        for key, site, _ in self._edits.get((path, "output", 0), []) + self._edits.get(
-            (path, "input", 0), []
-        ):
-            if visit and site.component is None and "@" not in key:
-                raise SiteError(f"{key!r} is called several times in one pass: write {key}@0, {key}@1, ...")
-
-    def _tapped_paths(self) -> list[str]:
-        unique = {self.resolver.first_path(p) for p in self.resolver.paths}
-        return sorted(unique) if self._cache or self._kept is None else [p for p, *_ in self._needed]
-
-    def _run(self) -> None:
-        paths = dict.fromkeys(["", *self._tapped_paths()])
-        with tapping([(self.resolver.paths[p], self._handler(p)) for p in paths]):
-            self._logits = forward(self.resolver.net, self.tokens)
-
-    def _resume(self) -> None:
-        self._body = getcurrent()
-        self._pass.parent = self._body
-        self._pass.switch()
 
     # ---- what the body asks for
 
@@ -226,132 +113,180 @@ class Trace:
         Raises:
             OrderError: the site is never reached in this pass, or has gone by unrecorded.
         """
-        port = site.port
-        if self._paused == port:
-            return self._hold(site)
-        if port in self._seen and port in self._order:
-            hand = Hand(site.name)
-            hand.open, hand.now = False, ".".join((self._paused or ("the end", ""))[:2]).strip(".")
-            return self._hand(Activation.of(site.get(self._seen[port], self._base(site)), hand))
-        if port in self._order:
-            raise OrderError(f"{site.name} has gone by, and this trace keeps no activations (cache=False)")
+        run, port = self._pass, site.port
         if self._state != "open":
             raise OrderError(f"{site.name} cannot be read: the trace is {self._state}")
+        if run.paused == port:
+            return self._hold(site)
+        if port in run.order:
+            return self._record(site)
         if site.base is not None:
-            self._needed.add(site.base.port)
-        self._awaited = port
-        self._resume()
-        if self._paused != port:
-            self._awaited = None
+            run.needed.add(site.base.port)
+        if run.until(port) is None:
             raise OrderError(
                 f"{site.name} was never reached: the pass ended without calling it. "
-                f"`model.resolver.sites()` lists what this model runs"
+                "`model.resolver.sites()` lists what this model runs"
             )
         return self._hold(site)
-
-    def _hold(self, site: Site) -> Activation:
-        for held_site, held in self._hands:
-            if held_site.view == site.view:
-                return held
-        x = self._seen[self._paused]
-        for held_site, held in self._hands:
-            x = self._settle(x, held_site, held)
-        self._seen[self._paused] = x
-        held = self._hand(Activation.of(site.get(x, self._base(site)), Hand(site.name)))
-        self._hands.append((site, held))
-        return held
-
-    def _hand(self, x: Activation) -> Activation:
-        self._handed.append(x)
-        return x
 
     def write(self, site: Site, value: Any) -> None:
         """Put a whole array in a site's place; OrderError when the site has gone by."""
         held = self.read(site)
-        held._edit()
+        held.editable()
         value = checked(value, held, site.name)
-        if value is not held:
-            held[...] = value
+        held[...] = value
+
+    def _record(self, site: Site) -> Activation:
+        if site.port not in self._pass.seen:
+            raise OrderError(f"{site.name} has gone by, and this trace keeps no activations (cache=False)")
+        hand = Hand(site.name, open=False, now=self._here())
+        return self._hand(site.get(self._pass.seen[site.port], self._base(site)), hand)
+
+    def _hold(self, site: Site) -> Activation:
+        """The live array at the port where the pass waits, in this site's view of it."""
+        for held_site, held in self._live:
+            if held_site.view == site.view:
+                return held
+        # Another view of the same array: the earlier one is taken over as it stands, and closed.
+        seen, port = self._pass.seen, self._pass.paused
+        seen[port] = self._settle(seen[port], None, site.name)
+        held = self._hand(site.get(seen[port], self._base(site)), Hand(site.name))
+        self._live.append((site, held))
+        return held
+
+    def _hand(self, x: mx.array, hand: Hand) -> Activation:
+        self._handed.append(Activation.of(x, hand))
+        return self._handed[-1]
+
+    def _settle(self, x: mx.array, awaited: Port | None, now: str = "") -> mx.array:
+        """The array that goes on, and the end of the body's chance to change it."""
+        for site, held in self._live:
+            if held.hand.touched:
+                x = site.put(x, fresh(held).astype(x.dtype), self._base(site))
+            held.hand.open, held.hand.now = False, now or _port_name(awaited)
+        self._live = []
+        return x
+
+    def _base(self, site: Site) -> mx.array | None:
+        if site.base is None:
+            return None
+        if site.base.port not in self._pass.seen:
+            raise OrderError(f"{site.name} needs {site.base.name}, which went by unrecorded (cache=False)")
+        return self._pass.seen[site.base.port]
+
+    def _here(self) -> str:
+        return _port_name(self._pass.paused)
 
     # ---- the block
 
     def __enter__(self) -> Trace:
         if self._state != "new":
             raise OrderError("a trace runs once; call model.trace(...) again for another pass")
-        self._needed = {site.port for site in self._kept or []}
-        self._needed |= {s.base.port for s in self._kept or [] if s.base}
-        for edits in self._edits.values():
-            self._needed |= {site.base.port for _, site, _ in edits if site.base}
-            self._needed |= {site.port for _, site, _ in edits} if self._kept is not None else set()
-        if self._kept is not None:
-            self._cache = False
-        self._state = "open"
         if self.has_prompt:
-            self._pass = greenlet(self._run)
-            self._pass.gr_context = contextvars.copy_context()
+            self._begin()
+        self._state = "open"
         _open.set((*_open.get(), self))
         return self
 
+    def _begin(self) -> None:
+        run = self._pass = Pass(
+            self.resolver, self.tokens, self._cache and self._kept is None, lambda x, at: self._settle(x, at)
+        )
+        sites = [*(self._kept or {}).values(), *(site for _, site, _ in self._declared)]
+        run.needed = {s.base.port for s in sites if s.base} | {s.port for s in (self._kept or {}).values()}
+        for key, site, fn in self._declared:
+            run.edits.setdefault(site.port, []).append(self._edit(key, site, fn))
+        only = {"", *(p for s in sites for p in (s.path, s.base.path if s.base else ""))}
+        run.begin(None if self._kept is None else only)
+
+    def _edit(self, key: str, site: Site, fn: Edit) -> Callable[[mx.array], mx.array]:
+        def edit(x: mx.array) -> mx.array:
+            base = self._base(site)
+            before = site.get(x, base)
+            hand = Hand(key)
+            try:
+                with untapped():
+                    after = fn(Activation.of(before, hand))
+            finally:
+                hand.open, hand.done = False, True
+            return site.put(x, checked(after, before, key), base)
+
+        return edit
+
     def __exit__(self, kind, error, traceback) -> None:
         _open.set(tuple(t for t in _open.get() if t is not self))
+        self._state = "failed"
         try:
-            if self.has_prompt:
-                self._finish() if kind is None else self._abandon()
-        except BaseException:
-            self._state = "failed"
-            raise
-        else:
-            self._state = "done" if kind is None else "failed"
+            if self.has_prompt and kind is None:
+                self._finish()
+            if kind is None:
+                self._state = "done"
         finally:
+            if self.has_prompt:
+                self._pass.stop()
+                self._pass.seen = {}
             for x in self._handed:
                 x.hand.open, x.hand.done = False, True
+            self._handed = []
 
     def _finish(self) -> None:
-        if not self._pass.dead:
-            try:
-                self._resume()
-            except BaseException:
-                self._abandon()
-                raise
-        missed = [
-            key for edits in self._edits.values() for key, site, _ in edits if site.port not in self._order
-        ]
-        if missed:
-            raise OrderError(
-                f"the intervention at {missed[0]!r} did not happen: the pass never called it. "
-                f"`model.resolver.sites()` lists what this model runs"
-            )
-        wanted = self._kept_sites()
-        keys = {(s, cache_key(Site("", p, s, visit=v))[1]): x for (p, s, v), x in self._seen.items()}
-        canonical = {cache_key(site) for site in self._table().values()}
+        run = self._pass
+        run.until(None)
+        wanted = [(key, site, "the intervention at") for key, site, _ in self._declared]
+        wanted += [(name, site, "the site") for name, site in (self._kept or {}).items()]
+        for key, site, what in wanted:
+            if site.port not in run.order:
+                raise OrderError(
+                    f"{what} {key!r} did not happen: the pass never called it. "
+                    "`model.resolver.sites()` lists what this model runs"
+                )
+        ports, kept = self.resolver.ports, run.needed
         keep = {
-            k: x
-            for k, x in keys.items()
-            if (k[0] == "output" if wanted is None else k in wanted) or k in canonical
+            port_key(port): x
+            for port, x in run.seen.items()
+            if (port in kept if self._kept is not None else port[1] == "output" or port in ports)
         }
-        self._activations = ActivationCache(keep, self._table())
-        settle([self._logits, *keep.values(), *self._handed])
-        self._seen = {}
+        run.seen = {}
+        if not self._cache and self._kept is None:
+            keep = {}
+        self._activations = ActivationCache(keep, self.resolver.table)
+        settle([run.logits, *keep.values(), *self._handed])
 
-    def _kept_sites(self) -> set | None:
-        if self._kept is None:
-            return None
-        return {cache_key(s) for s in self._kept} | {cache_key(s.base) for s in self._kept if s.base}
 
-    def _table(self) -> dict[str, Site]:
-        return self.resolver.table
+def _port_name(port: Port | None) -> str:
+    return ".".join((port[0] or "logits", port[1])) if port else "the end"
 
-    def _abandon(self) -> None:
-        """Stop the pass where it stands; its taps are taken out on the way."""
-        if self._pass is not None and not self._pass.dead and self._pass:
-            self._pass.parent = getcurrent()
-            self._pass.throw(GreenletExit)
+
+def declared(resolver: ModuleResolver, interventions: Mapping[str, Edit]) -> list[tuple[str, Site, Edit]]:
+    """The interventions with their sites found; InputError or SiteError before anything runs."""
+    if not isinstance(interventions, Mapping):
+        raise InputError(
+            f"interventions are a mapping {{site: function}}, not {type(interventions).__name__}"
+        )
+    found = []
+    for key, fn in interventions.items():
+        site = resolver.resolve(key)
+        key = key if isinstance(key, str) else site.name
+        if not callable(fn):
+            raise InputError(
+                f"the intervention at {key!r} is {type(fn).__name__}, not a function array -> array"
+            )
+        if resolver.visits(site) > 1 and site.component is None and "@" not in key:
+            raise SiteError(
+                f"{key!r} is called {resolver.visits(site)} times in one pass: write {key}@0, {key}@1, ..."
+            )
+        found.append((key, site, fn))
+    return found
 
 
 def checked(value: Any, site_value: mx.array, name: str) -> mx.array:
     """A value that may stand in a site's place: same shape, cast to its dtype; EditError otherwise."""
+    if isinstance(value, np.ndarray) and value.dtype.kind in "fiu":
+        value = mx.array(value)
     if not isinstance(value, mx.array):
         hint = "; return the array from the intervention" if value is None else ""
+        if isinstance(value, (int, float)):
+            hint = "; to fill the whole site write `site.output[...] = value`"
         raise EditError(
             f"{name} needs an mx.array {tuple(site_value.shape)}, not {type(value).__name__}{hint}"
         )
@@ -360,6 +295,8 @@ def checked(value: Any, site_value: mx.array, name: str) -> mx.array:
             f"{name} has shape {tuple(site_value.shape)}, not {tuple(value.shape)}; "
             "to edit some positions write `site.output[:, position] = value`"
         )
+    if value.dtype in (mx.bool_, mx.complex64):
+        raise EditError(f"{name} holds {site_value.dtype}, not {value.dtype}")
     return fresh(value).astype(site_value.dtype)
 
 

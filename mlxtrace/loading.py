@@ -1,0 +1,69 @@
+"""Load a model from a folder or the hub through mlx_lm, cast it, and say in one line what went wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from .errors import InputError, LoadError
+
+DTYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
+
+
+def dtype_of(dtype: Any) -> mx.Dtype | None:
+    """The mlx dtype that a `dtype=` argument names; InputError when it is none of the three."""
+    if dtype is None or any(dtype is known or dtype == known for known in DTYPES.values()):
+        return dtype
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        raise InputError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
+    return DTYPES[dtype]
+
+
+def cast(net: nn.Module, dtype: mx.Dtype) -> nn.Module:
+    """The model, in place, with dequantized weights of one dtype."""
+    from mlx_lm.utils import dequantize_model
+
+    net = dequantize_model(net)
+    net.set_dtype(dtype)
+    mx.eval(net.parameters())
+    return net
+
+
+def load(name: str) -> tuple[nn.Module, Any]:
+    folder = Path(name).expanduser()
+    if not name.strip():
+        raise LoadError('the model\'s name is empty: give "demo", a folder, or a hub name')
+    looks_local = folder.exists() or name.startswith((".", "/", "~")) or name.count("/") != 1
+    if looks_local and not folder.is_dir():
+        hint = "; a hub name has the form owner/name" if not folder.exists() else " (it is a file)"
+        raise LoadError(f'no model folder {name!r}{hint}; the bundled model is called "demo"')
+    if looks_local and not (folder / "config.json").is_file():
+        raise LoadError(f"{name} holds no config.json: expected a model folder that mlx_lm.load reads")
+    import mlx_lm
+
+    try:
+        return mlx_lm.load(str(folder) if looks_local else name)[:2]
+    except Exception as error:
+        raise LoadError(f"{_why(name, looks_local, error)}") from error
+
+
+def _why(name: str, local: bool, error: Exception) -> str:
+    text = " ".join(str(error).split())[:300]
+    kind = type(error).__name__
+    if local:
+        return f"mlx_lm cannot load the folder {name}: {kind}: {text}"
+    offline = (
+        "LocalEntryNotFoundError",
+        "OfflineModeIsEnabled",
+        "ConnectionError",
+        "ConnectError",
+        "ConnectTimeout",
+    )
+    if kind in offline:
+        return f"cannot load {name!r}: it is not in the local cache and the hub cannot be reached ({kind})"
+    if kind in ("RepositoryNotFoundError", "GatedRepoError"):
+        return f"cannot load {name!r}: the hub has no such model, or it needs a login ({kind})"
+    return f"cannot load {name!r}: {kind}: {text}"
