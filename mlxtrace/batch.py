@@ -228,12 +228,14 @@ class Batch:
     def _grow_at_layers(self) -> None:
         first = self.origin[: self._rows_after(FLAT)]
         self.hooks.add(self.resolver.site("embed"), lambda x: self.base.embedded(fresh(x), first, self.start))
-        for birth in sorted({b for b in self.births.tolist() if b != FLAT}):
-            past = birth == self.resolver.n_layers
-            site = norm_input(self.resolver) if past else self.resolver.site("resid_pre", birth)
-            self.hooks.slots[site.path] = site.slot
-            self.hooks.calls[site.path, site.visit] = self._grower(site, self._rows_after(birth))
-            self.planned += 1
+        births = set(self.births.tolist()) - {FLAT}
+        layers = [(layer.path, layer.visit) for layer in self.resolver.structure.layers]
+        for layer, call in enumerate([*layers, None]):
+            if births and (layer in births or call in self.side_axes):
+                site = self.resolver.site("resid_pre", layer) if call else norm_input(self.resolver)
+                self.hooks.slots[site.path] = site.slot
+                self.hooks.calls[site.path, site.visit] = self._grower(site, self._rows_after(layer))
+                self.planned += 1
 
     def _grower(self, site: Site, rows: int) -> Callable[[tuple, dict], tuple[tuple, dict]]:
         """Grow the hidden state, and every array beside it that has a row per batch row, to `rows` rows."""

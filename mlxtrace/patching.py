@@ -324,7 +324,7 @@ def activation_patching(
     model: InterpretableModel,
     clean_text: Prompt,
     corrupted_text: Prompt | GaussianNoise | Substitution,
-    component: str | Sequence[str] = "resid_post",
+    component: str | Sequence[str] = "mlp",
     layers: int | Iterable[int] | None = None,
     positions: Any = None,
     heads: Any = None,
@@ -341,7 +341,33 @@ def activation_patching(
     progress: bool | None = None,
     plan_only: bool = False,
 ) -> PatchingResult | Plan:
-    """See `InterpretableModel.activation_patching`."""
+    """Patch sites from one run into another, and report how far the answer comes back, in percent.
+
+    Interchange interventions as in Meng et al. 2022 (section 2) and Heimersheim and Nanda 2024; recovery is
+    `100 * (patched - corrupted) / (clean - corrupted)`.
+
+    Args:
+        clean_text: the prompt whose answer we want back: text, ids, or an array.
+        corrupted_text: the broken prompt, or `GaussianNoise(subject=...)` on the clean one's embeddings.
+        component: resid_pre, attn, resid_mid, mlp, resid_post (or output), head, neuron; or a list of them.
+        layers: None for all, an int, a list or a range.
+        positions: None for the whole sequence together (one number per layer); "each" for a layer x position
+            map; "subject", "subject_last", "last", an int or a list: those positions together. They count
+            tokens of the clean prompt.
+        heads: with component="head": "each" (the default) or the heads to patch together.
+        window: layers patched together, centred: `[l - window//2, l + ceil(window/2))`.
+        metric: auto, prob, logprob, logit, logit_diff, kl, rank, l2, cosine, a function, or a list of them.
+            auto: probability of the clean answer; kl, with a warning, when both prompts have that answer.
+        target, foil: answers, as text (" Paris") or token id; default: the clean and the corrupted top token.
+        subject: text or positions, for subject positions and labels; default: where the prompts differ.
+        direction: "denoise" patches clean activations into the corrupted run; "noise" the other way round.
+        align: "strict" wants prompts of equal length; "ends" pairs their common tail.
+        engine: auto, fanout, flat or loop (see `engines`). max_memory: bytes beside the weights.
+        plot: make the figure, as `result.figure`. progress: True or False for a progress bar; None: in a terminal.
+        plan_only: return the `Plan` and run nothing.
+
+    Raises an error that derives from `MlxtraceError`, before any sweep, for whatever cannot mean anything.
+    """
     if direction not in DIRECTIONS:
         raise InputError(f"direction={direction!r} is unknown; it is one of {', '.join(DIRECTIONS)}")
     both = pair(model, clean_text, corrupted_text, subject, align)
@@ -353,7 +379,7 @@ def activation_patching(
     outcome = sweep.run(asked, progress)
     result = _result(model, both, laid, asked, outcome, direction, window, positions)
     if plot:
-        result.plot()
+        result.figure = result.plot()
     return result
 
 
