@@ -109,6 +109,7 @@ class Sweep:
         base: the run that is patched. source: the run that the activations come from.
         cells: what is patched, cell by cell.
         engine: how (see `engines.choose`). max_memory: bytes beside the weights; None: half of what is free.
+        held: the run that held patches take their values from; None: the base run itself.
     """
 
     def __init__(
@@ -119,11 +120,12 @@ class Sweep:
         cells: Sequence[Cell],
         engine: Engine,
         max_memory: int | None = None,
+        held: Run | None = None,
     ):
         if max_memory is not None and (isinstance(max_memory, bool) or not max_memory > 0):
             raise InputError(f"max_memory is a number of bytes above 0, not {max_memory!r}")
         self.resolver, self.base, self.source, self.cells = resolver, base, source, list(cells)
-        self.engine = engine
+        self.held, self.engine = base if held is None else held, engine
         self.block = max(base.rows, source.rows)
         self.max_memory = calibration.default_memory() if max_memory is None else int(max_memory)
         self.length = len(base.ids)
@@ -268,7 +270,10 @@ class Sweep:
         sites = {p.site.name: p.site for c in planned for p in c.patches if not p.held}
         held = {p.site.name: p.site for c in planned for p in c.patches if p.held}
         caches = make_prompt_cache(self.resolver.net) if self.engine.prefix else None
-        base_logits, base_sites = capture(self.resolver, self.base, list(held.values()), caches)
+        held_here = list(held.values()) if self.held is self.base else []
+        base_logits, base_sites = capture(self.resolver, self.base, held_here, caches)
+        if self.held is not self.base:
+            _, base_sites = capture(self.resolver, self.held, list(held.values()))
         source_logits, source_sites = capture(self.resolver, self.source, list(sites.values()))
         captured = [*base_sites.values(), *source_sites.values()]
         self._held_bytes = sum(x.nbytes for x in captured) + sum(c.nbytes for c in caches or [])
