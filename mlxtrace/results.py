@@ -385,7 +385,7 @@ def _text(result: PatchingResult) -> str:
     lines = [describe(result), *(f"  {run + ':':<11}{line}" for run, line in run_lines(result))]
     for metric in result.metrics:
         ends = f"clean {result._clean[metric]:.4g}, corrupted {result._corrupted[metric]:.4g}"
-        lines.append(f"  {metric + ':':<11}{ends}")
+        lines.append(f"  {metric + ':':<10} {ends}")
     lines += [f"  note: {note}" for note in result.notes]
     lines += ["", f"recovery of {result.metrics[0]}, percent"]
     panels = result.panels()
