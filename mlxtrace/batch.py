@@ -88,6 +88,7 @@ class Hooks:
         self.slots: dict[str, Any] = {}
         self.at: dict[tuple[str, str, int], list[Callable[[mx.array], mx.array]]] = defaultdict(list)
         self.calls: dict[tuple[str, int], Callable[[tuple, dict], tuple[tuple, dict]]] = {}
+        self.forwards: dict[tuple[str, int], Callable[..., Any]] = {}
 
     def add(self, site: Site, edit: Callable[[mx.array], mx.array]) -> None:
         if site.side == "input":
@@ -106,7 +107,8 @@ class Hooks:
                 slot = self.slots[path]
                 key, x = next((k, a) for k, a in arrays_of(args, kwargs) if slot is None or k == slot)
                 args, kwargs = put_argument(args, kwargs, key, edit(x))
-            out = forward(*args, **kwargs)
+            instead = self.forwards.get((path, visit))
+            out = instead(forward, *args, **kwargs) if instead else forward(*args, **kwargs)
             for edit in self.at.get((path, "output", visit), ()):
                 out = put_first(out, edit(first_array(out)))
             return out
@@ -114,7 +116,8 @@ class Hooks:
         return handler
 
     def tapping(self) -> contextlib.AbstractContextManager:
-        paths = dict.fromkeys([*(port[0] for port in self.at), *(path for path, _ in self.calls)])
+        ports = [*self.at, *self.calls, *self.forwards]
+        paths = dict.fromkeys(port[0] for port in ports)
         return tapping([(self.resolver.paths[p], self._handler(p)) for p in paths])
 
 
@@ -134,6 +137,7 @@ def capture(
             return x
 
         hooks.add(site, keep)
+    slice_to_last(hooks)
     with hooks.tapping():
         logits = forward(resolver.net, mx.array([run.ids] * run.rows), caches)[..., -1, :]
     missing = [site.name for site in sites if site.name not in kept]
@@ -141,6 +145,12 @@ def capture(
         raise EngineError(f"the pass never reached {missing[0]}, so it cannot be patched from this run")
     mx.eval(logits, list(kept.values()))
     return to_numpy(logits), kept
+
+
+def slice_to_last(hooks: Hooks) -> None:
+    """Only the last position goes through the final norm and the head."""
+    if hooks.resolver.structure.norm is not None:
+        hooks.add(norm_input(hooks.resolver), lambda x: x[..., -1:, :])
 
 
 def norm_input(resolver: ModuleResolver) -> Site:
@@ -190,7 +200,7 @@ class Batch:
         sources: activations by site name, of the source run (False) and, for held patches, of the base run.
         cells: (birth, patches of the cell), in order of birth.
         block: rows per cell. start: first position that is run. caches: the base run's, when start > 0.
-        side_axes: see `side_axes`.
+        side_axes: see `side_axes`. sparse: run what goes token by token on the tokens that can differ only.
     """
 
     def __init__(
@@ -203,6 +213,7 @@ class Batch:
         start: int = 0,
         caches: list | None = None,
         side_axes: dict | None = None,
+        sparse: bool = False,
     ):
         self.resolver, self.base, self.sources = resolver, base, sources
         self.start, self.caches, self.side_axes = start, caches, side_axes or {}
@@ -216,8 +227,9 @@ class Batch:
         self._bases: dict[str, mx.array] = {}
         self._grow_at_layers()
         self._patch(cells)
-        if resolver.structure.norm is not None:
-            self.hooks.add(norm_input(resolver), lambda x: x[..., -1:, :])
+        if sparse:
+            self._skip_equal_tokens(cells)
+        slice_to_last(self.hooks)
 
     # ---- rows
 
@@ -304,6 +316,38 @@ class Batch:
         tail = () if entries[0][1].heads is None else (head,)
         return (row, at, *tail), (source_row, source_at, *tail)
 
+    # ---- tokens that can differ
+
+    def _skip_equal_tokens(self, cells: list[tuple[int, Sequence[Patch]]]) -> None:
+        """Where a token of a cell is still the base run's, take what the base row gets there."""
+        changes = Changes(self.resolver, [patches for _, patches in cells], self.start, len(self.base.ids))
+        patched = {port[0] for port in self.hooks.at}
+        for layer, info in enumerate(self.resolver.structure.layers):
+            rows = self._rows_after(layer)
+            alive = (rows - self.base.rows) // self.block
+            for paths, mask in ((info.reads, changes.before[layer]), (info.acts, changes.after[layer])):
+                run = self._sparsely(mask[:alive], rows, changes.last_only(layer) and paths is info.acts)
+                for path in paths:
+                    if not any(p.startswith(path + ".") for p in patched):
+                        self.hooks.forwards[path, info.visit] = run
+
+    def _sparsely(self, mask: np.ndarray, rows: int, last_only: bool) -> Callable[..., mx.array]:
+        """A module's call, on the base rows and the tokens of `mask [cells, T]` alone."""
+        full = np.ones((rows, mask.shape[1]), dtype=bool)
+        full[self.base.rows :] = np.repeat(mask, self.block, axis=0)
+        if last_only:
+            full[:, :-1] = False
+        order = np.cumsum(full.reshape(-1)).reshape(full.shape) - 1
+        back = np.where(full, order, order[self.origin[:rows]])
+        taken, back = mx.array(np.flatnonzero(full)), mx.array(back.reshape(-1))
+
+        def run(forward: Callable[..., mx.array], x: mx.array, *rest: Any, **named: Any) -> mx.array:
+            flat = x.reshape(-1, x.shape[-1])
+            out = forward(mx.take(flat, taken, axis=0)[None], *rest, **named)[0]
+            return mx.take(out, back, axis=0).reshape(*x.shape[:-1], -1)
+
+        return run
+
     # ---- the pass
 
     def run(self) -> np.ndarray:
@@ -319,6 +363,38 @@ class Batch:
                 "came out: this model does not run as it was probed; use engine='loop'"
             )
         return to_numpy(logits)
+
+
+# When in a layer a component is written: at its input (0), after its MLP (2), else at the mixer (1).
+STAGES = {"resid_pre": 0, "mlp": 2, "neuron": 2, "resid_post": 2}
+
+
+class Changes:
+    """Which tokens of which cells can differ from the base run, before and after the mixing of each layer.
+
+    before, after: bool `[layers, cells, T]`. A patched token differs; mixing carries the difference to every
+    later token; at the end only the last token counts.
+    """
+
+    def __init__(self, resolver: ModuleResolver, cells: list[Sequence[Patch]], start: int, length: int):
+        self.resolver = resolver
+        n = resolver.n_layers
+        written = np.zeros((n, 3, len(cells), length - start), dtype=bool)
+        for i, patches in enumerate(cells):
+            for patch in patches:
+                if patch.site.layer is not None:
+                    stage = STAGES.get(patch.site.component, 1)
+                    written[patch.site.layer, stage, i, np.array(patch.at) - start] = True
+        self.before, self.after = np.zeros((2, n, len(cells), length - start), dtype=bool)
+        differs = np.zeros((len(cells), length - start), dtype=bool)
+        for layer in range(n):
+            self.before[layer] = differs | written[layer, 0]
+            self.after[layer] = np.logical_or.accumulate(self.before[layer], axis=1) | written[layer, 1]
+            differs = self.after[layer] | written[layer, 2]
+
+    def last_only(self, layer: int) -> bool:
+        """Whether nothing but the last token is read of what the layer does after its mixing."""
+        return layer == self.resolver.n_layers - 1 and self.resolver.structure.norm is not None
 
 
 def scatter(x: mx.array, to: tuple, source: mx.array, from_: tuple) -> mx.array:

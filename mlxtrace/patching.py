@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import corruption, engines, metrics, tokens
+from .batch import Cell, Patch, Run, capture
 from .corruption import GaussianNoise, Substitution
 from .errors import EffectError, InputError, PositionError, SubjectError, closest
-from .batch import Cell, Patch, Run, capture
 from .resolver import ALIASES, COMPONENTS
 from .results import Answer, PatchingResult
 from .sweep import Plan, Sweep
@@ -261,13 +261,23 @@ class Measured:
 
 
 def measured(
-    model: InterpretableModel, both: Pair, metric: Any, target: Any, foil: Any, stacklevel: int = 4
+    model: InterpretableModel,
+    both: Pair,
+    metric: Any,
+    target: Any,
+    foil: Any,
+    stacklevel: int = 4,
+    logits: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Measured:
-    """Run both prompts plainly, settle answers and metrics, and refuse a gap that means nothing."""
+    """Settle answers and metrics, and refuse a gap that means nothing.
+
+    logits: last-position logits `[rows, V]` of the clean and the corrupted run; run here when not given.
+    """
     prompt = both.clean_text if model.tokenizer is not None else None
     ask = [None if x is None else model.answer_token(x, prompt) for x in (target, foil)]
-    clean, _ = capture(model.resolver, both.clean, [])
-    corrupted, _ = capture(model.resolver, both.corrupted, [])
+    if logits is None:
+        logits = tuple(capture(model.resolver, run, [])[0] for run in (both.clean, both.corrupted))
+    clean, corrupted = logits
     clean_p, corrupted_p = metrics.softmax(clean[0]), metrics.softmax(corrupted).mean(0)
     answer = int(clean_p.argmax()) if ask[0] is None else ask[0]
     other = int(corrupted_p.argmax()) if ask[1] is None else ask[1]
@@ -375,7 +385,9 @@ def activation_patching(
     sweep = prepare(model, both, direction, laid, engine, max_memory)
     if plan_only:
         return sweep.plan()
-    asked = measured(model, both, metric, target, foil)
+    base, from_ = sweep.begin()
+    clean_and_corrupted = (from_, base) if direction == "denoise" else (base, from_)
+    asked = measured(model, both, metric, target, foil, logits=clean_and_corrupted)
     outcome = sweep.run(asked, progress)
     result = _result(model, both, laid, asked, outcome, direction, window, positions)
     if plot:

@@ -48,6 +48,8 @@ class Layer:
     out_proj: str | None
     down_proj: str | None
     chained: bool  # the next layer's input is this layer's output, bit for bit
+    reads: tuple[str, ...] = ()  # linear maps, token by token, of the mixer's own input (query, key, value)
+    acts: tuple[str, ...] = ()  # token by token after the mixing: the output projection, the MLPs
 
 
 @dataclass(frozen=True)
@@ -228,16 +230,15 @@ def probe_tokens(vocab: int | None, length: int = 8) -> mx.array:
 
 def _mixes(call: Call, tokens: mx.array) -> bool:
     """Whether a module moves information between positions: change the token before last, see the last."""
-    for key, x in arrays_of(call.args, call.kwargs):
+    # caches were used up by the pass; a fresh call must not append to them
+    kwargs = {k: None if k == "cache" else v for k, v in call.kwargs.items()}
+    args = tuple(None if hasattr(a, "update_and_fetch") else a for a in call.args)
+    for key, x in list(arrays_of(args, kwargs)):
         if _is_hidden(x, tokens):
             bumped = mx.concatenate([x[..., :-2, :], x[..., -2:-1, :] * -1.5 + 0.5, x[..., -1:, :]], axis=-2)
-            args, kwargs = put_argument(call.args, call.kwargs, key, bumped)
-            # caches were used up by the pass; a fresh call must not append to them
-            kwargs = {k: None if k == "cache" else v for k, v in kwargs.items()}
-            args = tuple(None if hasattr(a, "update_and_fetch") else a for a in args)
-            out = first_array(call.forward(*args, **kwargs))
-            return not _same(out[..., -1, :], call.hidden()[..., -1, :])
-    return False
+            args, kwargs = put_argument(args, kwargs, key, bumped)
+    out = first_array(call.forward(*args, **kwargs))
+    return not _same(out[..., -1, :], call.hidden()[..., -1, :])
 
 
 def _has_matrices(module: nn.Module) -> bool:
@@ -296,6 +297,20 @@ def _projection(calls: list[Call], whole: Call, paths: dict) -> str | None:
     return None
 
 
+def _reads(calls: list[Call], mixer: Call, paths: dict) -> tuple[str, ...]:
+    """The linear maps inside a mixer that are given its own input."""
+    given = next(iter(mixer.inputs()), None)
+    inside = calls[mixer.index + 1 : mixer.end]
+    linear = [c for c in inside if "weight" in paths[c.path] and paths[c.path].weight.ndim == 2]
+    return tuple(c.path for c in linear if len(c.inputs()) == 1 and _same(c.inputs()[0], given))
+
+
+def _acts(out_proj: str | None, mlps: list[Call], tokens: mx.array) -> tuple[str, ...]:
+    """What runs token by token after the mixing: an MLP counts when no token changes what another gets."""
+    alone = [c.path for c in mlps if len(c.inputs()) == 1 and not _mixes(c, tokens)]
+    return (*([out_proj] if out_proj else []), *dict.fromkeys(alone))
+
+
 def _middle(
     calls, layer: Call, pre: mx.array, mixers: list[Call], mlps: list[Call]
 ) -> tuple[str | None, str]:
@@ -332,6 +347,7 @@ def _layer(calls: list[Call], call: Call, slot, tokens, paths, following: Call |
     mixers, mlps = _parts(inside, call.path, tokens, paths)
     added, reason = _middle(calls, call, pre, mixers, mlps)
     after = dict(arrays_of(following.args, following.kwargs)).get(next_slot) if following else None
+    out_proj = _projection(calls, mixers[0], paths) if mixers else None
     return Layer(
         path=call.path,
         visit=call.visit,
@@ -341,9 +357,11 @@ def _layer(calls: list[Call], call: Call, slot, tokens, paths, following: Call |
         mlps=tuple(dict.fromkeys(c.path for c in mlps)),
         added=added,
         no_mid=reason,
-        out_proj=_projection(calls, mixers[0], paths) if mixers else None,
+        out_proj=out_proj,
         down_proj=_projection(calls, mlps[0], paths) if mlps else None,
         chained=_same(after, call.hidden()),
+        reads=_reads(calls, mixers[0], paths) if len(mixers) == 1 else (),
+        acts=_acts(out_proj if len(mixers) == 1 else None, mlps, tokens),
     )
 
 
@@ -371,9 +389,10 @@ def probe(net: nn.Module) -> Structure:
     try:
         calls = record(net, tokens)
     except Exception as error:
+        cure = '; load it with dtype="float32"' if "only supports float32" in str(error) else ""
         raise LoadError(
             f"a probe pass of {tokens.shape[1]} tokens through {type(net).__name__} failed: "
-            f"{type(error).__name__}: {error}"
+            f"{type(error).__name__}: {error}{cure}"
         ) from error
     embed = next(
         (c for c in calls if "weight" in paths[c.path] and any(_same_ids(x, tokens) for x in c.inputs())),

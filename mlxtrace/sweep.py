@@ -19,13 +19,15 @@ from mlx_lm.models.cache import make_prompt_cache
 from tqdm import tqdm
 
 from . import calibration
-from .errors import EngineError, InputError
 from .batch import FLAT, Batch, Cell, Patch, Run, capture, norm_input
+from .errors import EngineError, InputError
 from .resolver import ModuleResolver, Site
 from .textbook import run_textbook
 
 # A pass costs its weights' traffic whatever its rows: as much as this many tokens, per layer.
 PASS_TOKENS = 48
+# Of a token's work in a layer, what is left when projections and MLP skip it: norms, attention, sums.
+DENSE_SHARE = 0.15
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,8 @@ class Sweep:
         self.block = max(base.rows, source.rows)
         self.max_memory = calibration.default_memory() if max_memory is None else int(max_memory)
         self.length = len(base.ids)
-        self._held_bytes = 0  # activations captured for the sweep
+        self._held_bytes = 0  # of the activations captured for the sweep
+        self._sources: dict[bool, dict] | None = None
 
     # ---- planning
 
@@ -203,14 +206,19 @@ class Sweep:
         for i in range(1, len(starts) + 1):
             options = []
             for j in range(i):
-                rows = sum(work[s] for s in starts[j:i]) + self.base.rows * n_layers
-                options.append((best[j][0] + n_layers * PASS_TOKENS + rows * (length - starts[j]), j))
+                rows = sum(work[s] for s in starts[j:i])
+                tokens = (rows * self._dense_share() + self.base.rows * n_layers) * (length - starts[j])
+                options.append((best[j][0] + n_layers * PASS_TOKENS + tokens, j))
             best.append(min(options))
         cuts, i = [], len(starts)
         while i:
             cuts.append((best[i][1], i))
             i = best[i][1]
         return [[c for s in starts[j:i] for c in at[s]] for j, i in reversed(cuts)]
+
+    def _dense_share(self) -> float:
+        """The part of a token's work that is done even where it cannot differ (see `Batch.sparse`)."""
+        return DENSE_SHARE if all(layer.acts for layer in self.resolver.structure.layers) else 1.0
 
     def _fitted(self, group: list[Planned]) -> list[list[Planned]]:
         """Split a pass by positions, then by layers, until it fits the memory."""
@@ -237,25 +245,26 @@ class Sweep:
         return min(c.start for c in group)
 
     def plan(self) -> Plan:
-        """What would run, without running it (the probes that pick the engine are run)."""
+        """What would run, without running it (the probes that measure the model are run)."""
         planned = self._planned()
-        groups = self._groups(planned)
+        return self._plan(planned, self._groups(planned))
+
+    def _plan(self, planned: list[Planned], groups: list[list[Planned]]) -> Plan:
         starts = [self._start(g) for g in groups]
         once, per_token = calibration.timing(self.resolver)
         tokens = 0.0
         for group, start in zip(groups, starts, strict=True):
             depth = sum(self.resolver.n_layers - max(c.birth, 0) for c in group) / self.resolver.n_layers
             tokens += (self.length - start) * (depth * self.block + self.base.rows)
+        loop = self.engine.name == "loop"
         return Plan(
             engine=self.engine.name,
             cells=len(self.cells),
             null_cells=len(self.cells) - len(planned),
-            rows=sum(
-                len(g) * self.block + (self.base.rows if self.engine.name != "loop" else 0) for g in groups
-            ),
+            rows=sum(len(g) * self.block + (0 if loop else self.base.rows) for g in groups),
             passes=len(groups),
             bytes=max((self._bytes(g) for g in groups), default=0),
-            seconds=once * len(groups) + per_token * tokens,
+            seconds=once * (len(groups) + 2) + per_token * tokens,
             prefix=any(starts),
             why=self.engine.why,
             starts=sorted(set(starts)),
@@ -263,61 +272,70 @@ class Sweep:
 
     # ---- running
 
+    def begin(self) -> tuple[np.ndarray, np.ndarray]:
+        """Run base and source plainly and keep what the patches need; both runs' last logits `[rows, V]`."""
+        self._cells_run = self._planned()
+        patches = [patch for cell in self._cells_run for patch in cell.patches]
+        self._caches = make_prompt_cache(self.resolver.net) if self.engine.prefix else None
+        self._base_logits, held = capture(
+            self.resolver, self.base, [p.site for p in patches if p.held], self._caches
+        )
+        self._source_logits, sources = capture(
+            self.resolver, self.source, [p.site for p in patches if not p.held]
+        )
+        self._sources = {False: sources, True: held}
+        captured = [
+            *held.values(),
+            *sources.values(),
+            *(x for c in self._caches or [] for x in (c.keys, c.values)),
+        ]
+        self._held_bytes = sum(x.nbytes for x in captured)
+        return self._base_logits, self._source_logits
+
     def run(self, measure: Measure, progress: bool | None = None) -> Outcome:
         """Run every cell; `measure(logits [rows, V]) -> [metrics, rows]` is called pass by pass."""
         began = time.perf_counter()
-        planned = self._planned()
-        sites = {p.site.name: p.site for c in planned for p in c.patches if not p.held}
-        held = {p.site.name: p.site for c in planned for p in c.patches if p.held}
-        caches = make_prompt_cache(self.resolver.net) if self.engine.prefix else None
-        held_here = list(held.values()) if self.held is self.base else []
-        base_logits, base_sites = capture(self.resolver, self.base, held_here, caches)
-        if self.held is not self.base:
-            _, base_sites = capture(self.resolver, self.held, list(held.values()))
-        source_logits, source_sites = capture(self.resolver, self.source, list(sites.values()))
-        captured = [*base_sites.values(), *source_sites.values()]
-        self._held_bytes = sum(x.nbytes for x in captured) + sum(c.nbytes for c in caches or [])
-        groups = self._groups(planned)
-        base_values = measure(base_logits)
+        if self._sources is None:
+            self.begin()
+        planned, groups = self._cells_run, self._groups(self._cells_run)
+        plan = self._plan(planned, groups)
+        base_values = measure(self._base_logits)
         values = np.empty((len(base_values), len(self.cells), self.block))
-        values[:] = np.resize(base_values, (len(base_values), self.block))[:, None]
-        plan = self.plan()
-        sources = {False: source_sites, True: base_sites}
+        values[:] = base_values[:, None, np.arange(self.block) % self.base.rows]
         with tqdm(
             total=len(self.cells), unit="cell", disable=None if progress is None else not progress
         ) as bar:
             bar.update(len(self.cells) - len(planned))
             for group in groups:
-                rows = self._run_group(group, sources, base_logits, caches)
-                measured = measure(rows).reshape(len(base_values), len(group), self.block)
-                values[:, [c.index for c in group]] = measured
+                rows = measure(self._run_group(group))
+                values[:, [c.index for c in group]] = rows.reshape(len(base_values), len(group), self.block)
                 bar.update(len(group))
         plan.elapsed = time.perf_counter() - began
-        return Outcome(values, base_values, measure(source_logits), plan)
+        return Outcome(values, base_values, measure(self._source_logits), plan)
 
-    def _run_group(self, group: list[Planned], sources, base_logits: np.ndarray, caches) -> np.ndarray:
+    def _run_group(self, group: list[Planned]) -> np.ndarray:
         """Logits `[cells x block, V]` of one pass, in the group's order; the base rows are checked."""
         if self.engine.name == "loop":
-            return run_textbook(self.resolver, self.base, sources, group[0].patches, self.block)
+            return run_textbook(self.resolver, self.base, self._sources, group[0].patches, self.block)
         order = sorted(range(len(group)), key=lambda i: group[i].birth)
-        start = self._start(group)
         batch = Batch(
             self.resolver,
             self.base,
-            sources,
+            self._sources,
             [(group[i].birth, group[i].patches) for i in order],
             self.block,
-            start,
-            caches,
+            self._start(group),
+            self._caches,
             self.engine.axes,
+            sparse=self.engine.name == "fanout" and self.engine.causal,
         )
         logits = batch.run()
-        self._check_base(logits[: self.base.rows], base_logits)
+        self._check_base(logits[: self.base.rows])
         found = logits[self.base.rows :].reshape(len(group), self.block, -1)
-        back = np.argsort(order)
-        return found[back].reshape(len(group) * self.block, -1)
+        return found[np.argsort(order)].reshape(len(group) * self.block, -1)
 
-    def _check_base(self, rows: np.ndarray, plain: np.ndarray) -> None:
+    def _check_base(self, rows: np.ndarray) -> None:
+        plain = self._base_logits
         limit = calibration.rounding(self.resolver) * max(1.0, float(np.abs(plain).max()))
         off = float(np.abs(rows - plain).max())
         if not off <= limit:
