@@ -15,160 +15,22 @@ it keeps the last position. With every birth at the embedding (`flat`) nothing g
 
 from __future__ import annotations
 
-import contextlib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 from mlx_lm.models.cache import KVCache
 
-from .corruption import corrupt
+from .changes import Changes, map_arrays
 from .errors import EngineError
 from .resolver import ModuleResolver, Site
-from .structure import forward, probe_tokens, record
-from .taps import arrays_of, first_array, fresh, put_argument, put_first, tapping
+from .runs import Hooks, Patch, Run, norm_input, slice_to_last, time_axis, to_numpy
+from .structure import forward
+from .taps import arrays_of, fresh, put_argument
 
 FLAT = -1  # birth of a row that is there from the tokens on
-
-
-@dataclass(frozen=True)
-class Run:
-    """One prompt as it is run: ids `[T]`, and perhaps noise on the embeddings of some positions.
-
-    noise: float64 `[samples, positions, width]`, or None for a single plain row.
-    """
-
-    ids: tuple[int, ...]
-    noise: np.ndarray | None = None
-    noised: tuple[int, ...] = ()
-    replace: bool = False
-
-    @property
-    def rows(self) -> int:
-        return 1 if self.noise is None else len(self.noise)
-
-    def embedded(self, x: mx.array, rows: np.ndarray, start: int = 0) -> mx.array:
-        """The embeddings `[N, T - start, D]` of rows (row i is sample rows[i]) with this run's noise."""
-        kept = [i for i, p in enumerate(self.noised) if p >= start]
-        if self.noise is None or not kept:
-            return x
-        at = [self.noised[i] - start for i in kept]
-        return corrupt(x, self.noise[rows][:, kept], at, self.replace)
-
-
-@dataclass(frozen=True)
-class Patch:
-    """Write one site of a row at positions `at` with the source's activation at positions `source_at`.
-
-    heads: only these heads of a site that is split by head. held: the value comes from the base run itself.
-    """
-
-    site: Site
-    at: tuple[int, ...]
-    source_at: tuple[int, ...]
-    heads: tuple[int, ...] | None = None
-    held: bool = False
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One experiment of a sweep: the patches that are made together."""
-
-    patches: tuple[Patch, ...]
-
-
-class Hooks:
-    """What to do at which port of a pass; `tapping` it runs the model with these."""
-
-    def __init__(self, resolver: ModuleResolver):
-        self.resolver = resolver
-        self.slots: dict[str, Any] = {}
-        self.at: dict[tuple[str, str, int], list[Callable[[mx.array], mx.array]]] = defaultdict(list)
-        self.calls: dict[tuple[str, int], Callable[[tuple, dict], tuple[tuple, dict]]] = {}
-        self.forwards: dict[tuple[str, int], Callable[..., Any]] = {}
-
-    def add(self, site: Site, edit: Callable[[mx.array], mx.array]) -> None:
-        if site.side == "input":
-            self.slots[site.path] = site.slot
-        self.at[site.port].append(edit)
-
-    def _handler(self, path: str):
-        visits = 0
-
-        def handler(forward, args, kwargs):
-            nonlocal visits
-            visit, visits = visits, visits + 1
-            if (path, visit) in self.calls:
-                args, kwargs = self.calls[path, visit](args, kwargs)
-            for edit in self.at.get((path, "input", visit), ()):
-                slot = self.slots[path]
-                key, x = next((k, a) for k, a in arrays_of(args, kwargs) if slot is None or k == slot)
-                args, kwargs = put_argument(args, kwargs, key, edit(x))
-            instead = self.forwards.get((path, visit))
-            out = instead(forward, *args, **kwargs) if instead else forward(*args, **kwargs)
-            for edit in self.at.get((path, "output", visit), ()):
-                out = put_first(out, edit(first_array(out)))
-            return out
-
-        return handler
-
-    def tapping(self) -> contextlib.AbstractContextManager:
-        ports = [*self.at, *self.calls, *self.forwards]
-        paths = dict.fromkeys(port[0] for port in ports)
-        return tapping([(self.resolver.paths[p], self._handler(p)) for p in paths])
-
-
-def capture(
-    resolver: ModuleResolver, run: Run, sites: Sequence[Site], caches: list | None = None
-) -> tuple[np.ndarray, dict[str, mx.array]]:
-    """Run a prompt plainly: last-position logits `[rows, V]`, and each site's array `[rows, T, ...]` by name."""
-    hooks, kept, bases = Hooks(resolver), {}, {}
-    hooks.add(resolver.site("embed"), lambda x: run.embedded(x, np.arange(run.rows)))
-    sites = list({site.name: site for site in sites}.values())
-    for site in sites:
-        if site.base is not None:
-            hooks.add(site.base, lambda x, name=site.name: bases.__setitem__(name, fresh(x)) or x)
-
-        def keep(x: mx.array, site: Site = site) -> mx.array:
-            kept[site.name] = fresh(site.get(fresh(x), bases.get(site.name)))
-            return x
-
-        hooks.add(site, keep)
-    slice_to_last(hooks)
-    with hooks.tapping():
-        logits = forward(resolver.net, mx.array([run.ids] * run.rows), caches)[..., -1, :]
-    missing = [site.name for site in sites if site.name not in kept]
-    if missing:
-        raise EngineError(f"the pass never reached {missing[0]}, so it cannot be patched from this run")
-    mx.eval(logits, list(kept.values()))
-    return to_numpy(logits), kept
-
-
-def slice_to_last(hooks: Hooks) -> None:
-    """Only the last position goes through the final norm and the head."""
-    if hooks.resolver.structure.norm is not None:
-        hooks.add(norm_input(hooks.resolver), lambda x: x[..., -1:, :])
-
-
-def norm_input(resolver: ModuleResolver) -> Site:
-    """The residual stream as the final norm is given it."""
-    info = resolver.structure
-    return Site("norm.input", info.norm, "input", visit=info.norm_visit)
-
-
-def time_axis(resolver: ModuleResolver, site: Site) -> int:
-    """The axis of token positions in a site's array; the batch is the one before it."""
-    if site.layer is not None and site.component in ("resid_pre", "resid_post"):
-        return resolver.layer(site.layer).time_axis
-    return 1
-
-
-def to_numpy(x: mx.array) -> np.ndarray:
-    """As a float32 NumPy array (NumPy has no bfloat16)."""
-    return np.array(x.astype(mx.float32))
 
 
 class Prefix(KVCache):
@@ -365,38 +227,6 @@ class Batch:
         return to_numpy(logits)
 
 
-# When in a layer a component is written: at its input (0), after its MLP (2), else at the mixer (1).
-STAGES = {"resid_pre": 0, "mlp": 2, "neuron": 2, "resid_post": 2}
-
-
-class Changes:
-    """Which tokens of which cells can differ from the base run, before and after the mixing of each layer.
-
-    before, after: bool `[layers, cells, T]`. A patched token differs; mixing carries the difference to every
-    later token; at the end only the last token counts.
-    """
-
-    def __init__(self, resolver: ModuleResolver, cells: list[Sequence[Patch]], start: int, length: int):
-        self.resolver = resolver
-        n = resolver.n_layers
-        written = np.zeros((n, 3, len(cells), length - start), dtype=bool)
-        for i, patches in enumerate(cells):
-            for patch in patches:
-                if patch.site.layer is not None:
-                    stage = STAGES.get(patch.site.component, 1)
-                    written[patch.site.layer, stage, i, np.array(patch.at) - start] = True
-        self.before, self.after = np.zeros((2, n, len(cells), length - start), dtype=bool)
-        differs = np.zeros((len(cells), length - start), dtype=bool)
-        for layer in range(n):
-            self.before[layer] = differs | written[layer, 0]
-            self.after[layer] = np.logical_or.accumulate(self.before[layer], axis=1) | written[layer, 1]
-            differs = self.after[layer] | written[layer, 2]
-
-    def last_only(self, layer: int) -> bool:
-        """Whether nothing but the last token is read of what the layer does after its mixing."""
-        return layer == self.resolver.n_layers - 1 and self.resolver.structure.norm is not None
-
-
 def scatter(x: mx.array, to: tuple, source: mx.array, from_: tuple) -> mx.array:
     """x with `x[to] = source[from_]`, each index tuple flattened into one index."""
     n = len(to)
@@ -404,46 +234,3 @@ def scatter(x: mx.array, to: tuple, source: mx.array, from_: tuple) -> mx.array:
     values = source.reshape(-1, *source.shape[n:])[mx.array(np.ravel_multi_index(from_, source.shape[:n]))]
     flat[mx.array(np.ravel_multi_index(to, x.shape[:n]))] = values.astype(x.dtype)
     return flat.reshape(x.shape)
-
-
-def map_arrays(value: Any, edit: Callable[[mx.array, tuple], mx.array], where: tuple = ()) -> Any:
-    """The same nest of tuples, lists and dicts with every array replaced by `edit(array, where it is)`."""
-    if isinstance(value, mx.array):
-        return edit(value, where)
-    if type(value) in (tuple, list):
-        return type(value)(map_arrays(v, edit, (*where, i)) for i, v in enumerate(value))
-    if type(value) is dict:
-        return {k: map_arrays(v, edit, (*where, k)) for k, v in value.items()}
-    return value
-
-
-def side_axes(resolver: ModuleResolver) -> dict[tuple[str, int], dict[tuple, int]]:
-    """For each layer call that is given arrays beside the hidden state: where they are and their batch axis.
-
-    Found by two probe passes, of two and of three rows: the axis is the one that changes.
-    """
-    two, three = (_argument_shapes(resolver, rows) for rows in (2, 3))
-    axes: dict[tuple[str, int], dict[tuple, int]] = {}
-    for call, shapes in two.items():
-        for where, shape in shapes.items():
-            changed = [i for i, (a, b) in enumerate(zip(shape, three[call][where], strict=True)) if a != b]
-            if changed:
-                axes.setdefault(call, {})[where] = changed[0]
-    return {call: found for call, found in axes.items() if len(found) > 1}
-
-
-def _argument_shapes(resolver: ModuleResolver, rows: int) -> dict[tuple[str, int], dict[tuple, tuple]]:
-    layers = {(layer.path, layer.visit) for layer in resolver.structure.layers}
-    shapes: dict[tuple[str, int], dict[tuple, tuple]] = {}
-    for call in record(resolver.net, mx.concatenate([probe_tokens(resolver.structure.vocab_size)] * rows)):
-        if (call.path, call.visit) not in layers:
-            continue
-        found = shapes.setdefault((call.path, call.visit), {})
-
-        def note(x: mx.array, where: tuple, found: dict = found) -> mx.array:
-            found[where] = tuple(x.shape)
-            return x
-
-        map_arrays(call.args, note)
-        map_arrays(call.kwargs, note)
-    return shapes

@@ -9,8 +9,8 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from .batch import Run, capture
 from .resolver import ModuleResolver
+from .runs import Run, capture
 from .structure import probe_tokens
 
 # How far logits may move with the batch's shape, relative to the largest: rounding, and no more.

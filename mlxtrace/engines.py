@@ -12,9 +12,10 @@ import numpy as np
 from mlx_lm.models.cache import KVCache, make_prompt_cache
 
 from . import calibration
+from .changes import side_axes
 from .errors import EngineError, InputError, UnsupportedError, closest
-from .batch import Cell, Patch, Run, side_axes
 from .resolver import ModuleResolver
+from .runs import Cell, Patch, Run
 from .structure import NEEDS_CACHE, forward, probe_tokens, unwrapped_name
 from .sweep import Engine, Sweep
 

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import corruption, engines, metrics, tokens
-from .batch import Cell, Patch, Run, capture
 from .corruption import GaussianNoise, Substitution
 from .errors import EffectError, InputError, PositionError, SubjectError, closest
 from .resolver import ALIASES, COMPONENTS
 from .results import Answer, PatchingResult
+from .runs import Cell, Patch, Run, capture
 from .sweep import Plan, Sweep
 
 if TYPE_CHECKING:

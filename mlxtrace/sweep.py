@@ -19,9 +19,10 @@ from mlx_lm.models.cache import make_prompt_cache
 from tqdm import tqdm
 
 from . import calibration
-from .batch import FLAT, Batch, Cell, Patch, Run, capture, norm_input
+from .batch import FLAT, Batch
 from .errors import EngineError, InputError
 from .resolver import ModuleResolver, Site
+from .runs import Cell, Patch, Run, capture, norm_input
 from .textbook import run_textbook
 
 # A pass costs its weights' traffic whatever its rows: as much as this many tokens, per layer.
@@ -277,9 +278,11 @@ class Sweep:
         self._cells_run = self._planned()
         patches = [patch for cell in self._cells_run for patch in cell.patches]
         self._caches = make_prompt_cache(self.resolver.net) if self.engine.prefix else None
-        self._base_logits, held = capture(
-            self.resolver, self.base, [p.site for p in patches if p.held], self._caches
-        )
+        here = [p.site for p in patches if p.held]
+        alone = self.held is not self.base
+        self._base_logits, held = capture(self.resolver, self.base, [] if alone else here, self._caches)
+        if alone:
+            _, held = capture(self.resolver, self.held, here)
         self._source_logits, sources = capture(
             self.resolver, self.source, [p.site for p in patches if not p.held]
         )

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import mlx.core as mx
 import numpy as np
 
-from .batch import Patch, Run, time_axis, to_numpy
 from .resolver import ModuleResolver, Site
+from .runs import Patch, Run, time_axis, to_numpy
 from .trace import Trace
 
 

@@ -1,0 +1,155 @@
+"""What a sweep is made of: runs, patches, cells; and one plain run, with the activations that patches need."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from .corruption import corrupt
+from .errors import EngineError
+from .resolver import ModuleResolver, Site
+from .structure import forward
+from .taps import arrays_of, first_array, fresh, put_argument, put_first, tapping
+
+
+@dataclass(frozen=True)
+class Run:
+    """One prompt as it is run: ids `[T]`, and perhaps noise on the embeddings of some positions.
+
+    noise: float64 `[samples, positions, width]`, or None for a single plain row.
+    """
+
+    ids: tuple[int, ...]
+    noise: np.ndarray | None = None
+    noised: tuple[int, ...] = ()
+    replace: bool = False
+
+    @property
+    def rows(self) -> int:
+        return 1 if self.noise is None else len(self.noise)
+
+    def embedded(self, x: mx.array, rows: np.ndarray, start: int = 0) -> mx.array:
+        """The embeddings `[N, T - start, D]` of rows (row i is sample rows[i]) with this run's noise."""
+        kept = [i for i, p in enumerate(self.noised) if p >= start]
+        if self.noise is None or not kept:
+            return x
+        at = [self.noised[i] - start for i in kept]
+        return corrupt(x, self.noise[rows][:, kept], at, self.replace)
+
+
+@dataclass(frozen=True)
+class Patch:
+    """Write one site of a row at positions `at` with the source's activation at positions `source_at`.
+
+    heads: only these heads of a site that is split by head. held: the value comes from the base run itself.
+    """
+
+    site: Site
+    at: tuple[int, ...]
+    source_at: tuple[int, ...]
+    heads: tuple[int, ...] | None = None
+    held: bool = False
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One experiment of a sweep: the patches that are made together."""
+
+    patches: tuple[Patch, ...]
+
+
+class Hooks:
+    """What to do at which port of a pass; `tapping` it runs the model with these."""
+
+    def __init__(self, resolver: ModuleResolver):
+        self.resolver = resolver
+        self.slots: dict[str, Any] = {}
+        self.at: dict[tuple[str, str, int], list[Callable[[mx.array], mx.array]]] = defaultdict(list)
+        self.calls: dict[tuple[str, int], Callable[[tuple, dict], tuple[tuple, dict]]] = {}
+        self.forwards: dict[tuple[str, int], Callable[..., Any]] = {}
+
+    def add(self, site: Site, edit: Callable[[mx.array], mx.array]) -> None:
+        if site.side == "input":
+            self.slots[site.path] = site.slot
+        self.at[site.port].append(edit)
+
+    def _handler(self, path: str):
+        visits = 0
+
+        def handler(forward, args, kwargs):
+            nonlocal visits
+            visit, visits = visits, visits + 1
+            if (path, visit) in self.calls:
+                args, kwargs = self.calls[path, visit](args, kwargs)
+            for edit in self.at.get((path, "input", visit), ()):
+                slot = self.slots[path]
+                key, x = next((k, a) for k, a in arrays_of(args, kwargs) if slot is None or k == slot)
+                args, kwargs = put_argument(args, kwargs, key, edit(x))
+            instead = self.forwards.get((path, visit))
+            out = instead(forward, *args, **kwargs) if instead else forward(*args, **kwargs)
+            for edit in self.at.get((path, "output", visit), ()):
+                out = put_first(out, edit(first_array(out)))
+            return out
+
+        return handler
+
+    def tapping(self) -> contextlib.AbstractContextManager:
+        ports = [*self.at, *self.calls, *self.forwards]
+        paths = dict.fromkeys(port[0] for port in ports)
+        return tapping([(self.resolver.paths[p], self._handler(p)) for p in paths])
+
+
+def capture(
+    resolver: ModuleResolver, run: Run, sites: Sequence[Site], caches: list | None = None
+) -> tuple[np.ndarray, dict[str, mx.array]]:
+    """Run a prompt plainly: last-position logits `[rows, V]`, and each site's array `[rows, T, ...]` by name."""
+    hooks, kept, bases = Hooks(resolver), {}, {}
+    hooks.add(resolver.site("embed"), lambda x: run.embedded(x, np.arange(run.rows)))
+    sites = list({site.name: site for site in sites}.values())
+    for site in sites:
+        if site.base is not None:
+            hooks.add(site.base, lambda x, name=site.name: bases.__setitem__(name, fresh(x)) or x)
+
+        def keep(x: mx.array, site: Site = site) -> mx.array:
+            kept[site.name] = fresh(site.get(fresh(x), bases.get(site.name)))
+            return x
+
+        hooks.add(site, keep)
+    slice_to_last(hooks)
+    with hooks.tapping():
+        logits = forward(resolver.net, mx.array([run.ids] * run.rows), caches)[..., -1, :]
+    missing = [site.name for site in sites if site.name not in kept]
+    if missing:
+        raise EngineError(f"the pass never reached {missing[0]}, so it cannot be patched from this run")
+    mx.eval(logits, list(kept.values()))
+    return to_numpy(logits), kept
+
+
+def slice_to_last(hooks: Hooks) -> None:
+    """Only the last position goes through the final norm and the head."""
+    if hooks.resolver.structure.norm is not None:
+        hooks.add(norm_input(hooks.resolver), lambda x: x[..., -1:, :])
+
+
+def norm_input(resolver: ModuleResolver) -> Site:
+    """The residual stream as the final norm is given it."""
+    info = resolver.structure
+    return Site("norm.input", info.norm, "input", visit=info.norm_visit)
+
+
+def time_axis(resolver: ModuleResolver, site: Site) -> int:
+    """The axis of token positions in a site's array; the batch is the one before it."""
+    if site.layer is not None and site.component in ("resid_pre", "resid_post"):
+        return resolver.layer(site.layer).time_axis
+    return 1
+
+
+def to_numpy(x: mx.array) -> np.ndarray:
+    """As a float32 NumPy array (NumPy has no bfloat16)."""
+    return np.array(x.astype(mx.float32))
