@@ -16,7 +16,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from . import blas, patching, tokens
+from . import blas, patching, tokens, tracing
 from .activation import Activation
 from .cache import ActivationCache
 from .errors import InputError, LoadError
@@ -167,6 +167,7 @@ class InterpretableModel:
     # ---- experiments, each with its page in `patching`
 
     activation_patching = patching.activation_patching
+    causal_trace = tracing.causal_trace
 
     def _batch(self, prompt: Any) -> mx.array:
         if isinstance(prompt, mx.array) and prompt.ndim == 2 and prompt.shape[0] > 1:

@@ -200,6 +200,7 @@ def rome_heatmap(
     answer: str = "",
     model: str = "",
     top: float | None = None,
+    title: str = "",
     path: str | os.PathLike | None = None,
 ) -> Figure:
     """Causal trace of one fact as in figure 1 of Meng et al. (2022): the colour is p(answer).
@@ -207,7 +208,7 @@ def rome_heatmap(
     `scores`: `[tokens, layers]`, probabilities, or a dict `{kind: scores}` for panels side by side on one
     scale; kind: None (layer outputs), "mlp" or "attn" (windows of `window` layers). `low`: the corrupted
     run's probability, where the colours start; `high`: the clean run's, told below; `top`: where the colours
-    end (the largest score).
+    end (the largest score). `title`: instead of the usual one.
     """
     path = None if path is None else check_path(path)
     traces = scores if isinstance(scores, dict) else {kind: scores}
@@ -233,7 +234,7 @@ def rome_heatmap(
         clean = "" if high is None else f"clean {probability(high)}, "
         _title(
             fig,
-            f"Impact of restoring {names} after corrupted input",
+            title or f"Impact of restoring {names} after corrupted input",
             [f"{bar}: {clean}corrupted {probability(low)}"],
         )
     return fig if path is None else _saved(fig, path)

@@ -1,0 +1,91 @@
+"""What the results of the causal experiments share: files, tables, and maps drawn with characters.
+
+@dataclass(repr=False, eq=False)
+class Trace(Record):
+    raw: np.ndarray        # arrays are kept as arrays
+    answer: Answer         # everything else goes into the file's header, as JSON
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .errors import InputError, LoadError, MlxtraceError
+from .results import Answer, load_arrays, plain, save_arrays, write_atomic
+
+
+class Record:
+    """Base of results that are dataclasses: `save`, `load`, `to_json` and `to_csv` from their fields."""
+
+    RANGES: ClassVar[tuple[str, ...]] = ("subject_range",)
+    ANSWERS: ClassVar[tuple[str, ...]] = ("answer", "base_answer", "source_answer")
+
+    def _fields(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    def _header(self) -> dict[str, Any]:
+        return plain({k: v for k, v in self._fields().items() if not isinstance(v, np.ndarray)})
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        raise NotImplementedError
+
+    def save(self, path: str | os.PathLike) -> Path:
+        """Write everything to one file (`.npz` if the path has no suffix), whole or not at all; its path."""
+        arrays = {k: v for k, v in self._fields().items() if isinstance(v, np.ndarray)}
+        return save_arrays(path, type(self).__name__, {"fields": self._header()}, arrays)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> Any:
+        """Read what `save` wrote; a plan comes back as a dict. Raises LoadError for any other file."""
+        header, arrays = load_arrays(path, cls.__name__)
+        try:
+            header = header["fields"]
+            for name in cls.RANGES:
+                if header.get(name) is not None:
+                    header[name] = range(*header[name])
+            for name in cls.ANSWERS:
+                if header.get(name) is not None:
+                    header[name] = Answer(**header[name])
+            return cls(**header, **arrays)
+        except (KeyError, TypeError, MlxtraceError) as error:
+            raise LoadError(f"{path} is not a complete {cls.__name__}: {error}") from error
+
+    def to_json(self, path: str | os.PathLike) -> Path:
+        """Write the cells (`to_rows`) with everything needed to read them, as JSON."""
+        text = json.dumps({**self._header(), "rows": self.to_rows()}, indent=1, ensure_ascii=False)
+        return write_atomic(path, (text + "\n").encode("utf-8", "backslashreplace"))
+
+    def to_csv(self, path: str | os.PathLike) -> Path:
+        """Write the cells (`to_rows`) as CSV with a line of column names."""
+        rows, text = self.to_rows(), io.StringIO()
+        table = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+        return write_atomic(path, text.getvalue().encode("utf-8", "backslashreplace"))
+
+
+def text_map(names: list[str], values: np.ndarray, whole: float) -> list[str]:
+    """A map `[rows, columns]` in characters: a shade for each fifth of `whole`, `-` where it is negative."""
+    parts = values / whole if whole else np.zeros_like(values)
+    steps = np.clip(np.ceil(5 * parts - 0.25), 0, 4).astype(int)
+    width = max(map(len, names))
+    lines = []
+    for name, shades, row in zip(names, steps, parts, strict=True):
+        cells = "".join("-" if v < -0.05 else "·░▒▓█"[s] for s, v in zip(shades, row, strict=True))
+        lines.append(f"  {name:<{width}}  {cells}")
+    return lines
+
+
+def whole_number(name: str, value: Any, least: int = 1) -> int:
+    """An argument that counts something; InputError when it is no integer of `least` or more."""
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value < least:
+        raise InputError(f"{name} is a whole number of {least} or more, not {value!r}")
+    return int(value)
