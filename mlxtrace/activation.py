@@ -67,13 +67,15 @@ class Activation(mx.array):
 
     def __getitem__(self, index: Any) -> mx.array:
         check_index(index, self.shape, self.hand.name)
-        return super().__getitem__(index)
+        return super().__getitem__(_plain(index))
 
     def __setitem__(self, index: Any, value: Any) -> None:
         self.editable()
         check_index(index, self.shape, self.hand.name, edit=True)
         try:
-            super().__setitem__(index, value)
+            super().__setitem__(
+                _plain(index), mx.array(value) if isinstance(value, (np.ndarray, np.generic)) else value
+            )
         except (ValueError, TypeError, IndexError) as error:
             got = tuple(value.shape) if hasattr(value, "shape") else type(value).__name__
             raise EditError(
@@ -144,6 +146,15 @@ class _At:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(mx.array(self._x).at[self._index], name)
+
+
+def _plain(index: Any) -> Any:
+    """The index in the types that MLX takes."""
+    if isinstance(index, tuple):
+        return tuple(_plain(part) for part in index)
+    if isinstance(index, np.generic):
+        return index.item()
+    return mx.array(index) if isinstance(index, (np.ndarray, range)) and len(index) else index
 
 
 def check_index(index: Any, shape: tuple[int, ...], name: str, edit: bool = False) -> None:

@@ -45,8 +45,12 @@ def preload() -> None:
 def notice() -> None:
     """Print what `preload` had to say, once, when it matters: MLX is about to compute on the CPU."""
     global _message
-    import mlx.core as mx
-
-    if _message and mx.default_device() == mx.Device(mx.cpu):
+    if _message and _on_cpu():
         print(_message, file=sys.stderr)
     _message = None
+
+
+def _on_cpu() -> bool:
+    import mlx.core as mx
+
+    return mx.default_device() == mx.Device(mx.cpu)

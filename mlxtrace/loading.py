@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ def cast(net: nn.Module, dtype: mx.Dtype) -> nn.Module:
 
 
 def load(name: str) -> tuple[nn.Module, Any]:
+    """The model and tokenizer of a folder or a hub name; LoadError, in one line, when there is none."""
     folder = Path(name).expanduser()
     if not name.strip():
         raise LoadError('the model\'s name is empty: give "demo", a folder, or a hub name')
@@ -42,12 +44,23 @@ def load(name: str) -> tuple[nn.Module, Any]:
         raise LoadError(f'no model folder {name!r}{hint}; the bundled model is called "demo"')
     if looks_local and not (folder / "config.json").is_file():
         raise LoadError(f"{name} holds no config.json: expected a model folder that mlx_lm.load reads")
+    if looks_local:
+        _check_config(folder / "config.json")
     import mlx_lm
 
     try:
         return mlx_lm.load(str(folder) if looks_local else name)[:2]
     except Exception as error:
         raise LoadError(f"{_why(name, looks_local, error)}") from error
+
+
+def _check_config(path: Path) -> None:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise LoadError(f"{path} cannot be read: {error}") from error
+    if not isinstance(config, dict) or "model_type" not in config:
+        raise LoadError(f"{path} names no model_type, so mlx_lm cannot tell what the model is")
 
 
 def _why(name: str, local: bool, error: Exception) -> str:

@@ -65,12 +65,15 @@ class Site:
     def put(self, x: mx.array, value: mx.array, base: mx.array | None = None) -> mx.array:
         """What must pass at the port so that the site's array becomes `value`.
 
-        For the middle of the stream the mixer's contribution takes up the difference, so that an unchanged
-        value leaves the pass bit for bit as it was.
+        For the middle of the stream the mixer's contribution takes up the difference. What was not changed goes
+        on bit for bit, and zeros are zeros; other values to a rounding of `base + (value - base)`.
         """
         if self.view == "heads":
             return value.reshape(x.shape)
-        return x + (value - (base + x)) if self.view == "middle" else value
+        if self.view == "middle":
+            before = base + x
+            return mx.where(value == before, x + (value - before), value - base)
+        return value
 
 
 def _heads_of(holder: object, kv: bool) -> int | None:
@@ -112,6 +115,7 @@ class ModuleResolver:
         return len(self.structure.layers)
 
     def layer(self, index: int) -> structure.Layer:
+        """What the probe found of one layer; PositionError when there is no such layer."""
         if not -self.n_layers <= index < self.n_layers:
             raise PositionError(
                 f"layer {index} does not exist: this model has layers 0 to {self.n_layers - 1}"
@@ -123,6 +127,7 @@ class ModuleResolver:
         return self._first_path[id(self.paths[path])]
 
     def path_of(self, module: nn.Module) -> str:
+        """The dotted path of a module of this model."""
         return self._first_path[id(module)]
 
     # ---- what a pass needs, once per model

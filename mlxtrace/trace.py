@@ -29,7 +29,8 @@ _open: contextvars.ContextVar[tuple[Trace, ...]] = contextvars.ContextVar("mlxtr
 def current(net: Any) -> Trace:
     """The innermost open trace of a model; OrderError outside any."""
     for trace in reversed(_open.get()):
-        if trace.resolver.net is net and trace.has_prompt:
+        # one left open in a generator that another context closed lingers here, but is open no more
+        if trace.resolver.net is net and trace.has_prompt and trace._state == "open":
             return trace
     raise OrderError(
         "activations exist inside `with model.trace(prompt):` only; no trace of this model is open"
