@@ -54,7 +54,7 @@ class InterpretableModel:
             tokenizer, self.name = tokenizer or loaded, name
         else:
             raise LoadError(f"a model is a name, a folder or an mlx module, not {type(model).__name__}")
-        if tokenizer is not None and not hasattr(tokenizer, "encode"):
+        if tokenizer is not None and (isinstance(tokenizer, str) or not hasattr(tokenizer, "encode")):
             raise LoadError(
                 f"a tokenizer encodes text; {type(tokenizer).__name__} does not (None: prompts are ids)"
             )
@@ -102,6 +102,7 @@ class InterpretableModel:
         return tokens.encode(self.tokenizer, text)
 
     def decode(self, ids: Any) -> str:
+        """The text of token ids, special tokens included."""
         return tokens.decode(self.tokenizer, self.ids(ids))
 
     def ids(self, prompt: str | mx.array | list[int]) -> list[int]:
@@ -113,9 +114,11 @@ class InterpretableModel:
         return mx.array([self.ids(prompt)])
 
     def to_str_tokens(self, prompt: str | mx.array | list[int]) -> list[str]:
+        """The text of each token; together they are the decoded prompt."""
         return tokens.to_str_tokens(self.tokenizer, self.ids(prompt))
 
     def token_to_str(self, token: int) -> str:
+        """The text of one token, a leading space kept."""
         return tokens.token_to_str(self.tokenizer, self.ids([token])[0])
 
     def answer_token(self, answer: str | int, prompt: str | None = None) -> int:
