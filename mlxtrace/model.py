@@ -16,7 +16,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from . import blas, patching, tokens, tracing
+from . import blas, mediation, patching, tokens, tracing
 from .activation import Activation
 from .cache import ActivationCache
 from .errors import InputError, LoadError
@@ -171,6 +171,7 @@ class InterpretableModel:
 
     activation_patching = patching.activation_patching
     causal_trace = tracing.causal_trace
+    causal_effects = mediation.causal_effects
 
     def _batch(self, prompt: Any) -> mx.array:
         if isinstance(prompt, mx.array) and prompt.ndim == 2 and prompt.shape[0] > 1:

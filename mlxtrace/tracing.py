@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import corruption, engines, metrics, tokens
-from .runs import Cell, Patch, Run, capture
 from .corruption import GaussianNoise
 from .errors import InputError, closest
 from .patching import embedding_std, noised_run, window_of
 from .records import Record, text_map, whole_number
 from .results import Answer, probability, quoted
+from .runs import Cell, Patch, Run, capture
 from .sweep import Plan, Sweep
 
 if TYPE_CHECKING:
@@ -220,9 +220,9 @@ def causal_trace(
     )
     if plan_only:
         return sweep.plan()
-    logits, _ = capture(model.resolver, clean, [])
-    token, more = _answer(model, prompt, target, logits[0])
-    measure = metrics.bind("prob", target=token, foil=None, clean_logits=logits[0])
+    _, (logits,) = sweep.begin()
+    token, more = _answer(model, prompt, target, logits)
+    measure = metrics.bind("prob", target=token, foil=None, clean_logits=logits)
     outcome = sweep.run(lambda found: measure(found)[None], progress)
     low, high = float(outcome.base.mean()), float(outcome.source[0, 0])
     if held is not None:
