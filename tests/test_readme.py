@@ -1,0 +1,107 @@
+"""The README is true: its examples run, print what they say, and its two commands work in a fresh clone."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mlxtrace
+from mlxtrace import patch
+
+ROOT = Path(mlxtrace.__file__).parents[1]
+README = ROOT / "README.md"
+DEMO = ROOT / "mlxtrace" / "demo" / "model.safetensors"
+trained = pytest.mark.skipif(not DEMO.is_file(), reason="the demo model is not trained")
+
+pytestmark = pytest.mark.skipif(not README.is_file(), reason="installed without its README")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README.read_text(encoding="utf-8"), re.S)
+
+
+def shell_lines() -> list[str]:
+    return [line for block in blocks("sh") for line in block.splitlines() if line.strip()]
+
+
+def commands() -> list[list[str]]:
+    """The lines that run a part of the package, as argument lists."""
+    return [shlex.split(line)[2:] for line in shell_lines() if line.startswith("python -m mlxtrace")]
+
+
+def promised(block: str) -> list[str]:
+    """What a block says that it prints: `print(...)  # → this`."""
+    return re.findall(r"# → (.+)$", block, re.M)
+
+
+@trained
+def test_the_examples_run_in_order_and_print_what_they_say(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    found = blocks("python")
+    assert len(found) >= 5
+    for block in found:
+        exec(compile(block, "README.md", "exec"), names)
+        printed = iter(line.strip() for line in capsys.readouterr().out.splitlines())
+        for line in promised(block):
+            assert line in printed, f"README says {line!r} is printed (in this order) by\n{block}"
+    assert {"clean.safetensors", "mlp.pdf", "both.npz"} <= {path.name for path in tmp_path.iterdir()}
+
+
+@trained
+@pytest.mark.parametrize("command", commands(), ids=lambda c: " ".join(c)[:60])
+def test_the_commands_run(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    module, *options = command
+    if module == "mlxtrace.patch":
+        assert patch.main(options) == 0, capsys.readouterr().err
+    else:
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(
+            [sys.executable, "-m", module, *options], env=env, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+    for name in re.findall(r"\S+\.(?:png|csv|json|npz|pdf)", " ".join(options)):
+        assert (tmp_path / name).stat().st_size > 0
+
+
+def test_the_first_two_shell_lines_are_the_two_commands():
+    run, test = shell_lines()[:2]
+    for line in (run, test):
+        steps = line.split(" && ")
+        assert steps[0] == "python3 -m venv .venv" and len(steps) == 3
+        assert steps[1].startswith(".venv/bin/pip install -q ")
+    assert run.endswith(".venv/bin/python -m mlxtrace.patch")
+    assert test.endswith(".venv/bin/python -m pytest")
+
+
+def test_ci_calls_the_test_command():
+    assert "shell_lines" not in (ci := (ROOT / ".ci" / "run").read_text())
+    assert "README.md" in ci or shell_lines()[1] in ci
+
+
+def test_links_and_pictures_are_there():
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README.read_text(encoding="utf-8")):
+        assert (ROOT / target).is_file(), target
+
+
+@pytest.mark.heavy
+def test_the_two_commands_in_a_fresh_clone(tmp_path):
+    """Both, one after the other in the same clone, each within five minutes."""
+    clone = tmp_path / "mlxtrace"
+    subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
+    env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV", "PYTEST_ADDOPTS")}
+    for line in shell_lines()[:2]:
+        done = subprocess.run(
+            line, shell=True, cwd=clone, env=env, timeout=300, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert (clone / "mlxtrace-patch.png").is_file()
+    shutil.rmtree(clone)
