@@ -266,7 +266,7 @@ def measured(
     metric: Any,
     target: Any,
     foil: Any,
-    stacklevel: int = 4,
+    stacklevel: int = 3,
     logits: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Measured:
     """Settle answers and metrics, and refuse a gap that means nothing.

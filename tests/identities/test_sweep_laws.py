@@ -1,0 +1,105 @@
+"""Laws of the sweep, on every tiny architecture: the engines agree, and patches do what they must."""
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from models import CONFIGS, make
+
+from mlxtrace import GaussianNoise, InterpretableModel, engines
+from mlxtrace.changes import side_axes
+from mlxtrace.errors import UnsupportedError
+from mlxtrace.metrics import softmax
+from mlxtrace.runs import Cell, Patch, Run, capture
+from mlxtrace.sweep import Sweep
+
+CLEAN = [3, 17, 40, 41, 52, 60, 77, 8, 9]
+CORRUPTED = [3, 17, 90, 91, 52, 60, 77, 8, 9]
+NAMES = list(CONFIGS)
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def model(request):
+    return InterpretableModel(make(request.param))
+
+
+def has(model, component):
+    try:
+        model.resolver.site(component, 0)
+        return [model.resolver.site(component, i) for i in range(model.n_layers)] != []
+    except UnsupportedError:
+        return False
+
+
+def patch(model, corrupted=CORRUPTED, **options):
+    return model.activation_patching(CLEAN, corrupted, metric="logit", progress=False, **options)
+
+
+@pytest.mark.parametrize(
+    "component", ["resid_pre", "attn", "resid_mid", "mlp", "resid_post", "head", "neuron"]
+)
+def test_auto_equals_the_textbook(model, component):
+    if not has(model, component):
+        pytest.skip(f"this architecture has no {component}")
+    for options in ({"positions": "each"}, {"positions": "each", "window": 3}, {"direction": "noise"}):
+        fast = patch(model, component=component, **options)
+        slow = patch(model, component=component, engine="loop", **options)
+        np.testing.assert_allclose(fast.raw, slow.raw, atol=5e-5 * max(1, np.abs(slow.raw).max()), rtol=0)
+        assert fast.dims == slow.dims
+
+
+def test_noise_samples_are_rows(model):
+    noise = GaussianNoise(subject=range(2, 4), level=0.5, samples=3)
+    fast = patch(model, noise, component="resid_post", positions="each")
+    slow = patch(model, noise, component="resid_post", positions="each", engine="loop")
+    np.testing.assert_allclose(fast.raw, slow.raw, atol=5e-5 * max(1, np.abs(slow.raw).max()), rtol=0)
+
+
+def test_the_whole_stream_is_the_whole_run(model):
+    if not has(model, "resid_pre"):
+        pytest.skip("layers are never called")
+    if side_axes(model.resolver):
+        pytest.skip("layers read more than the stream: per-layer inputs, shared keys")
+    result = patch(model, component="resid_pre")
+    np.testing.assert_allclose(result.recovery, 100, atol=0.2)
+
+
+def test_cells_that_cannot_differ_recover_exactly_nothing(model):
+    if not has(model, "resid_post"):
+        pytest.skip("layers are never called")
+    for engine in ("auto", "loop"):
+        result = patch(model, component="resid_post", positions="each", engine=engine)
+        exact = 0 if engine == "auto" else 1e-2
+        assert np.abs(result.recovery[:, :2]).max() <= exact
+        assert np.abs(result.recovery[-1, :-1]).max() <= exact
+
+
+def test_patching_with_itself_changes_nothing(model):
+    sweep = _sweep_of_itself(model)
+    logits, _ = sweep.begin()
+    outcome = sweep.run(lambda rows: rows.T.astype(float), progress=False)
+    off = np.abs(outcome.values[..., 0] - logits[0][:, None]).max()
+    assert off <= 2e-5 * max(1, np.abs(logits).max())
+
+
+def _sweep_of_itself(model):
+    run = Run(tuple(CLEAN))
+    cells = [
+        Cell((Patch(model.resolver.site(component, layer), (2, 5), (2, 5)),))
+        for component in ("attn", "mlp", "resid_mid", "resid_post")
+        if has(model, component)
+        for layer in range(model.n_layers)
+    ]
+    engine = engines.choose(model.resolver)
+    return Sweep(model.resolver, run, run, cells, type(engine)(engine.name, False, False, engine.axes))
+
+
+def test_metrics_are_of_the_models_own_logits(model):
+    result = model.activation_patching(
+        CLEAN, CORRUPTED, metric="prob", component="attn", layers=0, progress=False
+    )
+    logits, _ = capture(model.resolver, Run(tuple(CLEAN)), [])
+    with model.trace(CLEAN) as trace:
+        pass
+    whole = np.array(trace.output[0, -1].astype(mx.float32))
+    np.testing.assert_allclose(logits[0], whole, atol=5e-5 * max(1, np.abs(whole).max()))
+    assert result.clean == pytest.approx(softmax(whole)[int(whole.argmax())], abs=2e-6)
