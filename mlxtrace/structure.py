@@ -17,7 +17,29 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from .errors import LoadError
-from .taps import arrays_of, first_array, fresh, put_argument, tapping
+from .recording import (
+    NEEDS_CACHE,
+    Call,
+    find_vocab,
+    forward,
+    module_paths,
+    probe_tokens,
+    record,
+    same,
+    unwrapped_name,
+)
+from .taps import arrays_of, first_array, put_argument
+
+__all__ = [
+    "NEEDS_CACHE",
+    "Layer",
+    "Structure",
+    "forward",
+    "module_paths",
+    "probe",
+    "probe_tokens",
+    "unwrapped_name",
+]
 
 MIXER_NAMES = {
     "self_attn", "attn", "attention", "self_attention", "linear_attn", "mamba", "mixer", "conv",
@@ -29,8 +51,6 @@ MLP_NAMES = {
 }  # fmt: skip
 # Where `model.layers` does not hold every layer.
 LAYER_LISTS = {"afm7": ("model.layers", "model.kv_reuse_layers")}
-# Where only a pass with a cache is right.
-NEEDS_CACHE = {"gemma3n"}
 
 
 @dataclass(frozen=True)
@@ -64,101 +84,6 @@ class Structure:
     d_model: int
     vocab_size: int
     visits: dict[str, int] = dataclasses.field(default_factory=dict)  # module path -> calls in one pass
-
-
-@dataclass
-class Call:
-    """One module call of the probe pass; arrays are handles of their own."""
-
-    index: int
-    path: str
-    visit: int
-    parent: int | None
-    args: tuple = ()
-    kwargs: dict = dataclasses.field(default_factory=dict)
-    output: Any = None
-    forward: Any = None
-    end: int = 0  # calls made inside have index < end
-
-    def hidden(self) -> mx.array | None:
-        return first_array(self.output)
-
-    def inputs(self) -> list[mx.array]:
-        return [x for _, x in arrays_of(self.args, self.kwargs)]
-
-
-def _snapshot(value: Any) -> Any:
-    if isinstance(value, mx.array):
-        return fresh(value)
-    if type(value) in (tuple, list):
-        return type(value)(_snapshot(v) for v in value)
-    return value
-
-
-def unwrapped_name(net: nn.Module) -> str:
-    """The architecture's name: the Python module that defines the model's class."""
-    return type(net).__module__.rsplit(".", 1)[-1]
-
-
-def forward(net: nn.Module, tokens: mx.array, cache: list | None = None) -> mx.array:
-    """Logits `[B, T, V]` of a plain pass, with a fresh cache where the architecture is wrong without."""
-    if cache is None and unwrapped_name(net) in NEEDS_CACHE:
-        from mlx_lm.models.cache import make_prompt_cache
-
-        cache = make_prompt_cache(net)
-    out = net(tokens) if cache is None else net(tokens, cache=cache)
-    logits = first_array(out) if out is not None else None
-    if logits is None:
-        logits = getattr(out, "logits", None)
-    if logits is None:
-        raise LoadError(f"{type(net).__name__} returned {type(out).__name__}, not logits [B, T, V]")
-    return logits
-
-
-def module_paths(net: nn.Module) -> dict[str, nn.Module]:
-    """Every submodule by dotted path, in definition order; the model itself is ''."""
-    return dict(sorted(net.named_modules(), key=lambda item: [_natural(p) for p in item[0].split(".")]))
-
-
-def _natural(part: str) -> tuple[int, int, str]:
-    return (0, int(part), "") if part.isdigit() else (1, 0, part)
-
-
-def record(net: nn.Module, tokens: mx.array) -> list[Call]:
-    """Run the model with every module tapped; the calls in the order in which they began."""
-    calls: list[Call] = []
-    stack: list[int] = []
-    visits: dict[str, int] = {}
-
-    def handler_for(path: str):
-        def handler(forward, args, kwargs):
-            call = Call(len(calls), path, visits.get(path, 0), stack[-1] if stack else None)
-            visits[path] = call.visit + 1
-            call.args, call.forward = _snapshot(args), forward
-            call.kwargs = {key: _snapshot(value) for key, value in kwargs.items()}
-            calls.append(call)
-            stack.append(call.index)
-            try:
-                out = forward(*args, **kwargs)
-            finally:
-                stack.pop()
-            call.output, call.end = _snapshot(out), len(calls)
-            return out
-
-        return handler
-
-    paths = {}
-    for path, module in module_paths(net).items():
-        paths.setdefault(id(module), (path, module))
-    with tapping([(module, handler_for(path)) for path, module in paths.values()]):
-        mx.eval(forward(net, tokens))
-    return calls
-
-
-def _same(a: mx.array | None, b: mx.array | None) -> bool:
-    if a is None or b is None or a.shape != b.shape or a.dtype != b.dtype:
-        return False
-    return bool(mx.array_equal(a, b).item())
 
 
 def _same_ids(x: mx.array, tokens: mx.array) -> bool:
@@ -209,25 +134,6 @@ def _at(net: nn.Module, path: str) -> Any:
     return value
 
 
-def find_vocab(net: nn.Module) -> int | None:
-    """The number of tokens the model knows, from its arguments or its embedding table."""
-    holders = [getattr(net, "args", None), getattr(net, "config", None)]
-    holders += [getattr(h, "text_config", None) for h in holders if h is not None]
-    for holder in holders:
-        size = holder.get("vocab_size") if isinstance(holder, dict) else getattr(holder, "vocab_size", None)
-        if isinstance(size, int) and size > 0:
-            return size
-    for module in module_paths(net).values():
-        if isinstance(module, (nn.Embedding, nn.QuantizedEmbedding)):
-            return module.weight.shape[0]
-    return None
-
-
-def probe_tokens(vocab: int | None, length: int = 8) -> mx.array:
-    """A few different token ids, `[1, length]`."""
-    return mx.array([[(3 + 7 * i) % (vocab or 64) for i in range(length)]])
-
-
 def _mixes(call: Call, tokens: mx.array) -> bool:
     """Whether a module moves information between positions: change the token before last, see the last."""
     # caches were used up by the pass; a fresh call must not append to them
@@ -238,7 +144,7 @@ def _mixes(call: Call, tokens: mx.array) -> bool:
             bumped = mx.concatenate([x[..., :-2, :], x[..., -2:-1, :] * -1.5 + 0.5, x[..., -1:, :]], axis=-2)
             args, kwargs = put_argument(args, kwargs, key, bumped)
     out = first_array(call.forward(*args, **kwargs))
-    return not _same(out[..., -1, :], call.hidden()[..., -1, :])
+    return not same(out[..., -1, :], call.hidden()[..., -1, :])
 
 
 def _has_matrices(module: nn.Module) -> bool:
@@ -289,7 +195,7 @@ def _parts(inside: list[Call], own: str, tokens: mx.array, paths: dict) -> tuple
 def _projection(calls: list[Call], whole: Call, paths: dict) -> str | None:
     """The last linear map inside a call, when its output is the call's own output."""
     for c in reversed(calls[whole.index + 1 : whole.end]):
-        if _same(c.hidden(), whole.hidden()):
+        if same(c.hidden(), whole.hidden()):
             if "weight" in paths[c.path] or not paths[c.path].children():
                 return c.path if "weight" in paths[c.path] else None
             if hasattr(paths[c.path], "linear"):  # a LoRA layer around a linear one
@@ -302,7 +208,7 @@ def _reads(calls: list[Call], mixer: Call, paths: dict) -> tuple[str, ...]:
     given = next(iter(mixer.inputs()), None)
     inside = calls[mixer.index + 1 : mixer.end]
     linear = [c for c in inside if "weight" in paths[c.path] and paths[c.path].weight.ndim == 2]
-    return tuple(c.path for c in linear if len(c.inputs()) == 1 and _same(c.inputs()[0], given))
+    return tuple(c.path for c in linear if len(c.inputs()) == 1 and same(c.inputs()[0], given))
 
 
 def _acts(out_proj: str | None, mlps: list[Call], tokens: mx.array) -> tuple[str, ...]:
@@ -323,7 +229,7 @@ def _middle(
         return None, "the MLP runs before the mixer"
 
     def with_norm(part: Call) -> list[Call]:
-        return [part, *(c for c in inside if c.index >= part.end and _same(_first(c), part.hidden()))]
+        return [part, *(c for c in inside if c.index >= part.end and same(_first(c), part.hidden()))]
 
     def _first(call: Call) -> mx.array | None:
         return next(iter(call.inputs()), None)
@@ -359,7 +265,7 @@ def _layer(calls: list[Call], call: Call, slot, tokens, paths, following: Call |
         no_mid=reason,
         out_proj=out_proj,
         down_proj=_projection(calls, mlps[0], paths) if mlps else None,
-        chained=_same(after, call.hidden()),
+        chained=same(after, call.hidden()),
         reads=_reads(calls, mixers[0], paths) if len(mixers) == 1 else (),
         acts=_acts(out_proj if len(mixers) == 1 else None, mlps, tokens),
     )
@@ -378,7 +284,7 @@ def _uncalled_layer(calls: list[Call], path: str, visit: int, tokens, paths) -> 
 def _slot(call: Call, before: mx.array, tokens: mx.array, width: int) -> int | str | None:
     """The argument that holds the hidden state: the one equal to what came before, else the first."""
     found = [(k, x) for k, x in arrays_of(call.args, call.kwargs) if _is_hidden(x, tokens, width)]
-    exact = [k for k, x in found if _same(x, before)]
+    exact = [k for k, x in found if same(x, before)]
     return (exact or [k for k, _ in found] or [None])[0]
 
 
@@ -426,8 +332,8 @@ def probe(net: nn.Module) -> Structure:
         last = runs[-1]
 
     tail = [c for c in calls if last is not None and c.index >= last.end]
-    norm = next((c for c in tail if any(_same(x, last.hidden()) for x in c.inputs())), None)
-    head = next((c for c in reversed(tail) if c.index and _same(c.hidden(), root.hidden())), None)
+    norm = next((c for c in tail if any(same(x, last.hidden()) for x in c.inputs())), None)
+    head = next((c for c in reversed(tail) if c.index and same(c.hidden(), root.hidden())), None)
     return Structure(
         layers=layers,
         embed=embed.path,

@@ -13,12 +13,16 @@ import mlxtrace
 ROOT = Path(mlxtrace.__file__).parent
 # A module may import only what stands further down. The package itself (`from . import x`) is its modules.
 HOUSE = [
-    "__init__", "patch", "options", "check", "model", "loading", "references", "tracing", "records",
-    "plotting", "facts", "attribution", "patching", "results", "metrics", "engines", "sweep", "textbook",
-    "calibration", "batch", "changes", "runs", "corruption", "trace", "coroutine", "cache", "interventions",
-    "resolver", "structure", "activation", "taps", "tokens", "blas", "errors",
+    "__init__", "patch", "options", "check", "model", "loading", "references", "tracing", "mediation",
+    "noising", "facts", "factruns", "averages", "tracefolder", "records", "effect_plots", "plotting",
+    "attribution", "comparing", "patching", "results", "metrics", "engines", "sweep", "textbook", "calibration", "batch", "changes", "runs", "corruption",
+    "trace", "coroutine", "cache", "interventions", "resolver", "structure", "recording", "activation",
+    "taps", "attention", "tokens", "blas", "errors",
 ]  # fmt: skip
-UPWARD = {("results", "plotting")}  # `.plot()` asks for the figures only when it is called
+UPWARD = {
+    ("results", "plotting"),
+    ("results", "effect_plots"),
+}  # `.plot()` asks for the figures only when it is called
 
 FILES = sorted(p for p in ROOT.glob("*.py"))
 
