@@ -4,7 +4,7 @@ from . import blas
 
 blas.preload()
 
-from . import errors, interventions, metrics, plotting  # noqa: E402
+from . import errors, facts, interventions, metrics, plotting  # noqa: E402
 from .cache import ActivationCache  # noqa: E402
 from .corruption import GaussianNoise, Substitution  # noqa: E402
 from .model import InterpretableModel  # noqa: E402
@@ -20,6 +20,7 @@ __all__ = [
     "PatchingResult",
     "Substitution",
     "errors",
+    "facts",
     "interventions",
     "metrics",
     "plotting",

@@ -16,7 +16,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from . import blas, mediation, patching, tokens, tracing
+from . import blas, comparing, mediation, patching, tokens, tracing
 from .activation import Activation
 from .cache import ActivationCache
 from .errors import InputError, LoadError
@@ -172,6 +172,8 @@ class InterpretableModel:
     activation_patching = patching.activation_patching
     causal_trace = tracing.causal_trace
     causal_effects = mediation.causal_effects
+    noising_window = mediation.noising_window
+    compare_bits = comparing.compare_bits
 
     def _batch(self, prompt: Any) -> mx.array:
         if isinstance(prompt, mx.array) and prompt.ndim == 2 and prompt.shape[0] > 1:

@@ -1,0 +1,208 @@
+"""A folder of causal traces: one file for each fact and kind, begun once, resumed as often as need be.
+
+    out/settings.json              what the folder was begun with; anything else is refused
+    out/traces/0007.mlp.npz        the trace of one fact, with its provenance
+    out/traces/0012.skipped.json   a fact that the model gets wrong, and what it says instead
+    out/average.npz .txt .csv, average.png, average_lines.png
+
+Files are written whole or not at all, so a run may be killed at any moment: what is there is kept, and the next
+run does the rest. Under `mlx.launch` the facts are spread over the ranks, and rank 0 averages.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import mlx.core as mx
+import numpy as np
+from mlx.utils import tree_flatten
+from tqdm import tqdm
+
+from . import metrics
+from .averages import AverageTrace
+from .corruption import GaussianNoise
+from .errors import InputError, SubjectError, TokenError
+from .records import whole_number
+from .results import probability, quoted
+from .runs import Run, capture
+from .tracefolder import Folder, digest
+from .tracing import KINDS, causal_trace, spread
+
+if TYPE_CHECKING:
+    from .facts import Fact
+    from .model import InterpretableModel
+
+LAUNCHED = ("MLX_RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK")  # set for the processes of a distributed run
+
+
+def run_facts(
+    model: InterpretableModel,
+    facts: Sequence[Fact],
+    out: str | os.PathLike,
+    kinds: Iterable[str | None] = KINDS,
+    *,
+    samples: int = 10,
+    noise: str | float = "s3",
+    window: int = 10,
+    seed: int = 1,
+    replace: bool = False,
+    limit: int | None = None,
+    engine: str = "auto",
+    max_memory: int | None = None,
+    progress: bool | None = None,
+    group: mx.distributed.Group | None = None,
+) -> AverageTrace:
+    """Trace every fact that the model gets right, into a folder, and average (Meng et al. 2022, section 2.2).
+
+    A fact counts as right when the clean run's top token is the first of the attribute. Facts that are wrong, or
+    whose subject cannot be found in the tokens, are recorded and skipped. A level such as "s3" is in standard
+    deviations of the embeddings of all the facts' subjects, each tokenized alone, as in the authors' code.
+
+    Args:
+        out: the folder; begun if need be, resumed if it was begun with the same model, facts and settings.
+        kinds: None (single states), "mlp", "attn" (windows of `window` layers); all three by default.
+        samples, noise, window, seed, replace, engine, max_memory: as in `causal_trace`.
+        limit: trace the first so many facts only; a later run may go further.
+        group: a distributed group; default: the one that `mlx.launch` started, if it did.
+
+    Returns the averages, on every rank. Raises InputError when the folder was begun with other settings, or the
+    model gets no fact right.
+    """
+    kinds = _kinds(kinds)
+    whole_number("window", window)
+    chosen = list(facts) if limit is None else list(facts)[: whole_number("limit", limit)]
+    if group is None and any(name in os.environ for name in LAUNCHED):
+        group = mx.distributed.init()
+    rank, size = (0, 1) if group is None else (group.rank(), group.size())
+    drawn = GaussianNoise(level=noise, samples=samples, seed=seed, replace=replace)
+    std, notes = spread(model, drawn, [fact.subject for fact in facts])
+    level = noise if std is None else drawn.parsed_level.value * std
+    settings = {
+        "samples": samples,
+        "noise": str(noise),
+        "noise_level": float(level) if std is not None else str(drawn.parsed_level),
+        "window": int(window),
+        "seed": seed,
+        "replace": replace,
+        "weights": fingerprint(model),
+        "facts": digest([fact.to_dict() for fact in facts]),
+    }
+    folder = Folder(out, settings, model.name)
+    if rank == 0:
+        folder.begin()
+    _barrier(group)
+    folder.check()
+    options = {"window": window, "samples": samples, "noise": level, "seed": seed, "replace": replace}
+    options |= {"engine": engine, "max_memory": max_memory, "progress": False}
+    mine = chosen[rank::size]
+    for fact in tqdm(mine, unit="fact", disable=None if progress is None else not progress):
+        _trace_fact(model, fact, kinds, folder, options, notes)
+    _barrier(group)
+    average = folder.average(kinds, [fact.id for fact in chosen])
+    if rank == 0:
+        folder.publish(average)
+    return average
+
+
+def averages(folder: str | os.PathLike, kinds: Iterable[str | None] = KINDS) -> AverageTrace:
+    """The averages over all facts that a folder holds traces of, of each of these kinds."""
+    return Folder(folder).average(_kinds(kinds))
+
+
+def fingerprint(model: InterpretableModel) -> str:
+    """A hash of the weights: every array's name, shape, type and first 256 numbers."""
+    parts = hashlib.sha256()
+    for path, x in sorted(tree_flatten(model.net.parameters())):
+        head = x.reshape(-1)[:256]
+        if mx.issubdtype(head.dtype, mx.floating):
+            head = head.astype(mx.float32)
+        parts.update(f"{path} {tuple(x.shape)} {x.dtype} ".encode() + np.array(head).tobytes())
+    return parts.hexdigest()[:16]
+
+
+def _trace_fact(
+    model: InterpretableModel, fact: Fact, kinds: list, folder: Folder, options: dict, notes: list[str]
+) -> None:
+    """Trace one fact in every kind that has no file yet; record why not when it cannot be traced."""
+    if folder.skipped(fact.id) is not None:
+        return
+    missing = [kind for kind in kinds if folder.trace(fact.id, kind) is None]
+    if not missing:
+        return
+    try:
+        why = _wrong(model, fact)
+        if not why:
+            model.subject_range(fact.prompt, fact.subject)
+    except (TokenError, SubjectError) as error:
+        why = str(error)
+    if why:
+        folder.skip(fact, why)
+        return
+    for kind in missing:
+        trace = causal_trace(model, fact.prompt, fact.subject, kind=kind, **options)
+        trace.notes = list(notes)
+        trace.settings = {
+            "fact": fact.to_dict(),
+            **folder.settings,
+            "hash": folder.hash,
+            "versions": versions(),
+        }
+        trace.save(folder.trace_path(fact.id, kind))
+
+
+def _wrong(model: InterpretableModel, fact: Fact) -> str:
+    """What the model says instead of the attribute; '' when its top token starts the attribute."""
+    logits = capture(model.resolver, Run(tuple(model.ids(fact.prompt))), [])[0][0]
+    top = int(logits.argmax())
+    if top in _starts(model, fact):
+        return ""
+    p = float(metrics.softmax(logits)[top])
+    return (
+        f"the model says {quoted(model.token_to_str(top))} ({probability(p)}), not {quoted(fact.attribute)}"
+    )
+
+
+def _starts(model: InterpretableModel, fact: Fact) -> set[int]:
+    """The tokens that the attribute may start with behind the prompt, with a space before it or none."""
+    found, error = set(), None
+    for text in (f" {fact.attribute}", fact.attribute):
+        try:
+            found.add(model.answer_token(text, fact.prompt))
+        except TokenError as refused:
+            error = refused
+    if not found:
+        raise error
+    return found
+
+
+def versions() -> dict[str, str]:
+    """The versions of what made the numbers."""
+    from . import __version__
+
+    found = {"mlxtrace": __version__, "python": platform.python_version(), "numpy": np.__version__}
+    for name in ("mlx", "mlx-lm"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "unknown"
+    return found
+
+
+def _kinds(kinds: Iterable[str | None] | str | None) -> list[str | None]:
+    given = [kinds] if kinds is None or isinstance(kinds, str) else list(kinds)
+    if not given or len(set(given)) < len(given) or any(kind not in KINDS for kind in given):
+        raise InputError(
+            f"kinds={kinds!r}: name one or more of None (single states), 'mlp', 'attn', each once"
+        )
+    return given
+
+
+def _barrier(group: mx.distributed.Group | None) -> None:
+    """Wait for all ranks."""
+    if group is not None and group.size() > 1:
+        mx.eval(mx.distributed.all_sum(mx.ones(1), group=group, stream=mx.cpu))
