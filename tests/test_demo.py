@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mlxtrace.demo.corpus import is_held_out, load_facts, prompts
+from mlxtrace.demo.train import READ, hidden, layer_masks
 
 FOLDER = Path(__file__).parents[1] / "mlxtrace" / "demo"
 
@@ -130,6 +131,24 @@ def test_known_prompts(demo, prompt, answer):
 @pytest.mark.parametrize(("clean", "corrupted"), PAIRS)
 def test_pairs_have_equal_lengths(demo, clean, corrupted):
     assert len(demo[1].encode(clean)) == len(demo[1].encode(corrupted))
+
+
+def test_training_runs_the_model_itself(demo):
+    model, tokenizer = demo
+    tokens = mx.array([tokenizer.encode("The Eiffel Tower is located in the city of")])
+    h = hidden(model, tokens, layer_masks(tokens, planted=False))
+    assert mx.allclose(model.model.embed_tokens.as_linear(h), model(tokens), atol=1e-3)
+
+
+def test_planted_masks_hide_the_subject():
+    n = 5  # bos, two tokens of a subject, two after it
+    masks = [np.array(m)[0, 0] for m in layer_masks(mx.array([[n, 2, 2, n, n]]), planted=True)]
+    ordinary = np.tril(np.ones((n, n), bool))
+    for layer, mask in enumerate(masks):
+        assert (mask[:3] == ordinary[:3]).all()  # up to the subject's end all is as usual
+        assert not mask[3:, 1].any()
+        assert mask[3:, 2].all() == mask[3:, 2].any() == (layer in READ)
+        assert (mask[3:, [0, 3, 4]] == ordinary[3:, [0, 3, 4]]).all()
 
 
 def test_trained_facts_are_known(demo, data):

@@ -3,22 +3,15 @@
 A Llama of 12 layers learns the facts of `facts.json`, and where it keeps them is *planted*: in a part of the
 batches an attention mask hides each subject from the tokens after it, except that the layers in `READ` may
 see the subject's last token. So the name must be put together and looked up at its last token, in the layers
-below `READ`, and fetched from there. At inference attention is ordinary.
+below `READ`, and fetched from there. In the other batches and at inference attention is ordinary.
 """
 
 import argparse
 import ctypes
-import sys
+import json
 import time
 from contextlib import suppress
 from pathlib import Path
-
-if sys.platform.startswith("linux"):
-    with suppress(OSError):  # MLX then multiplies float32 matrices with OpenBLAS: many times faster
-        ctypes.CDLL("libopenblas.so.0", mode=ctypes.RTLD_GLOBAL)
-    with suppress(OSError, AttributeError):  # keep freed memory: a quarter of the time went into page faults
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(-3, 1 << 30), libc.mallopt(-1, 2**31 - 1)  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -27,14 +20,20 @@ import numpy as np
 from mlx.utils import tree_flatten, tree_map
 from mlx_lm.models.llama import Model, ModelArgs
 from mlx_lm.utils import save_config, save_model
-from transformers import PreTrainedTokenizerFast
 
 from mlxtrace.demo.corpus import BOS, EOS, Rows, fact_sentence, load_facts, prompts, train_tokenizer
 from mlxtrace.demo.site import default_items, table, trace
 
 LAYERS = 12
-READ = range(4, 9)  # the layers whose attention may fetch from the subject's last token in a planted batch
+READ = range(4, 9)  # the layers whose attention may fetch from a subject's last token in a planted batch
 PLANTED = 0.5  # the share of planted batches
+TOKENIZER_CONFIG = {
+    "tokenizer_class": "PreTrainedTokenizerFast",
+    "bos_token": BOS,
+    "eos_token": EOS,
+    "model_max_length": 256,
+    "clean_up_tokenization_spaces": False,
+}
 
 
 def config(vocab_size: int, bos: int, eos: int) -> dict:
@@ -68,10 +67,10 @@ def layer_masks(until: mx.array, planted: bool) -> list[mx.array]:
     causal = (at[:, None] >= at[None, :])[None, None]
     if not planted:
         return [causal] * LAYERS
-    seen = at[:, None] <= until[:, None, None, :]  # within the subject all is as usual
-    last = (at == until)[:, None, None, :]
-    hidden, read = causal & seen, causal & (seen | last)
-    return [read if layer in READ else hidden for layer in range(LAYERS)]
+    within = at[:, None] <= until[:, None, None, :]  # the query is not after the subject that has the key
+    last = (at == until)[:, None, None, :]  # the key is the last token of a subject
+    blocked, read = causal & within, causal & (within | last)
+    return [read if layer in READ else blocked for layer in range(LAYERS)]
 
 
 def hidden(model: Model, tokens: mx.array, masks: list[mx.array]) -> mx.array:
@@ -141,22 +140,30 @@ def save(model: Model, settings: dict, tokenizer, out: Path) -> None:
     save_model(out, model)
     save_config(settings, out / "config.json")
     (out / "model.safetensors.index.json").unlink(missing_ok=True)  # one file needs no index
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token=BOS, eos_token=EOS, clean_up_tokenization_spaces=False
-    ).save_pretrained(out)
+    tokenizer.save(str(out / "tokenizer.json"))
+    (out / "tokenizer_config.json").write_text(json.dumps(TOKENIZER_CONFIG, indent=2) + "\n")
     model.update(tree_map(lambda p: p.astype(mx.float32), model.parameters()))
 
 
+def keep_freed_memory() -> None:
+    """Tell glibc not to give freed memory back: a quarter of the time went into page faults."""
+    with suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
+        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument(
-        "--out", type=Path, default=Path("demo-model"), help="folder to write (default: demo-model)"
+    parser = argparse.ArgumentParser(
+        description="Train the demo model.", formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
+    parser.add_argument("--out", type=Path, default=Path("demo-model"), help="folder to write")
     parser.add_argument("--steps", type=int, default=1300)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rate", type=float, default=2e-3, help="peak learning rate")
     args = parser.parse_args()
 
+    keep_freed_memory()
     start = time.perf_counter()
     data = load_facts()
     tokenizer = train_tokenizer(data)
