@@ -117,7 +117,9 @@ def table(result: dict) -> str:
     lines = ["| layer | " + " | ".join(f"{kind}, {names[place]}" for kind, place in columns) + " |"]
     lines.append("|---:" * (1 + len(columns)) + "|")
     for layer in range(len(percent[columns[0]])):
-        lines.append(f"| {layer} | " + " | ".join(f"{percent[c][layer].round(1) + 0.0:.1f}" for c in columns) + " |")
+        lines.append(
+            f"| {layer} | " + " | ".join(f"{percent[c][layer].round(1) + 0.0:.1f}" for c in columns) + " |"
+        )
     effect = f"p(clean) {result['clean']:.3f}, p(corrupted) {result['corrupted']:.3f}"
     return f"{effect}, total effect {result['clean'] - result['corrupted']:.3f}\n\n" + "\n".join(lines)
 
