@@ -159,7 +159,7 @@ def _wrong(model: InterpretableModel, fact: Fact) -> str:
     """What the model says instead of the attribute; '' when its top token starts the attribute."""
     logits = capture(model.resolver, Run(tuple(model.ids(fact.prompt))), [])[0][0]
     top = int(logits.argmax())
-    if top in _starts(model, fact):
+    if _starts(model, fact, top):
         return ""
     p = float(metrics.softmax(logits)[top])
     return (
@@ -167,17 +167,20 @@ def _wrong(model: InterpretableModel, fact: Fact) -> str:
     )
 
 
-def _starts(model: InterpretableModel, fact: Fact) -> set[int]:
-    """The tokens that the attribute may start with behind the prompt, with a space before it or none."""
-    found, error = set(), None
-    for text in (f" {fact.attribute}", fact.attribute):
+def _starts(model: InterpretableModel, fact: Fact, token: int) -> bool:
+    """Whether the attribute starts with this token behind the prompt, with a space before it or none.
+
+    Where the tokenizer leaves that open (it splits the space off, say) the token's text decides.
+    """
+    text, known = model.token_to_str(token).strip(), False
+    for attribute in (f" {fact.attribute}", fact.attribute):
         try:
-            found.add(model.answer_token(text, fact.prompt))
-        except TokenError as refused:
-            error = refused
-    if not found:
-        raise error
-    return found
+            if model.answer_token(attribute, fact.prompt) == token:
+                return True
+            known = True
+        except TokenError:
+            continue
+    return text == fact.attribute or (not known and text != "" and fact.attribute.startswith(text))
 
 
 def versions() -> dict[str, str]:
