@@ -108,6 +108,7 @@ class Folder:
             return None
 
     def skip(self, fact: Fact, why: str) -> None:
+        """Record that a fact is not traced, and why."""
         told = {**fact.to_dict(), "why": why}
         text = json.dumps(told, ensure_ascii=False)
         write_atomic(
