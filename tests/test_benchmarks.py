@@ -1,0 +1,85 @@
+"""The benchmarks run from end to end on toy models, their parts count and agree; peers are not needed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks import cases, floor, models, targets  # noqa: E402
+from benchmarks.contenders import Ours, top_token  # noqa: E402
+from benchmarks.timing import compare  # noqa: E402
+from mlxtrace import InterpretableModel  # noqa: E402
+
+
+@pytest.mark.parametrize("shape", [models.GPT2_TOY, models.LLAMA_TOY], ids=lambda s: s.family)
+def test_engines_agree_on_every_kind_of_case(shape):
+    model = InterpretableModel(models.mlx_model(shape, models.draw(shape)))
+    for case in (
+        cases.different(shape, 6),
+        cases.different(shape, 6, component="mlp", window=3),
+        cases.realistic(shape, 8),
+        cases.noised(shape, 6, samples=2),
+        cases.preamble(shape, 6, 3),
+    ):
+        case = targeted(model, case)
+        rows = compare("toy", case, [Ours(model, e) for e in ("fanout", "loop")], (1e9, 1e-6), 1, 6)
+        assert [r.contender for r in rows] == ["mlxtrace fanout", "mlxtrace loop"]
+        assert rows[0].ratio == 1 and all(r.off_prob < 2e-6 for r in rows)
+        assert rows[1].timed == 6 and rows[0].timed == len(case.cells)
+
+
+def targeted(model, case):
+    return cases.replace(case, target=top_token(model, case))
+
+
+def test_prompts_differ_where_they_say():
+    shape = models.GPT2_TOY
+    whole = cases.different(shape, 40)
+    assert whole.clean[0] == whole.corrupted[0]
+    assert all(a != b for a, b in zip(whole.clean[1:], whole.corrupted[1:], strict=True))
+    subject = cases.realistic(shape, 40)
+    differ = [i for i, (a, b) in enumerate(zip(subject.clean, subject.corrupted, strict=True)) if a != b]
+    assert tuple(differ) == subject.subject == (10, 11, 12)
+    assert cases.preamble(shape, 20, 4).first_difference == 20
+
+
+def test_the_lower_bound_counts_what_a_cell_needs():
+    shape = models.Shape("two layers", "gpt2", 2, 4, 16, 1, 1, 10)
+    one = cases.Case("one", shape, (1, 2, 3), (1, 3, 4), first=2)  # position 2 of 3, layers 0 and 1
+    head = 4 * 10
+    layer = 2 * 16 + 2 * 16 + 2 * 64  # keys and values; queries and output; MLP
+    plain = (3 * layer + 8 * (1 + 2 + 3)) + (3 * 32 + (layer - 32) + 8 * 3) + head
+    born_at_1 = layer + 8 * 3 + head  # one layer, of the last position
+    assert floor.needed(one).multiply_adds == born_at_1 + head + 2 * plain
+    null = cases.Case("null", shape, (1, 2, 3), (1, 2, 4), first=0)
+    assert floor.needed(null).multiply_adds == born_at_1 + head + 2 * plain
+
+
+def test_a_target_that_was_not_measured_is_not_met():
+    assert all(item["found"] is None and not item["met"] for item in targets.reached([], {}))
+
+
+def test_the_script_runs(tmp_path):
+    command = [sys.executable, "-m", "benchmarks.sweep", "--quick", "--no-peers", "--repeats", "1"]
+    run = subprocess.run(
+        [*command, "--out", str(tmp_path)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    found = json.loads((tmp_path / "results.json").read_text())
+    assert {r["section"] for r in found["rows"]} == {"gpt2", "demo", "layers", "positions", "samples"}
+    assert all(np.isfinite(r["seconds"]) and r["floor"] > 0 for r in found["rows"])
+    assert found["resources"]["memory"] and found["resources"]["tracing"]["bare"] > 0
+    assert (tmp_path / "scaling.png").stat().st_size > 10_000
