@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import engines, metrics, patching, plotting
+from . import engines, facts, metrics, patching, plotting
 from .corruption import GaussianNoise
 from .errors import InputError, MlxtraceError, closest
 from .loading import DTYPES
@@ -36,8 +36,12 @@ GOES_WITH = {
         *("window", "metric", "target", "foil", "direction", "align", "engine", "max_memory"),
         *FILES,
     },
-    "trace": {"prompt", "subject", "noise", "samples", "kind", "window", "target", *FILES},
-    "facts": {"facts", "out", "noise", "samples", "kind", "window"},
+    "trace": {
+        *("prompt", "subject", "noise", "samples", "kind", "window", "target", "positions", "engine"),
+        "max_memory",
+        *FILES,
+    },
+    "facts": {"facts", "out", "limit", "noise", "samples", "kind", "window", "engine", "max_memory"},
 }
 NAMES = {"patch": "--clean", "trace": "--prompt", "facts": "--facts"}  # what each is asked for by
 
@@ -50,13 +54,14 @@ class _Parser(argparse.ArgumentParser):
 
 
 def read(argv: Sequence[str]) -> argparse.Namespace:
-    """The options, checked against each other; `experiment`, `bare` and `files` are added."""
+    """The options, checked against each other; `experiment`, `bare`, `files` and `known` (facts) are added."""
     args = parser().parse_args(argv)
     args.experiment = _experiment(args)
     args.bare = args.experiment == "patch" and args.clean is None
     args.files = _files(args)
-    if args.experiment != "facts":
-        noise(args)
+    if args.experiment == "facts":
+        args.known = facts.load(args.facts)
+    noise(args)
     return args
 
 
@@ -76,14 +81,11 @@ def parser() -> argparse.ArgumentParser:
     group.add_argument("--corrupted", help="the prompt in which it is broken (or give --noise)")
     group.add_argument("--component", action="extend", type=components, help="mlp, attn, ... (mlp,attn)")
     group.add_argument("--layers", type=numbers, help="such as 0-3,8 (all)")
-    group.add_argument("--positions", type=positions, help=f"{', '.join(POSITIONS)}, or numbers (all)")
     group.add_argument("--heads", type=heads, help="with --component head: each, or numbers (each)")
     group.add_argument("--metric", action="extend", type=metric_names, help="prob, logit_diff, ... (auto)")
     group.add_argument("--foil", type=answer, help="the answer to compare with, for logit_diff")
     group.add_argument("--direction", choices=patching.DIRECTIONS, help="(denoise)")
     group.add_argument("--align", choices=("strict", "ends"), help="for prompts of unlike length (strict)")
-    group.add_argument("--engine", choices=engines.ENGINES, help="how the cells are run (auto)")
-    group.add_argument("--max-memory", type=memory, help="beside the weights, such as 2GB")
 
     group = made.add_argument_group("causal tracing")
     group.add_argument("--prompt", help="trace it as Meng et al. 2022 do; with --subject")
@@ -98,10 +100,15 @@ def parser() -> argparse.ArgumentParser:
     group.add_argument("--subject", help="as it stands in the prompt")
     group.add_argument("--target", type=answer, help='the answer: " Paris", or id:1234 (the clean top token)')
     group.add_argument("--window", type=count, help="layers patched together (1; in a trace 10)")
+    group.add_argument("--positions", type=positions, help=f"{', '.join(POSITIONS)}, or numbers (all; each)")
+    group.add_argument("--engine", choices=engines.ENGINES, help="how the cells are run (auto)")
+    group.add_argument("--max-memory", type=memory, help="beside the weights, such as 2GB")
 
     group = made.add_argument_group("many facts")
-    group.add_argument("--facts", metavar="FILE", help="a file of facts; with --out")
+    group.add_argument("--facts", metavar="FILE", help="a file of facts, or demo; with --out")
     group.add_argument("--out", metavar="DIR", help="where traces and averages go; a second run resumes")
+
+    group.add_argument("--limit", type=count, help="so many facts only")
 
     group = made.add_argument_group("output")
     group.add_argument("--plan", action="store_true", help="print what would run, and run nothing")
@@ -199,7 +206,9 @@ def _said(check: Any) -> Any:
 
 def _experiment(args: argparse.Namespace) -> str:
     given = {name for name, value in vars(args).items() if value not in (None, False)} - ALWAYS
-    what = "facts" if {"facts", "out"} & given else "trace" if {"prompt", "kind"} & given else "patch"
+    what = (
+        "facts" if {"facts", "out", "limit"} & given else "trace" if {"prompt", "kind"} & given else "patch"
+    )
     for stray in sorted(given - GOES_WITH[what]):
         homes = " or ".join(NAMES[x] for x, options in GOES_WITH.items() if stray in options)
         raise InputError(f"{_option(stray)} does not go with {NAMES[what]}: it belongs to {homes}")
@@ -213,9 +222,9 @@ def _experiment(args: argparse.Namespace) -> str:
     elif what == "patch" and {"clean", "corrupted"} & given:
         needs = {"clean", "corrupted"}
     for name in sorted(needs - given):
-        other = " and ".join(map(_option, sorted(needs & given)))
+        other = " and ".join(map(_option, sorted(needs & given or given)))
         also = " (or --noise)" if name == "corrupted" else ""
-        raise InputError(f"{other or 'a trace'} needs {_option(name)}{also} as well")
+        raise InputError(f"{other} needs {_option(name)}{also} as well")
     if what == "trace" and args.window is not None and KINDS[args.kind or "block"] is None:
         raise InputError("--window goes with --kind mlp or attn: layer outputs are restored one at a time")
     if args.plan and FILES & given:

@@ -22,11 +22,13 @@ from typing import Any
 
 from . import options, patching
 from .errors import MlxtraceError
+from .factruns import run_facts
 from .model import InterpretableModel
 from .results import PatchingResult, quoted
 
 CLEAN = "The Eiffel Tower is located in the city of"
 CORRUPTED = "The Colosseum is located in the city of"
+FACT_OPTIONS = ("noise", "samples", "seed", "window", "limit", "engine", "max_memory")
 TELLING = 15  # percent of effect from which a site is worth a sentence
 
 
@@ -40,15 +42,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             run = {"patch": patch, "trace": trace, "facts": facts}[args.experiment]
             told = run(InterpretableModel(args.model, dtype=args.dtype), args)
             sys.stdout.flush()
-            status = 0
         except (Exception, KeyboardInterrupt) as error:
             if "--debug" in argv:
                 traceback.print_exc()
-            status = _failed(error)
-        finally:
-            for line in _worth_saying(caught, told):
-                _say(f"note: {line}", 0)
-    return status
+            return _failed(error)  # one line, and no notes beside it
+        for line in _worth_saying(caught, told):
+            _say(f"note: {line}", 0)
+    return 0
 
 
 # ---- the experiments
@@ -59,7 +59,8 @@ def patch(model: InterpretableModel, args: argparse.Namespace) -> Sequence[str]:
 
     Like the other experiments it returns the notes that it printed.
     """
-    clean, corrupted = args.clean or CLEAN, args.corrupted or CORRUPTED
+    clean = CLEAN if args.clean is None else args.clean
+    corrupted = CORRUPTED if args.corrupted is None else args.corrupted
     if args.noise is not None:
         corrupted = options.noise(args)
     asked = {
@@ -108,6 +109,10 @@ def trace(model: InterpretableModel, args: argparse.Namespace) -> Sequence[str]:
         "noise": noise.level,
         "seed": noise.seed,
         "target": args.target,
+        "positions": "each" if args.positions in (None, "all") else args.positions,
+        "engine": args.engine or "auto",
+        "max_memory": args.max_memory,
+        "progress": False if args.quiet else None,
     }
     if args.plan:
         return _show_plan(model, model.causal_trace(args.prompt, args.subject, **asked, plan_only=True))
@@ -116,20 +121,23 @@ def trace(model: InterpretableModel, args: argparse.Namespace) -> Sequence[str]:
     result = model.causal_trace(args.prompt, args.subject, **asked)
     print(result)
     _write(result, result, args)
-    return getattr(result, "notes", ())
+    return result.notes
 
 
 def facts(model: InterpretableModel, args: argparse.Namespace) -> Sequence[str]:
     """Causal traces of a file of facts, into a folder; what is there already is not run again."""
-    from . import facts as data
-
-    known = data.load(args.facts)
     kinds = tuple(options.KINDS.values()) if args.kind is None else (options.KINDS[args.kind],)
     if args.plan:
-        return _show_plan(model, f"{len(known)} facts, {len(kinds)} traces of each, into {args.out}")
-    asked = {name: getattr(args, name) for name in ("noise", "samples", "seed", "window")}
+        chosen = len(args.known[: args.limit])
+        return _show_plan(model, f"{chosen} facts, {len(kinds)} traces of each, into {args.out}")
+    asked = {name: getattr(args, name) for name in FACT_OPTIONS}
     asked = {name: value for name, value in asked.items() if value is not None}
-    print(data.run(model, known, out=args.out, kinds=kinds, **asked))
+    average = run_facts(
+        model, args.known, args.out, kinds=kinds, progress=False if args.quiet else None, **asked
+    )
+    print(average)
+    if not args.quiet:
+        print(f"traces, tables and figures: {Path(args.out).resolve()}")
     return ()
 
 
