@@ -21,13 +21,13 @@ Fire = Callable[[str, mx.array], mx.array]
 _hook: ContextVar[Callable[..., mx.array] | None] = ContextVar("mlxtrace_attention", default=None)
 _lock = threading.RLock()
 _holders = 0
-_plain = mx.fast.scaled_dot_product_attention
+plain_attention = mx.fast.scaled_dot_product_attention
 
 
 def _intercepted(q: mx.array, k: mx.array, v: mx.array, **options: Any) -> mx.array:
     hook = _hook.get()
     if hook is None:
-        return _plain(q, k, v, **options)
+        return plain_attention(q, k, v, **options)
     token = _hook.set(None)  # what the hook calls is not intercepted again
     try:
         return hook(q, k, v, **options)
@@ -39,7 +39,7 @@ def _hold(by: int) -> None:
     global _holders
     with _lock:
         _holders += by
-        mx.fast.scaled_dot_product_attention = _intercepted if _holders else _plain
+        mx.fast.scaled_dot_product_attention = _intercepted if _holders else plain_attention
 
 
 @contextlib.contextmanager
@@ -64,7 +64,7 @@ def hook_of(fire: Fire, wants: Callable[[str], bool]) -> Callable[..., mx.array]
 
     def hook(q: mx.array, k: mx.array, v: mx.array, **options: Any) -> mx.array:
         q, k, v = (_fired(fire, wants, name, x) for name, x in zip("qkv", (q, k, v), strict=True))
-        out = _plain(q, k, v, **options)
+        out = plain_attention(q, k, v, **options)
         if not wants("pattern"):
             return out
         before = pattern(q, k, **options)

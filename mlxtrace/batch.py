@@ -26,7 +26,7 @@ from mlx_lm.models.cache import KVCache
 from .changes import Changes, map_arrays
 from .errors import EngineError
 from .resolver import ModuleResolver, Site
-from .runs import Hooks, Patch, Run, norm_input, slice_to_last, time_axis, to_numpy
+from .runs import Hooks, Patch, Run, norm_input, rows_back, rows_first, slice_to_last, time_axis, to_numpy
 from .structure import forward
 from .taps import arrays_of, fresh, put_argument
 
@@ -151,18 +151,14 @@ class Batch:
 
     def _writer(self, site: Site, source: mx.array, entries: list[tuple[int, Patch]]):
         to, from_ = self._indices(entries, source.shape[0])
-        streams = time_axis(self.resolver, site) == 2  # hidden states [streams, B, T, D]
+        source = rows_first(self.resolver, site, source)
 
         def write(x: mx.array) -> mx.array:
             self.done += 1
             base = self._bases.get(site.name)
-            value = site.get(fresh(x), base)
-            if streams:
-                changed = scatter(mx.moveaxis(value, 0, 2), to, mx.moveaxis(source, 0, 2), from_)
-                changed = mx.moveaxis(changed, 2, 0)
-            else:
-                changed = scatter(value, to, source, from_)
-            return site.put(x, changed, base)
+            value = rows_first(self.resolver, site, site.get(fresh(x), base))
+            changed = scatter(value, to, source, from_)
+            return site.put(x, rows_back(self.resolver, site, changed), base)
 
         return write
 

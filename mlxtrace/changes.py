@@ -12,8 +12,8 @@ from .resolver import ModuleResolver
 from .runs import Patch
 from .structure import probe_tokens, record
 
-# When in a layer a component is written: at its input (0), after its MLP (2), else at the mixer (1).
-STAGES = {"resid_pre": 0, "mlp": 2, "neuron": 2, "resid_post": 2}
+# When in a layer a component is written: before its mixing (0), after its MLP (2), else at the mixer (1).
+STAGES = {"resid_pre": 0, "k": 0, "v": 0, "mlp": 2, "neuron": 2, "resid_post": 2}
 
 
 class Changes:

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import mlx.core as mx
 from greenlet import GreenletExit, getcurrent, greenlet
 from greenlet import error as GreenletError
 
+from .attention import attending, hook_of
 from .errors import OrderError
 from .resolver import ModuleResolver
 from .structure import forward
@@ -110,6 +112,7 @@ class Pass:
 
     def _handler(self, path: str):
         slot, visits, fire = self.resolver.slots.get(path), self._visits, self._fire
+        attends = self.resolver.attends
 
         def handler(forward, args, kwargs):
             visit = visits.get(path, 0)
@@ -120,7 +123,8 @@ class Pass:
                     y = fire((path, "input", visit), x)
                     if y is not x:
                         args, kwargs = put_argument(args, kwargs, key, y)
-            out = forward(*args, **kwargs)
+            with attending(self._attention(path, visit)) if path in attends else nullcontext():
+                out = forward(*args, **kwargs)
             x = first_array(out)
             if x is None:
                 return out
@@ -128,6 +132,15 @@ class Pass:
             return out if y is x else put_first(out, y)
 
         return handler
+
+    def _attention(self, path: str, visit: int) -> Callable[..., mx.array]:
+        """Fire the ports of one attention call; its pattern only where somebody wants it."""
+
+        def wants(name: str) -> bool:
+            port = (path, name, visit)
+            return self.keep_all or port in self.edits or port in self.needed or port == self.awaited
+
+        return hook_of(lambda name, x: self._fire((path, name, visit), x), wants)
 
     def _fire(self, port: Port, x: mx.array) -> mx.array:
         self.order[port] = None

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .model import InterpretableModel
 
 Prompt = str | Sequence[int] | Any
-HEADED = ("head",)
+HEADED = ("head", "q", "k", "v", "pattern")
 DIRECTIONS = ("denoise", "noise")
 
 
@@ -181,7 +181,9 @@ def window_of(layer: int, window: int, n_layers: int) -> range:
     return range(max(0, layer - window // 2), min(n_layers, layer - (-window // 2)))
 
 
-def _heads_of(model: InterpretableModel, components: list[str], heads: Any) -> list[tuple[int, ...]] | None:
+def _heads_of(
+    model: InterpretableModel, components: list[str], layers: list[int], heads: Any
+) -> list[tuple[int, ...]] | None:
     headed = [c for c in components if c in HEADED]
     if not headed:
         if heads is not None:
@@ -191,7 +193,12 @@ def _heads_of(model: InterpretableModel, components: list[str], heads: Any) -> l
         return None
     if len(headed) < len(components):
         raise InputError("components with heads and without cannot share a result: make two calls")
-    n = min(model.resolver.site("head", layer).heads for layer in range(model.n_layers))
+    counts = {model.resolver.head_count(c, layer) for c in components for layer in layers}
+    if len(counts) > 1:
+        raise InputError(
+            f"these components and layers have different numbers of heads ({sorted(counts)}): ask apart"
+        )
+    n = counts.pop()
     if heads is None or heads == "each":
         return [(h,) for h in range(n)]
     given = [heads] if hasattr(heads, "__index__") else list(heads)
@@ -227,7 +234,7 @@ def grid(
     if isinstance(window, bool) or not hasattr(window, "__index__") or window < 1:
         raise InputError(f"window is a number of layers, 1 or more, not {window!r}")
     groups = positions_of(positions, both, len(both.clean.ids))
-    head_groups = _heads_of(model, components, heads)
+    head_groups = _heads_of(model, components, layers, heads)
     cells = []
     for name in components:
         for layer in layers:
@@ -359,12 +366,14 @@ def activation_patching(
     Args:
         clean_text: the prompt whose answer we want back: text, ids, or an array.
         corrupted_text: the broken prompt, or `GaussianNoise(subject=...)` on the clean one's embeddings.
-        component: resid_pre, attn, resid_mid, mlp, resid_post (or output), head, neuron; or a list of them.
+        component: resid_pre, attn, resid_mid, mlp, resid_post (or output), head, q, k, v, pattern, neuron; or a
+            list of them.
         layers: None for all, an int, a list or a range.
         positions: None for the whole sequence together (one number per layer); "each" for a layer x position
             map; "subject", "subject_last", "last", an int or a list: those positions together. They count
             tokens of the clean prompt.
-        heads: with component="head": "each" (the default) or the heads to patch together.
+        heads: with head, q, k, v, pattern: "each" (the default) or the heads to patch together; keys and
+            values have the model's key-value heads. Patterns are patched by query position.
         window: layers patched together, centred: `[l - window//2, l + ceil(window/2))`.
         metric: auto, prob, logprob, logit, logit_diff, kl, rank, l2, cosine, a function, or a list of them.
             auto: probability of the clean answer; kl, with a warning, when both prompts have that answer.

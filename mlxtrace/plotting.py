@@ -76,10 +76,8 @@ def plot(result: PatchingResult, path: str | os.PathLike | None = None, metric: 
     metric = metric or result.metrics[0]
     label = f"recovery of {METRIC_WORDS.get(metric, token_label(metric))} (%)"
     with _style():
-        if panels[0].column_name == "component":
-            fig = _bars(result, panels[0], label)
-        else:
-            fig = _maps(result, panels, label)
+        bars = panels[0].column_name == "component"
+        fig = _bars(result, panels[0], label) if bars else _maps(result, panels, label)
     if path is not None:
         save(fig, path)
     return fig

@@ -9,6 +9,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
+from .attention import attending, plain_attention
 from .errors import LoadError
 from .taps import arrays_of, first_array, fresh, tapping
 
@@ -29,6 +30,7 @@ class Call:
     output: Any = None
     forward: Any = None
     end: int = 0  # calls made inside have index < end
+    attention: tuple[tuple[int, int], ...] = ()  # heads (query, key-value) of the attention calls it makes
 
     def hidden(self) -> mx.array | None:
         return first_array(self.output)
@@ -97,10 +99,16 @@ def record(net: nn.Module, tokens: mx.array) -> list[Call]:
 
         return handler
 
+    def attention(q: mx.array, k: mx.array, v: mx.array, **options: Any) -> mx.array:
+        if stack:
+            calls[stack[-1]].attention += ((q.shape[1], k.shape[1]),)
+        return plain_attention(q, k, v, **options)
+
     paths = {}
     for path, module in module_paths(net).items():
         paths.setdefault(id(module), (path, module))
-    with tapping([(module, handler_for(path)) for path, module in paths.values()]):
+    handlers = [(module, handler_for(path)) for path, module in paths.values()]
+    with tapping(handlers), attending(attention):
         mx.eval(forward(net, tokens))
     return calls
 

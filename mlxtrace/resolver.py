@@ -17,7 +17,19 @@ import mlx.nn as nn
 from . import structure
 from .errors import PositionError, SiteError, UnsupportedError, closest
 
-COMPONENTS = ("resid_pre", "attn", "resid_mid", "mlp", "resid_post", "head", "neuron")
+COMPONENTS = (
+    "resid_pre",
+    "q",
+    "k",
+    "v",
+    "pattern",
+    "head",
+    "attn",
+    "resid_mid",
+    "neuron",
+    "mlp",
+    "resid_post",
+)
 ALIASES = {"output": "resid_post", "self_attn": "attn"}
 GLOBAL_SITES = ("embed", "norm", "logits")
 HEAD_NAMES = ("n_heads", "num_attention_heads", "num_heads", "n_head", "num_v_heads")
@@ -31,7 +43,7 @@ class Site:
     Attributes:
         name: canonical name, or the module path (with `.input` for an input).
         path: the module whose call carries the array; '' is the model itself.
-        side: 'input' or 'output' of that call.
+        side: 'input' or 'output' of that call; or 'q', 'k', 'v', 'pattern' of the attention call inside it.
         slot: which argument, for an input (None: the first array).
         visit: which call of the module within one pass, from 0.
         view: 'whole'; 'heads' (last axis split by head); 'middle' (residual stream after the mixer).
@@ -143,6 +155,11 @@ class ModuleResolver:
         return {layer.path: layer.slot for layer in self.structure.layers if layer.slot is not None}
 
     @functools.cached_property
+    def attends(self) -> frozenset[str]:
+        """The modules that make a layer's attention call."""
+        return frozenset(layer.attention for layer in self.structure.layers if layer.attention)
+
+    @functools.cached_property
     def ports(self) -> frozenset[tuple[str, str, int]]:
         """The ports of all canonical sites, with those that they are reckoned from."""
         return frozenset(site.port for site in self.table.values()) | self.bases
@@ -222,6 +239,24 @@ class ModuleResolver:
             raise self._refuse(layer, "head", "the mixer does not say how many heads it has")
         return make(path=info.out_proj, side="input", view="heads", heads=heads)
 
+    def _internal(self, info, layer, make, side: str) -> Site:
+        if info.attention is None:
+            why = "its mixer makes no call of mlx's attention" if info.mixers else "this layer has no mixer"
+            raise self._refuse(
+                layer, side, f"{why}, so there are no queries, keys, values or patterns to see"
+            )
+        return make(path=info.attention, side=side)
+
+    _q = functools.partialmethod(_internal, side="q")
+    _k = functools.partialmethod(_internal, side="k")
+    _v = functools.partialmethod(_internal, side="v")
+    _pattern = functools.partialmethod(_internal, side="pattern")
+
+    def head_count(self, component: str, layer: int) -> int:
+        """How many heads a component that is split by head has at a layer."""
+        site, heads = self.site(component, layer), self.layer(layer).attention_heads
+        return {"q": heads[0], "pattern": heads[0], "k": heads[1], "v": heads[1]}.get(component, site.heads)
+
     def _neuron(self, info, layer, make) -> Site:
         self._single(layer, "neuron", info.mlps)
         if info.down_proj is None:
@@ -285,8 +320,6 @@ class ModuleResolver:
         Raises:
             SiteError: the name matches nothing, or several modules, with the closest names.
         """
-        if isinstance(name, Site):
-            return name
         if isinstance(name, Site):
             return name
         if not isinstance(name, str) or not name:

@@ -11,6 +11,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from .attention import INTERNALS, attending, hook_of
 from .corruption import corrupt
 from .errors import EngineError
 from .resolver import ModuleResolver, Site
@@ -92,12 +93,26 @@ class Hooks:
                 key, x = next((k, a) for k, a in arrays_of(args, kwargs) if slot is None or k == slot)
                 args, kwargs = put_argument(args, kwargs, key, edit(x))
             instead = self.forwards.get((path, visit))
-            out = instead(forward, *args, **kwargs) if instead else forward(*args, **kwargs)
+            with self._attending(path, visit):
+                out = instead(forward, *args, **kwargs) if instead else forward(*args, **kwargs)
             for edit in self.at.get((path, "output", visit), ()):
                 out = put_first(out, edit(first_array(out)))
             return out
 
         return handler
+
+    def _attending(self, path: str, visit: int) -> contextlib.AbstractContextManager:
+        """Where queries, keys, values or patterns of a module are wanted, its attention call is intercepted."""
+        wanted = {name: self.at[path, name, visit] for name in INTERNALS if (path, name, visit) in self.at}
+        if not wanted:
+            return contextlib.nullcontext()
+
+        def fire(name: str, x: mx.array) -> mx.array:
+            for edit in wanted[name]:
+                x = edit(x)
+            return x
+
+        return attending(hook_of(fire, wanted.__contains__))
 
     def tapping(self) -> contextlib.AbstractContextManager:
         ports = [*self.at, *self.calls, *self.forwards]
@@ -148,6 +163,20 @@ def time_axis(resolver: ModuleResolver, site: Site) -> int:
     if site.layer is not None and site.component in ("resid_pre", "resid_post"):
         return resolver.layer(site.layer).time_axis
     return 1
+
+
+def rows_first(resolver: ModuleResolver, site: Site, x: mx.array) -> mx.array:
+    """A site's array as `[B, T, ...]`, heads third where there are any; see `rows_back`."""
+    if site.side == "pattern":  # [B, heads, T, T]
+        return x.swapaxes(1, 2)
+    return mx.moveaxis(x, 0, 2) if time_axis(resolver, site) == 2 else x  # [streams, B, T, D]
+
+
+def rows_back(resolver: ModuleResolver, site: Site, x: mx.array) -> mx.array:
+    """What `rows_first` did, undone."""
+    if site.side == "pattern":
+        return x.swapaxes(1, 2)
+    return mx.moveaxis(x, 2, 0) if time_axis(resolver, site) == 2 else x
 
 
 def to_numpy(x: mx.array) -> np.ndarray:

@@ -70,6 +70,8 @@ class Layer:
     chained: bool  # the next layer's input is this layer's output, bit for bit
     reads: tuple[str, ...] = ()  # linear maps, token by token, of the mixer's own input (query, key, value)
     acts: tuple[str, ...] = ()  # token by token after the mixing: the output projection, the MLPs
+    attention: str | None = None  # the module that makes the layer's one attention call
+    attention_heads: tuple[int, int] = (0, 0)  # its query heads, its key-value heads
 
 
 @dataclass(frozen=True)
@@ -211,6 +213,14 @@ def _reads(calls: list[Call], mixer: Call, paths: dict) -> tuple[str, ...]:
     return tuple(c.path for c in linear if len(c.inputs()) == 1 and same(c.inputs()[0], given))
 
 
+def _attention(calls: list[Call], mixers: list[Call]) -> dict:
+    """The module inside the only mixer that makes its only attention call, and the heads of that call."""
+    inside = [c for m in mixers for c in calls[m.index : m.end] if c.attention]
+    if len(mixers) != 1 or len(inside) != 1 or len(inside[0].attention) != 1:
+        return {}
+    return {"attention": inside[0].path, "attention_heads": inside[0].attention[0]}
+
+
 def _acts(out_proj: str | None, mlps: list[Call], tokens: mx.array) -> tuple[str, ...]:
     """What runs token by token after the mixing: an MLP counts when no token changes what another gets."""
     alone = [c.path for c in mlps if len(c.inputs()) == 1 and not _mixes(c, tokens)]
@@ -268,6 +278,7 @@ def _layer(calls: list[Call], call: Call, slot, tokens, paths, following: Call |
         chained=same(after, call.hidden()),
         reads=_reads(calls, mixers[0], paths) if len(mixers) == 1 else (),
         acts=_acts(out_proj if len(mixers) == 1 else None, mlps, tokens),
+        **_attention(calls, mixers),
     )
 
 

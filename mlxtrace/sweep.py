@@ -19,6 +19,7 @@ from mlx_lm.models.cache import make_prompt_cache
 from tqdm import tqdm
 
 from . import calibration
+from .attention import INTERNALS
 from .batch import FLAT, Batch
 from .errors import EngineError, InputError
 from .resolver import ModuleResolver, Site
@@ -241,6 +242,9 @@ class Sweep:
         return self._held_bytes + rows * calibration.row_bytes(self.resolver, ran, self.length)
 
     def _start(self, group: list[Planned]) -> int:
+        """The first position that a pass runs; inside attention, keys must count from the prompt's start."""
+        if any(p.site.side in INTERNALS for c in group for p in c.patches):
+            return 0
         if self.engine.name != "fanout" or not self.engine.prefix:
             return 0
         return min(c.start for c in group)

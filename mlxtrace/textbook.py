@@ -8,7 +8,7 @@ import mlx.core as mx
 import numpy as np
 
 from .resolver import ModuleResolver, Site
-from .runs import Patch, Run, time_axis, to_numpy
+from .runs import Patch, Run, rows_back, rows_first, to_numpy
 from .trace import Trace
 
 
@@ -36,19 +36,18 @@ def _one_after_the_other(fns: list[Callable]) -> Callable:
 
 
 def _writer(resolver: ModuleResolver, patch: Patch, sources: dict[bool, dict], block: int) -> Callable:
-    source, axis = sources[patch.held][patch.site.name], time_axis(resolver, patch.site)
-    rows = mx.array([r % source.shape[axis - 1] for r in range(block)])
-    lead = (slice(None),) * axis
+    site = patch.site
+    source = rows_first(resolver, site, sources[patch.held][site.name])
+    rows = mx.array(np.arange(block) % source.shape[0])
 
     def write(x: mx.array) -> mx.array:
-        changed = mx.array(x)
+        changed = mx.array(rows_first(resolver, site, x))
         for p, q in zip(patch.at, patch.source_at, strict=True):
-            values = mx.take(mx.take(source, q, axis=axis), rows, axis=axis - 1)
             if patch.heads is None:
-                changed[(*lead, p)] = values
+                changed[:, p] = source[rows, q]
             else:
                 for head in patch.heads:
-                    changed[(*lead, p, head)] = values[:, head]
-        return changed
+                    changed[:, p, head] = source[rows, q, head]
+        return rows_back(resolver, site, changed)
 
     return write

@@ -251,7 +251,10 @@ class Trace:
         if not self._cache and self._kept is None:
             keep = {}
         self._activations = ActivationCache(keep, self.resolver.table)
-        settle([run.logits, *keep.values(), *self._handed])
+        computed = [
+            x for (side, _), x in keep.items() if side != "pattern"
+        ]  # patterns wait until they are read
+        settle([run.logits, *computed, *self._handed])
 
 
 def _port_name(port: Port | None) -> str:
