@@ -221,9 +221,9 @@ def rome_heatmap(
         x_label = f"single restored layer{within}"
         if name is not None:
             x_label = f"centre of {window} restored {ROME_WORDS[name]} layers"
-        title = _capital(ROME_WORDS[name]) if len(traces) > 1 else ""
+        panel = _capital(ROME_WORDS[name]) if len(traces) > 1 else ""
         columns = [str(i) for i in range(values.shape[1])]
-        maps.append(_Map(values, rows, columns, _kind(name or "resid"), title, x_label))
+        maps.append(_Map(values, rows, columns, _kind(name or "resid"), panel, x_label))
     names = " or ".join(", ".join(ROME_WORDS[name] for name in traces).rsplit(", ", 1))
     top = max(float(m.values.max()) for m in maps) if top is None else top
     with _style():

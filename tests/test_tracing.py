@@ -8,6 +8,7 @@ import pytest
 import rome_loop
 
 import mlxtrace
+from mlxtrace import plotting
 from mlxtrace.errors import EffectError, InputError, LoadError, MlxtraceError, PositionError, SubjectError
 from mlxtrace.tracing import CausalTrace
 
@@ -183,6 +184,8 @@ def test_result_prints_plots_saves_and_loads(both, tmp_path):
     assert trace.top(1)[0]["score"] == trace.scores.max()
     figure = trace.plot(tmp_path / "trace.png")
     assert figure.get_suptitle().replace("\n", " ") == "Impact of restoring MLP after corrupted input"
+    side = plotting.rome_heatmap({None: trace.scores, "mlp": trace.scores}, trace.tokens, low=trace.low_score)
+    assert side.get_suptitle().replace("\n", " ") == "Impact of restoring state or MLP after corrupted input"
     loaded = CausalTrace.load(trace.save(tmp_path / "trace"))
     np.testing.assert_array_equal(loaded.raw, trace.raw)
     for name in ("low_score", "subject_range", "answer", "tokens", "kind", "window", "settings", "notes"):
