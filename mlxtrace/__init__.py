@@ -5,15 +5,21 @@ from . import blas
 blas.preload()
 
 from . import errors, facts, interventions, metrics, plotting  # noqa: E402
+from .averages import AverageTrace  # noqa: E402
 from .cache import ActivationCache  # noqa: E402
 from .corruption import GaussianNoise, Substitution  # noqa: E402
+from .mediation import CausalEffects  # noqa: E402
 from .model import InterpretableModel  # noqa: E402
 from .resolver import ModuleResolver  # noqa: E402
 from .results import PatchingResult  # noqa: E402
+from .tracing import CausalTrace  # noqa: E402
 
 __version__ = "0.1.0"
 __all__ = [
     "ActivationCache",
+    "AverageTrace",
+    "CausalEffects",
+    "CausalTrace",
     "GaussianNoise",
     "InterpretableModel",
     "ModuleResolver",
