@@ -63,6 +63,7 @@ class Batch:
         cells: (birth, patches of the cell), in order of birth.
         block: rows per cell. start: first position that is run. caches: the base run's, when start > 0.
         side_axes: see `side_axes`. sparse: run what goes token by token on the tokens that can differ only.
+        every_position: the logits of all positions are wanted.
     """
 
     def __init__(
@@ -76,8 +77,10 @@ class Batch:
         caches: list | None = None,
         side_axes: dict | None = None,
         sparse: bool = False,
+        every_position: bool = False,
     ):
         self.resolver, self.base, self.sources = resolver, base, sources
+        self.every_position = every_position
         self.start, self.caches, self.side_axes = start, caches, side_axes or {}
         self.births = np.array([birth for birth, _ in cells], dtype=int)
         self.block = block
@@ -91,7 +94,8 @@ class Batch:
         self._patch(cells)
         if sparse:
             self._skip_equal_tokens(cells)
-        slice_to_last(self.hooks)
+        if not every_position:
+            slice_to_last(self.hooks)
 
     # ---- rows
 
@@ -184,7 +188,11 @@ class Batch:
             rows = self._rows_after(layer)
             alive = (rows - self.base.rows) // self.block
             for paths, mask in ((info.reads, changes.before[layer]), (info.acts, changes.after[layer])):
-                run = self._sparsely(mask[:alive], rows, changes.last_only(layer) and paths is info.acts)
+                run = self._sparsely(
+                    mask[:alive],
+                    rows,
+                    paths is info.acts and not self.every_position and changes.last_only(layer),
+                )
                 for path in paths:
                     if not any(p.startswith(path + ".") for p in patched):
                         self.hooks.forwards[path, info.visit] = run
@@ -209,11 +217,15 @@ class Batch:
     # ---- the pass
 
     def run(self) -> np.ndarray:
-        """Last-position logits, float32 `[rows, V]`: base rows first, then each cell's block in order."""
+        """Last-position logits, float32 `[rows, V]`: base rows first, then each cell's block in order.
+
+        With `every_position` they are `[rows, T, V]`.
+        """
         tokens = mx.array([self.base.ids[self.start :]] * self._rows_after(FLAT))
         shared = [Prefix(cache, self.start, self.origin) for cache in self.caches] if self.start else None
         with self.hooks.tapping():
-            logits = forward(self.resolver.net, tokens, shared)[..., -1, :]
+            logits = forward(self.resolver.net, tokens, shared)
+            logits = logits if self.every_position else logits[..., -1, :]
             mx.eval(logits)
         if self.done != self.planned or len(logits) != len(self.origin):
             raise EngineError(

@@ -72,7 +72,7 @@ def timing(resolver: ModuleResolver) -> tuple[float, float]:
     return once(resolver, "timing", measure)
 
 
-def row_bytes(resolver: ModuleResolver, ran: int, length: int) -> int:
+def row_bytes(resolver: ModuleResolver, ran: int, length: int, every_position: bool = False) -> int:
     """Estimated bytes that one more row of a pass needs at its peak: `ran` tokens that see `length`."""
 
     def measure() -> float:
@@ -92,7 +92,7 @@ def row_bytes(resolver: ModuleResolver, ran: int, length: int) -> int:
     heads = resolver.n_heads(0) or 1
     attention = 3 * heads * ran * length * 4 if length > 16 else 0
     keys = 4 * (length - ran) * s.d_model * size
-    logits = 2 * 4 * s.vocab_size * (1 if s.norm is not None else ran)
+    logits = 2 * 4 * s.vocab_size * (ran if every_position or s.norm is None else 1)
     return int(per_token * ran + attention + keys + logits)
 
 

@@ -10,7 +10,7 @@ Everything is NumPy in float64: MLX's own CPU sums are off by up to 1.7e-4 at a 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -46,22 +46,24 @@ class Metric:
     name: str
     compute: Callable[[np.ndarray], np.ndarray]  # float64 [rows, V] -> [rows]
     vocab_size: int
+    every_position: bool = False  # logits are [..., T, V]
 
     def __call__(self, logits: Any) -> np.ndarray:
         logits = np.asarray(logits)
-        if logits.ndim == 0 or logits.shape[-1] != self.vocab_size:
+        axes = 2 if self.every_position else 1
+        if logits.ndim < axes or logits.shape[-1] != self.vocab_size:
             raise InputError(
                 f"metric {self.name} was bound to a vocabulary of {self.vocab_size}; "
                 f"these logits are shaped {list(logits.shape)}"
             )
-        rows = logits.reshape(-1, self.vocab_size)
-        step = max(1, CHUNK_BYTES // (8 * self.vocab_size))
+        rows = logits.reshape(-1, *logits.shape[-axes:])
+        step = max(1, CHUNK_BYTES // (8 * rows[0].size)) if len(rows) else 1
         values = [self._rows(rows[i : i + step]) for i in range(0, len(rows), step)]
-        return np.concatenate(values or [np.empty(0)]).reshape(logits.shape[:-1])
+        return np.concatenate(values or [np.empty(0)]).reshape(logits.shape[:-axes])
 
     def _rows(self, rows: np.ndarray) -> np.ndarray:
         rows = np.array(rows, dtype=np.float64)  # a copy: a user's function may write into it
-        top = rows.max(-1)
+        top = rows.reshape(len(rows), -1).max(-1)
         broken = np.isnan(top) | np.isposinf(top)  # -inf is a token that the model rules out
         if broken.any():
             raise InputError(
@@ -95,6 +97,7 @@ def bind(
     target: int | None,
     foil: int | None,
     clean_logits: Any,
+    every_clean_logits: Any = None,
 ) -> Metric:
     """The metric as a function of logits alone: `bind("prob", ...)(logits[..., V]) -> float64 [...]`.
 
@@ -106,16 +109,19 @@ def bind(
 
     `target`, `foil`: token ids. `clean_logits`: `[V]`. Raises InputError for an unknown name, a target or
     foil that is missing or outside the vocabulary, or a function that returns anything else.
+    A function marked with `every_position` gets `[rows, T, V]`, and is tried on `every_clean_logits` `[T, V]`.
     """
     if isinstance(metric, Metric):
         return metric
     clean = np.asarray(clean_logits, dtype=np.float64)
-    if clean.ndim != 1:
-        raise InputError(f"clean_logits must be [V], the last position of one run; got {list(clean.shape)}")
     if callable(metric):
-        bound = Metric(name_of(metric), _user(metric), len(clean))
+        every = getattr(metric, "every_position", False)
+        clean = np.asarray(every_clean_logits, dtype=np.float64) if every else clean
+        bound = Metric(name_of(metric), _user(metric), clean.shape[-1], every)
         bound(np.stack([clean, clean]))  # two rows: a function of a single row fails here, not in mid-sweep
         return bound
+    if clean.ndim != 1:
+        raise InputError(f"clean_logits must be [V], the last position of one run; got {list(clean.shape)}")
     if metric not in NAMES:
         raise InputError(f"there is no metric {metric!r}; {closest(str(metric), NAMES)}; or pass a function")
     if metric in NEED_TARGET:
@@ -131,19 +137,41 @@ def bind(
     return bound
 
 
-def bind_all(metrics: Any, *, target: int | None, foil: int | None, clean_logits: Any) -> list[Metric]:
+def every_position(function: Callable[[np.ndarray], Any]) -> Callable[[np.ndarray], Any]:
+    """Mark a metric that needs the logits of all positions: it gets `[rows, T, V]` and returns `[rows]`.
+
+    Such a sweep computes more: every position goes through the head.
+    """
+    function.every_position = True
+    return function
+
+
+def bind_all(
+    metrics: Any,
+    *,
+    target: int | None,
+    foil: int | None,
+    clean_logits: Any,
+    every_clean_logits: Any = None,
+) -> list[Metric]:
     """One metric or a list of them, bound; each name once (functions of the same name are numbered)."""
     several = isinstance(metrics, Sequence) and not isinstance(metrics, str)
     bound: list[Metric] = []
     for metric in metrics if several else [metrics]:
-        one = bind(metric, target=target, foil=foil, clean_logits=clean_logits)
+        one = bind(
+            metric,
+            target=target,
+            foil=foil,
+            clean_logits=clean_logits,
+            every_clean_logits=every_clean_logits,
+        )
         taken = [*(m.name for m in bound), *(NAMES if callable(metric) else ())]
         if one.name in taken and not callable(metric):
             raise InputError(f"metric {one.name} is asked for twice")
         name, n = one.name, 2
         while name in taken:
             name, n = f"{one.name}_{n}", n + 1
-        bound.append(Metric(name, one.compute, one.vocab_size))
+        bound.append(replace(one, name=name))
     if not bound:
         raise InputError("no metric was asked for: metric=[] measures nothing")
     return bound

@@ -263,8 +263,9 @@ class Measured:
     notes: tuple[str, ...] = ()
 
     def __call__(self, logits: np.ndarray) -> np.ndarray:
-        """Values `[metrics, rows]` of logits `[rows, V]`."""
-        return np.stack([metric(logits) for metric in self.metrics])
+        """Values `[metrics, rows]` of logits `[rows, V]`, or `[rows, T, V]` when a metric sees every position."""
+        last = logits[:, -1] if logits.ndim == 3 else logits
+        return np.stack([metric(logits if metric.every_position else last) for metric in self.metrics])
 
 
 def measured(
@@ -284,7 +285,7 @@ def measured(
     ask = [None if x is None else model.answer_token(x, prompt) for x in (target, foil)]
     if logits is None:
         logits = tuple(capture(model.resolver, run, [])[0] for run in (both.clean, both.corrupted))
-    clean, corrupted = logits
+    whole, (clean, corrupted) = logits, (x[:, -1] if x.ndim == 3 else x for x in logits)
     clean_p, corrupted_p = metrics.softmax(clean[0]), metrics.softmax(corrupted).mean(0)
     answer = int(clean_p.argmax()) if ask[0] is None else ask[0]
     other = int(corrupted_p.argmax()) if ask[1] is None else ask[1]
@@ -301,8 +302,13 @@ def measured(
             notes.append(_same_answer(as_answer(answer)))
             warnings.warn(notes[-1], stacklevel=stacklevel)
     distinct = other if other != answer or ask[1] is not None else None
-    bound = metrics.bind_all(wanted, target=answer, foil=distinct, clean_logits=clean[0])
-    values = {m.name: (float(m(clean)[0]), float(m(corrupted).mean())) for m in bound}
+    bound = metrics.bind_all(
+        wanted, target=answer, foil=distinct, clean_logits=clean[0], every_clean_logits=whole[0][0]
+    )
+    both_runs = [whole if m.every_position else (clean, corrupted) for m in bound]
+    values = {
+        m.name: (float(m(a)[0]), float(m(b).mean())) for m, (a, b) in zip(bound, both_runs, strict=True)
+    }
     for name, (a, b) in values.items():
         metrics.recovery(b, a, b, name)
     return Measured(
@@ -328,13 +334,20 @@ def _same_answer(answer: Answer) -> str:
 
 
 def prepare(
-    model: InterpretableModel, both: Pair, direction: str, laid: Grid, engine: str, max_memory
+    model: InterpretableModel,
+    both: Pair,
+    direction: str,
+    laid: Grid,
+    engine: str,
+    max_memory,
+    every_position=False,
 ) -> Sweep:
     """The sweep of a grid of cells, in the direction asked for."""
     base, source = both.corrupted, both.clean
     if direction == "noise":
         base, source = source, base
-    return Sweep(model.resolver, base, source, laid.cells, engines.choose(model.resolver, engine), max_memory)
+    chosen = engines.choose(model.resolver, engine)
+    return Sweep(model.resolver, base, source, laid.cells, chosen, max_memory, every_position=every_position)
 
 
 def activation_patching(
@@ -375,7 +388,8 @@ def activation_patching(
         heads: with head, q, k, v, pattern: "each" (the default) or the heads to patch together; keys and
             values have the model's key-value heads. Patterns are patched by query position.
         window: layers patched together, centred: `[l - window//2, l + ceil(window/2))`.
-        metric: auto, prob, logprob, logit, logit_diff, kl, rank, l2, cosine, a function, or a list of them.
+        metric: auto, prob, logprob, logit, logit_diff, kl, rank, l2, cosine, a function, or a list of them. A
+            function gets last-position logits `[rows, V]`; `metrics.every_position` asks for `[rows, T, V]`.
             auto: probability of the clean answer; kl, with a warning, when both prompts have that answer.
         target, foil: answers, as text (" Paris") or token id; default: the clean and the corrupted top token.
         subject: text or positions, for subject positions and labels; default: where the prompts differ.
@@ -391,7 +405,9 @@ def activation_patching(
         raise InputError(f"direction={direction!r} is unknown; it is one of {', '.join(DIRECTIONS)}")
     both = pair(model, clean_text, corrupted_text, subject, align)
     laid = grid(model, both, direction, component, layers, positions, heads, window)
-    sweep = prepare(model, both, direction, laid, engine, max_memory)
+    several = metric if isinstance(metric, (list, tuple)) else [metric]
+    every = any(getattr(m, "every_position", False) for m in several)
+    sweep = prepare(model, both, direction, laid, engine, max_memory, every)
     if plan_only:
         return sweep.plan()
     base, from_ = sweep.begin()

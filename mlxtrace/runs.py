@@ -121,9 +121,16 @@ class Hooks:
 
 
 def capture(
-    resolver: ModuleResolver, run: Run, sites: Sequence[Site], caches: list | None = None
+    resolver: ModuleResolver,
+    run: Run,
+    sites: Sequence[Site],
+    caches: list | None = None,
+    every_position: bool = False,
 ) -> tuple[np.ndarray, dict[str, mx.array]]:
-    """Run a prompt plainly: last-position logits `[rows, V]`, and each site's array `[rows, T, ...]` by name."""
+    """Run a prompt plainly: logits, and each site's array `[rows, T, ...]` by name.
+
+    The logits are the last position's, `[rows, V]`, or `[rows, T, V]` for every position.
+    """
     hooks, kept, bases = Hooks(resolver), {}, {}
     hooks.add(resolver.site("embed"), lambda x: run.embedded(x, np.arange(run.rows)))
     sites = list({site.name: site for site in sites}.values())
@@ -136,9 +143,11 @@ def capture(
             return x
 
         hooks.add(site, keep)
-    slice_to_last(hooks)
+    if not every_position:
+        slice_to_last(hooks)
     with hooks.tapping():
-        logits = forward(resolver.net, mx.array([run.ids] * run.rows), caches)[..., -1, :]
+        logits = forward(resolver.net, mx.array([run.ids] * run.rows), caches)
+        logits = logits if every_position else logits[..., -1, :]
     missing = [site.name for site in sites if site.name not in kept]
     if missing:
         raise EngineError(f"the pass never reached {missing[0]}, so it cannot be patched from this run")
@@ -147,7 +156,7 @@ def capture(
 
 
 def slice_to_last(hooks: Hooks) -> None:
-    """Only the last position goes through the final norm and the head."""
+    """Only the last position goes through the final norm and the head, when no metric sees the others."""
     if hooks.resolver.structure.norm is not None:
         hooks.add(norm_input(hooks.resolver), lambda x: x[..., -1:, :])
 

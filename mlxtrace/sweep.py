@@ -114,6 +114,7 @@ class Sweep:
         cells: what is patched, cell by cell.
         engine: how (see `engines.choose`). max_memory: bytes beside the weights; None: half of what is free.
         held: the run that held patches take their values from; None: the base run itself.
+        every_position: `measure` gets logits `[rows, T, V]`, not the last position's `[rows, V]`.
     """
 
     def __init__(
@@ -125,11 +126,13 @@ class Sweep:
         engine: Engine,
         max_memory: int | None = None,
         held: Run | None = None,
+        every_position: bool = False,
     ):
         if max_memory is not None and (isinstance(max_memory, bool) or not max_memory > 0):
             raise InputError(f"max_memory is a number of bytes above 0, not {max_memory!r}")
         self.resolver, self.base, self.source, self.cells = resolver, base, source, list(cells)
         self.held, self.engine = base if held is None else held, engine
+        self.every_position = every_position
         self.block = max(base.rows, source.rows)
         self.max_memory = calibration.default_memory() if max_memory is None else int(max_memory)
         self.length = len(base.ids)
@@ -165,7 +168,13 @@ class Sweep:
         site = patch.site
         info = self.resolver.structure
         last = site.layer == len(info.layers) - 1
-        if last and site.component in ("mlp", "resid_post", "neuron") and info.norm and self.engine.causal:
+        if (
+            last
+            and site.component in ("mlp", "resid_post", "neuron")
+            and info.norm
+            and self.engine.causal
+            and not self.every_position
+        ):
             pairs = [(p, q) for p, q in pairs if p == self.length - 1]
         pairs = list(pairs)
         if not pairs:
@@ -239,11 +248,13 @@ class Sweep:
     def _bytes(self, group: list[Planned]) -> int:
         rows = self.base.rows + self.block * len(group)
         ran = self.length - self._start(group)
-        return self._held_bytes + rows * calibration.row_bytes(self.resolver, ran, self.length)
+        return self._held_bytes + rows * calibration.row_bytes(
+            self.resolver, ran, self.length, self.every_position
+        )
 
     def _start(self, group: list[Planned]) -> int:
         """The first position that a pass runs; inside attention, keys must count from the prompt's start."""
-        if any(p.site.side in INTERNALS for c in group for p in c.patches):
+        if self.every_position or any(p.site.side in INTERNALS for c in group for p in c.patches):
             return 0
         if self.engine.name != "fanout" or not self.engine.prefix:
             return 0
@@ -278,17 +289,20 @@ class Sweep:
     # ---- running
 
     def begin(self) -> tuple[np.ndarray, np.ndarray]:
-        """Run base and source plainly and keep what the patches need; both runs' last logits `[rows, V]`."""
+        """Run base and source plainly and keep what the patches need; both runs' logits, as `measure` gets them."""
         self._cells_run = self._planned()
         patches = [patch for cell in self._cells_run for patch in cell.patches]
         self._caches = make_prompt_cache(self.resolver.net) if self.engine.prefix else None
+        every = self.every_position
         here = [p.site for p in patches if p.held]
         alone = self.held is not self.base
-        self._base_logits, held = capture(self.resolver, self.base, [] if alone else here, self._caches)
+        self._base_logits, held = capture(
+            self.resolver, self.base, [] if alone else here, self._caches, every
+        )
         if alone:
             _, held = capture(self.resolver, self.held, here)
         self._source_logits, sources = capture(
-            self.resolver, self.source, [p.site for p in patches if not p.held]
+            self.resolver, self.source, [p.site for p in patches if not p.held], every_position=every
         )
         self._sources = {False: sources, True: held}
         captured = [
@@ -321,9 +335,10 @@ class Sweep:
         return Outcome(values, base_values, measure(self._source_logits), plan)
 
     def _run_group(self, group: list[Planned]) -> np.ndarray:
-        """Logits `[cells x block, V]` of one pass, in the group's order; the base rows are checked."""
+        """Logits `[cells x block, ...]` of one pass, in the group's order; the base rows are checked."""
         if self.engine.name == "loop":
-            return run_textbook(self.resolver, self.base, self._sources, group[0].patches, self.block)
+            logits = run_textbook(self.resolver, self.base, self._sources, group[0].patches, self.block)
+            return logits if self.every_position else logits[:, -1]
         order = sorted(range(len(group)), key=lambda i: group[i].birth)
         batch = Batch(
             self.resolver,
@@ -335,11 +350,12 @@ class Sweep:
             self._caches,
             self.engine.axes,
             sparse=self.engine.name == "fanout" and self.engine.causal,
+            every_position=self.every_position,
         )
         logits = batch.run()
         self._check_base(logits[: self.base.rows])
-        found = logits[self.base.rows :].reshape(len(group), self.block, -1)
-        return found[np.argsort(order)].reshape(len(group) * self.block, -1)
+        found = logits[self.base.rows :].reshape(len(group), self.block, *logits.shape[1:])
+        return found[np.argsort(order)].reshape(-1, *logits.shape[1:])
 
     def _check_base(self, rows: np.ndarray) -> None:
         plain = self._base_logits

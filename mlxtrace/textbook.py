@@ -15,7 +15,7 @@ from .trace import Trace
 def run_textbook(
     resolver: ModuleResolver, base: Run, sources: dict[bool, dict], patches: Sequence[Patch], block: int
 ) -> np.ndarray:
-    """Patch one cell in a traced pass of `block` whole rows; last-position logits, float32 `[block, V]`."""
+    """Patch one cell in a traced pass of `block` whole rows; logits of every position, float32 `[block, T, V]`."""
     rows = np.arange(block) % base.rows
     edits: dict[Site, list[Callable]] = {resolver.site("embed"): [lambda x: base.embedded(x, rows)]}
     for patch in patches:
@@ -23,7 +23,7 @@ def run_textbook(
     interventions = {site: _one_after_the_other(fns) for site, fns in edits.items()}
     with Trace(resolver, mx.array([base.ids] * block), None, interventions, cache=False) as trace:
         pass
-    return to_numpy(trace.output[:, -1, :])
+    return to_numpy(trace.output)
 
 
 def _one_after_the_other(fns: list[Callable]) -> Callable:

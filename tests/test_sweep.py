@@ -6,6 +6,7 @@ import pytest
 from models import make
 
 from mlxtrace import GaussianNoise, InterpretableModel, calibration, engines, errors
+from mlxtrace.metrics import every_position
 from mlxtrace.runs import Cell, Patch, Run
 from mlxtrace.sweep import Sweep
 
@@ -269,3 +270,28 @@ def test_quantized_models_sweep():
     fast = model.activation_patching(CLEAN, CORRUPTED, **options)
     slow = model.activation_patching(CLEAN, CORRUPTED, engine="loop", **options)
     np.testing.assert_allclose(fast.raw, slow.raw, atol=1e-3 * np.abs(slow.raw).max())
+
+
+@pytest.mark.parametrize("engine", ["fanout", "flat", "loop"])
+def test_a_metric_may_ask_for_every_position(model, engine):
+    @every_position
+    def certainty_of_what_follows(logits):
+        p = np.exp(logits - logits.max(-1, keepdims=True))
+        p /= p.sum(-1, keepdims=True)
+        return np.log(p[:, np.arange(len(CLEAN) - 1), CLEAN[1:]]).sum(-1)
+
+    asked = [certainty_of_what_follows, "logit"]
+    result = model.activation_patching(
+        CLEAN, CORRUPTED, "resid_post", positions="each", metric=asked, engine=engine, progress=False
+    )
+    last = model.activation_patching(
+        CLEAN, CORRUPTED, "resid_post", positions="each", metric="logit", progress=False
+    )
+    np.testing.assert_allclose(result.raw[1], last.raw, atol=5e-5)
+    with model.trace(CORRUPTED) as trace:
+        with model.trace(CLEAN):
+            h = model.layers[2].output.save()
+        model.layers[2].output[:, 3] = h[:, 3]
+    expected = certainty_of_what_follows(np.array(trace.output).astype(np.float64))[0]
+    assert result.raw[0, 2, 3] == pytest.approx(expected, abs=1e-4)
+    assert abs(result.raw[0, 2, 3] - result.corrupted["certainty_of_what_follows"]) > 1e-3
