@@ -97,7 +97,7 @@ def row_bytes(resolver: ModuleResolver, ran: int, length: int, every_position: b
 
 
 def default_memory() -> int:
-    """Half of what MLX reports as the device's memory, less what is in use."""
+    """A quarter of what MLX reports as the device's memory, once what is in use is taken off."""
     info = mx.device_info()
     total = info.get("max_recommended_working_set_size") or info.get("memory_size") or 8 << 30
-    return max(256 << 20, int(total - mx.get_active_memory()) // 2)
+    return max(256 << 20, int(total - mx.get_active_memory()) // 4)
