@@ -11,9 +11,9 @@ import matplotlib.pyplot as plt
 from matplotlib.ticker import FixedLocator, NullLocator
 
 PANELS = (
-    ("layers", "layers", "layers", "12 positions"),
-    ("positions", "length", "positions", "12 layers"),
-    ("samples", "samples", "noise samples", "12 layers, 12 positions"),
+    ("layers", "layers", "layers", "{length} positions"),
+    ("positions", "length", "positions", "{layers} layers"),
+    ("samples", "samples", "noise samples", "{layers} layers, {length} positions"),
 )
 STYLES = {
     "mlxtrace fanout": ("mlxtrace, fan-out", "#0b6e4f", "o"),
@@ -29,8 +29,9 @@ def draw(rows: list[dict], path: Path) -> None:
         made, axes = plt.subplots(1, 3, figsize=(7.2, 2.7), sharey=True, layout="constrained")
         handles: dict = {}
         for axis, (section, key, label, fixed) in zip(axes, PANELS, strict=True):
-            _panel(axis, [r for r in rows if r["section"] == section], key, handles)
-            axis.set_xlabel(f"{label}  ({fixed})")
+            shown = [r for r in rows if r["section"] == section]
+            _panel(axis, shown, key, handles)
+            axis.set_xlabel(f"{label}  ({fixed.format(**shown[0])})")
         axes[0].set_ylabel("seconds for the whole map")
         made.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=3, frameon=False)
         made.savefig(path, dpi=200)
