@@ -154,8 +154,8 @@ class Batch:
             self.planned += 1
 
     def _writer(self, site: Site, source: mx.array, entries: list[tuple[int, Patch]]):
-        to, from_ = self._indices(entries, source.shape[0])
         source = rows_first(self.resolver, site, source)
+        to, from_ = self._indices(entries, source.shape[0])
 
         def write(x: mx.array) -> mx.array:
             self.done += 1

@@ -37,10 +37,21 @@ def rounding(resolver: ModuleResolver) -> float:
     def measure() -> float:
         one, _ = capture(resolver, rows_of(resolver, 1), [])
         three, _ = capture(resolver, rows_of(resolver, 3), [])
-        return float(np.abs(three - one).max() / max(1.0, np.abs(one).max()))
+        return apart(three, one) / largest(one)
 
     least = ROUNDING.get(compute_dtype(resolver), ROUNDING[mx.bfloat16])
     return max(least, 10 * once(resolver, "rounding", measure))
+
+
+def apart(a: np.ndarray, b: np.ndarray) -> float:
+    """The largest difference of two arrays of logits; tokens that a model rules out (-inf) are alike."""
+    with np.errstate(invalid="ignore"):
+        return float(np.where(a == b, 0, np.abs(a - b)).max())
+
+
+def largest(logits: np.ndarray) -> float:
+    """What errors in logits are measured against: the largest finite one, at least 1."""
+    return float(np.abs(logits).max(where=np.isfinite(logits), initial=1.0))
 
 
 def compute_dtype(resolver: ModuleResolver) -> mx.Dtype:

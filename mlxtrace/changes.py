@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 
 from .resolver import ModuleResolver
@@ -14,6 +15,7 @@ from .structure import probe_tokens, record
 
 # When in a layer a component is written: before its mixing (0), after its MLP (2), else at the mixer (1).
 STAGES = {"resid_pre": 0, "k": 0, "v": 0, "mlp": 2, "neuron": 2, "resid_post": 2}
+DEEPEST = 5  # levels of objects in objects that are looked into
 
 
 class Changes:
@@ -45,13 +47,23 @@ class Changes:
 
 
 def map_arrays(value: Any, edit: Callable[[mx.array, tuple], mx.array], where: tuple = ()) -> Any:
-    """The same nest of tuples, lists and dicts with every array replaced by `edit(array, where it is)`."""
+    """The same nest of tuples, lists, dicts and objects with every array replaced by `edit(array, where it is)`.
+
+    Lists, dicts and objects (a cache, say) may be shared by several layers, so they are changed in place.
+    """
     if isinstance(value, mx.array):
         return edit(value, where)
-    if type(value) in (tuple, list):
-        return type(value)(map_arrays(v, edit, (*where, i)) for i, v in enumerate(value))
-    if type(value) is dict:
-        return {k: map_arrays(v, edit, (*where, k)) for k, v in value.items()}
+    if type(value) is tuple:
+        return tuple(map_arrays(v, edit, (*where, i)) for i, v in enumerate(value))
+    if type(value) is list:
+        value[:] = [map_arrays(v, edit, (*where, i)) for i, v in enumerate(value)]
+    elif type(value) is dict:
+        value.update({k: map_arrays(v, edit, (*where, k)) for k, v in value.items()})
+    elif hasattr(value, "__dict__") and not isinstance(value, (nn.Module, type)) and len(where) < DEEPEST:
+        for name, held in list(vars(value).items()):
+            changed = map_arrays(held, edit, (*where, name))
+            if changed is not held:
+                setattr(value, name, changed)
     return value
 
 

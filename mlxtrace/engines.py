@@ -15,7 +15,7 @@ from . import calibration
 from .changes import side_axes
 from .errors import EngineError, InputError, UnsupportedError, closest
 from .resolver import ModuleResolver
-from .runs import Cell, Patch, Run
+from .runs import Cell, Patch, Run, to_numpy
 from .structure import NEEDS_CACHE, forward, probe_tokens, unwrapped_name
 from .sweep import Engine, Sweep
 
@@ -61,9 +61,8 @@ class Probe:
     def _is_causal(self) -> bool:
         """Whether the two prompts, alike in their first two tokens, are alike there in every logit."""
         runs = (self.base, self.source)
-        a, b = (forward(self.resolver.net, mx.array([r.ids]))[:, :2].astype(mx.float32) for r in runs)
-        limit = calibration.rounding(self.resolver) * max(1.0, mx.abs(a).max().item())
-        return mx.abs(a - b).max().item() <= limit
+        a, b = (to_numpy(forward(self.resolver.net, mx.array([r.ids]))[:, :2]) for r in runs)
+        return calibration.apart(a, b) <= calibration.rounding(self.resolver) * calibration.largest(a)
 
     def _cells(self) -> list[Cell]:
         n, last = self.resolver.n_layers, len(self.base.ids) - 1
@@ -115,8 +114,8 @@ class Probe:
             )
         except Exception as error:  # a model that cannot be run this way may fail in any way
             return f"{type(error).__name__}: {str(error)[:160]}"
-        off = float(np.abs(found - right).max())
-        limit = calibration.rounding(self.resolver) * max(1.0, float(np.abs(right).max()))
+        off = calibration.apart(found, right)
+        limit = calibration.rounding(self.resolver) * calibration.largest(right)
         return (
             "" if off <= limit else f"logits differ from the textbook's by {off:.3g}, rounding is {limit:.3g}"
         )

@@ -31,6 +31,7 @@ class Call:
     forward: Any = None
     end: int = 0  # calls made inside have index < end
     attention: tuple[tuple[int, int], ...] = ()  # heads (query, key-value) of the attention calls it makes
+    gathered: bool = False  # an attention call of it has no query and key per row and token
 
     def hidden(self) -> mx.array | None:
         return first_array(self.output)
@@ -101,7 +102,9 @@ def record(net: nn.Module, tokens: mx.array) -> list[Call]:
 
     def attention(q: mx.array, k: mx.array, v: mx.array, **options: Any) -> mx.array:
         if stack:
-            calls[stack[-1]].attention += ((q.shape[1], k.shape[1]),)
+            call, shape = calls[stack[-1]], tuple(tokens.shape)
+            call.attention += ((q.shape[1], k.shape[1]),)
+            call.gathered |= any((x.shape[0], x.shape[2]) != shape for x in (q, k, v))
         return plain_attention(q, k, v, **options)
 
     paths = {}

@@ -241,9 +241,8 @@ class ModuleResolver:
 
     def _internal(self, info, layer, make, side: str) -> Site:
         if info.attention is None:
-            why = "its mixer makes no call of mlx's attention" if info.mixers else "this layer has no mixer"
             raise self._refuse(
-                layer, side, f"{why}, so there are no queries, keys, values or patterns to see"
+                layer, side, f"{info.no_attention}, so there are no queries, keys, values or patterns to see"
             )
         return make(path=info.attention, side=side)
 
@@ -276,11 +275,12 @@ class ModuleResolver:
     def n_heads(self, layer: int, kv: bool = False) -> int | None:
         """Query heads (or key-value heads) of a layer's mixer; value heads where attention is linear.
 
-        The mixer's own attributes say. The model's arguments are believed only when no mixer says anything,
-        because in mixed models they mean the attention layers alone.
+        The mixer's own attributes say, or else its attention call. The model's arguments are believed only when no
+        mixer says anything, because in mixed models they mean the attention layers alone.
         """
         mixers = self.layer(layer).mixers
         found = _heads_of(self.paths[mixers[0]], kv) if mixers else None
+        found = found or self.layer(layer).attention_heads[kv]
         if found or not mixers or any(_heads_of(m, kv) for m in self._mixer_modules):
             return found
         return _heads_of(getattr(self.net, "args", None), kv)

@@ -122,17 +122,21 @@ class Hooks:
 
 def capture(
     resolver: ModuleResolver,
-    run: Run,
+    run: Run | tuple[Run, ...],
     sites: Sequence[Site],
     caches: list | None = None,
     every_position: bool = False,
 ) -> tuple[np.ndarray, dict[str, mx.array]]:
-    """Run a prompt plainly: logits, and each site's array `[rows, T, ...]` by name.
+    """Run a prompt plainly, or several without noise as one batch: logits, and each site's array by name.
 
-    The logits are the last position's, `[rows, V]`, or `[rows, T, V]` for every position.
+    Arrays are `[rows, T, ...]`; the logits are the last position's, `[rows, V]`, or `[rows, T, V]`.
     """
     hooks, kept, bases = Hooks(resolver), {}, {}
-    hooks.add(resolver.site("embed"), lambda x: run.embedded(x, np.arange(run.rows)))
+    runs = (run,) if isinstance(run, Run) else run
+    if len(runs) > 1 and any(r.noise is not None for r in runs):
+        raise EngineError("runs with noise are run one at a time")
+    if len(runs) == 1:
+        hooks.add(resolver.site("embed"), lambda x: runs[0].embedded(x, np.arange(runs[0].rows)))
     sites = list({site.name: site for site in sites}.values())
     for site in sites:
         if site.base is not None:
@@ -146,7 +150,7 @@ def capture(
     if not every_position:
         slice_to_last(hooks)
     with hooks.tapping():
-        logits = forward(resolver.net, mx.array([run.ids] * run.rows), caches)
+        logits = forward(resolver.net, mx.array([ids for r in runs for ids in [r.ids] * r.rows]), caches)
         logits = logits if every_position else logits[..., -1, :]
     missing = [site.name for site in sites if site.name not in kept]
     if missing:

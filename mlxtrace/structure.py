@@ -49,8 +49,6 @@ MLP_NAMES = {
     "mlp", "feed_forward", "ffn", "block_sparse_moe", "moe", "mlps", "mlp_block", "channel_mixer",
     "feedforward", "ff", "mlp_moe",
 }  # fmt: skip
-# Where `model.layers` does not hold every layer.
-LAYER_LISTS = {"afm7": ("model.layers", "model.kv_reuse_layers")}
 
 
 @dataclass(frozen=True)
@@ -71,6 +69,7 @@ class Layer:
     reads: tuple[str, ...] = ()  # linear maps, token by token, of the mixer's own input (query, key, value)
     acts: tuple[str, ...] = ()  # token by token after the mixing: the output projection, the MLPs
     attention: str | None = None  # the module that makes the layer's one attention call
+    no_attention: str = "this layer has no mixer"  # why there is no such module, when `attention` is None
     attention_heads: tuple[int, int] = (0, 0)  # its query heads, its key-value heads
 
 
@@ -100,22 +99,24 @@ def _close(a: mx.array, b: mx.array) -> bool:
     return (mx.abs(a - b).max() <= tolerance * mx.abs(a).max()).item()
 
 
+def _unit(x: mx.array) -> mx.array:
+    """Each token's vector at length 1, so that what went through a norm without weights can be recognised."""
+    x = x.astype(mx.float32)
+    return x / mx.maximum(mx.linalg.norm(x, axis=-1, keepdims=True), 1e-20)
+
+
 def _is_hidden(x: Any, tokens: mx.array, width: int | None = None) -> bool:
-    return (
-        isinstance(x, mx.array)
-        and x.ndim >= 3
-        and mx.issubdtype(x.dtype, mx.floating)
-        and x.shape[-2] == tokens.shape[1]
-        and (width is None or x.shape[-1] == width)
-    )
+    """Whether an array has a vector per token: [..., T, D], or with a known width [B, T, streams, D] too."""
+    if not isinstance(x, mx.array) or x.ndim < 3 or not mx.issubdtype(x.dtype, mx.floating):
+        return False
+    if width is None:
+        return x.shape[-2] == tokens.shape[1]
+    return x.shape[-1] == width and tokens.shape[1] in (x.shape[-2], x.shape[1])
 
 
 def find_layers(net: nn.Module) -> list[nn.Module]:
     """The layer modules in definition order: mlx-lm's own `model.layers`, else the longest module list."""
     paths = module_paths(net)
-    named = LAYER_LISTS.get(unwrapped_name(net))
-    if named:
-        return [m for name in named for m in _at(net, name)]
     layers = getattr(net, "layers", None)
     if layers is None:
         lists = [v for m in paths.values() for v in m.children().values() if isinstance(v, list)]
@@ -127,13 +128,6 @@ def find_layers(net: nn.Module) -> list[nn.Module]:
             "with its layers in `model.layers`"
         )
     return layers
-
-
-def _at(net: nn.Module, path: str) -> Any:
-    value: Any = net
-    for part in path.split(".") if path else []:
-        value = value[int(part)] if part.isdigit() else getattr(value, part)
-    return value
 
 
 def _mixes(call: Call, tokens: mx.array) -> bool:
@@ -210,20 +204,33 @@ def _reads(calls: list[Call], mixer: Call, paths: dict) -> tuple[str, ...]:
     given = next(iter(mixer.inputs()), None)
     inside = calls[mixer.index + 1 : mixer.end]
     linear = [c for c in inside if "weight" in paths[c.path] and paths[c.path].weight.ndim == 2]
-    return tuple(c.path for c in linear if len(c.inputs()) == 1 and same(c.inputs()[0], given))
+    plain = [c for c in linear if len(c.inputs()) == 1 and isinstance(c.output, mx.array)]
+    return tuple(c.path for c in plain if same(c.inputs()[0], given))
 
 
 def _attention(calls: list[Call], mixers: list[Call]) -> dict:
     """The module inside the only mixer that makes its only attention call, and the heads of that call."""
     inside = [c for m in mixers for c in calls[m.index : m.end] if c.attention]
-    if len(mixers) != 1 or len(inside) != 1 or len(inside[0].attention) != 1:
+    made = sum(len(c.attention) for c in inside)
+    if not mixers:
         return {}
+    if not made:
+        return {"no_attention": "its mixer makes no call of mlx's attention"}
+    if len(mixers) > 1 or made > 1:
+        return {
+            "no_attention": f"it has {len(mixers)} mixers and makes {made} calls of attention, not one of each"
+        }
+    if inside[0].gathered:
+        return {"no_attention": "its attention call gathers keys, so that they are not one per token"}
     return {"attention": inside[0].path, "attention_heads": inside[0].attention[0]}
 
 
-def _acts(out_proj: str | None, mlps: list[Call], tokens: mx.array) -> tuple[str, ...]:
+def _acts(out_proj: str | None, mixers: list[Call], mlps: list[Call], tokens: mx.array) -> tuple[str, ...]:
     """What runs token by token after the mixing: an MLP counts when no token changes what another gets."""
-    alone = [c.path for c in mlps if len(c.inputs()) == 1 and not _mixes(c, tokens)]
+    if len(mixers) > 1:  # an MLP between two mixers is still before a mixing
+        out_proj, mlps = None, [c for c in mlps if c.index > mixers[-1].index]
+    able = [c for c in mlps if len(c.inputs()) == 1 and isinstance(c.output, mx.array)]
+    alone = [c.path for c in able if not _mixes(c, tokens)]
     return (*([out_proj] if out_proj else []), *dict.fromkeys(alone))
 
 
@@ -248,7 +255,8 @@ def _middle(
         if a.hidden().shape != pre.shape:
             continue
         mid = pre + a.hidden()
-        follows = any(_close(mid, x) for c in inside if c.index >= a.end for x in c.inputs())
+        after = [x for c in inside if c.index >= a.end for x in c.inputs()]
+        follows = any(_close(mid, x) or _close(_unit(mid), _unit(x)) for x in after)
         for m in with_norm(mlp):
             if m.hidden().shape == pre.shape and _close(post, mid + m.hidden()):
                 if follows:
@@ -268,7 +276,7 @@ def _layer(calls: list[Call], call: Call, slot, tokens, paths, following: Call |
         path=call.path,
         visit=call.visit,
         slot=slot,
-        time_axis=pre.ndim - 2,
+        time_axis=1 if pre.shape[1] == tokens.shape[1] else pre.ndim - 2,
         mixers=tuple(dict.fromkeys(c.path for c in mixers)),
         mlps=tuple(dict.fromkeys(c.path for c in mlps)),
         added=added,
@@ -277,7 +285,7 @@ def _layer(calls: list[Call], call: Call, slot, tokens, paths, following: Call |
         down_proj=_projection(calls, mlps[0], paths) if mlps else None,
         chained=same(after, call.hidden()),
         reads=_reads(calls, mixers[0], paths) if len(mixers) == 1 else (),
-        acts=_acts(out_proj if len(mixers) == 1 else None, mlps, tokens),
+        acts=_acts(out_proj, mixers, mlps, tokens),
         **_attention(calls, mixers),
     )
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import mlx.core as mx
 import numpy as np
 from mlx_lm.models.cache import make_prompt_cache
 from tqdm import tqdm
@@ -23,7 +24,7 @@ from .attention import INTERNALS
 from .batch import FLAT, Batch
 from .errors import EngineError, InputError
 from .resolver import ModuleResolver, Site
-from .runs import Cell, Patch, Run, capture, norm_input
+from .runs import Cell, Patch, Run, capture, norm_input, time_axis
 from .textbook import run_textbook
 
 # A pass costs its weights' traffic whatever its rows: as much as this many tokens, per layer.
@@ -295,21 +296,29 @@ class Sweep:
         self._caches = make_prompt_cache(self.resolver.net) if self.engine.prefix else None
         every = self.every_position
         here = [p.site for p in patches if p.held]
-        alone = self.held is not self.base
-        self._base_logits, held = capture(
-            self.resolver, self.base, [] if alone else here, self._caches, every
-        )
-        if alone:
-            _, held = capture(self.resolver, self.held, here)
-        self._source_logits, sources = capture(
-            self.resolver, self.source, [p.site for p in patches if not p.held], every_position=every
-        )
+        there = [p.site for p in patches if not p.held]
+        runs = (self.base, self.source)
+        plain = all(r.noise is None and len(r.ids) == self.length for r in runs) and not here
+        if plain:  # one pass of two rows
+            logits, both = capture(self.resolver, runs, there, self._caches, every)
+            self._base_logits, self._source_logits = logits[:1], logits[1:]
+            axis = {site.name: time_axis(self.resolver, site) - 1 for site in there}
+            held, sources = {}, {name: mx.take(x, mx.array([1]), axis[name]) for name, x in both.items()}
+        else:
+            alone = self.held is not self.base
+            self._base_logits, held = capture(
+                self.resolver, self.base, [] if alone else here, self._caches, every
+            )
+            if alone:
+                _, held = capture(self.resolver, self.held, here)
+            self._source_logits, sources = capture(self.resolver, self.source, there, every_position=every)
         self._sources = {False: sources, True: held}
-        captured = [
-            *held.values(),
-            *sources.values(),
-            *(x for c in self._caches or [] for x in (c.keys, c.values)),
-        ]
+        for cache in self._caches or []:  # caches are allocated in long steps, and with the source's row
+            kept = (x[: self.base.rows, :, : self.length] for x in (cache.keys, cache.values))
+            cache.keys, cache.values = (mx.contiguous(x) for x in kept)
+        keys = [x for cache in self._caches or [] for x in (cache.keys, cache.values)]
+        captured = [*held.values(), *sources.values(), *keys]
+        mx.eval(captured)
         self._held_bytes = sum(x.nbytes for x in captured)
         return self._base_logits, self._source_logits
 
@@ -328,6 +337,7 @@ class Sweep:
         ) as bar:
             bar.update(len(self.cells) - len(planned))
             for group in groups:
+                group.sort(key=lambda cell: cell.birth)
                 rows = measure(self._run_group(group))
                 values[:, [c.index for c in group]] = rows.reshape(len(base_values), len(group), self.block)
                 bar.update(len(group))
@@ -335,16 +345,15 @@ class Sweep:
         return Outcome(values, base_values, measure(self._source_logits), plan)
 
     def _run_group(self, group: list[Planned]) -> np.ndarray:
-        """Logits `[cells x block, ...]` of one pass, in the group's order; the base rows are checked."""
+        """Logits `[cells x block, ...]` of one pass, the cells in order of birth; the base rows are checked."""
         if self.engine.name == "loop":
             logits = run_textbook(self.resolver, self.base, self._sources, group[0].patches, self.block)
             return logits if self.every_position else logits[:, -1]
-        order = sorted(range(len(group)), key=lambda i: group[i].birth)
         batch = Batch(
             self.resolver,
             self.base,
             self._sources,
-            [(group[i].birth, group[i].patches) for i in order],
+            [(cell.birth, cell.patches) for cell in group],
             self.block,
             self._start(group),
             self._caches,
@@ -354,13 +363,12 @@ class Sweep:
         )
         logits = batch.run()
         self._check_base(logits[: self.base.rows])
-        found = logits[self.base.rows :].reshape(len(group), self.block, *logits.shape[1:])
-        return found[np.argsort(order)].reshape(-1, *logits.shape[1:])
+        return logits[self.base.rows :]
 
     def _check_base(self, rows: np.ndarray) -> None:
         plain = self._base_logits
-        limit = calibration.rounding(self.resolver) * max(1.0, float(np.abs(plain).max()))
-        off = float(np.abs(rows - plain).max())
+        limit = calibration.rounding(self.resolver) * calibration.largest(plain)
+        off = calibration.apart(rows, plain)
         if not off <= limit:
             raise EngineError(
                 f"the base rows of the {self.engine.name} engine are {off:.3g} away from the plain run's logits, "

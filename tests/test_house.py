@@ -13,7 +13,7 @@ import mlxtrace
 ROOT = Path(mlxtrace.__file__).parent
 # A module may import only what stands further down. The package itself (`from . import x`) is its modules.
 HOUSE = [
-    "__init__", "patch", "options", "check", "model", "loading", "references", "facts", "factruns",
+    "__init__", "patch", "options", "check", "laws", "trial", "model", "loading", "references", "facts", "factruns",
     "tracefolder", "effect_plots", "averages", "comparing", "tracing", "mediation", "noising",
     "records", "plotting", "attribution", "patching", "results", "metrics", "engines", "sweep",
     "textbook", "calibration", "batch", "changes", "runs", "corruption", "trace", "coroutine", "cache",

@@ -69,16 +69,17 @@ def test_a_map_equals_a_loop_written_by_hand(model, component, window):
             assert result.raw[layer, position] == pytest.approx(expected, abs=2e-6)
 
 
-def test_noise_equals_a_loop_written_by_hand(model):
-    noise = GaussianNoise(range(2, 4), level=0.4, samples=3, seed=5)
-    drawn = mx.array(np.random.RandomState(5).randn(3, 2, model.d_model) * 0.4).astype(mx.float32)
+@pytest.mark.parametrize("samples", [1, 3])
+def test_noise_equals_a_loop_written_by_hand(model, samples):
+    noise = GaussianNoise(range(2, 4), level=0.4, samples=samples, seed=5)
+    drawn = mx.array(np.random.RandomState(5).randn(samples, 2, model.d_model) * 0.4).astype(mx.float32)
     clean, kept = record(model.net, CLEAN)
     result = model.activation_patching(
         CLEAN, noise, "resid_post", positions="each", metric="prob", progress=False
     )
     for layer, position in [(0, 2), (1, 3), (1, 8), (2, 8)]:
         scores = []
-        for sample in range(3):
+        for sample in range(samples):
 
             def edit(i, where, x, sample=sample, layer=layer, position=position):
                 x = mx.array(x)
