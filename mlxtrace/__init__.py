@@ -25,9 +25,19 @@ __all__ = [
     "ModuleResolver",
     "PatchingResult",
     "Substitution",
+    "check",
     "errors",
     "facts",
     "interventions",
     "metrics",
     "plotting",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """`mlxtrace.check`, imported when it is asked for: `python -m mlxtrace.check` must be the first to run it."""
+    if name == "check":
+        import importlib
+
+        return importlib.import_module(".check", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,6 +11,7 @@ give the same numbers. Errors are relative to the largest value of the right sid
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -79,15 +80,25 @@ def untouched(t: Trial) -> Found:
 
 @law("a site replaced by itself changes nothing", "edits and patches at the sites named above")
 def itself(t: Trial) -> Found:
-    """All components of a few layers at once; where that fails, one at a time to name them."""
+    """All components of a few layers in one pass, in which every site must still be reached by what it was; where
+    that fails, one at a time to name them.
+    """
     wanted = {f"layers.{layer}.{c}" for layer in t.layers for c in COMPONENTS}
     names = [name for name in t.resolver.table if name in wanted or "." not in name]
-    kept = {name: t.base.activations[name] for name in names}
-    error = off(t.traced(kept).output, t.base.output)
-    if error == 0:
-        return Found(error, 0.0, f"{len(names)} sites")
+    kept, arrived = {name: t.base.activations[name] for name in names}, {}
+
+    def replaced(x: mx.array, name: str) -> mx.array:
+        arrived[name] = off(x, kept[name])
+        return kept[name]
+
+    fns = {name: functools.partial(replaced, name=name) for name in names}
+    with Trace(t.resolver, mx.array([t.ids]), None, fns, cache=False):
+        pass
+    if not any(arrived.values()):
+        return Found(0.0, 0.0, f"{len(names)} sites")
     errors = {name: off(t.traced({name: kept[name]}).output, t.base.output) for name in names}
-    return Found(error, 0.0, "not so at " + _named(n for n, e in errors.items() if e))
+    guilty = _named(n for n, e in errors.items() if e)
+    return Found(max(arrived.values()), 0.0, f"not so at {guilty}" if guilty else "not so when all are")
 
 
 def _fed(t: Trial) -> tuple[list[int], Trace]:
@@ -409,4 +420,4 @@ def quantized(t: Trial) -> Found:
     if 4 * weights > calibration.default_memory():
         raise NotHere("a dequantized copy does not fit the memory")
     twin = loading.cast(copy.deepcopy(t.net), calibration.compute_dtype(t.resolver))
-    return Found(off(forward(twin, mx.array([t.ids])), t.base.output), t.limit)
+    return Found(off(forward(twin, mx.array([t.ids])), t.base.output), 2 * t.limit)  # both sides round
