@@ -38,7 +38,7 @@ GOES_WITH = {
     },
     "trace": {
         *("prompt", "subject", "noise", "samples", "kind", "window", "target", "positions", "engine"),
-        "max_memory",
+        *("max_memory", "compare_bits"),
         *FILES,
     },
     "facts": {"facts", "out", "limit", "noise", "samples", "kind", "window", "engine", "max_memory"},
@@ -95,6 +95,10 @@ def parser() -> argparse.ArgumentParser:
     group.add_argument("--samples", type=count, help="draws of the noise (10)")
     group.add_argument("--seed", type=int, help="of the noise (1); nothing else is random")
     group.add_argument("--kind", choices=KINDS, help="what is restored (block)")
+
+    group.add_argument(
+        "--compare-bits", type=count, metavar="N", help="the same trace on a copy quantized to N bits"
+    )
 
     group = made.add_argument_group("patching and tracing")
     group.add_argument("--subject", help="as it stands in the prompt")
@@ -207,7 +211,11 @@ def _said(check: Any) -> Any:
 def _experiment(args: argparse.Namespace) -> str:
     given = {name for name, value in vars(args).items() if value not in (None, False)} - ALWAYS
     what = (
-        "facts" if {"facts", "out", "limit"} & given else "trace" if {"prompt", "kind"} & given else "patch"
+        "facts"
+        if {"facts", "out", "limit"} & given
+        else "trace"
+        if {"prompt", "kind", "compare_bits"} & given
+        else "patch"
     )
     for stray in sorted(given - GOES_WITH[what]):
         homes = " or ".join(NAMES[x] for x, options in GOES_WITH.items() if stray in options)
@@ -227,6 +235,10 @@ def _experiment(args: argparse.Namespace) -> str:
         raise InputError(f"{other} needs {_option(name)}{also} as well")
     if what == "trace" and args.window is not None and KINDS[args.kind or "block"] is None:
         raise InputError("--window goes with --kind mlp or attn: layer outputs are restored one at a time")
+    if "compare_bits" in given and {"json", "csv"} & given:
+        raise InputError(
+            "--compare-bits prints and draws two traces side by side: leave out --json and --csv"
+        )
     if args.plan and FILES & given:
         raise InputError("--plan runs nothing, so there is nothing to write: leave out --json, --csv, --plot")
     return what

@@ -118,7 +118,10 @@ def trace(model: InterpretableModel, args: argparse.Namespace) -> Sequence[str]:
         return _show_plan(model, model.causal_trace(args.prompt, args.subject, **asked, plan_only=True))
     if not args.quiet:
         _receipt(model, args.prompt, args.subject)
-    result = model.causal_trace(args.prompt, args.subject, **asked)
+    if args.compare_bits:
+        result = model.compare_bits(args.prompt, args.subject, args.compare_bits, **asked)
+    else:
+        result = model.causal_trace(args.prompt, args.subject, **asked)
     print(result)
     _write(result, result, args)
     return result.notes
@@ -188,9 +191,8 @@ def _place(row: dict, result: PatchingResult) -> str:
 
 
 def _write(result: Any, drawn: Any, args: argparse.Namespace) -> None:
-    writers = {"json": result.to_json, "csv": result.to_csv, "plot": drawn.plot}
     for name, path in args.files.items():
-        writers[name](path)
+        drawn.plot(path) if name == "plot" else getattr(result, f"to_{name}")(path)
         if not args.quiet:
             print(f"{'figure' if name == 'plot' else name}: {Path(path).resolve()}")
 

@@ -398,3 +398,14 @@ def test_a_reader_that_goes_away_ends_the_run_quietly():
     line = f"{sys.executable} -m mlxtrace.patch --quiet | true"
     done = subprocess.run(line, shell=True, env=env, capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stderr and "BrokenPipe" not in done.stderr
+
+
+# ---- two precisions
+
+
+def test_a_trace_can_be_compared_with_its_quantized_self(loaded, capsys, tmp_path):
+    asked = ["--prompt", "The Colosseum is located in", "--subject", "Colosseum", "--compare-bits"]
+    out, _ = run(capsys, *asked, "8", "--samples", "2", "--plot", "two.png")
+    assert "8 bits" in out and "correlation" in out and (tmp_path / "two.png").is_file()
+    assert "leave out --json and --csv" in refused(capsys, [*asked, "4", "--csv", "two.csv"])
+    assert "not supported" in refused(capsys, [*asked, "99"])

@@ -27,7 +27,7 @@ TOLD = {  # what the demo shows, and the comments say
         "state: half of the effect or more at the last subject token in layers 0 to",
         "last layer, all tokens but the last: 0.0\n",
         "noise s10",
-        "AverageTrace: 6 facts on demo",
+        "AverageTrace: 4 facts on demo",
         "the peak stayed where it was",
     ],
     "04_causal_mediation": [
