@@ -97,7 +97,10 @@ def parser() -> argparse.ArgumentParser:
     group.add_argument("--kind", choices=KINDS, help="what is restored (block)")
 
     group.add_argument(
-        "--compare-bits", type=count, metavar="N", help="the same trace on a copy quantized to N bits"
+        "--compare-bits",
+        type=int,
+        choices=(2, 3, 4, 5, 6, 8),
+        help="the same trace on a copy in so many bits",
     )
 
     group = made.add_argument_group("patching and tracing")
