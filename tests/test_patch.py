@@ -405,7 +405,7 @@ def test_a_reader_that_goes_away_ends_the_run_quietly():
 
 def test_a_trace_can_be_compared_with_its_quantized_self(loaded, capsys, tmp_path):
     asked = ["--prompt", "The Colosseum is located in", "--subject", "Colosseum", "--compare-bits"]
-    out, _ = run(capsys, *asked, "8", "--samples", "2", "--plot", "two.png")
-    assert "8 bits" in out and "correlation" in out and (tmp_path / "two.png").is_file()
     assert "leave out --json and --csv" in refused(capsys, [*asked, "4", "--csv", "two.csv"])
     assert "invalid choice" in refused(capsys, [*asked, "99"])
+    out, _ = run(capsys, *asked, "8", "--samples", "2", "--plot", "two.png")
+    assert "8 bits" in out and "correlation" in out and (tmp_path / "two.png").is_file()
