@@ -20,7 +20,7 @@ import mlx.core as mx
 import numpy as np
 
 from . import calibration, engines, loading, patching
-from .attention import attending, pattern, plain_attention, weighted
+from .attention import INTERNALS, attending, pattern, plain_attention, weighted
 from .corruption import GaussianNoise
 from .errors import InputError
 from .resolver import COMPONENTS
@@ -97,8 +97,13 @@ def itself(t: Trial) -> Found:
     if not any(arrived.values()):
         return Found(0.0, 0.0, f"{len(names)} sites")
     errors = {name: off(t.traced({name: kept[name]}).output, t.base.output) for name in names}
-    guilty = _named(n for n, e in errors.items() if e)
-    return Found(max(arrived.values()), 0.0, f"not so at {guilty}" if guilty else "not so when all are")
+    guilty = [name for name, error in errors.items() if error]
+    if guilty and all(name.rsplit(".", 1)[-1] in INTERNALS for name in guilty):
+        return Found(
+            max(arrived.values()), t.limit, f"to rounding at {_named(guilty)}: laid out anew in memory"
+        )
+    note = f"not so at {_named(guilty)}" if guilty else "not so when all are replaced together"
+    return Found(max(arrived.values()), 0.0, note)
 
 
 def _fed(t: Trial) -> tuple[list[int], Trace]:

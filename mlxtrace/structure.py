@@ -226,12 +226,13 @@ def _attention(calls: list[Call], mixers: list[Call]) -> dict:
 
 
 def _acts(out_proj: str | None, mixers: list[Call], mlps: list[Call], tokens: mx.array) -> tuple[str, ...]:
-    """What runs token by token after the mixing: an MLP counts when no token changes what another gets."""
+    """What runs token by token after the layer's last mixing; nothing where an MLP mixes tokens as well."""
     if len(mixers) > 1:  # an MLP between two mixers is still before a mixing
         out_proj, mlps = None, [c for c in mlps if c.index > mixers[-1].index]
     able = [c for c in mlps if len(c.inputs()) == 1 and isinstance(c.output, mx.array)]
-    alone = [c.path for c in able if not _mixes(c, tokens)]
-    return (*([out_proj] if out_proj else []), *dict.fromkeys(alone))
+    if any(_mixes(c, tokens) for c in able):
+        return ()
+    return (*([out_proj] if out_proj else []), *dict.fromkeys(c.path for c in able))
 
 
 def _middle(

@@ -189,16 +189,20 @@ def build(module: str, arguments: dict[str, Any], seed: int = 0) -> nn.Module:
     library = importlib.import_module(f"mlx_lm.models.{module}")
     mx.random.seed(seed)
     net = library.Model(library.ModelArgs.from_dict(arguments))
+    packed = {p: x for p, x in tree_flatten(net.parameters()) if not mx.issubdtype(x.dtype, mx.floating)}
     models._widen(net, seed)
-    net.update(tree_unflatten([(path, _filled(path, x)) for path, x in tree_flatten(net.parameters())]))
+    filled = {path: _filled(x) for path, x in {**dict(tree_flatten(net.parameters())), **packed}.items()}
+    net.update(tree_unflatten(list(filled.items())))
     net.eval()
     mx.eval(net.parameters())
     return net
 
 
-def _filled(path: str, x: mx.array) -> mx.array:
-    if not mx.issubdtype(x.dtype, mx.floating) or not x.size or mx.abs(x).max() > 0:
+def _filled(x: mx.array) -> mx.array:
+    if not x.size or mx.any(x != 0):
         return x
+    if x.dtype == mx.uint32:  # packed weights
+        return mx.random.randint(0, 1 << 31, x.shape).astype(x.dtype)
     return (0.3 * mx.random.normal(x.shape)).astype(x.dtype)
 
 

@@ -1,0 +1,203 @@
+"""Every law on every architecture of mlx-lm that a tiny configuration is known for: the table, module x law.
+
+pytest tests/identities/test_architectures.py               our own configurations
+pytest -m heavy tests/identities/test_architectures.py      those of the shared file, and the table printed
+
+The second, with MLXTRACE_WRITE=1 in the environment, writes docs/SUPPORT.md anew.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import pkgutil
+from pathlib import Path
+
+import mlx.core as mx
+import mlx_lm.models
+import models
+import more_models
+import pytest
+
+import mlxtrace
+from mlxtrace import InterpretableModel, check, engines
+from mlxtrace.laws import LAWS
+
+ROOT = Path(__file__).parents[2]
+SHARED = ROOT.parent / "shared" / "data" / "architectures.json"
+ENTRIES = json.loads(SHARED.read_text()) if SHARED.is_file() else {}
+# What fails, and why. Nothing may be here that this package could mend.
+KNOWN = {
+    "phi3small": {
+        "no position sees a later one": "mlx-lm's block-sparse layers look ahead (its mask is not causal)"
+    },
+}
+# Modules that cannot be run here at all.
+CANNOT = {
+    "olmo": "needs the package ai2-olmo, which stops Python when it is missing",
+    "bitnet": "runs on Metal only",
+    "muse_spark": "runs on Metal only",
+}
+METAL = mx.metal.is_available()
+OWN = [*models.NAMES, *more_models.MORE]
+
+
+def skipped(module: str) -> str:
+    """Why a module is not run here; '' when it is."""
+    if METAL and "Metal" in CANNOT.get(module, ""):
+        return ""
+    if importlib.util.find_spec(f"mlx_lm.models.{module}") is None:
+        return f"this mlx-lm has no {module}"
+    return CANNOT.get(module, "")
+
+
+def rows_of(net) -> list[check.Row]:
+    return check.run(InterpretableModel(net))
+
+
+def own(name: str) -> list[check.Row]:
+    if reason := skipped(name):
+        pytest.skip(reason)
+    return rows_of((models if name in models.CONFIGS else more_models).make(name))
+
+
+def shared(name: str) -> list[check.Row]:
+    entry = ENTRIES[name]
+    if reason := skipped(entry["module"]):
+        pytest.skip(reason)
+    return rows_of(more_models.build(entry["module"], entry["args"]))
+
+
+def holds(module: str, rows: list[check.Row]) -> None:
+    failed = {row.law: (row.error, row.note) for row in rows if row.status == "fail"}
+    assert set(failed) == set(KNOWN.get(module, {})), failed
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_the_laws_hold(name):
+    holds(name, own(name))
+
+
+@pytest.mark.heavy
+@pytest.mark.skipif(not ENTRIES, reason="../shared/data/architectures.json is not there")
+@pytest.mark.parametrize("name", list(ENTRIES) or [""])
+def test_the_laws_hold_on_the_shared_configurations(name):
+    holds(ENTRIES[name]["module"], shared(name))
+
+
+def all_modules() -> list[str]:
+    """The modules of mlx-lm that define a model."""
+    folder = Path(mlx_lm.models.__path__[0])
+    names = [m.name for m in pkgutil.iter_modules(mlx_lm.models.__path__)]
+    return [n for n in names if "\nclass Model(" in (folder / f"{n}.py").read_text()]
+
+
+def uncovered() -> list[str]:
+    covered = {*OWN, *CANNOT, *(entry["module"] for entry in ENTRIES.values())}
+    return [name for name in all_modules() if name not in covered]
+
+
+def test_every_module_has_a_configuration():
+    if uncovered():
+        pytest.skip(f"no tiny configuration of: {', '.join(uncovered())}")
+
+
+def test_what_no_attention_call_shows_is_refused_with_a_reason():
+    """Softcaps by hand, state spaces, two mixers in a layer: a sentence, and no made-up pattern."""
+    for name, why in (("gemma2", "makes no call"), ("mamba", "makes no call"), ("longcat_flash", "2 mixers")):
+        model = InterpretableModel((models if name in models.CONFIGS else more_models).make(name))
+        for component in ("q", "k", "v", "pattern"):
+            with pytest.raises(mlxtrace.errors.UnsupportedError, match=why):
+                model.resolver.site(component, 0)
+
+
+def test_models_that_once_grew_no_rows_still_do():
+    """State beside the stream: arguments, caches that layers share, dicts and objects that they write into."""
+    for name in ("gemma4_text", "afm7", "kimi_k3", "talkie", "deepseek_v41"):
+        if not skipped(name):
+            net = (models if name in models.CONFIGS else more_models).make(name)
+            assert engines.choose(InterpretableModel(net).resolver).name == "fanout", name
+
+
+# ---- the table
+
+MARKS = {"pass": "●", "fail": "✗", "n/a": "·"}
+
+
+def measured() -> dict[str, list[check.Row] | str]:
+    """The rows of every module, the first configuration of each; a reason where it cannot be run."""
+    found: dict[str, list[check.Row] | str] = {}
+    jobs = [(name, own, name) for name in OWN] + [(e["module"], shared, n) for n, e in ENTRIES.items()]
+    for module, rows, name in jobs:
+        if module not in found:
+            found[module] = skipped(module) or rows(name)
+    found |= {module: skipped(module) for module in CANNOT if module not in found}
+    return dict(sorted(found.items(), key=lambda item: item[0].lower()))
+
+
+def table(found: dict[str, list[check.Row] | str]) -> str:
+    """Module x law, in Markdown, and what is behind the marks."""
+    lines = [
+        "| module | " + " | ".join(str(i + 1) for i in range(len(LAWS))) + " |",
+        "|---|" + ":-:|" * len(LAWS),
+    ]
+    for module, rows in found.items():
+        marks = [MARKS[row.status] for row in rows] if not isinstance(rows, str) else ["?"] * len(LAWS)
+        lines.append(f"| {module} | " + " | ".join(marks) + " |")
+    return "\n".join(lines)
+
+
+def support() -> str:
+    """The text of docs/SUPPORT.md."""
+    found = measured()
+    ran = {m: rows for m, rows in found.items() if not isinstance(rows, str)}
+    failed = {m: [r for r in rows if r.status == "fail"] for m, rows in ran.items()}
+    version = importlib.metadata.version("mlx-lm")
+    parts = [
+        "# Architectures and laws",
+        f"{len(ran)} of the {len(all_modules())} modules of mlx-lm {version} that define a model, each as a tiny model "
+        f"with random weights in float32 on {'Metal' if METAL else 'a CPU'}, checked by `mlxtrace.check`. "
+        f"{sum(not f for f in failed.values())} keep every law that applies to them. Written by "
+        "`tests/identities/test_architectures.py`, which holds it.",
+        "● holds   · does not apply (`python -m mlxtrace.check MODEL` gives the reason)   ✗ fails   ? not run here",
+        "\n".join(f"{i + 1}. {law.name}" for i, law in enumerate(LAWS)),
+        table(found),
+        "## What fails",
+        "\n".join(f"- **{m}**, {r.law}: {KNOWN[m][r.law]}." for m, rows in failed.items() for r in rows),
+        "## What was not run",
+        "\n".join(f"- **{m}**: {why}." for m, why in found.items() if isinstance(why, str))
+        + "".join(f"\n- **{m}**: no tiny configuration." for m in uncovered()),
+        "## What does not apply, and why",
+        "\n".join(f"- {line}" for line in absent(ran)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def absent(ran: dict[str, list[check.Row]]) -> list[str]:
+    """The reasons for laws that do not apply, each with its modules; what every model lacks is left out."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for module, rows in ran.items():
+        for i, row in enumerate(rows):
+            if row.status == "n/a" and i != len(rows) - 1:
+                reasons.setdefault((row.note, module), []).append(str(i + 1))
+    by_reason: dict[tuple[str, str], list[str]] = {}
+    for (note, module), laws in reasons.items():
+        by_reason.setdefault((", ".join(laws), note), []).append(module)
+    return [f"{laws}: {note} ({', '.join(names)})" for (laws, note), names in sorted(by_reason.items())]
+
+
+@pytest.mark.heavy
+@pytest.mark.skipif(not ENTRIES, reason="../shared/data/architectures.json is not there")
+def test_the_table_is_what_the_documentation_says(capsys):
+    text, page = support(), ROOT / "docs" / "SUPPORT.md"
+    with capsys.disabled():
+        print(f"\n{text}")
+    if os.environ.get("MLXTRACE_WRITE"):
+        page.write_text(text)
+    assert _marks(page.read_text()) == _marks(text), "MLXTRACE_WRITE=1 writes it anew"
+
+
+def _marks(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith("| ")]
