@@ -20,7 +20,7 @@ Fire = Callable[[str, mx.array], mx.array]
 
 _hook: ContextVar[Callable[..., mx.array] | None] = ContextVar("mlxtrace_attention", default=None)
 _lock = threading.RLock()
-_holders = 0
+_holders: set[int] = set()  # the ids of those who want calls intercepted
 plain_attention = mx.fast.scaled_dot_product_attention
 
 
@@ -35,23 +35,33 @@ def _intercepted(q: mx.array, k: mx.array, v: mx.array, **options: Any) -> mx.ar
         _hook.reset(token)
 
 
-def _hold(by: int) -> None:
-    global _holders
+def _hold(holder: object) -> None:
     with _lock:
-        _holders += by
+        _holders.add(id(holder))
+        mx.fast.scaled_dot_product_attention = _intercepted
+
+
+def release(holder: object) -> None:
+    """Intercept no more for this holder's sake; may be repeated."""
+    with _lock:
+        _holders.discard(id(holder))
         mx.fast.scaled_dot_product_attention = _intercepted if _holders else plain_attention
 
 
 @contextlib.contextmanager
-def attending(hook: Callable[..., mx.array]) -> Iterator[None]:
-    """Route attention calls through `hook(q, k, v, *, scale, mask, sinks, ...) -> output` in this block."""
-    _hold(1)
+def attending(hook: Callable[..., mx.array], holder: object = None) -> Iterator[None]:
+    """Route attention calls through `hook(q, k, v, *, scale, mask, sinks, ...) -> output` in this block.
+
+    holder: whoever may have to `release` the interception when the block itself cannot be left.
+    """
+    holder = hook if holder is None else holder
     token = _hook.set(hook)
     try:
+        _hold(holder)
         yield
     finally:
+        release(holder)
         _hook.reset(token)
-        _hold(-1)
 
 
 def hook_of(fire: Fire, wants: Callable[[str], bool]) -> Callable[..., mx.array]:

@@ -20,7 +20,7 @@ import mlx.core as mx
 from greenlet import GreenletExit, getcurrent, greenlet
 from greenlet import error as GreenletError
 
-from .attention import attending, hook_of
+from .attention import attending, hook_of, release
 from .errors import OrderError
 from .resolver import ModuleResolver
 from .structure import forward
@@ -103,8 +103,9 @@ class Pass:
                 self._coroutine.parent = getcurrent()
                 self._coroutine.throw(GreenletExit)
         except (GreenletError, ValueError):
-            pass  # another thread's coroutine cannot be thrown into; its taps can still be taken out
+            pass  # another thread's coroutine cannot be thrown into; what it holds can still be taken from it
         finally:
+            release(self)
             if self._taps is not None:
                 self._taps.remove()
 
@@ -123,7 +124,7 @@ class Pass:
                     y = fire((path, "input", visit), x)
                     if y is not x:
                         args, kwargs = put_argument(args, kwargs, key, y)
-            with attending(self._attention(path, visit)) if path in attends else nullcontext():
+            with attending(self._attention(path, visit), self) if path in attends else nullcontext():
                 out = forward(*args, **kwargs)
             x = first_array(out)
             if x is None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from . import corruption, engines, metrics, tokens
 from .corruption import GaussianNoise, Substitution
-from .errors import EffectError, InputError, PositionError, SubjectError, closest
+from .errors import AlignmentError, EffectError, InputError, PositionError, SubjectError, closest
 from .resolver import ALIASES, COMPONENTS
 from .results import Answer, PatchingResult
 from .runs import Cell, Patch, Run, capture
@@ -234,6 +234,11 @@ def grid(
     if isinstance(window, bool) or not hasattr(window, "__index__") or window < 1:
         raise InputError(f"window is a number of layers, 1 or more, not {window!r}")
     groups = positions_of(positions, both, len(both.clean.ids))
+    if "pattern" in components and len(both.clean.ids) != len(both.corrupted.ids):
+        raise AlignmentError(
+            f"the prompts have {len(both.clean.ids)} and {len(both.corrupted.ids)} tokens: a pattern says how much "
+            "each token looks at each, so it can only be patched between prompts of one length"
+        )
     head_groups = _heads_of(model, components, layers, heads)
     cells = []
     for name in components:

@@ -52,6 +52,11 @@ MORE: dict[str, dict[str, Any]] = {
     },
     "bitnet": {},
     "deepseek": {**_ROUTED},
+    "deepseek_v2": {
+        **_LATENT, **_ROUTED, "num_key_value_heads": 4, "topk_method": "greedy",
+        "rope_scaling": {"factor": 4.0, "original_max_position_embeddings": 64, "mscale_all_dim": 0.7, "mscale": 0.7},
+    },
+    "deepseek_v3": {**_LATENT, **_ROUTED, "num_key_value_heads": 4},
     "deepseek_v32": {
         **_LATENT, **_ROUTED, "index_head_dim": 16, "index_n_heads": 2, "index_topk": 6, "num_key_value_heads": 4,
     },
@@ -69,6 +74,13 @@ MORE: dict[str, dict[str, Any]] = {
     },
     "glm": {"head_dim": 16, "attention_bias": True},
     "glm4": {"head_dim": 16, "attention_bias": True, "partial_rotary_factor": 0.5},
+    "gpt_oss": {
+        "head_dim": 16, "num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 4, "layer_types": _SLIDING,
+        "rope_scaling": {
+            "rope_type": "yarn", "factor": 4.0, "beta_fast": 32.0, "beta_slow": 1.0,
+            "original_max_position_embeddings": 64,
+        },
+    },
     "granitemoehybrid": {
         "logits_scaling": 2.0, "attention_multiplier": 0.25, "embedding_multiplier": 3.0, "residual_multiplier": 0.4,
         "attention_bias": False, "layer_types": ["mamba", "attention", "mamba"], "num_local_experts": 4,
