@@ -22,7 +22,7 @@ from typing import Any
 from .errors import MlxtraceError
 from .laws import LAWS, Law
 from .model import InterpretableModel
-from .results import writable, write_atomic
+from .storage import writable, write_atomic
 from .trial import NotHere, Trial
 
 WIDTH = 110

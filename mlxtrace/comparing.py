@@ -17,7 +17,7 @@ import mlx.nn as nn
 import numpy as np
 
 from .errors import InputError
-from .results import quoted
+from .tables import quoted
 from .tracing import CausalTrace, causal_trace
 
 if TYPE_CHECKING:

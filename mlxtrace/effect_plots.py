@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from . import plotting
 from .plotting import PALETTES, _capital, _draw, _kind, _Map, _Scale, _starred, _style, _ticks, _title
-from .results import WORDS, probability, quoted
+from .tables import WORDS, probability, quoted
 
 if TYPE_CHECKING:
     from .averages import AverageTrace

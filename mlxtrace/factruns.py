@@ -28,8 +28,8 @@ from .averages import AverageTrace
 from .corruption import GaussianNoise
 from .errors import InputError, SubjectError, TokenError
 from .records import whole_number
-from .results import probability, quoted
 from .runs import Run, capture
+from .tables import probability, quoted
 from .tracefolder import Folder, digest
 from .tracing import KINDS, causal_trace, spread
 

@@ -25,8 +25,9 @@ from .errors import EffectError, InputError
 from .noising import NoisingWindow, noising_window
 from .patching import Pair, grid, layers_of, pair
 from .records import Record, text_map
-from .results import WORDS, Answer, probability, quoted, text_bar
+from .results import Answer
 from .sweep import Sweep
+from .tables import WORDS, probability, quoted, text_bar
 
 if TYPE_CHECKING:
     from .model import InterpretableModel

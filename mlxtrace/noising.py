@@ -18,7 +18,8 @@ from . import metrics
 from .errors import InputError, SiteError
 from .patching import layers_of
 from .records import Record, whole_number
-from .results import WORDS, Answer, probability, quoted, text_bar
+from .results import Answer
+from .tables import WORDS, probability, quoted, text_bar
 
 if TYPE_CHECKING:
     from .model import InterpretableModel

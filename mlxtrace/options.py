@@ -20,7 +20,7 @@ from . import engines, facts, metrics, patching, plotting
 from .corruption import GaussianNoise
 from .errors import InputError, MlxtraceError, closest
 from .loading import DTYPES
-from .results import writable
+from .storage import writable
 
 FIGURE = "mlxtrace-patch.png"
 KINDS = {"block": None, "mlp": "mlp", "attn": "attn"}

@@ -24,7 +24,8 @@ from . import options, patching
 from .errors import MlxtraceError
 from .factruns import run_facts
 from .model import InterpretableModel
-from .results import PatchingResult, quoted
+from .results import PatchingResult
+from .tables import quoted
 
 CLEAN = "The Eiffel Tower is located in the city of"
 CORRUPTED = "The Colosseum is located in the city of"

@@ -26,17 +26,9 @@ from matplotlib.colors import Colormap, ListedColormap, Normalize
 from matplotlib.figure import Figure
 
 from .errors import InputError
-from .results import (
-    WORDS,
-    Panel,
-    PatchingResult,
-    describe,
-    position_label,
-    probability,
-    run_lines,
-    writable,
-    write_atomic,
-)
+from .results import PatchingResult
+from .storage import writable, write_atomic
+from .tables import WORDS, Panel, describe, position_label, probability, run_lines
 
 SUFFIXES = (".png", ".pdf", ".svg")
 DPI = 200

@@ -19,7 +19,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .errors import InputError, LoadError, MlxtraceError
-from .results import Answer, load_arrays, plain, save_arrays, write_atomic
+from .results import Answer
+from .storage import load_arrays, plain, save_arrays, write_atomic
 
 
 class Record:

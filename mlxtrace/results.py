@@ -8,44 +8,23 @@ result.save("eiffel.npz");   PatchingResult.load("eiffel.npz")
 from __future__ import annotations
 
 import csv
-import html
 import io
 import json
 import os
-import uuid
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from . import tables
 from .errors import EngineError, InputError, LoadError, MlxtraceError, SiteError, closest
 from .metrics import recovery
+from .storage import load_arrays, plain, save_arrays, write_atomic
+from .tables import Panel
 
 DIMS = ("component", "metric", "layer", "position", "head")
-FORMAT = 1  # of saved files; raise it when old code could misread new files
-WORDS = {  # what each component is called in titles
-    "resid_pre": "layer input",
-    "attn": "attention output",
-    "resid_mid": "residual stream after attention",
-    "mlp": "MLP output",
-    "resid_post": "layer output",
-    "head": "attention heads",
-    "q": "queries",
-    "k": "keys",
-    "v": "values",
-    "pattern": "attention pattern",
-    "neuron": "MLP neurons",
-}
-PLACES = {"subject": "subject tokens", "subject_last": "last subject token", "last": "last token"}
-TINTS = {
-    "attn": "203,24,29",
-    "mlp": "35,139,69",
-    "resid": "106,81,163",
-}  # red, green, purple, as in the figures
 
 
 @dataclass(frozen=True)
@@ -59,18 +38,6 @@ class Answer:
 
     def __index__(self) -> int:  # int(answer), logits[answer]
         return self.token
-
-
-class Panel(NamedTuple):
-    """One table of recoveries: `values[i, j]`, percent, belongs to `rows[i]` and `columns[j]`."""
-
-    component: str
-    head: int | None
-    row_name: str  # "layer" or "position"
-    column_name: str  # "layer", "head" or "component"
-    rows: list
-    columns: list
-    values: np.ndarray
 
 
 class PatchingResult(Mapping):
@@ -235,7 +202,9 @@ class PatchingResult(Mapping):
     def __getitem__(self, layer: int) -> float:
         self._check_mapping()
         if layer not in self.coords["layer"]:
-            raise SiteError(f"layer {layer!r} was not patched: layers {_short(self.coords['layer'])} were")
+            raise SiteError(
+                f"layer {layer!r} was not patched: layers {tables.short(self.coords['layer'])} were"
+            )
         return float(self.recovery[self.coords["layer"].index(layer)])
 
     def __iter__(self) -> Iterator[int]:
@@ -261,10 +230,10 @@ class PatchingResult(Mapping):
     # -- to look at ------------------------------------------------------------------------------
 
     def __repr__(self) -> str:
-        return _text(self)
+        return tables.text(self)
 
     def _repr_html_(self) -> str:
-        return _html(self)
+        return tables.as_html(self)
 
     def plot(self, path: str | os.PathLike | None = None, metric: str | None = None) -> Any:
         """A matplotlib Figure of one metric's recoveries (the first's), also written to `path` if given."""
@@ -307,235 +276,3 @@ class PatchingResult(Mapping):
         table.writeheader()
         table.writerows(rows)
         return write_atomic(path, text.getvalue().encode("utf-8", "backslashreplace"))
-
-
-# -- words, for titles and tables ----------------------------------------------------------------
-
-
-def describe(result: PatchingResult) -> str:
-    """What was patched, in words: "Restoring the MLP output (last subject token, 3 layers at a time)"."""
-    verb = "Corrupting" if result.direction == "noise" else "Restoring"
-    words = [WORDS.get(c, c) for c in result.components]
-    what = " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]
-    asked = result.settings.get("positions")
-    if "position" in result.dims or (isinstance(asked, str) and asked == "each"):
-        where = "each token"
-    elif asked is None:
-        where = "whole sequence"
-    elif isinstance(asked, str):
-        where = PLACES.get(asked, asked)
-    else:
-        where = f"position {_short(np.atleast_1d(plain(asked)).tolist())}"
-    window = f", {result.window} layers at a time" if result.window > 1 else ""
-    return f"{verb} the {what} ({where}{window})"
-
-
-def run_lines(result: PatchingResult) -> list[tuple[str, str]]:
-    """The two runs in words: ("clean", 'The Eiffel Tower is in → " Paris" 0.98'), then ("corrupted", ...)."""
-    lines = []
-    for run, text in (("clean", result.clean_text), ("corrupted", result.corrupted_text)):
-        if run == "corrupted" and text == result.clean_text:
-            text = result.settings.get("corruption", text)
-        answers = [a for a in (result.target, result.foil) if a is not None]
-        if len(answers) == 2 and answers[0].token == answers[1].token:
-            answers = answers[:1]
-        answers.sort(key=lambda a: -getattr(a, f"{run}_prob"))
-        shown = ", ".join(f"{quoted(a.text)} {probability(getattr(a, f'{run}_prob'))}" for a in answers)
-        lines.append((run, f"{text} → {shown}" if shown else text))
-    return lines
-
-
-def quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
-
-
-def probability(p: float) -> str:
-    return f"{p:.2f}" if p >= 0.01 else f"{p:.1g}"
-
-
-def position_label(result: PatchingResult, position: int, show: Callable[[str], str] = str) -> str:
-    """A position's token; both tokens where they differ; `*` behind those of the subject."""
-    clean, label = result.tokens[position], show(result.tokens[position])
-    same_length = len(result.tokens) == len(result.corrupted_tokens)
-    if same_length and result.corrupted_tokens[position] != clean:
-        label = f"{label} → {show(result.corrupted_tokens[position])}"
-    return label + ("*" if result.subject_range and position in result.subject_range else "")
-
-
-def text_bar(value: float, low: float, high: float, width: int = 24) -> str:
-    """A signed bar of `width` cells from the zero of the scale `low` (<= 0) to `high` (>= 0)."""
-    span = max(high - low, 1e-9)
-    left = round(-low / span * width)
-    n = round(min(abs(value), span) / span * width)
-    return " " * (left - n) + "▒" * min(n, left) if value < 0 else " " * left + "█" * n
-
-
-def _short(labels: list) -> str:
-    runs = len(labels) > 2 and labels == list(range(labels[0], labels[-1] + 1))
-    return f"{labels[0]}-{labels[-1]}" if runs else ", ".join(map(str, labels))
-
-
-def _labels(result: PatchingResult, name: str, labels: list) -> list[str]:
-    if name != "position":
-        return [str(x) for x in labels]
-    return [f"{p:>3} {position_label(result, p, lambda t: quoted(t)[1:-1])}" for p in labels]
-
-
-def _text(result: PatchingResult) -> str:
-    lines = [describe(result), *(f"  {run + ':':<11}{line}" for run, line in run_lines(result))]
-    for metric in result.metrics:
-        ends = f"clean {result._clean[metric]:.4g}, corrupted {result._corrupted[metric]:.4g}"
-        lines.append(f"  {metric + ':':<10} {ends}")
-    lines += [f"  note: {note}" for note in result.notes]
-    lines += ["", f"recovery of {result.metrics[0]}, percent"]
-    panels = result.panels()
-    if panels[0].column_name == "component":
-        lines += _text_bars(result, panels[0])
-    elif len(panels) <= 4:
-        for panel in panels:
-            lines += _text_map(result, panel)
-    return "\n".join(lines + _text_top(result))
-
-
-def _text_top(result: PatchingResult) -> list[str]:
-    if result.panels()[0].column_name == "component":
-        return []
-    lines = ["", "strongest:"]
-    for row in result.top():
-        where = ", ".join(f"{d} {row[d]}" for d in ("layer", "head", "position") if d in row)
-        token = f" {quoted(row['token'])}" if "token" in row else ""
-        percent = row[f"{result.metrics[0]}_recovery"]
-        lines.append(f"  {percent:7.1f}  {row['component']}, {where}{token}")
-    return lines
-
-
-def _text_bars(result: PatchingResult, panel: Panel) -> list[str]:
-    moved = panel.values - result.no_effect
-    low, high = min(moved.min(), 0.0), max(moved.max(), 0.0)
-    lines = ["  layer" + "".join(f"  {c:<33}" for c in panel.columns).rstrip()]
-    for layer, values, deltas in zip(panel.rows, panel.values, moved, strict=True):
-        cells = [f"  {v:7.1f}  {text_bar(d, low, high):<24}" for v, d in zip(values, deltas, strict=True)]
-        lines.append(f"  {layer:>5}" + "".join(cells).rstrip())
-    return lines
-
-
-def _text_map(result: PatchingResult, panel: Panel) -> list[str]:
-    moved = (panel.values - result.no_effect) * (-1 if result.direction == "noise" else 1)
-    steps = np.clip(np.ceil(moved / 20 - 0.25), 0, 4).astype(int)  # a shade for each 20 %, from 5 % on
-    names = _labels(result, panel.row_name, panel.rows)
-    width = max(map(len, names))
-    title = f"{panel.component}{'' if panel.head is None else f' {panel.head}'}"
-    across = f"{panel.column_name}s {_short(panel.columns)} across"
-    lines = [f"  {title}: {across}; ░ ▒ ▓ █ from 5, 25, 45, 65 % of effect"]
-    for name, step, row in zip(names, steps, moved, strict=True):
-        cells = "".join("-" if v < -5 else "·░▒▓█"[s] for s, v in zip(step, row, strict=True))
-        lines.append(f"  {name:<{width}}  {cells}")
-    return lines
-
-
-def _html(result: PatchingResult) -> str:
-    parts = [f"<b>{html.escape(describe(result))}</b>"]
-    parts += [f"<br>{run}: {html.escape(line)}" for run, line in run_lines(result)]
-    parts.append(f"<br>recovery of {html.escape(result.metrics[0])}, percent")
-    for panel in result.panels():
-        head = "" if panel.head is None else f" {panel.head}"
-        top = "".join(f"<th>{html.escape(str(c))}</th>" for c in panel.columns)
-        rows = [f"<tr><th>{html.escape(panel.component + head) or panel.row_name}</th>{top}</tr>"]
-        for name, values in zip(_labels(result, panel.row_name, panel.rows), panel.values, strict=True):
-            cells = "".join(
-                _html_cell(v, v - result.no_effect, panel.component or c)
-                for v, c in zip(values, panel.columns, strict=True)
-            )
-            rows.append(f'<tr><th style="text-align:left">{html.escape(name)}</th>{cells}</tr>')
-        parts.append(f"<table>{''.join(rows)}</table>")
-    return "".join(parts)
-
-
-def _html_cell(value: float, moved: float, component: str) -> str:
-    tint = next((rgb for name, rgb in TINTS.items() if component.startswith(name)), TINTS["attn"])
-    shade = f"background:rgba({tint},{min(abs(moved) / 100, 1) * 0.75:.2f})"
-    return f'<td style="{shade};text-align:right">{value:.1f}</td>'
-
-
-# -- files ---------------------------------------------------------------------------------------
-
-
-def plain(value: Any) -> Any:
-    """The value as JSON can hold it: NumPy numbers, ranges, dataclasses and plans made plain."""
-    if isinstance(value, dict):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, range):
-        return [value.start, value.stop, value.step]
-    if isinstance(value, (list, tuple, set)):
-        return [plain(v) for v in value]
-    if isinstance(value, Answer):
-        return plain(asdict(value))
-    if hasattr(value, "to_dict"):
-        return plain(value.to_dict())
-    if isinstance(value, (np.ndarray, np.generic)):
-        return value.tolist()
-    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
-
-
-def writable(path: str | os.PathLike) -> Path:
-    """The path, `~` resolved, once it is known that a file can be put there; else InputError."""
-    path = Path(path).expanduser()
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; name a file in it")
-    if not path.parent.is_dir():
-        raise InputError(f"the folder {path.parent} does not exist; create it first")
-    if not os.access(path.parent, os.W_OK):
-        raise InputError(f"the folder {path.parent} cannot be written to")
-    return path
-
-
-def write_atomic(path: str | os.PathLike, data: bytes) -> Path:
-    """Write the file whole or not at all: an interrupted write leaves what was there before."""
-    path = writable(path)
-    real = Path(os.path.realpath(path))  # a link stays a link
-    part = real.with_name(f".{real.name[:100]}.{uuid.uuid4().hex[:8]}.part")
-    try:
-        with open(part, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, real)
-    finally:
-        part.unlink(missing_ok=True)
-    return path
-
-
-def save_arrays(path: str | os.PathLike, kind: str, header: dict, arrays: dict[str, np.ndarray]) -> Path:
-    """Write arrays and a JSON header to one NumPy archive, whole or not at all; its path."""
-    path = Path(path)
-    head = json.dumps({"format": FORMAT, "kind": kind, **header}).encode()
-    data = io.BytesIO()
-    np.savez_compressed(data, header=np.frombuffer(head, dtype=np.uint8), **arrays)
-    return write_atomic(path if path.suffix else path.with_name(path.name + ".npz"), data.getvalue())
-
-
-def load_arrays(path: str | os.PathLike, kind: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The header and arrays that `save_arrays` wrote; LoadError when the file is missing or another one."""
-    try:
-        with np.load(Path(path).expanduser(), allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        header = json.loads(arrays.pop("header").tobytes())
-        found, version = header.pop("kind"), header.pop("format")
-    except FileNotFoundError as error:
-        raise LoadError(f"there is no file {path}") from error
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        EOFError,
-        AttributeError,
-        TypeError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as e:
-        raise LoadError(f"{path} was not written by mlxtrace, or is damaged ({type(e).__name__}: {e})") from e
-    if found != kind:
-        raise LoadError(f"{path} holds a {found}, not a {kind}")
-    if version > FORMAT:
-        raise LoadError(f"{path} was written by a newer mlxtrace (format {version}); this one reads {FORMAT}")
-    return header, arrays

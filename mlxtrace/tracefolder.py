@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from .averages import AverageTrace, average_traces
 from .errors import InputError, LoadError
-from .results import plain, write_atomic
+from .storage import plain, write_atomic
 from .tracing import CausalTrace
 
 if TYPE_CHECKING:

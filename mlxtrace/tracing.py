@@ -25,9 +25,10 @@ from .corruption import GaussianNoise
 from .errors import InputError, closest
 from .patching import embedding_std, noised_run, window_of
 from .records import Record, text_map, whole_number
-from .results import Answer, probability, quoted
+from .results import Answer
 from .runs import Cell, Patch, Run, capture
 from .sweep import Plan, Sweep
+from .tables import probability, quoted
 
 if TYPE_CHECKING:
     from .model import InterpretableModel

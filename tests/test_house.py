@@ -15,7 +15,7 @@ ROOT = Path(mlxtrace.__file__).parent
 HOUSE = [
     "__init__", "patch", "options", "check", "laws", "trial", "model", "loading", "references", "facts", "factruns",
     "tracefolder", "effect_plots", "averages", "comparing", "tracing", "mediation", "noising",
-    "records", "plotting", "attribution", "patching", "results", "metrics", "engines", "sweep",
+    "records", "plotting", "attribution", "patching", "results", "tables", "storage", "metrics", "engines", "sweep",
     "textbook", "calibration", "batch", "changes", "runs", "corruption", "trace", "coroutine", "cache",
     "interventions", "resolver", "structure", "recording", "activation", "taps", "attention", "tokens",
     "blas", "errors",

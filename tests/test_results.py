@@ -8,9 +8,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from mlxtrace import results
+from mlxtrace import storage
 from mlxtrace.errors import EffectError, EngineError, InputError, LoadError, SiteError
-from mlxtrace.results import Answer, PatchingResult, load_arrays, save_arrays, text_bar, write_atomic
+from mlxtrace.results import Answer, PatchingResult
+from mlxtrace.storage import load_arrays, save_arrays, write_atomic
+from mlxtrace.tables import text_bar
 
 CLEAN, CORRUPTED = 0.9, 0.1
 
@@ -255,7 +257,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(failing, tmp_path, 
     def fail(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(results.os, failing, fail)
+    monkeypatch.setattr(storage.os, failing, fail)
     with pytest.raises(KeyboardInterrupt):
         write_atomic(path, b"new")
     assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["kept.npz"]

@@ -192,7 +192,7 @@ def test_result_prints_plots_saves_and_loads(both, tmp_path):
         assert getattr(loaded, name) == getattr(trace, name)
     assert repr(loaded) == repr(trace)
     with pytest.raises(LoadError, match="not a CausalTrace"):
-        mlxtrace.results.save_arrays(tmp_path / "other.npz", "Other", {}, {})
+        mlxtrace.storage.save_arrays(tmp_path / "other.npz", "Other", {}, {})
         CausalTrace.load(tmp_path / "other.npz")
 
 

@@ -40,7 +40,7 @@ def rope(x):
 
 
 def by_hand(net, tokens, edit, embedded=None):
-    """Last-position logits. `edit(layer, component, x)` sees `[1, T, heads, width]`; patterns are `[1, heads, T, T]`."""
+    """Last-position logits. `edit(layer, component, x)` sees `[1, T, heads, width]`, patterns `[1, heads, T, T]`."""
     inner = net.model
     h = inner.embed_tokens(mx.array([tokens])) if embedded is None else embedded
     mask = mx.tril(mx.ones((len(tokens), len(tokens)), dtype=mx.bool_))
