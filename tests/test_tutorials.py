@@ -13,6 +13,7 @@ FIGURES = {
     "02_activation_patching": ["states", "mlp_and_attention", "windows", "heads", "necessity", "noise"],
     "03_causal_tracing": ["states", "three_kinds", "severed", "average", "average_lines"],
     "04_causal_mediation": ["mlp", "attention", "information_flow", "noising_window", "noising_mlp_window"],
+    "05_heads": ["heads", "moving_heads", "patterns"],
 }
 TOLD = {  # what the demo shows, and the comments say
     "01_tracing_and_editing": [
@@ -33,6 +34,13 @@ TOLD = {  # what the demo shows, and the comments say
     "04_causal_mediation": [
         "whole layers, direct effects",
         "the last token carries half of the change from layer",
+    ],
+    "05_heads": [
+        "strongest head by logit_diff: 17.8 %",
+        "layer 5, head 1: the last token looks at 'ris' with 1.00",
+        "v:  22.6 % (layer 5, head 0)",
+        "    3     37.6 %    28.8 %       0.73",
+        "corrupting one head leaves at least 100.0 %",
     ],
 }
 
