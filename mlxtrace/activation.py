@@ -14,6 +14,8 @@ import numpy as np
 
 from .errors import EditError, OrderError, PositionError
 
+COMPLEX = (mx.complex64, np.complex64, np.complex128)
+
 
 class Hand:
     """Whether the activation that a body holds can still change the pass."""
@@ -72,6 +74,8 @@ class Activation(mx.array):
     def __setitem__(self, index: Any, value: Any) -> None:
         self.editable()
         check_index(index, self.shape, self.hand.name, edit=True)
+        if isinstance(value, complex) or (hasattr(value, "dtype") and value.dtype in COMPLEX):
+            raise EditError(f"{self.hand.name} holds {self.dtype}, not complex numbers")
         try:
             super().__setitem__(
                 _plain(index), mx.array(value) if isinstance(value, (np.ndarray, np.generic)) else value
@@ -154,7 +158,13 @@ def _plain(index: Any) -> Any:
         return tuple(_plain(part) for part in index)
     if isinstance(index, np.generic):
         return index.item()
+    if _is_mask(index) and index.ndim == 1:  # MLX takes no mask beside another index
+        index = np.flatnonzero(np.array(index))
     return mx.array(index) if isinstance(index, (np.ndarray, range)) and len(index) else index
+
+
+def _is_mask(part: Any) -> bool:
+    return hasattr(part, "dtype") and part.dtype in (mx.bool_, np.bool_) and part.ndim > 0
 
 
 def check_index(index: Any, shape: tuple[int, ...], name: str, edit: bool = False) -> None:
@@ -174,6 +184,8 @@ def check_index(index: Any, shape: tuple[int, ...], name: str, edit: bool = Fals
         elif isinstance(part, slice):
             if edit:
                 _check_slice(part, shape, axis, name)
+        elif _is_mask(part):
+            _check_mask(part, shape, axis, name, edit)
         elif part is not None:
             _check_integers(part, shape, axis, name)
         axis += _axes_taken(part)
@@ -193,6 +205,20 @@ def _check_slice(part: slice, shape: tuple[int, ...], axis: int, name: str) -> N
         raise PositionError(f"slice {_text(part)} leaves axis {axis} of {name}{tuple(shape)}: 0 to {size}")
     if size and not range(*part.indices(size)):
         raise PositionError(f"slice {_text(part)} of axis {axis} of {name}{tuple(shape)} selects nothing")
+
+
+def _check_mask(part: Any, shape: tuple[int, ...], axis: int, name: str, edit: bool) -> None:
+    masked = tuple(shape[axis : axis + part.ndim])
+    if tuple(part.shape) != masked:
+        raise PositionError(
+            f"a mask of shape {tuple(part.shape)} does not fit {masked} of {name}{tuple(shape)}"
+        )
+    try:
+        nothing = not np.array(part).any()
+    except ValueError:
+        return  # a mask that is itself being differentiated has no values yet
+    if edit and nothing:
+        raise PositionError(f"the mask at axis {axis} of {name}{tuple(shape)} selects nothing")
 
 
 def _text(part: slice) -> str:

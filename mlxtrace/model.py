@@ -19,7 +19,7 @@ import mlx.nn as nn
 from . import blas, comparing, mediation, patching, tokens, tracing
 from .activation import Activation
 from .cache import ActivationCache
-from .errors import InputError, LoadError
+from .errors import InputError, LoadError, SiteAttributeError
 from .loading import cast, dtype_of, load
 from .references import LayerList, SiteReference, child
 from .resolver import ModuleResolver
@@ -200,6 +200,14 @@ class InterpretableModel:
         if name in ("embed", "norm", "logits"):
             return SiteReference(self, self.resolver.site(name))
         return child(self, "", name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        known = name in vars(self) or hasattr(type(self), name) or name.startswith("_")
+        if "resolver" in vars(self) and not known:
+            raise SiteAttributeError(
+                f"assign to model.output, or to .output of a part of the model, not to model.{name}"
+            )
+        object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
         size = "quantized" if self.is_quantized else "float"

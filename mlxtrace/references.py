@@ -14,7 +14,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from .activation import Activation
-from .errors import PositionError, SiteAttributeError, closest
+from .errors import EditError, InputError, PositionError, SiteAttributeError, closest
 from .resolver import COMPONENTS, Site
 from .trace import current
 
@@ -22,8 +22,25 @@ if TYPE_CHECKING:
     from .model import InterpretableModel
 
 
-class ModuleReference:
+class Reference:
+    """What is edited by assigning to its `.output`, and by nothing else: a misspelt edit must not vanish."""
+
+    EDITED = ("output",)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not name.startswith("_") and name not in self.EDITED:
+            words = " or ".join(f".{x}" for x in self.EDITED)
+            raise SiteAttributeError(f"assign to {words} of {self!r}, not to .{name}")
+        object.__setattr__(self, name, value)
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        raise EditError(f"{self!r} is not the array itself: write .output[...] = value")
+
+
+class ModuleReference(Reference):
     """A module by its path, to be traced: `.output`, `.input`, submodules and canonical sites."""
+
+    EDITED = ("output", "input")
 
     def __init__(self, model: InterpretableModel, path: str, visit: int = 0, layer: int | None = None):
         self._model, self._path, self._visit, self._layer = model, path, visit, layer
@@ -59,11 +76,6 @@ class ModuleReference:
             raise AttributeError(name)
         return child(self._model, self._path, name, self._visit, self._layer)
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not name.startswith("_") and name not in ("output", "input"):
-            raise SiteAttributeError(f"assign to .output or .input of {self._path}, not to .{name}")
-        object.__setattr__(self, name, value)
-
     def __getitem__(self, index: int) -> Any:
         return child(self._model, self._path, str(index), self._visit)
 
@@ -71,7 +83,7 @@ class ModuleReference:
         return f"<{self._path or 'model'}: {type(self.module).__name__}>"
 
 
-class SiteReference:
+class SiteReference(Reference):
     """A canonical site, to be traced: `model.layers[3].resid_mid.output`."""
 
     def __init__(self, model: InterpretableModel, site: Site):
@@ -86,6 +98,11 @@ class SiteReference:
     def output(self, value: mx.array) -> None:
         current(self._model.net).write(self._site, value)
 
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # also while a copy is being made, before there is a _site
+            raise AttributeError(name)
+        raise SiteAttributeError(f"{self!r} has .output only, no .{name}")
+
     def __repr__(self) -> str:
         return f"<site {self._site.name}>"
 
@@ -99,12 +116,17 @@ class ModuleList:
     def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
             return self._items[index]
+        if isinstance(index, bool) or not hasattr(index, "__index__"):
+            raise InputError(f"{self._name} are numbered: {self._name}[0], not [{index!r}]")
         try:
             return self._items[index]
         except IndexError:
             raise PositionError(
                 f"{self._name}[{index}] does not exist: they are numbered 0 to {len(self._items) - 1}"
             ) from None
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        raise EditError(f"{self._name}[{index!r}] is a module: assign to its .output or .input")
 
     def __len__(self) -> int:
         return len(self._items)

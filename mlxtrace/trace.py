@@ -8,7 +8,7 @@ tap returns whatever the array has become. Sites are therefore asked for in the 
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import mlx.core as mx
@@ -59,8 +59,8 @@ class Trace:
     ):
         self.resolver, self.tokens = resolver, prompt
         self._prepare, self._cache = prepare, cache
-        self._kept = None if sites is None else {name: resolver.resolve(name) for name in sites}
-        self._declared = declared(resolver, interventions or {})
+        self._kept = None if sites is None else {name: resolver.resolve(name) for name in _names(sites)}
+        self._declared = declared(resolver, {} if interventions is None else interventions)
         self.invokes: list[Trace] = []
         self._live: list[tuple[Site, Activation]] = []  # what the body holds where the pass waits
         self._handed: list[Activation] = []
@@ -259,6 +259,12 @@ class Trace:
 
 def _port_name(port: Port | None) -> str:
     return ".".join((port[0] or "logits", port[1])) if port else "the end"
+
+
+def _names(sites: Any) -> Iterable[str]:
+    if not isinstance(sites, Iterable):
+        raise InputError(f"sites is a list of names, not {sites!r}")
+    return sites
 
 
 def declared(resolver: ModuleResolver, interventions: Mapping[str, Edit]) -> list[tuple[str, Site, Edit]]:

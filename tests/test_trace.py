@@ -317,6 +317,23 @@ BAD = {
     "attribute": (lambda m: m.layers[1].mpl, errors.SiteError, "closest: mlp"),
     "tied": (lambda m: m.layers[1].mlp.lm_head, AttributeError, "lm_head"),
     "assignment": (lambda m: setattr(m.layers[1], "mlp", 3), errors.SiteError, "output"),
+    "misspelt, of the model": (lambda m: setattr(m, "outputs", mx.zeros((1, 7, 64))), errors.SiteError, "model.output"),
+    "without .output": (lambda m: setattr(m, "logits", mx.zeros((1, 7, 64))), errors.SiteError, "model.output"),
+    "misspelt, of a site": (
+        lambda m: setattr(m.layers[1].resid_mid, "outptu", 0), errors.SiteError, "assign to .output",
+    ),
+    "input of a site": (lambda m: m.layers[1].resid_mid.input, errors.SiteError, ".output only"),
+    "the module": (lambda m: m.layers[1].mlp.__setitem__((0, 1), 0.0), errors.EditError, r"\.output\[\.\.\.\]"),
+    "the layer": (lambda m: m.layers.__setitem__(1, 0.0), errors.EditError, ".output"),
+    "layer by name": (lambda m: m.layers["1"].output, errors.InputError, "numbered"),
+    "layer 1.0": (lambda m: m.layers[1.0].output, errors.InputError, "numbered"),
+    "imaginary": (lambda m: m.layers[1].output.__setitem__((0, 1), 1j), errors.EditError, "complex"),
+    "short mask": (
+        lambda m: m.layers[1].output.__setitem__((0, mx.array([True] * 3)), 0.0), errors.PositionError, r"\(7,\)",
+    ),
+    "empty mask": (
+        lambda m: m.layers[1].output.__setitem__((0, np.zeros(7, bool)), 0.0), errors.PositionError, "selects nothing",
+    ),
 }  # fmt: skip
 
 
@@ -395,7 +412,24 @@ def test_interventions_that_return_the_wrong_thing(llama, case):
         pass
 
 
+@pytest.mark.parametrize("mask", [np.array, mx.array])
+def test_positions_may_be_a_mask(llama, mask):
+    with llama.trace(IDS) as trace:
+        llama.layers[1].output[:, mask([True, False] * 3 + [False])] = 0.0
+    norms = np.array(mx.abs(trace.activations["layers.1"]).max(-1))[0]
+    assert [x == 0 for x in norms] == [True, False] * 3 + [False]
+
+
+@pytest.mark.parametrize("sites", [3, True])
+def test_sites_that_are_no_list(llama, sites):
+    with pytest.raises(errors.InputError, match="list of names"):
+        llama.run_with_cache(IDS, sites)
+
+
 def test_interventions_must_be_a_mapping(llama):
+    for nothing in (0, [], False):
+        with pytest.raises(errors.InputError, match="mapping"):
+            llama.trace(IDS, interventions=nothing)
     with pytest.raises(errors.InputError, match="mapping"):
         llama.trace(IDS, interventions=[("layers.1.mlp", iv.zero_out())])
 
