@@ -17,11 +17,15 @@ import mlx.nn as nn
 import numpy as np
 
 from .errors import InputError
+from .records import whole_number
 from .tables import quoted
 from .tracing import CausalTrace, causal_trace
 
 if TYPE_CHECKING:
     from .model import InterpretableModel
+
+BITS = (2, 3, 4, 5, 6, 8)
+GROUPS = (16, 32, 64, 128)  # affine takes 32 and more; the others name their own
 
 
 @dataclass(repr=False, eq=False)
@@ -148,6 +152,12 @@ def quantized(
     model: InterpretableModel, bits: int, group_size: int | None = None, mode: str = "affine"
 ) -> tuple[InterpretableModel, list[str]]:
     """A quantized copy of a model, and a note if some layers could not be quantized."""
+    if isinstance(bits, bool) or bits not in BITS:
+        raise InputError(f"cannot quantize to bits={bits!r}: MLX has {', '.join(map(str, BITS))}")
+    if group_size is not None and whole_number("group_size", group_size) not in GROUPS:
+        raise InputError(
+            f"cannot quantize with group_size={group_size!r}: MLX has {', '.join(map(str, GROUPS))}"
+        )
     net = copy.deepcopy(model.net)
     able = [m for _, m in net.named_modules() if hasattr(m, "to_quantized") and "weight" in m]
     if group_size is None and mode == "affine":
@@ -160,10 +170,12 @@ def quantized(
     try:
         nn.quantize(net, group_size=group_size, bits=bits, mode=mode, class_predicate=fits)
         mx.eval(net.parameters())
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise InputError(
             f"cannot quantize to bits={bits!r}, group_size={group_size}, {mode}: {error}"
         ) from error
     left = sum(not hasattr(m, "bits") for _, m in net.named_modules() if hasattr(m, "to_quantized"))
+    if left == len(able):
+        raise InputError(f"no layer's width is a multiple of group_size={group_size}, so none was quantized")
     notes = [f"{left} of {len(able)} layers kept their precision: their width is no multiple of the group"]
     return type(model)(net, model.tokenizer), notes if left else []

@@ -197,8 +197,8 @@ def versions() -> dict[str, str]:
 
 
 def _kinds(kinds: Iterable[str | None] | str | None) -> list[str | None]:
-    given = [kinds] if kinds is None or isinstance(kinds, str) else list(kinds)
-    if not given or len(set(given)) < len(given) or any(kind not in KINDS for kind in given):
+    given = list(kinds) if isinstance(kinds, Iterable) and not isinstance(kinds, str) else [kinds]
+    if not given or any(kind not in KINDS for kind in given) or len(set(given)) < len(given):
         raise InputError(
             f"kinds={kinds!r}: name one or more of None (single states), 'mlp', 'attn', each once"
         )

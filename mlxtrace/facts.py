@@ -51,6 +51,8 @@ def load(path_or_name: str | os.PathLike | None = None) -> list[Fact]:
     """
     if path_or_name is None or path_or_name == "demo":
         return parse(_read(DEMO), "the bundled facts")
+    if not isinstance(path_or_name, str | os.PathLike):
+        raise LoadError(f"facts come from a file or a data set, named by a text, not {path_or_name!r}")
     name = os.fspath(path_or_name)
     path = Path(name).expanduser()
     if path.is_file():
@@ -68,9 +70,14 @@ def run(model: Any, facts: Any, out: str | os.PathLike, **options: Any) -> Any:
 
     facts: what `load` returns, entries of that form, or a path or name to load.
     """
+    if not hasattr(model, "resolver"):
+        raise InputError(f"facts.run traces an InterpretableModel, not {model!r}")
     if isinstance(facts, str | os.PathLike):
         facts = load(facts)
-    elif not all(isinstance(fact, Fact) for fact in facts):
+    elif not isinstance(facts, Iterable):
+        raise InputError(f"a list of facts was expected, not {facts!r}")
+    facts = list(facts)
+    if not all(isinstance(fact, Fact) for fact in facts):
         facts = parse([f.to_dict() if isinstance(f, Fact) else f for f in facts], "the facts given")
     if not facts:
         raise InputError("there are no facts to trace")
@@ -145,6 +152,8 @@ def parse(data: Any, source: str) -> list[Fact]:
     relations: dict[str, Any] = {}
     if isinstance(data, dict):
         relations, data = data.get("relations") or {}, data.get("facts")
+        if not isinstance(relations, dict):
+            raise InputError(f"{source}: relations are an object, not {type(relations).__name__}")
     if not isinstance(data, list):
         raise InputError(f"{source}: a list of facts was expected, not {type(data).__name__}")
     if not data:
@@ -203,7 +212,7 @@ def _prompt(entry: dict, relations: dict[str, Any], relation: Any) -> str:
         return _text(entry, ("prompt",))
     if entry.get("template") is not None:
         template, field = _text(entry, ("template",)), "template"
-    elif relation in relations:
+    elif isinstance(relation, str) and relation in relations:
         templates = relations[relation].get("templates") if isinstance(relations[relation], dict) else None
         if not isinstance(templates, list) or not templates or not isinstance(templates[0], str):
             raise InputError(f"field 'relation': {relation!r} has no list of templates")

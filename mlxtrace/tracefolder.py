@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from .averages import AverageTrace, average_traces
 from .errors import InputError, LoadError
-from .storage import plain, write_atomic
+from .storage import named, plain, write_atomic
 from .tracing import CausalTrace
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Folder:
     """The files of one run over facts; `settings` is None when a folder is only read."""
 
     def __init__(self, path: str | os.PathLike, settings: dict[str, Any] | None = None, model: str = ""):
-        self.path, self.model = Path(path).expanduser(), model
+        self.path, self.model = named(path).expanduser(), model
         self.traces, self.settings = self.path / "traces", settings
         self.hash = None if settings is None else digest(settings)
 
@@ -46,7 +46,10 @@ class Folder:
         """Make the folder and write down its settings, unless that was done before."""
         if self.path.is_file():
             raise InputError(f"out={str(self.path)!r} is a file; name a folder")
-        self.traces.mkdir(parents=True, exist_ok=True)
+        try:
+            self.traces.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"out={str(self.path)!r} cannot be made: {error}") from error
         for part in self.traces.glob(".*.part"):  # of a run that was killed in mid-write
             if time.time() - part.stat().st_mtime > STALE:
                 part.unlink(missing_ok=True)

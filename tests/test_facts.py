@@ -501,5 +501,12 @@ def test_comparing_a_model_with_itself_and_what_cannot_be_compared(model, llama_
         compare_bits(quantized, "The Eiffel Tower is in", "Eiffel Tower")
     with pytest.raises(InputError, match="cannot quantize"):
         compare_bits(model, "The Eiffel Tower is in", "Eiffel Tower", bits=11)
+    for bad in (
+        *({"bits": x} for x in (1, True, None, "4", 3.5)),
+        *({"group_size": x} for x in (0, 3, 1.5, "64", 1024)),
+        {"group_size": 128},  # which divides no width of this model: nothing would be quantized
+    ):
+        with pytest.raises(InputError, match=r"quantize|group_size"):
+            compare_bits(model, "The Eiffel Tower is in", "Eiffel Tower", **bad)
     with pytest.raises(InputError, match="26 layers"):
         compare(model, mlxtrace.InterpretableModel(gpt2_folder), "The Eiffel Tower is in", "Eiffel Tower")
