@@ -101,7 +101,7 @@ class ActivationCache(Mapping):
 
     def save(self, path: str | os.PathLike) -> None:
         """Write everything to one safetensors file, atomically."""
-        path = os.fspath(path)
+        path = _text(path)
         folder = os.path.dirname(os.path.abspath(path))
         if not os.path.isdir(folder):
             raise LoadError(f"cannot write {path}: the folder {folder} does not exist")
@@ -121,7 +121,7 @@ class ActivationCache(Mapping):
     @classmethod
     def load(cls, path: str | os.PathLike) -> ActivationCache:
         """Read a file written by `save`; LoadError when it is not one."""
-        path = os.fspath(path)
+        path = _text(path)
         if not os.path.isfile(path):
             raise LoadError(f"no such file: {path}")
         try:
@@ -137,6 +137,12 @@ class ActivationCache(Mapping):
 
     def __repr__(self) -> str:
         return f"ActivationCache({len(self)} activations, {self.nbytes / 1e6:.1f} MB)"
+
+
+def _text(path: str | os.PathLike) -> str:
+    if not isinstance(path, str | os.PathLike) or not os.fspath(path):
+        raise LoadError(f"a file is named by a text or a Path, not {path!r}")
+    return os.fspath(path)
 
 
 def _site_to_dict(site: Site) -> dict:

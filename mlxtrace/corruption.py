@@ -174,7 +174,7 @@ def subjects_std(module: Any, tokenizer: Any, subjects: Sequence[str]) -> float:
     Each subject is tokenized alone, with the special tokens that the tokenizer adds. InputError when there
     is none.
     """
-    if isinstance(subjects, str) or not len(subjects):
+    if isinstance(subjects, str) or not isinstance(subjects, Sequence) or not subjects:
         raise InputError(f"subjects_std takes a list of one subject or more, not {subjects!r}.")
     vocabulary = _vocabulary(module)
     ids = [i for subject in subjects for i in as_ids(tokenizer, subject, vocabulary)]

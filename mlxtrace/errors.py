@@ -67,7 +67,7 @@ class EngineError(MlxtraceError, RuntimeError):
 
 def closest(name: str, names: Iterable[str], n: int = 4) -> str:
     """One phrase with the names closest to `name`, for the end of an error message."""
-    names = list(dict.fromkeys(names))
+    name, names = str(name), list(dict.fromkeys(names))
     found = difflib.get_close_matches(name, names, n=n, cutoff=0.4)
     if not found:
         tail = name.rsplit(".", 1)[-1]

@@ -9,6 +9,7 @@ Everything is NumPy in float64: MLX's own CPU sums are off by up to 1.7e-4 at a 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -122,7 +123,7 @@ def bind(
         return bound
     if clean.ndim != 1:
         raise InputError(f"clean_logits must be [V], the last position of one run; got {list(clean.shape)}")
-    if metric not in NAMES:
+    if not isinstance(metric, str) or metric not in NAMES:
         raise InputError(f"there is no metric {metric!r}; {closest(str(metric), NAMES)}; or pass a function")
     if metric in NEED_TARGET:
         _check_token(metric, "target", target, len(clean))
@@ -199,7 +200,7 @@ def recovery(patched: Any, clean: float, corrupted: float, name: str = "") -> np
     """
     clean, corrupted = float(clean), float(corrupted)
     gap, least = abs(clean - corrupted), floor(name, clean, corrupted)
-    if not gap >= least:  # also when either is NaN
+    if not least <= gap < math.inf:  # also when either is NaN
         other = (
             'a metric of the whole distribution (metric="kl")' if name != "kl" else "a stronger corruption"
         )
@@ -215,6 +216,8 @@ def recovery(patched: Any, clean: float, corrupted: float, name: str = "") -> np
 def _check_token(metric: str, role: str, token: int | None, vocab_size: int) -> None:
     if token is None:
         raise InputError(f"metric {metric} needs a {role}: pass {role}= as text or a token id")
+    if isinstance(token, bool) or not hasattr(token, "__index__"):
+        raise InputError(f"{role} is a token id, not {token!r}")
     if not 0 <= token < vocab_size:
         raise InputError(f"{role} {token} is outside the vocabulary: token ids go from 0 to {vocab_size - 1}")
 

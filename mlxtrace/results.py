@@ -164,6 +164,8 @@ class PatchingResult(Mapping):
     def top(self, k: int = 5) -> list[dict[str, Any]]:
         """The k strongest cells by the first metric, as in `to_rows`: denoising, those that restore most;
         noising, those that break most (lowest recovery first)."""
+        if isinstance(k, bool) or not hasattr(k, "__index__") or k < 0:
+            raise InputError(f"k is a number of cells, not {k!r}")
         key = f"{self.metrics[0]}_recovery"
         return sorted(self.to_rows(), key=lambda r: r[key], reverse=self.direction != "noise")[:k]
 

@@ -36,9 +36,16 @@ def plain(value: Any) -> Any:
     return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
 
 
+def named(path: str | os.PathLike) -> Path:
+    """The path; InputError when it names no file."""
+    if not isinstance(path, str | os.PathLike) or not os.fspath(path) or "\0" in os.fspath(path):
+        raise InputError(f"a file is named by a text or a Path, not {path!r}")
+    return Path(path)
+
+
 def writable(path: str | os.PathLike) -> Path:
     """The path, `~` resolved, once it is known that a file can be put there; else InputError."""
-    path = Path(path).expanduser()
+    path = named(path).expanduser()
     if path.is_dir():
         raise InputError(f"{path} is a folder; name a file in it")
     if not path.parent.is_dir():
@@ -66,7 +73,7 @@ def write_atomic(path: str | os.PathLike, data: bytes) -> Path:
 
 def save_arrays(path: str | os.PathLike, kind: str, header: dict, arrays: dict[str, np.ndarray]) -> Path:
     """Write arrays and a JSON header to one NumPy archive, whole or not at all; its path."""
-    path = Path(path)
+    path = named(path)
     head = json.dumps({"format": FORMAT, "kind": kind, **header}).encode()
     data = io.BytesIO()
     np.savez_compressed(data, header=np.frombuffer(head, dtype=np.uint8), **arrays)

@@ -9,9 +9,11 @@ pass is checked: planned taps fired, and the base rows agree with the plain run.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from typing import Any
 
 import mlx.core as mx
@@ -129,7 +131,8 @@ class Sweep:
         held: Run | None = None,
         every_position: bool = False,
     ):
-        if max_memory is not None and (isinstance(max_memory, bool) or not max_memory > 0):
+        fits = isinstance(max_memory, Real) and not isinstance(max_memory, bool) and 0 < max_memory < math.inf
+        if max_memory is not None and not fits:
             raise InputError(f"max_memory is a number of bytes above 0, not {max_memory!r}")
         self.resolver, self.base, self.source, self.cells = resolver, base, source, list(cells)
         self.held, self.engine = base if held is None else held, engine

@@ -108,6 +108,11 @@ def test_files_that_are_no_cache(tmp_path, cache):
     for name in ("text", "weights", "odd", "cut", "empty"):
         with pytest.raises(errors.LoadError, match="not a cache"):
             ActivationCache.load(tmp_path / f"{name}.safetensors")
+    for nameless in (None, 3, ""):
+        with pytest.raises(errors.LoadError, match="named by"):
+            ActivationCache.load(nameless)
+        with pytest.raises(errors.LoadError, match="named by"):
+            cache.save(nameless)
     with pytest.raises(errors.LoadError, match="does not exist"):
         cache.save(tmp_path / "nowhere" / "x.safetensors")
     with pytest.raises(errors.LoadError, match="folder"):

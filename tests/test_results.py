@@ -95,6 +95,9 @@ def test_recovery_per_metric_and_its_labels():
     "labels,says", [({"layer": 7}, "closest"), ({"token": 1}, "dims are"), ({"head": 5}, "head 5")]
 )
 def test_sel_refuses_what_is_not_there(labels, says):
+    for k in (-1, 1.5, True, None):
+        with pytest.raises(InputError, match="number of cells"):
+            full().top(k)
     with pytest.raises(SiteError, match=says):
         full().sel(**labels)
 
@@ -267,3 +270,8 @@ def test_where_nothing_can_be_written(tmp_path):
     for bad in (tmp_path, tmp_path / "missing" / "a.npz"):
         with pytest.raises(InputError, match="folder"):
             write_atomic(bad, b"")
+    for nameless in (None, 3, "", "a\0.npz"):
+        with pytest.raises(InputError, match="named by"):
+            write_atomic(nameless, b"")
+        with pytest.raises(InputError, match="named by"):
+            full().save(nameless)

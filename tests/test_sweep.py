@@ -169,7 +169,7 @@ def test_split_sweeps_give_the_same_numbers(model):
 def test_memory_that_holds_no_cell_is_refused(model):
     with pytest.raises(errors.InputError, match="a single cell needs about"):
         sweep_of(model, all_cells(model), max_memory=100).run(logits_of, progress=False)
-    for wrong in (0, -5, True):
+    for wrong in (0, -5, True, "2GB", float("inf"), float("nan"), [1]):
         with pytest.raises(errors.InputError, match="max_memory"):
             sweep_of(model, all_cells(model), max_memory=wrong)
 

@@ -215,6 +215,9 @@ def test_result_prints_plots_saves_and_loads(both, tmp_path):
         ({"subject": [50]}, PositionError, "outside"),
         ({"target": 10_000}, InputError, "10000"),
         ({"engine": "fast"}, InputError, "unknown"),
+        ({"engine": None}, InputError, "unknown"),
+        ({"subjects": 3, "noise": "s3"}, InputError, "list of one subject"),
+        ({"max_memory": "2GB"}, InputError, "bytes"),
     ],
     ids=str,
 )
