@@ -221,7 +221,10 @@ class ModuleResolver:
         if len(paths) == 1:
             return paths[0]
         if not paths:
-            raise self._refuse(layer, component, "this layer has none")
+            called = self.layer(layer).slot is not None
+            raise self._refuse(
+                layer, component, "this layer has none" if called else self.layer(layer).no_mid
+            )
         raise self._refuse(layer, component, f"this layer has several; name one of {', '.join(paths)}")
 
     def _attn(self, info, layer, make) -> Site:
