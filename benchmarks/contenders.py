@@ -10,7 +10,7 @@ from __future__ import annotations
 import mlx.core as mx
 import numpy as np
 
-from mlxtrace import GaussianNoise, InterpretableModel, engines, patching
+from mlxtrace import GaussianNoise, InterpretableModel, engines, experiment
 from mlxtrace.sweep import Sweep
 
 from .cases import NOISE_SEED, NOISE_STD, Case
@@ -32,8 +32,8 @@ class Ours:
         chosen = engines.choose(self.model.resolver, self.engine)
         if self.whole:
             return
-        both = patching.pair(self.model, list(case.clean), _corrupted(case))
-        self.laid = patching.grid(
+        both = experiment.pair(self.model, list(case.clean), _corrupted(case))
+        self.laid = experiment.grid(
             self.model, both, "denoise", case.component, None, "each", None, case.window
         )
         self.cells = {(layer, p): i for i, (layer, p) in enumerate(_all(case))}

@@ -19,7 +19,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from . import calibration, engines, loading, patching
+from . import calibration, engines, experiment, loading
 from .attention import INTERNALS, attending, pattern, plain_attention, weighted
 from .corruption import GaussianNoise
 from .errors import InputError
@@ -395,7 +395,7 @@ def noise(t: Trial) -> Found:
 
 def _noised(t: Trial, level: float | str = "s3") -> Run:
     how = GaussianNoise(range(DIFFERENT[0], DIFFERENT[-1] + 1), level, samples=2)
-    return patching.noised_run(t.model, t.ids, how.subject, how, patching.embedding_std(t.model))
+    return experiment.noised_run(t.model, t.ids, how.subject, how, experiment.embedding_std(t.model))
 
 
 @law("noise samples are swept as the textbook does", "GaussianNoise and causal traces")

@@ -22,8 +22,8 @@ import numpy as np
 
 from . import engines, metrics
 from .errors import EffectError, InputError
+from .experiment import Pair, grid, layers_of, pair
 from .noising import NoisingWindow, noising_window
-from .patching import Pair, grid, layers_of, pair
 from .records import Record, text_map
 from .results import Answer
 from .sweep import Sweep

@@ -16,7 +16,7 @@ import numpy as np
 
 from . import metrics
 from .errors import InputError, SiteError
-from .patching import layers_of
+from .experiment import layers_of
 from .records import Record, whole_number
 from .results import Answer
 from .tables import WORDS, probability, quoted, text_bar

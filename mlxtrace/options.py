@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import engines, facts, metrics, patching, plotting
+from . import engines, experiment, facts, metrics, plotting
 from .corruption import GaussianNoise
 from .errors import InputError, MlxtraceError, closest
 from .loading import DTYPES
@@ -84,7 +84,7 @@ def parser() -> argparse.ArgumentParser:
     group.add_argument("--heads", type=heads, help="with --component head: each, or numbers (each)")
     group.add_argument("--metric", action="extend", type=metric_names, help="prob, logit_diff, ... (auto)")
     group.add_argument("--foil", type=answer, help="the answer to compare with, for logit_diff")
-    group.add_argument("--direction", choices=patching.DIRECTIONS, help="(denoise)")
+    group.add_argument("--direction", choices=experiment.DIRECTIONS, help="(denoise)")
     group.add_argument("--align", choices=("strict", "ends"), help="for prompts of unlike length (strict)")
 
     group = made.add_argument_group("causal tracing")
@@ -139,7 +139,7 @@ def entries(text: str) -> list[str]:
 
 def components(text: str) -> list[str]:
     found = entries(text)
-    return _said(lambda: patching.components_of(found)) and found
+    return _said(lambda: experiment.components_of(found)) and found
 
 
 def metric_names(text: str) -> list[str]:

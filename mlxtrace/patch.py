@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from . import options, patching
+from . import experiment, options
 from .errors import MlxtraceError
 from .factruns import run_facts
 from .model import InterpretableModel
@@ -84,7 +84,7 @@ def patch(model: InterpretableModel, args: argparse.Namespace) -> Sequence[str]:
     if args.plan:
         return _show_plan(model, model.activation_patching(clean, corrupted, **asked, plan_only=True))
     if not args.quiet:
-        both = patching.pair(model, clean, corrupted, args.subject, asked["align"])
+        both = experiment.pair(model, clean, corrupted, args.subject, asked["align"])
         _receipt(model, clean, both.subject)
     result = drawn = model.activation_patching(clean, corrupted, **asked)
     print(result)

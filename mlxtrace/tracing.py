@@ -23,7 +23,7 @@ import numpy as np
 from . import corruption, engines, metrics, tokens
 from .corruption import GaussianNoise
 from .errors import InputError, closest
-from .patching import embedding_std, noised_run, window_of
+from .experiment import embedding_std, noised_run, window_of
 from .records import Record, text_map, whole_number
 from .results import Answer
 from .runs import Cell, Patch, Run, capture

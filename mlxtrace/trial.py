@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import mlx.core as mx
 import numpy as np
 
-from . import calibration, engines, patching
+from . import calibration, engines, experiment
 from .errors import UnsupportedError
 from .recording import Call, record
 from .resolver import COMPONENTS, Site
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 LENGTH = 10
 DIFFERENT = (2, 3)  # the positions at which the two prompts differ
+MAIN = ("resid_pre", "attn", "mlp", "resid_post")
 
 
 class NotHere(Exception):
@@ -62,8 +63,13 @@ class Trial:
         ids = [(3 + 7 * i) % vocab for i in range(LENGTH)]
         self.ids = tuple(ids)
         self.other = tuple((t + vocab // 2) % vocab if i in DIFFERENT else t for i, t in enumerate(ids))
-        self.layers = sorted({0, n // 2, n - 1})
         self.everywhere = range(n)
+        kinds: dict[tuple[str, ...], list[int]] = {}  # layers by what they have
+        for i in self.everywhere:
+            has = tuple(c for c in COMPONENTS if f"layers.{i}.{c}" in self.resolver.table)
+            kinds.setdefault(has, []).append(i)
+        self.middles = {layers[len(layers) // 2] for layers in kinds.values()}
+        self.layers = sorted({0, n - 1} | self.middles)
 
     def plain(self, ids: Iterable[int]) -> mx.array:
         """Logits `[1, T, V]` of the model by itself."""
@@ -146,16 +152,18 @@ class Trial:
 
     @functools.cached_property
     def cells(self) -> dict[tuple, Cell]:
-        """Every component at a few layers; all heads and the mixers' outputs; places that cannot matter."""
+        """Every component at a layer of each kind, the main ones at a few more; all heads and the mixers' outputs;
+        places that cannot matter.
+        """
         cells, table = {}, self.resolver.table
         after = tuple(range(DIFFERENT[0], LENGTH))
         for layer in self.layers:
-            for component in COMPONENTS:
+            for component in COMPONENTS if layer in self.middles else MAIN:
                 if (site := table.get(f"layers.{layer}.{component}")) is None:
                     continue
-                heads = (0,) if component in patching.HEADED else None
+                heads = (0,) if component in experiment.HEADED else None
                 cells[component, layer] = _cell(site, (3, 6), heads)
-            if (head := table.get(f"layers.{layer}.head")) is not None:
+            if layer in self.middles and (head := table.get(f"layers.{layer}.head")) is not None:
                 cells["all heads", layer] = _cell(head, after, tuple(range(head.heads)))
                 cells["mixer", layer] = _cell(table[f"layers.{layer}.attn"], after)
         for place in ("resid_post", "attn", "mlp"):

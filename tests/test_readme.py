@@ -14,7 +14,7 @@ import pytest
 
 import mlxtrace
 from mlxtrace import metrics, patch
-from mlxtrace.patching import COMPONENTS
+from mlxtrace.resolver import COMPONENTS
 
 ROOT = Path(mlxtrace.__file__).parents[1]
 README = ROOT / "README.md"
