@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from .errors import AlignmentError, InputError
 
@@ -36,6 +36,12 @@ def infer_subject(clean_ids: Sequence[int], corrupted_ids: Sequence[int]) -> tup
     return (clean, corrupted) if clean and corrupted else None
 
 
+def check_align(mode: Any) -> None:
+    """InputError for a way of aligning that there is not."""
+    if not isinstance(mode, str) or mode not in ("strict", "ends"):
+        raise InputError(f'align={mode!r} is unknown: "strict" (equal lengths) or "ends" (the common tail).')
+
+
 def align(
     clean_ids: Sequence[int],
     corrupted_ids: Sequence[int],
@@ -51,8 +57,7 @@ def align(
     and "ends" pairs the longest common tail, counted from the right, and the subjects' last tokens when
     both are known.
     """
-    if mode not in ("strict", "ends"):
-        raise InputError(f'align={mode!r} is unknown: "strict" (equal lengths) or "ends" (the common tail).')
+    check_align(mode)
     n, m = len(clean_ids), len(corrupted_ids)
     if n == m:
         return Alignment([(i, i) for i in range(n)], _common(clean_ids, corrupted_ids))

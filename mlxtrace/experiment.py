@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import corruption, metrics, tokens
-from .alignment import Alignment, infer_subject
+from .alignment import Alignment, check_align, infer_subject
 from .alignment import align as align_prompts
 from .corruption import GaussianNoise, Substitution
 from .errors import AlignmentError, EffectError, InputError, PositionError, SubjectError, closest
@@ -60,6 +60,7 @@ def pair(
     align: str = "strict",
 ) -> Pair:
     """Tokenize both prompts, or draw the noise, and line them up; every bad input raises here."""
+    check_align(align)
     if isinstance(corrupted, GaussianNoise):
         return _noised(model, clean, corrupted, subject)
     corrupted = corrupted.text if isinstance(corrupted, Substitution) else corrupted
@@ -85,11 +86,15 @@ def pair(
 
 
 def _noised(model: InterpretableModel, clean: Prompt, noise: GaussianNoise, subject: Any) -> Pair:
-    subject = noise.subject if noise.subject is not None else subject
-    if subject is None:
+    told = [s for s in (noise.subject, subject) if s is not None]
+    if not told:
         raise SubjectError("noise needs to know the subject: GaussianNoise(subject=...) or subject=...")
     ids = model.ids(clean)
-    where = model.subject_range(clean, subject)
+    where, *others = [model.subject_range(clean, s) for s in told]
+    if others and others[0] != where:
+        raise SubjectError(
+            f"the noise goes to {noise.subject!r}, but subject={subject!r} is another one: leave subject= out"
+        )
     std, notes = None, []
     if noise.parsed_level.kind == "s":
         std = embedding_std(model)
@@ -125,10 +130,12 @@ def _text(model: InterpretableModel, prompt: Prompt) -> str:
 
 def components_of(component: str | Iterable[str]) -> list[str]:
     """The components by their own names; InputError for an unknown, repeated or missing one."""
-    given = [component] if isinstance(component, str) else list(component)
-    names = [ALIASES.get(name, name) for name in given]
+    given = (
+        list(component) if isinstance(component, Iterable) and not isinstance(component, str) else [component]
+    )
+    names = [ALIASES.get(name, name) if isinstance(name, str) else name for name in given]
     for name, said in zip(names, given, strict=True):
-        if name not in COMPONENTS:
+        if not isinstance(name, str) or name not in COMPONENTS:
             raise InputError(
                 f"unknown component {said!r}; {closest(str(said), [*COMPONENTS, *ALIASES])} "
                 f"(all: {', '.join(COMPONENTS)})"
@@ -142,7 +149,7 @@ def layers_of(model: InterpretableModel, layers: int | Iterable[int] | None) -> 
     """Layer indices, checked; all of them for None."""
     if layers is None:
         return list(range(model.n_layers))
-    given = [layers] if hasattr(layers, "__index__") else list(layers)
+    given = _listed(layers)
     for layer in given:
         if isinstance(layer, bool) or not hasattr(layer, "__index__"):
             raise InputError(f"layers are numbers, not {layer!r}")
@@ -151,6 +158,12 @@ def layers_of(model: InterpretableModel, layers: int | Iterable[int] | None) -> 
     if not found or len(set(found)) < len(found):
         raise InputError(f"layers={layers!r}: name at least one layer, and each once")
     return found
+
+
+def _listed(numbers: Any) -> list:
+    """One number or several, given in any way that holds them, as a list that is still to be checked."""
+    numbers = numbers.tolist() if hasattr(numbers, "tolist") else numbers
+    return list(numbers) if isinstance(numbers, Iterable) and not isinstance(numbers, str) else [numbers]
 
 
 def positions_of(positions: Any, both: Pair, n_tokens: int) -> list[list[int]]:
@@ -203,13 +216,16 @@ def _heads_of(
             f"these components and layers have different numbers of heads ({sorted(counts)}): ask apart"
         )
     n = counts.pop()
-    if heads is None or heads == "each":
+    if heads is None or (isinstance(heads, str) and heads == "each"):
         return [(h,) for h in range(n)]
-    given = [heads] if hasattr(heads, "__index__") else list(heads)
+    given = _listed(heads)
     for head in given:
         if isinstance(head, (bool, str)) or not hasattr(head, "__index__") or not -n <= head < n:
             raise PositionError(f"head {head!r} does not exist: this model has heads 0 to {n - 1}")
-    return [tuple(int(h) % n for h in given)]
+    found = tuple(int(h) % n for h in given)
+    if not found or len(set(found)) < len(found):
+        raise InputError(f"heads={heads!r}: name at least one head, and each once")
+    return [found]
 
 
 @dataclass(frozen=True)
@@ -311,6 +327,11 @@ def measured(
             notes.append(_same_answer(as_answer(answer)))
             warnings.warn(notes[-1], stacklevel=stacklevel)
     distinct = other if other != answer or ask[1] is not None else None
+    if distinct is None and any(isinstance(m, str) and m == "logit_diff" for m in wanted):
+        raise InputError(
+            f"logit_diff sets two answers against each other, but both are {model.token_to_str(answer)!r}: "
+            "pass foil= (or target=), or take metric='kl'"
+        )
     bound = metrics.bind_all(
         wanted, target=answer, foil=distinct, clean_logits=clean[0], every_clean_logits=whole[0][0]
     )

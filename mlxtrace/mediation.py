@@ -22,9 +22,9 @@ import numpy as np
 
 from . import engines, metrics
 from .errors import EffectError, InputError
-from .experiment import Pair, grid, layers_of, pair
+from .experiment import HEADED, Pair, grid, layers_of, pair
 from .noising import NoisingWindow, noising_window
-from .records import Record, text_map
+from .records import Record, text_map, whole_number
 from .results import Answer
 from .sweep import Sweep
 from .tables import WORDS, probability, quoted, text_bar
@@ -97,7 +97,7 @@ class CausalEffects(Record):
 
     def top(self, k: int = 5) -> list[dict[str, Any]]:
         """The k cells with the largest direct effect, as in `to_rows`."""
-        return sorted(self.to_rows(), key=lambda row: -row["direct"])[:k]
+        return sorted(self.to_rows(), key=lambda row: -row["direct"])[: whole_number("k", k, 0)]
 
     def plot(self, path: str | os.PathLike | None = None) -> Any:
         """A matplotlib Figure: direct and indirect effects as bars by layer, or as maps of tokens and layers."""
@@ -175,8 +175,8 @@ def causal_effects(
     """
     if not isinstance(component, str):
         raise InputError(f"component is one name, not {component!r}: make a call for each")
-    if component in ("head",):
-        raise InputError("component='head' has no effects by head here: use activation_patching")
+    if component in HEADED:
+        raise InputError(f"{component!r} has no effects by head here: use activation_patching")
     both = pair(model, source, base, subject, align)
     layer_list = layers_of(model, layers)
     chosen = engines.choose(model.resolver, engine)
@@ -239,12 +239,12 @@ def _answers(
 
 def _metric(metric: Any, source: Answer, base: Answer, clean_logits: np.ndarray) -> metrics.Metric:
     """The metric of the source's answer (target) against the base's (foil)."""
-    if metric in (PROB_DIFF, "logit_diff") and source.token == base.token:
+    if isinstance(metric, str) and metric in (PROB_DIFF, "logit_diff") and source.token == base.token:
         raise EffectError(
             f"{metric} sets the two answers against each other, but both are {quoted(source.text)}: choose prompts "
             "with different answers, pass target= and foil=, or use metric='prob'"
         )
-    if metric == PROB_DIFF:
+    if isinstance(metric, str) and metric == PROB_DIFF:
 
         def prob_diff(logits: np.ndarray) -> np.ndarray:
             p = metrics.softmax(logits)

@@ -6,9 +6,11 @@ result.scores            # [centres]: probability of the answer with the window 
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
@@ -16,7 +18,7 @@ import numpy as np
 
 from . import metrics
 from .errors import InputError, SiteError
-from .experiment import layers_of
+from .experiment import components_of, layers_of
 from .records import Record, whole_number
 from .results import Answer
 from .tables import WORDS, probability, quoted, text_bar
@@ -100,8 +102,11 @@ def noising_window(
     Args: component: resid_post, mlp or attn. layers: the centres (None: all). target: default the top token.
     """
     whole_number("window", window), whole_number("samples", samples), whole_number("seed", seed, 0)
-    if isinstance(level, bool) or not isinstance(level, int | float) or not level >= 0:
+    if isinstance(level, bool) or not isinstance(level, Real) or not 0 <= level < math.inf:
         raise InputError(f"level is a standard deviation of 0 or more, not {level!r}")
+    if seed >= 2**32:
+        raise InputError(f"seed is a whole number below 2**32, not {seed!r}")
+    (component,) = components_of([component])
     ids, centres, n = model.ids(prompt), layers_of(model, layers), model.n_layers
     sites = [model.resolver.site(component, layer).name for layer in range(n)]
     logits, cache = model.run_with_cache(ids, sites)

@@ -90,6 +90,8 @@ def activation_patching(
     """
     if direction not in DIRECTIONS:
         raise InputError(f"direction={direction!r} is unknown; it is one of {', '.join(DIRECTIONS)}")
+    if not isinstance(plot, bool):
+        raise InputError(f"plot is True or False, not {plot!r}; to write a file, result.plot(path)")
     both = pair(model, clean_text, corrupted_text, subject, align)
     laid = grid(model, both, direction, component, layers, positions, heads, window)
     several = metric if isinstance(metric, (list, tuple)) else [metric]

@@ -326,7 +326,10 @@ def answer_token(
     checked and returned.
     """
     if not isinstance(answer, str):
-        return as_ids(tokenizer, [answer], vocab_size)[0]
+        token, *more = as_ids(tokenizer, [answer], vocab_size)
+        if more:
+            raise TokenError(f"The answer is one token, not {len(more) + 1}: give the id of the first.")
+        return token
     _need(tokenizer, answer)
     if not answer:
         raise TokenError('The answer is empty: give a text such as " Paris", or a token id.')

@@ -105,7 +105,7 @@ class CausalTrace(Record):
 
     def top(self, k: int = 5) -> list[dict[str, Any]]:
         """The k cells that restore most, as in `to_rows`."""
-        return sorted(self.to_rows(), key=lambda row: -row["score"])[:k]
+        return sorted(self.to_rows(), key=lambda row: -row["score"])[: whole_number("k", k, 0)]
 
     def plot(self, path: str | os.PathLike | None = None) -> Any:
         """A matplotlib Figure as figure 1 of Meng et al. (2022): tokens down, layers across, colour p(answer)."""

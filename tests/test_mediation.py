@@ -1,5 +1,7 @@
 """Causal mediation: the seeds' loops redone by hand with traces, laws, and what bad input gets."""
 
+import math
+
 import mlx.core as mx
 import models
 import numpy as np
@@ -135,6 +137,8 @@ def test_results_print_plot_save_and_load(model, tmp_path):
         ({"component": "mpl"}, "closest: mlp"),
         ({"component": ["mlp", "attn"]}, "one name"),
         ({"component": "head"}, "activation_patching"),
+        ({"component": "pattern"}, "activation_patching"),
+        ({"metric": np.array(["prob"])}, "no metric"),
         ({"metric": "probb"}, "closest"),
         ({"window": 0}, "window"),
         ({"layers": [99]}, "does not exist"),
@@ -198,6 +202,10 @@ def test_noising_window_laws(model, tmp_path, monkeypatch):
     np.testing.assert_array_equal(loaded.raw, result.raw)
     result.plot(tmp_path / "noising.pdf")
     assert repr(loaded) == repr(result) and len(result.to_rows()) == model.n_layers
-    for bad in ({"level": -1.0}, {"level": "s3"}, {"window": 0}, {"samples": 0}):
+    for bad in (
+        *({"level": x} for x in (-1.0, "s3", math.inf, math.nan, True)),
+        *({"window": 0}, {"samples": 0}, {"seed": 2**32}),
+        *({"component": x} for x in ("embed", "mpl", None, ["mlp"])),
+    ):
         with pytest.raises(InputError):
             noising_window(model, BASE, **bad)
