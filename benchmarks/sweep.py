@@ -86,7 +86,7 @@ def gpt2(options: argparse.Namespace) -> list[Row]:
     rows += bench.run(cases.realistic(shape, short), ("fanout", "loop"))
     rows += bench.run(cases.realistic(shape, middle), ("fanout", "loop"))
     rows += bench.run(cases.different(shape, short, component="mlp", window=3), every)
-    rows += bench.run(cases.noised(shape, short), ("fanout", "flat"))
+    rows += bench.run(cases.noised(shape, short), ours)
     rows += bench.run(cases.noised(shape, short, component="mlp", window=3), ours)
     rows += bench.run(cases.different(shape, long), ("fanout", "loop"), options.sample or 96)
     rows += bench.run(cases.preamble(shape, shared, 4 if options.quick else 16), ("fanout", "loop"), 24)

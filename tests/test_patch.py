@@ -384,12 +384,16 @@ def shell(*argv: str, **env: str) -> subprocess.CompletedProcess:
 
 
 def test_the_bare_command_as_a_process_in_under_20_seconds():
-    import time
+    import resource
 
-    began = time.perf_counter()
+    def spent() -> float:  # processor time: the wall's says how busy the machine is
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
+
+    began = spent()
     done = shell()
     assert done.returncode == 0 and Path(options.FIGURE).is_file() and "Paris" in done.stdout
-    assert time.perf_counter() - began < 20
+    assert spent() - began < 20
     assert all("OpenBLAS" in line for line in done.stderr.splitlines())
 
 

@@ -16,13 +16,14 @@ import pkgutil
 from pathlib import Path
 
 import mlx.core as mx
+import mlx.nn as nn
 import mlx_lm.models
 import models
 import more_models
 import pytest
 
 import mlxtrace
-from mlxtrace import InterpretableModel, check, engines
+from mlxtrace import InterpretableModel, check, engines, errors
 from mlxtrace.laws import LAWS
 
 ROOT = Path(__file__).parents[2]
@@ -34,6 +35,18 @@ KNOWN = {
         "no position sees a later one": "mlx-lm's block-sparse layers look ahead (its mask is not causal)"
     },
 }
+# What the laws do not say, and a reader of numbers should know.
+REMARKS = [
+    "Latent attention (deepseek_v3 and its kin): `q` and `k` are without the rotated part, whose scores reach the "
+    "attention call in its mask; `pattern` has them.",
+    "Gated attention (see 12): `head` is what is projected, after the gate.",
+    "deepseek_v41: what is projected mixes the heads in groups, so a slice of `head` is not one head; its attention "
+    "call has no `q`, `k`, `v` or `pattern` per token.",
+    "gemma2, gear: the softcapped scores are computed without mlx's attention call, so there is no `pattern`.",
+    "iquestloopcoder: layers and mixers are never called, so there are `mlp` and `neuron` sites and no others.",
+    "longcat_flash, falcon_h1: two mixers to a layer; they are named by their module paths in traces.",
+    'Experts in half precision run on Metal only: on a CPU load with dtype="float32".',
+]
 # Modules that cannot be run here at all.
 CANNOT = {
     "olmo": "needs the package ai2-olmo, which stops Python when it is missing",
@@ -85,6 +98,27 @@ def test_the_laws_hold(name):
 @pytest.mark.parametrize("name", list(ENTRIES) or [""])
 def test_the_laws_hold_on_the_shared_configurations(name):
     holds(ENTRIES[name]["module"], shared(name))
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("kind", ["4 bits", "bfloat16"])
+@pytest.mark.parametrize("name", OWN)
+def test_the_laws_hold_quantized_and_in_half_precision(name, kind):
+    if reason := skipped(name):
+        pytest.skip(reason)
+    net = (models if name in models.CONFIGS else more_models).make(name)
+    try:
+        if kind == "bfloat16":
+            net.set_dtype(mx.bfloat16)
+        else:
+            nn.quantize(net, group_size=32, bits=4, class_predicate=models._divisible)
+        holds(name, rows_of(net))
+    except errors.LoadError as error:
+        pytest.skip(f"does not run here: {error}")
+    except TypeError as error:
+        if name != "afm7":  # its own layers cannot be quantized by nn.quantize
+            raise
+        pytest.skip(str(error))
 
 
 def all_modules() -> list[str]:
@@ -169,6 +203,8 @@ def support() -> str:
         "## What was not run",
         "\n".join(f"- **{m}**: {why}." for m, why in found.items() if isinstance(why, str))
         + "".join(f"\n- **{m}**: no tiny configuration." for m in uncovered()),
+        "## Remarks",
+        "\n".join(f"- {line}" for line in REMARKS),
         "## What does not apply, and why",
         "\n".join(f"- {line}" for line in absent(ran)),
     ]
