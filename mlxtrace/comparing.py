@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .model import InterpretableModel
 
 BITS = (2, 3, 4, 5, 6, 8)
+TIE = 0.01  # of the total effect
 GROUPS = (16, 32, 64, 128)  # affine takes 32 and more; the others name their own
 
 
@@ -64,9 +65,16 @@ class Comparison:
 
     @property
     def peak_moved(self) -> bool:
-        """Whether the strongest cells are at different places."""
-        first, second = self.peaks
-        return (first["position"], first["layer"]) != (second["position"], second["layer"])
+        """Whether either trace's strongest cell is, in the other trace, below its strongest by more than `TIE`.
+
+        Scores that saturate (every late layer at the last token) tie to the fourth digit, and rounding picks one.
+        """
+        one, two = self.first, self.second
+        at = [np.unravel_index(x.scores.argmax(), x.scores.shape) for x in (one, two)]
+        falls = [
+            (x.scores.max() - x.scores[peak]) / x.total_effect for x, peak in ((one, at[1]), (two, at[0]))
+        ]
+        return bool(max(falls) > TIE)
 
     def to_rows(self) -> list[dict[str, Any]]:
         """One dict per cell: kind, position, token, layer, score of each, difference."""

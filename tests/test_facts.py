@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -485,6 +486,14 @@ def test_compare_bits(model, tmp_path):
     assert close.first.noise_level == close.second.noise_level
     np.testing.assert_array_equal(close.difference, close.second.scores - close.first.scores)
     assert not model.is_quantized  # the model itself was left alone
+    tied, scores = close.first, close.first.raw
+    for gap, moved in ((1e-4, False), (0.5, True)):
+        raws = [np.zeros_like(scores) + tied.low_score for _ in range(2)]
+        for raw, cell in zip(raws, (0, 1), strict=True):
+            raw[0, 0] = raw[0, 1] = tied.high_score - gap * tied.total_effect
+            raw[0, cell] = tied.high_score
+        pair = [replace(tied, raw=raw) for raw in raws]
+        assert replace(close, first=pair[0], second=pair[1]).peak_moved == moved
     plain = model.causal_trace(prompt, subject, **options)
     np.testing.assert_array_equal(close.first.raw, plain.raw)
     close.plot(tmp_path / "both.png")
