@@ -92,7 +92,8 @@ def verdict(rows: Sequence[Row]) -> str:
     """What can be trusted, in words."""
     failed = [row for row in rows if row.status == "fail"]
     absent = sum(row.status == "n/a" for row in rows)
-    apart = f" ({absent} do not apply to it: see their reasons)" if absent else ""
+    do = "does" if absent == 1 else "do"
+    apart = f" ({absent} {do} not apply to it, for the reasons above)" if absent else ""
     if not failed:
         return (
             f"Every law holds on this model{apart}: "
