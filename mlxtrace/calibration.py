@@ -13,6 +13,8 @@ from .resolver import ModuleResolver
 from .runs import Run, capture
 from .structure import probe_tokens
 
+# What is measured on a short pass is the least that a row needs; buffers that overlap in time need more.
+MARGIN = 1.3
 # How far logits may move with the batch's shape, relative to the largest: rounding, and no more.
 ROUNDING = {mx.float32: 2e-5, mx.float16: 2e-2, mx.bfloat16: 1e-1}
 
@@ -104,7 +106,7 @@ def row_bytes(resolver: ModuleResolver, ran: int, length: int, every_position: b
     attention = 3 * heads * ran * length * 4 if length > 16 else 0
     keys = 4 * (length - ran) * s.d_model * size
     logits = 2 * 4 * s.vocab_size * (ran if every_position or s.norm is None else 1)
-    return int(per_token * ran + attention + keys + logits)
+    return int(MARGIN * per_token * ran + attention + keys + logits)
 
 
 def default_memory() -> int:
