@@ -8,10 +8,7 @@ class Trace(Record):
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
-import json
 import os
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,11 +17,11 @@ import numpy as np
 
 from .errors import InputError, LoadError, MlxtraceError
 from .results import Answer
-from .storage import load_arrays, plain, save_arrays, write_atomic
+from .storage import load_arrays, plain, save_arrays, write_csv, write_json
 
 
 class Record:
-    """Base of results that are dataclasses: `save`, `load`, `to_json` and `to_csv` from their fields."""
+    """Base of results that are dataclasses: `save`, `load`, `to_json` and `to_csv` from their fields and `to_rows`."""
 
     RANGES: ClassVar[tuple[str, ...]] = ("subject_range",)
     ANSWERS: ClassVar[tuple[str, ...]] = ("answer", "base_answer", "source_answer")
@@ -34,9 +31,6 @@ class Record:
 
     def _header(self) -> dict[str, Any]:
         return plain({k: v for k, v in self._fields().items() if not isinstance(v, np.ndarray)})
-
-    def to_rows(self) -> list[dict[str, Any]]:
-        raise NotImplementedError
 
     def save(self, path: str | os.PathLike) -> Path:
         """Write everything to one file (`.npz` if the path has no suffix), whole or not at all; its path."""
@@ -61,16 +55,11 @@ class Record:
 
     def to_json(self, path: str | os.PathLike) -> Path:
         """Write the cells (`to_rows`) with everything needed to read them, as JSON."""
-        text = json.dumps({**self._header(), "rows": self.to_rows()}, indent=1, ensure_ascii=False)
-        return write_atomic(path, (text + "\n").encode("utf-8", "backslashreplace"))
+        return write_json(path, {**self._header(), "rows": self.to_rows()})
 
     def to_csv(self, path: str | os.PathLike) -> Path:
         """Write the cells (`to_rows`) as CSV with a line of column names."""
-        rows, text = self.to_rows(), io.StringIO()
-        table = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
-        return write_atomic(path, text.getvalue().encode("utf-8", "backslashreplace"))
+        return write_csv(path, self.to_rows())
 
 
 def text_map(names: list[str], values: np.ndarray, whole: float) -> list[str]:

@@ -7,9 +7,6 @@ result.save("eiffel.npz");   PatchingResult.load("eiffel.npz")
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,7 +18,7 @@ import numpy as np
 from . import tables
 from .errors import EngineError, InputError, LoadError, MlxtraceError, SiteError, closest
 from .metrics import recovery
-from .storage import load_arrays, plain, save_arrays, write_atomic
+from .storage import load_arrays, plain, save_arrays, write_csv, write_json
 from .tables import Panel
 
 DIMS = ("component", "metric", "layer", "position", "head")
@@ -268,13 +265,8 @@ class PatchingResult(Mapping):
 
     def to_json(self, path: str | os.PathLike) -> Path:
         """Write the cells (`to_rows`) with everything needed to read them, as JSON."""
-        text = json.dumps({**self._header(), "rows": self.to_rows()}, indent=1, ensure_ascii=False)
-        return write_atomic(path, (text + "\n").encode("utf-8", "backslashreplace"))
+        return write_json(path, {**self._header(), "rows": self.to_rows()})
 
     def to_csv(self, path: str | os.PathLike) -> Path:
         """Write the cells (`to_rows`) as CSV with a line of column names."""
-        rows, text = self.to_rows(), io.StringIO()
-        table = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
-        return write_atomic(path, text.getvalue().encode("utf-8", "backslashreplace"))
+        return write_csv(path, self.to_rows())

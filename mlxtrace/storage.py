@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import os
@@ -69,6 +70,21 @@ def write_atomic(path: str | os.PathLike, data: bytes) -> Path:
     finally:
         part.unlink(missing_ok=True)
     return path
+
+
+def write_json(path: str | os.PathLike, value: Any) -> Path:
+    """Write a value as indented JSON, whole or not at all."""
+    text = json.dumps(value, indent=1, ensure_ascii=False)
+    return write_atomic(path, (text + "\n").encode("utf-8", "backslashreplace"))
+
+
+def write_csv(path: str | os.PathLike, rows: list[dict[str, Any]]) -> Path:
+    """Write rows as CSV under a line of column names, whole or not at all."""
+    text = io.StringIO()
+    table = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    return write_atomic(path, text.getvalue().encode("utf-8", "backslashreplace"))
 
 
 def save_arrays(path: str | os.PathLike, kind: str, header: dict, arrays: dict[str, np.ndarray]) -> Path:
