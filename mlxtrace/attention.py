@@ -7,7 +7,6 @@ after RoPE, with the true mask, scale and sinks.
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -15,13 +14,13 @@ from typing import Any
 
 import mlx.core as mx
 
-from .block import Block, leaving
+from .block import Block, Lock, leaving
 
 INTERNALS = ("q", "k", "v", "pattern")
 Fire = Callable[[str, mx.array], mx.array]
 
 _active: ContextVar[Attending | None] = ContextVar("mlxtrace_attention", default=None)
-_lock = threading.RLock()
+_lock = Lock()
 _runs: tuple[weakref.ref[Attending], ...] = ()  # those who want calls intercepted
 plain_attention = mx.fast.scaled_dot_product_attention
 

@@ -7,6 +7,7 @@ block looks at it weakly: gone means left.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
 import weakref
@@ -22,6 +23,22 @@ class _Thread(threading.local):
 
 
 _thread = _Thread()
+
+
+class Lock:
+    """A re-entrant lock for work of microseconds, which a holder that was interrupted cannot keep for ever."""
+
+    def __init__(self):
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(timeout=1.0):
+            self._lock = threading.RLock()
+            self._lock.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        with contextlib.suppress(RuntimeError):  # another lock by now, which is not this thread's
+            self._lock.release()
 
 
 class leaving:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import Context, ContextVar
@@ -26,12 +25,12 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from .block import Block, leaving
+from .block import Block, Lock, leaving
 
 Handler = Callable[[Callable[..., Any], tuple, dict], Any]
 
 _active: ContextVar[Taps | None] = ContextVar("mlxtrace_active_taps", default=None)
-_lock = threading.RLock()  # re-entrant: a collected trace may take its taps out while others go in
+_lock = Lock()  # re-entrant: a collected trace may take its taps out while others go in
 _runs: tuple[weakref.ref[Taps], ...] = ()  # whoever has put taps in and not taken them out
 _traced: dict[int, nn.Module] = {}  # the modules that may have a traced class now, by id
 
