@@ -113,7 +113,7 @@ PLACES = {"taps": ENTERING, "trace": {*ENTERING, "_begin", "begin", "activate", 
 @pytest.mark.parametrize("use", USES)
 def test_an_interrupt_anywhere_in_entering_and_leaving(model, expected, use, event):
     names = PLACES["trace" if "trace" in use or "site" in use else "taps"]
-    step = 3 if "trace" in use or "site" in use else 1
+    step = (5 if event == "line" else 3) if "trace" in use or "site" in use else 1
     kept = []  # the exceptions, whose tracebacks hold every frame, as `sys.last_value` does
     at = 0
     while True:
@@ -136,7 +136,7 @@ def test_an_interrupt_anywhere_in_entering_and_leaving(model, expected, use, eve
             assert np.array_equal(np.array(again.output), expected), f"{event} {at}: the next trace differs"
             assert tapped(model) == 0 and mx.fast.scaled_dot_product_attention is plain_attention, at
         at += step
-    assert at > 20 and len(kept) > 10
+    assert at > 20 and len(kept) > 5
 
 
 # ---- traces that are dropped
