@@ -133,12 +133,15 @@ class Activation(mx.array):
         )
 
     def reshape(self, *args: Any, **kwargs: Any) -> mx.array:
+        """A view in another shape."""
         return self._reshaped(super().reshape(*args, **kwargs))
 
     def flatten(self, *args: Any, **kwargs: Any) -> mx.array:
+        """A view with axes joined."""
         return self._reshaped(super().flatten(*args, **kwargs))
 
     def squeeze(self, *args: Any, **kwargs: Any) -> mx.array:
+        """A view without axes of length 1."""
         return self._reshaped(super().squeeze(*args, **kwargs))
 
     def _permuted(self, axes: list[int]) -> mx.array:
@@ -150,25 +153,31 @@ class Activation(mx.array):
         )
 
     def transpose(self, *axes: Any, stream: Any = None) -> mx.array:
+        """A view with the axes in another order; reversed when none are given."""
         return self._permuted(_order(mx.array.transpose(self, *axes), self, lambda a: a.transpose(*axes)))
 
     def swapaxes(self, axis1: int, axis2: int, stream: Any = None) -> mx.array:
+        """A view with two axes swapped."""
         made = mx.array.swapaxes(self, axis1, axis2)
         return self._permuted(_order(made, self, lambda a: a.swapaxes(axis1, axis2)))
 
     def moveaxis(self, source: int, destination: int, stream: Any = None) -> mx.array:
+        """A view with one axis moved."""
         made = mx.array.moveaxis(self, source, destination)
         return self._permuted(_order(made, self, lambda a: np.moveaxis(a, source, destination)))
 
     @property
     def T(self) -> mx.array:
+        """A view with the axes reversed."""
         return self.transpose()
 
     @property
     def mT(self) -> mx.array:
+        """A view with the last two axes swapped."""
         return self.swapaxes(-1, -2)
 
     def split(self, indices_or_sections: Any, axis: int = 0, stream: Any = None) -> list[mx.array]:
+        """Views of consecutive parts along an axis."""
         sizes = [part.shape[axis] for part in mx.array.split(self, indices_or_sections, axis)]
         ends = np.cumsum(sizes).tolist()
         before = (slice(None),) * (axis % self.ndim)
@@ -352,6 +361,7 @@ class At:
         return At(self._x, plain_index(index))
 
     def set(self, value: Any) -> Activation:
+        """A copy with `value` at the index; EditError when the copy is thrown away."""
         self._used("set", sys._getframe(1))
         changed = self._x.copy()
         changed[self._index] = value
