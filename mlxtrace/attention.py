@@ -7,61 +7,91 @@ after RoPE, with the true mask, scale and sinks.
 
 from __future__ import annotations
 
-import contextlib
-import threading
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
 import mlx.core as mx
 
+from .block import Block, Lock, leaving
+
 INTERNALS = ("q", "k", "v", "pattern")
 Fire = Callable[[str, mx.array], mx.array]
 
-_hook: ContextVar[Callable[..., mx.array] | None] = ContextVar("mlxtrace_attention", default=None)
-_lock = threading.RLock()
-_holders: set[int] = set()  # the ids of those who want calls intercepted
+_active: ContextVar[Attending | None] = ContextVar("mlxtrace_attention", default=None)
+_lock = Lock()
+_runs: tuple[weakref.ref[Attending], ...] = ()  # those who want calls intercepted
 plain_attention = mx.fast.scaled_dot_product_attention
 
 
 def _intercepted(q: mx.array, k: mx.array, v: mx.array, **options: Any) -> mx.array:
-    hook = _hook.get()
-    if hook is None:
+    run = active()
+    if run is None or run.hook is None:
         return plain_attention(q, k, v, **options)
-    token = _hook.set(None)  # what the hook calls is not intercepted again
-    try:
-        return hook(q, k, v, **options)
-    finally:
-        _hook.reset(token)
+    with attending(None):  # what the hook calls is not intercepted again
+        return run.hook(q, k, v, **options)
 
 
-def _hold(holder: object) -> None:
-    with _lock:
-        _holders.add(id(holder))
-        mx.fast.scaled_dot_product_attention = _intercepted
+class Attending(Block):
+    """Routes attention calls through `hook(q, k, v, *, scale, mask, sinks, ...) -> output` in its block.
 
-
-def release(holder: object) -> None:
-    """Intercept no more for this holder's sake; may be repeated."""
-    with _lock:
-        _holders.discard(id(holder))
-        mx.fast.scaled_dot_product_attention = _intercepted if _holders else plain_attention
-
-
-@contextlib.contextmanager
-def attending(hook: Callable[..., mx.array], holder: object = None) -> Iterator[None]:
-    """Route attention calls through `hook(q, k, v, *, scale, mask, sinks, ...) -> output` in this block.
-
-    holder: whoever may have to `release` the interception when the block itself cannot be left.
+    hook: None for plain calls. within: a block that this one cannot outlive.
     """
-    holder = hook if holder is None else holder
-    token = _hook.set(hook)
-    try:
-        _hold(holder)
-        yield
-    finally:
-        release(holder)
-        _hook.reset(token)
+
+    def __init__(self, hook: Callable[..., mx.array] | None, within: Block | None = None):
+        self.hook = hook
+        self.outer: Attending | None = None
+        self._within = None if within is None else weakref.ref(within)
+
+    @property
+    def running(self) -> bool:
+        within = None if self._within is None else self._within()
+        return super().running and (self._within is None or (within is not None and within.running))
+
+    def __enter__(self) -> None:
+        global _runs
+        self.enter()
+        if self.hook is not None:
+            with _lock:
+                tidy()
+                _runs = (*_runs, weakref.ref(self))
+                mx.fast.scaled_dot_product_attention = _intercepted
+        self.outer = active()
+        _active.set(self)
+
+    @leaving
+    def __exit__(self, *error: object) -> None:
+        self.abandon()
+
+    def abandon(self) -> None:
+        self.left = True
+        if _active.get() is self:
+            _active.set(self.outer)
+        if self.hook is not None:
+            tidy()
+
+
+def tidy() -> None:
+    """Intercept no more unless a running block wants it; may be repeated, at any time."""
+    global _runs
+    with _lock:
+        running = [run for ref in _runs if (run := ref()) is not None and run.running]
+        mx.fast.scaled_dot_product_attention = _intercepted if running else plain_attention
+        _runs = tuple(weakref.ref(run) for run in running)
+
+
+def active() -> Attending | None:
+    """The interception that holds in this context; one whose block was left is passed over."""
+    run = _active.get()
+    while run is not None and not run.running:
+        run = run.outer
+    return run
+
+
+def attending(hook: Callable[..., mx.array] | None, within: Block | None = None) -> Attending:
+    """`with attending(hook):` routes attention calls through the hook."""
+    return Attending(hook, within)
 
 
 def hook_of(fire: Fire, wants: Callable[[str], bool]) -> Callable[..., mx.array]:

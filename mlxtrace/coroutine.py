@@ -12,6 +12,7 @@ whoever waits there, then the record.
 from __future__ import annotations
 
 import contextvars
+import weakref
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -20,7 +21,9 @@ import mlx.core as mx
 from greenlet import GreenletExit, getcurrent, greenlet
 from greenlet import error as GreenletError
 
-from .attention import attending, hook_of, release
+from .attention import attending, hook_of
+from .attention import tidy as release
+from .block import Block
 from .errors import OrderError
 from .resolver import ModuleResolver
 from .structure import forward
@@ -37,10 +40,13 @@ class Pass:
         needed: ports to keep in `seen` even when not all are kept.
         seen: `{port: array}` of what went on, edits included.
         order: the ports in the order in which they fired.
-        settle: what the one who waited has made of the array, asked when the pass goes on.
+        settle: what the one who waited has made of the array, asked when the pass goes on. A weak method:
+            a waiting pass must not keep alive the trace that it belongs to.
     """
 
-    def __init__(self, resolver: ModuleResolver, tokens: mx.array, keep_all: bool, settle: Callable):
+    def __init__(
+        self, resolver: ModuleResolver, tokens: mx.array, keep_all: bool, settle: weakref.WeakMethod
+    ):
         self.resolver, self.tokens = resolver, tokens
         self.keep_all, self.settle = keep_all, settle
         self.edits: dict[Port, list[Callable[[mx.array], mx.array]]] = {}
@@ -59,17 +65,23 @@ class Pass:
 
     # ---- running it
 
-    def begin(self, only: set[str] | None = None) -> None:
-        """Get ready, with taps in all modules or only in those paths."""
+    def begin(
+        self, block: Block, only: set[str] | None = None, refuse: Callable[[Any], None] | None = None
+    ) -> None:
+        """Put taps in all modules or only in those paths, for as long as the block runs at most.
+
+        refuse: called with a tapped module that somebody else calls meanwhile.
+        """
         modules = self.resolver.modules if only is None else {p: self.resolver.paths[p] for p in only}
-        self._taps = Taps((module, self._handler(path)) for path, module in modules.items())
+        self._taps = Taps(((m, self._handler(path)) for path, m in modules.items()), block, refuse)
         self._coroutine = greenlet(self._run)
         self._coroutine.gr_context = contextvars.copy_context()
+        self._taps.activate(self._coroutine.gr_context)
+        self._taps.put_in()
 
     def _run(self) -> None:
         try:
-            with self._taps:
-                self.logits = forward(self.resolver.net, self.tokens)
+            self.logits = forward(self.resolver.net, self.tokens)
         except GreenletExit:
             raise
         except BaseException as error:
@@ -97,17 +109,21 @@ class Pass:
         return self.seen[port] if port is not None and self.paused == port else None
 
     def stop(self) -> None:
-        """End the pass where it stands; its taps are taken out on the way."""
+        """End the pass where it stands, take its taps out, and let go of all but its logits; may be repeated."""
+        coroutine, taps = self._coroutine, self._taps
         try:
-            if self._coroutine and not self._coroutine.dead:
-                self._coroutine.parent = getcurrent()
-                self._coroutine.throw(GreenletExit)
+            if coroutine and not coroutine.dead:
+                coroutine.parent = getcurrent()
+                coroutine.throw(GreenletExit)
         except (GreenletError, ValueError):
             pass  # another thread's coroutine cannot be thrown into; what it holds can still be taken from it
         finally:
-            release(self)
-            if self._taps is not None:
-                self._taps.remove()
+            if taps is not None:
+                taps.abandon()
+            release()
+            # each of these leads back here: without it only the cycle collector would free the activations
+            self._coroutine = self._body = self._taps = self.error = None
+            self.edits, self.seen = {}, {}
 
     # ---- inside it
 
@@ -124,7 +140,7 @@ class Pass:
                     y = fire((path, "input", visit), x)
                     if y is not x:
                         args, kwargs = put_argument(args, kwargs, key, y)
-            with attending(self._attention(path, visit), self) if path in attends else nullcontext():
+            with attending(self._attention(path, visit), self._taps) if path in attends else nullcontext():
                 out = forward(*args, **kwargs)
             x = first_array(out)
             if x is None:
@@ -161,7 +177,10 @@ class Pass:
     def _wait(self, port: Port, x: mx.array) -> mx.array:
         self.paused, self.seen[port] = port, fresh(x)
         self._body.switch()
-        x = self.settle(x, self.awaited)
+        settle = self.settle()
+        if settle is None:
+            raise GreenletExit
+        x = settle(x, self.awaited)
         self.paused = None
         return x
 

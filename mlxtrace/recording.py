@@ -11,7 +11,7 @@ import mlx.nn as nn
 
 from .attention import attending, plain_attention
 from .errors import LoadError
-from .taps import arrays_of, first_array, fresh, tapping
+from .taps import arrays_of, first_array, fresh, own_run, tapping
 
 # Where only a pass with a cache is right.
 NEEDS_CACHE = {"gemma3n"}
@@ -59,7 +59,8 @@ def forward(net: nn.Module, tokens: mx.array, cache: list | None = None) -> mx.a
         from mlx_lm.models.cache import make_prompt_cache
 
         cache = make_prompt_cache(net)
-    out = net(tokens) if cache is None else net(tokens, cache=cache)
+    with own_run():
+        out = net(tokens) if cache is None else net(tokens, cache=cache)
     logits = first_array(out) if out is not None else None
     if logits is None:
         logits = getattr(out, "logits", None)

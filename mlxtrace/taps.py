@@ -8,33 +8,40 @@ subclass of its own class whose `__call__` asks a context variable for the activ
 
 - a module without a handler in the active run is called as if nothing were there;
 - nested runs do not see each other, because the active run is context-local;
-- on leaving, by whatever road, every module has its own class again.
+- on leaving, by whatever road, every module has its own class again;
+- what an interrupt inside entering or leaving left behind is deaf (its block does not run), and the next use of
+  taps removes it: `tidy` gives every module that no running block needs its own class again.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator
-from contextvars import ContextVar, Token
+from contextvars import Context, ContextVar
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 
+from .block import Block, Lock, leaving
+
 Handler = Callable[[Callable[..., Any], tuple, dict], Any]
 
-_active: ContextVar[dict[int, Handler] | None] = ContextVar("mlxtrace_active_taps", default=None)
-_lock = threading.RLock()  # re-entrant: a collected trace may take its taps out while others go in
-_holders: dict[int, set[int]] = {}  # id(module) -> the runs that hold its traced class
+_active: ContextVar[Taps | None] = ContextVar("mlxtrace_active_taps", default=None)
+_lock = Lock()  # re-entrant: a collected trace may take its taps out while others go in
+_runs: tuple[weakref.ref[Taps], ...] = ()  # whoever has put taps in and not taken them out
+_traced: dict[int, nn.Module] = {}  # the modules that may have a traced class now, by id
 
 
 @functools.cache
 def _traced_class(cls: type) -> type:
     def __call__(self, *args, **kwargs):
-        handlers = _active.get()
-        handler = handlers.get(id(self)) if handlers else None
+        run = active()
+        if run is None:
+            _refuse(self)
+        handler = run.handlers.get(id(self)) if run is not None else None
         if handler is None:
             return cls.__call__(self, *args, **kwargs)
         return handler(functools.partial(cls.__call__, self), args, kwargs)
@@ -43,55 +50,98 @@ def _traced_class(cls: type) -> type:
     return type(cls.__name__, (cls,), {**names, "_mlxtrace_original": cls})
 
 
-class Taps:
+class Taps(Block):
     """Routes the calls of the given modules through their handlers while its block runs.
 
     Args:
         handlers: pairs of a module and `handler(forward, args, kwargs) -> output`, where
             `forward(*args, **kwargs)` is the module's own call. One handler per module.
+        within: the block that these taps belong to, when `put_in` is used in place of `with`.
+        refuse: called with a module of these taps that is called where no run is active; may raise.
     """
 
-    def __init__(self, handlers: Iterable[tuple[nn.Module, Handler]]):
+    def __init__(
+        self,
+        handlers: Iterable[tuple[nn.Module, Handler]],
+        within: Block | None = None,
+        refuse: Callable[[nn.Module], None] | None = None,
+    ):
         handlers = list(handlers)
-        self._modules = [module for module, _ in handlers]
-        self._handlers = {id(module): handler for module, handler in handlers}
-        self._token: Token | None = None
+        self.modules = [module for module, _ in handlers]
+        self.handlers = {id(module): handler for module, handler in handlers}
+        self.refuse = refuse
+        self.outer: Taps | None = None
+        self._within = None if within is None else weakref.ref(within)
+
+    @property
+    def running(self) -> bool:
+        if self._within is None:
+            return super().running
+        within = self._within()
+        return self.entered and not self.left and within is not None and within.running
 
     def __enter__(self) -> Taps:
-        try:
-            self._install()
-        except BaseException:  # Ctrl-C half way
-            self.remove()
-            raise
-        self._token = _active.set(self._handlers)
+        self.put_in()
+        self.outer = active()
+        _active.set(self)
         return self
 
+    @leaving
     def __exit__(self, *error: object) -> None:
-        try:
-            _active.reset(self._token)
-            self.remove()
-        except KeyboardInterrupt:
-            self.remove()
-            raise
+        self.abandon()
 
-    def _install(self) -> None:
+    def put_in(self) -> None:
+        """Give the modules their traced classes; `activate` is what makes the handlers heard."""
+        global _runs
+        self.enter()
+        if not self.modules:
+            return
         with _lock:
-            for module in self._modules:
-                _holders.setdefault(id(module), set()).add(id(self))
+            tidy()
+            _runs = (*_runs, weakref.ref(self))
+            for module in self.modules:
+                _traced[id(module)] = module
                 if not hasattr(type(module), "_mlxtrace_original"):
                     module.__class__ = _traced_class(type(module))
 
-    def remove(self) -> None:
-        """Give every module that no other run holds its own class again; may be repeated."""
-        with _lock:
-            for module in self._modules:
-                holders = _holders.get(id(module))
-                if holders is None:
-                    continue
-                holders.discard(id(self))
-                if not holders:
-                    module.__class__ = getattr(type(module), "_mlxtrace_original", type(module))
-                    _holders.pop(id(module), None)
+    def activate(self, context: Context) -> None:
+        """Make the handlers heard in another context than this one."""
+        context.run(_active.set, self)
+
+    def abandon(self) -> None:
+        self.left = True
+        if _active.get() is self:
+            _active.set(self.outer)
+        if self.modules:
+            tidy()
+
+
+def tidy() -> None:
+    """Give every module that no running block needs its own class again; may be repeated, at any time."""
+    global _runs
+    with _lock:
+        running = [run for ref in _runs if (run := ref()) is not None and run.running]
+        needed = {id(module) for run in running for module in run.modules}
+        for key, module in list(_traced.items()):
+            if key not in needed:
+                module.__class__ = getattr(type(module), "_mlxtrace_original", type(module))
+                del _traced[key]
+        _runs = tuple(weakref.ref(run) for run in running)
+
+
+def active() -> Taps | None:
+    """The run that calls in this context belong to; one whose block was left is passed over."""
+    run = _active.get()
+    while run is not None and not run.running:
+        run = run.outer
+    return run
+
+
+def _refuse(module: nn.Module) -> None:
+    for ref in _runs:
+        run = ref()
+        if run is not None and run.refuse is not None and run.running:
+            run.refuse(module)
 
 
 def tapping(handlers: Iterable[tuple[nn.Module, Handler]]) -> Taps:
@@ -99,14 +149,14 @@ def tapping(handlers: Iterable[tuple[nn.Module, Handler]]) -> Taps:
     return Taps(handlers)
 
 
-@contextlib.contextmanager
-def untapped() -> Iterator[None]:
+def untapped() -> Taps:
     """Run a user's function inside a pass without its own calls of the model being tapped."""
-    token = _active.set(None)
-    try:
-        yield
-    finally:
-        _active.reset(token)
+    return Taps([])
+
+
+def own_run() -> contextlib.AbstractContextManager:
+    """Around a run of the model that mlxtrace makes itself: in the active run's taps, or else in none."""
+    return untapped() if active() is None else contextlib.nullcontext()
 
 
 def fresh(x: mx.array) -> mx.array:

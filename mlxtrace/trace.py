@@ -8,36 +8,53 @@ tap returns whatever the array has become. Sites are therefore asked for in the 
 from __future__ import annotations
 
 import contextvars
+import inspect
+import sys
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
+from greenlet import getcurrent
 
 from .activation import Activation, Hand
+from .block import Block, leaving
 from .cache import ActivationCache, port_key
 from .coroutine import Pass, Port
 from .errors import EditError, InputError, OrderError, SiteError
 from .resolver import ModuleResolver, Site
-from .taps import fresh, untapped
+from .taps import fresh, tidy, untapped
 
 Edit = Callable[[mx.array], mx.array]
 
-_open: contextvars.ContextVar[tuple[Trace, ...]] = contextvars.ContextVar("mlxtrace_open_traces", default=())
+# Weak: a trace that nobody holds any more is over, and must not live on in some context.
+_open: contextvars.ContextVar[tuple[weakref.ref[Trace], ...]] = contextvars.ContextVar(
+    "mlxtrace_open_traces", default=()
+)
+
+
+def _here(net: Any = None) -> list[Trace]:
+    """The traces (of a model) whose blocks this code is in, the innermost last."""
+    found = [trace for ref in _open.get() if (trace := ref()) is not None and trace.running]
+    found = [t for t in found if t._state == "open" and net in (None, t.resolver.net)]
+    if any(trace._generators for trace in found):
+        now = generators()
+        found = [trace for trace in found if trace._generators <= now]
+    return found
 
 
 def current(net: Any) -> Trace:
     """The innermost open trace of a model; OrderError outside any."""
-    for trace in reversed(_open.get()):
-        # one left open in a generator that another context closed lingers here, but is open no more
-        if trace.resolver.net is net and trace.has_prompt and trace._state == "open":
+    for trace in reversed(_here(net)):
+        if trace.has_prompt:
             return trace
     raise OrderError(
-        "activations exist inside `with model.trace(prompt):` only; no trace of this model is open"
+        "activations exist inside `with model.trace(prompt):` only; no trace of this model is open here"
     )
 
 
-class Trace:
+class Trace(Block):
     """The context manager behind `model.trace(...)`.
 
     Args:
@@ -67,6 +84,7 @@ class Trace:
         self._pass: Pass | None = None
         self._activations: ActivationCache | None = None
         self._state = "new"
+        self._generators: frozenset = frozenset()  # where the block was opened
 
     @property
     def has_prompt(self) -> bool:
@@ -169,11 +187,7 @@ class Trace:
         return x
 
     def _base(self, site: Site) -> mx.array | None:
-        if site.base is None:
-            return None
-        if site.base.port not in self._pass.seen:
-            raise OrderError(f"{site.name} needs {site.base.name}, which went by unrecorded (cache=False)")
-        return self._pass.seen[site.base.port]
+        return _base(self._pass, site)
 
     def _here(self) -> str:
         return _port_name(self._pass.paused)
@@ -183,52 +197,68 @@ class Trace:
     def __enter__(self) -> Trace:
         if self._state != "new":
             raise OrderError("a trace runs once; call model.trace(...) again for another pass")
-        if self.has_prompt:
-            self._begin()
-        self._state = "open"
-        _open.set((*_open.get(), self))
+        self.enter()
+        try:
+            if self.has_prompt:
+                self._begin()
+            self._generators = generators()
+            self._state = "open"
+            _open.set((*(ref for ref in _open.get() if ref() is not None), weakref.ref(self)))
+        except BaseException:
+            self.abandon()
+            raise
         return self
 
     def _begin(self) -> None:
-        run = self._pass = Pass(
-            self.resolver, self.tokens, self._cache and self._kept is None, lambda x, at: self._settle(x, at)
-        )
+        settle = weakref.WeakMethod(self._settle)
+        run = self._pass = Pass(self.resolver, self.tokens, self._cache and self._kept is None, settle)
         sites = [*(self._kept or {}).values(), *(site for _, site, _ in self._declared)]
         run.needed = {s.base.port for s in sites if s.base} | {s.port for s in (self._kept or {}).values()}
         for key, site, fn in self._declared:
-            run.edits.setdefault(site.port, []).append(self._edit(key, site, fn))
+            run.edits.setdefault(site.port, []).append(_edit(run, key, site, fn))
         only = {"", *(p for s in sites for p in (s.path, s.base.path if s.base else ""))}
-        run.begin(None if self._kept is None else only)
+        refuse = weakref.WeakMethod(self._refuse)
+        run.begin(self, None if self._kept is None else only, lambda module: refuse()(module))
 
-    def _edit(self, key: str, site: Site, fn: Edit) -> Callable[[mx.array], mx.array]:
-        def edit(x: mx.array) -> mx.array:
-            base = self._base(site)
-            before = site.get(x, base)
-            hand = Hand(key)
-            try:
-                with untapped():
-                    after = fn(Activation.of(before, hand))
-            finally:
-                hand.open, hand.done = False, True
-            return site.put(x, checked(after, before, key), base)
+    def _refuse(self, module: Any) -> None:
+        """OrderError when the model is run in this block by somebody else than this trace."""
+        parts = self.resolver.structure.layers[0].path.split(".")
+        holders = (".".join(parts[:n]) for n in range(len(parts)))  # of all layers, the model itself included
+        if any(module is self.resolver.paths.get(path) for path in holders) and self in _here():
+            raise OrderError(
+                "the model was run inside `with model.trace(...)`, but not by the trace, whose edits and "
+                "interventions do not reach such a run (mlx_lm.generate, model.net(ids)). Run it before or after "
+                "the block, or open `with model.trace(ids)` for it inside this one"
+            )
 
-        return edit
-
+    @leaving
     def __exit__(self, kind, error, traceback) -> None:
-        _open.set(tuple(t for t in _open.get() if t is not self))
-        self._state = "failed"
+        if self._state == "failed" and kind is not None:
+            return
+        if self._state != "open":
+            raise OrderError(f"a trace is left once, after it was entered; this one is {self._state}")
         try:
             if self.has_prompt and kind is None:
                 self._finish()
             if kind is None:
                 self._state = "done"
         finally:
-            if self.has_prompt:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Stop the pass where it stands and put the model back; after the end of the block, nothing."""
+        if self._state != "done":
+            self._state = "failed"
+        try:
+            if self._pass is not None:
                 self._pass.stop()
-                self._pass.seen = {}
+        finally:
             for x in self._handed:
-                x.hand.open, x.hand.done = False, True
-            self._handed = []
+                x.hand.close()
+            self._handed, self._live, self._generators = [], [], frozenset()
+            _open.set(tuple(ref for ref in _open.get() if ref() not in (None, self)))
+            self.left = True
+            tidy()
 
     def _finish(self) -> None:
         run = self._pass
@@ -255,6 +285,50 @@ class Trace:
             x for (side, _), x in keep.items() if side != "pattern"
         ]  # patterns wait until they are read
         settle([run.logits, *computed, *self._handed])
+
+
+def _base(run: Pass, site: Site) -> mx.array | None:
+    if site.base is None:
+        return None
+    if site.base.port not in run.seen:
+        raise OrderError(f"{site.name} needs {site.base.name}, which went by unrecorded (cache=False)")
+    return run.seen[site.base.port]
+
+
+def _edit(run: Pass, key: str, site: Site, fn: Edit) -> Callable[[mx.array], mx.array]:
+    """A declared intervention as an edit of the array at its port."""
+
+    def edit(x: mx.array) -> mx.array:
+        base = _base(run, site)
+        before = site.get(x, base)
+        hand = Hand(key)
+        try:
+            with untapped():
+                after = fn(Activation.of(before, hand))
+        finally:
+            hand.close()
+        return site.put(x, checked(after, before, key), base)
+
+    return edit
+
+
+def generators() -> frozenset:
+    """The frames of the generators that this code runs in.
+
+    A generator may be suspended inside its `with`; what runs meanwhile is not in that block. The generator of a
+    `contextlib.contextmanager` is left out: its block goes on in the caller's.
+    """
+    found, frame, running = [], sys._getframe(1), getcurrent()
+    while frame is not None:
+        if frame.f_code.co_flags & (inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR):
+            caller = frame.f_back
+            if caller is None or caller.f_globals.get("__name__") != "contextlib":
+                found.append(frame)
+        frame = frame.f_back
+        while frame is None and running.parent is not None:  # on in the greenlet that waits for this one
+            running = running.parent
+            frame = running.gr_frame
+    return frozenset(found)
 
 
 def _port_name(port: Port | None) -> str:

@@ -18,8 +18,8 @@ HOUSE = [
     "records", "plotting", "attribution", "patching", "experiment", "results", "tables", "storage", "metrics",
     "engines",
     "sweep", "textbook", "calibration", "batch", "changes", "runs", "corruption", "trace", "coroutine", "cache",
-    "interventions", "resolver", "structure", "recording", "activation", "taps", "attention", "alignment", "tokens",
-    "blas", "errors",
+    "interventions", "resolver", "structure", "recording", "activation", "taps", "attention", "block", "alignment",
+    "tokens", "blas", "errors",
 ]  # fmt: skip
 FIGURES = {
     "plotting",

@@ -53,7 +53,7 @@ def test_nested_taps_do_not_see_each_other():
         assert type(net.a) is not nn.Linear
         net(X)
     assert seen == ["inner", "outer"]
-    assert type(net.a) is nn.Linear and not taps._holders
+    assert type(net.a) is nn.Linear and not taps._traced
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
@@ -65,7 +65,7 @@ def test_errors_inside_take_the_taps_out(error):
 
     with pytest.raises(error), tapping([(net.a, fail)]):
         net(X)
-    assert type(net.a) is nn.Linear and not taps._holders
+    assert type(net.a) is nn.Linear and not taps._traced
 
 
 def test_an_interrupt_while_taps_go_in(monkeypatch):
@@ -82,7 +82,7 @@ def test_an_interrupt_while_taps_go_in(monkeypatch):
     handler = lambda forward, args, kwargs: forward(*args, **kwargs)  # noqa: E731
     with pytest.raises(KeyboardInterrupt), tapping([(net.a, handler), (net.b, handler)]):
         pass
-    assert type(net.a) is type(net.b) is nn.Linear and not taps._holders
+    assert type(net.a) is type(net.b) is nn.Linear and not taps._traced
 
 
 def test_a_tapped_model_keeps_its_parameters_and_attributes():
