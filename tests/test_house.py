@@ -17,9 +17,9 @@ HOUSE = [
     "tracefolder", "effect_plots", "averages", "comparing", "tracing", "mediation", "noising",
     "records", "plotting", "attribution", "patching", "experiment", "results", "tables", "storage", "metrics",
     "engines",
-    "sweep", "textbook", "calibration", "batch", "changes", "runs", "corruption", "trace", "coroutine", "cache",
-    "interventions", "resolver", "structure", "recording", "activation", "taps", "attention", "alignment", "tokens",
-    "blas", "errors",
+    "sweep", "textbook", "calibration", "memory", "batch", "changes", "runs", "corruption", "trace", "coroutine",
+    "cache", "interventions", "resolver", "structure", "recording", "activation", "taps", "attention", "alignment",
+    "tokens", "blas", "errors",
 ]  # fmt: skip
 FIGURES = {
     "plotting",
@@ -76,7 +76,18 @@ def test_files_say_what_they_are_for(path):
 
 
 # The engine's rooms and the command's options: nobody calls them from outside.
-INSIDE = {"options", "records", "engines", "sweep", "textbook", "calibration", "batch", "changes", "runs"}
+INSIDE = {
+    "options",
+    "records",
+    "engines",
+    "sweep",
+    "textbook",
+    "calibration",
+    "memory",
+    "batch",
+    "changes",
+    "runs",
+}
 
 
 def _speaks_for_itself(node: ast.AST) -> bool:
