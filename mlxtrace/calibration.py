@@ -12,14 +12,16 @@ import numpy as np
 from mlx_lm.models.cache import make_prompt_cache
 
 from . import memory
+from .attention import plain_attention
 from .errors import EngineError
 from .resolver import ModuleResolver, Site
 from .runs import Hooks, Run, capture, norm_input, slice_to_last
 from .structure import forward, probe_tokens
 
 # What is measured on a short pass is the least that a row needs; buffers that overlap in time need more.
-MARGIN = 1.3
-# Attention's scores, as often as they are held at once: plain, and more where patterns are looked at.
+MARGIN = 1.15
+# Attention's scores, as often as they are held at once: where a model computes them itself, and what is added where
+# patterns are looked at.
 SCORES, PATTERNS = 3, 5
 # How far logits may move with the batch's shape, relative to the largest: rounding, and no more.
 ROUNDING = {mx.float32: 2e-5, mx.float16: 2e-2, mx.bfloat16: 1e-1}
@@ -128,6 +130,24 @@ def token_bytes(resolver: ModuleResolver) -> tuple[float, float, float, float]:
     return once(resolver, "bytes", measure)
 
 
+def scores_bytes(resolver: ModuleResolver) -> float:
+    """Bytes that attention takes for each pair of query and key, per head."""
+    dtype = compute_dtype(resolver)
+    if not all(layer.attention or not layer.mixers for layer in resolver.structure.layers):
+        return SCORES * 4
+
+    def measure() -> float:
+        x = mx.zeros((1, 1, 128, 32), dtype)
+        mx.eval(x)
+        mx.clear_cache()
+        before = mx.get_active_memory()
+        mx.reset_peak_memory()
+        mx.eval(plain_attention(x, x, x, scale=1.0, mask="causal"))
+        return (mx.get_peak_memory() - before) / 128**2
+
+    return MARGIN * max(once(resolver, "scores", measure), dtype.size)
+
+
 def site_bytes(resolver: ModuleResolver, site: Site, positions: int, length: int) -> int:
     """Bytes of one row of a site's array at so many positions of a prompt of `length` tokens."""
     heads, per_token, size = _probed(resolver, site)
@@ -161,10 +181,10 @@ def pass_bytes(
     """
     s, size = resolver.structure, compute_dtype(resolver).size
     least, per_token, head_least, per_read = token_bytes(resolver)
-    scores = 4 * max(resolver.n_heads(0) or 1, 1) * ran * length
+    scores = scores_bytes(resolver) * (resolver.n_heads(0) or 1) * ran * length
     keys = 4 * (length - ran) * s.d_model * size
     edits = max((_edit_bytes(resolver, site, ran, length) for site in sites), default=0)
-    body = least + rows * (MARGIN * per_token * ran + SCORES * scores + keys + edits)
+    body = least + rows * (MARGIN * per_token * ran + scores + keys + edits)
     if not read:
         return int(body)
     read = ran if s.norm is None else read
