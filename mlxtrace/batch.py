@@ -26,7 +26,18 @@ from mlx_lm.models.cache import KVCache
 from .changes import Changes, map_arrays
 from .errors import EngineError
 from .resolver import ModuleResolver, Site
-from .runs import Hooks, Patch, Run, norm_input, rows_back, rows_first, slice_to_last, time_axis, to_numpy
+from .runs import (
+    Hooks,
+    Patch,
+    Run,
+    evaluate_by_layer,
+    norm_input,
+    rows_back,
+    rows_first,
+    slice_to_last,
+    time_axis,
+    to_numpy,
+)
 from .structure import forward
 from .taps import arrays_of, fresh, put_argument
 
@@ -63,7 +74,7 @@ class Batch:
         cells: (birth, patches of the cell), in order of birth.
         block: rows per cell. start: first position that is run. caches: the base run's, when start > 0.
         side_axes: see `side_axes`. sparse: run what goes token by token on the tokens that can differ only.
-        every_position: the logits of all positions are wanted.
+        every_position: the logits of all positions are wanted. eager: compute layer by layer, which holds less.
     """
 
     def __init__(
@@ -78,6 +89,7 @@ class Batch:
         side_axes: dict | None = None,
         sparse: bool = False,
         every_position: bool = False,
+        eager: bool = False,
     ):
         self.resolver, self.base, self.sources = resolver, base, sources
         self.every_position = every_position
@@ -92,6 +104,8 @@ class Batch:
         self._bases: dict[str, mx.array] = {}
         self._grow_at_layers()
         self._patch(cells)
+        if eager:
+            evaluate_by_layer(self.hooks)
         if sparse:
             self._skip_equal_tokens(cells)
         if not every_position:
@@ -159,7 +173,7 @@ class Batch:
 
         def write(x: mx.array) -> mx.array:
             self.done += 1
-            base = self._bases.get(site.name)
+            base = self._bases.pop(site.name, None)
             value = rows_first(self.resolver, site, site.get(fresh(x), base))
             changed = scatter(value, to, source, from_)
             return site.put(x, rows_back(self.resolver, site, changed), base)

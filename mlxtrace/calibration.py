@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
+from mlx_lm.models.cache import make_prompt_cache
 
-from .resolver import ModuleResolver
-from .runs import Run, capture
-from .structure import probe_tokens
+from . import memory
+from .attention import plain_attention
+from .errors import EngineError
+from .resolver import ModuleResolver, Site
+from .runs import Hooks, Run, capture, norm_input, slice_to_last
+from .structure import forward, probe_tokens
 
 # What is measured on a short pass is the least that a row needs; buffers that overlap in time need more.
-MARGIN = 1.3
+MARGIN = 1.15
+# Attention's scores, as often as they are held at once: where a model computes them itself, and what is added where
+# patterns are looked at.
+SCORES, PATTERNS = 3, 5
 # How far logits may move with the batch's shape, relative to the largest: rounding, and no more.
 ROUNDING = {mx.float32: 2e-5, mx.float16: 2e-2, mx.bfloat16: 1e-1}
 
@@ -85,32 +93,128 @@ def timing(resolver: ModuleResolver) -> tuple[float, float]:
     return once(resolver, "timing", measure)
 
 
-def row_bytes(resolver: ModuleResolver, ran: int, length: int, every_position: bool = False) -> int:
-    """Estimated bytes that one more row of a pass needs at its peak: `ran` tokens that see `length`."""
+def token_bytes(resolver: ModuleResolver) -> tuple[float, float, float, float]:
+    """What a short plain pass takes at its peak: bytes at least, and per token, up to the final norm; and the same
+    of norm and head (per token that goes through them).
+    """
+
+    def peaks(rows: int) -> list[int]:
+        tokens, marks = mx.array([rows_of(resolver, 1).ids] * rows), []
+
+        def mark(x: mx.array) -> mx.array:
+            mx.eval(x)
+            marks.append(mx.get_peak_memory() - before)
+            mx.reset_peak_memory()
+            return x
+
+        hooks = Hooks(resolver)
+        if resolver.structure.norm is not None:
+            hooks.add(norm_input(resolver), mark)
+            slice_to_last(hooks)
+        mx.clear_cache()
+        before = mx.get_active_memory()
+        mx.reset_peak_memory()
+        with hooks.tapping():
+            logits = forward(resolver.net, tokens)[..., -1, :]
+            mx.eval(logits)
+        return [*marks, mx.get_peak_memory() - before]
+
+    def measure() -> tuple[float, float, float, float]:
+        few, more, length = peaks(2), peaks(10), len(rows_of(resolver, 1).ids)
+        found = []
+        for a, b, tokens in zip(few, more, (length, 1) if len(few) > 1 else (length,), strict=True):
+            slope = max(b - a, 0) / (8 * tokens)
+            found += [max(a - 2 * tokens * slope, 0.0), slope]
+        return tuple(found) if len(found) == 4 else (*found, 0.0, 0.0)
+
+    return once(resolver, "bytes", measure)
+
+
+def scores_bytes(resolver: ModuleResolver) -> float:
+    """Bytes that attention takes for each pair of query and key, per head."""
+    dtype = compute_dtype(resolver)
+    if not all(layer.attention or not layer.mixers for layer in resolver.structure.layers):
+        return SCORES * 4
 
     def measure() -> float:
-        peaks = []
-        for rows in (2, 18):
-            mx.clear_cache()
-            mx.reset_peak_memory()
-            before = mx.get_active_memory()
-            capture(resolver, rows_of(resolver, rows), [])
-            peaks.append(mx.get_peak_memory() - before)
-        tokens = len(rows_of(resolver, 1).ids)
-        return max(peaks[1] - peaks[0], 0) / (16 * tokens)
+        x = mx.zeros((1, 1, 128, 32), dtype)
+        mx.eval(x)
+        mx.clear_cache()
+        before = mx.get_active_memory()
+        mx.reset_peak_memory()
+        mx.eval(plain_attention(x, x, x, scale=1.0, mask="causal"))
+        return (mx.get_peak_memory() - before) / 128**2
 
-    s = resolver.structure
-    size = compute_dtype(resolver).size
-    per_token = once(resolver, "bytes", measure)
-    heads = resolver.n_heads(0) or 1
-    attention = 3 * heads * ran * length * 4 if length > 16 else 0
+    return MARGIN * max(once(resolver, "scores", measure), dtype.size)
+
+
+def site_bytes(resolver: ModuleResolver, site: Site, positions: int, length: int) -> int:
+    """Bytes of one row of a site's array at so many positions of a prompt of `length` tokens."""
+    heads, per_token, size = _probed(resolver, site)
+    return heads * positions * length * size if site.side == "pattern" else per_token * positions
+
+
+def _probed(resolver: ModuleResolver, site: Site) -> tuple[int, int, int]:
+    """Of a site's array: the heads of a pattern, bytes per token, bytes per number. Nothing is computed for it."""
+    known = once(resolver, "sites", dict)
+    if site not in known:
+        run, hooks = rows_of(resolver, 1), Hooks(resolver)
+
+        def note(x: mx.array) -> mx.array:
+            known[site] = x.shape[1], math.ceil(x.nbytes / len(run.ids)), x.itemsize
+            return x
+
+        hooks.add(site, note)
+        with hooks.tapping():
+            forward(resolver.net, mx.array([run.ids]))
+    if site not in known:
+        raise EngineError(f"the pass never reached {site.name}, so it cannot be patched")
+    return known[site]
+
+
+def pass_bytes(
+    resolver: ModuleResolver, rows: int, ran: int, length: int, sites: Iterable[Site] = (), read: int = 1
+) -> int:
+    """Estimated peak of a pass of so many rows: `ran` tokens each that see `length`, edited or read at `sites`.
+
+    read: the positions whose logits are wanted; 0 for none.
+    """
+    s, size = resolver.structure, compute_dtype(resolver).size
+    least, per_token, head_least, per_read = token_bytes(resolver)
+    scores = scores_bytes(resolver) * (resolver.n_heads(0) or 1) * ran * length
     keys = 4 * (length - ran) * s.d_model * size
-    logits = 2 * 4 * s.vocab_size * (ran if every_position or s.norm is None else 1)
-    return int(MARGIN * per_token * ran + attention + keys + logits)
+    edits = max((_edit_bytes(resolver, site, ran, length) for site in sites), default=0)
+    body = least + rows * (MARGIN * per_token * ran + scores + keys + edits)
+    if not read:
+        return int(body)
+    read = ran if s.norm is None else read
+    logits = max(per_read, s.vocab_size * size) + s.vocab_size * (
+        8 if size < 4 else 4
+    )  # as float32, in NumPy
+    return int(max(body, head_least + rows * read * logits))
+
+
+def _edit_bytes(resolver: ModuleResolver, site: Site, ran: int, length: int) -> int:
+    """What looking at a site and writing it takes beside the model's own arrays, per row."""
+    if site.side == "pattern":  # scores, their mask, weights, the changed ones, in float32
+        heads = _probed(resolver, site)[0]
+        return PATTERNS * 4 * heads * ran * length
+    copies = 6 if site.view == "middle" else 3
+    return copies * site_bytes(resolver, site, ran, length)
+
+
+def cache_bytes(resolver: ModuleResolver, length: int) -> int:
+    """Keys and values of one row of `length` tokens in all layers."""
+
+    def measure() -> int:
+        caches, ids = make_prompt_cache(resolver.net), rows_of(resolver, 1).ids
+        forward(resolver.net, mx.array([ids]), caches)
+        arrays = (x for cache in caches for x in (cache.keys, cache.values))
+        return sum(x.nbytes // x.shape[2] for x in arrays)
+
+    return length * once(resolver, "caches", measure)
 
 
 def default_memory() -> int:
-    """A quarter of what MLX reports as the device's memory, once what is in use is taken off."""
-    info = mx.device_info()
-    total = info.get("max_recommended_working_set_size") or info.get("memory_size") or 8 << 30
-    return max(256 << 20, int(total - mx.get_active_memory()) // 4)
+    """What a sweep may take when nothing is said: a quarter of what is free (see `memory`)."""
+    return memory.default_memory()

@@ -187,6 +187,7 @@ def causal_effects(
     }.items():
         laid = grid(model, both, direction, component, layer_list, positions, None, window)
         sweeps[direction] = Sweep(model.resolver, patched, giver, laid.cells, chosen, max_memory)
+        sweeps[direction].fit()  # both are refused before either is run
     base_logits, source_logits = sweeps["denoise"].begin()
     answers, notes = _answers(model, both, target, foil, base_logits, source_logits)
     measure = _metric(metric, *answers, source_logits[0])

@@ -120,16 +120,39 @@ class Hooks:
         return tapping([(self.resolver.paths[p], self._handler(p)) for p in paths])
 
 
+@dataclass(frozen=True)
+class Keep:
+    """What of a site's array is kept: of row `row` (None: of all rows), and of these positions (None: of all)."""
+
+    row: int | None = None
+    positions: tuple[int, ...] | None = None
+
+    def of(self, resolver: ModuleResolver, site: Site, x: mx.array) -> mx.array:
+        """The kept part of a site's array, in memory of its own."""
+        pattern = site.side == "pattern"  # [B, heads, T, T], by query
+        positions = 2 if pattern else time_axis(resolver, site)
+        if self.row is not None:
+            x = mx.take(x, mx.array([self.row]), axis=0 if pattern else positions - 1)
+        if self.positions is not None and len(self.positions) < x.shape[positions]:
+            x = mx.take(x, mx.array(self.positions), axis=positions)
+        return x
+
+
 def capture(
     resolver: ModuleResolver,
     run: Run | tuple[Run, ...],
     sites: Sequence[Site],
     caches: list | None = None,
     every_position: bool = False,
-) -> tuple[np.ndarray, dict[str, mx.array]]:
+    keep: dict[str, Keep] | None = None,
+    logits: bool = True,
+    eager: bool = False,
+) -> tuple[np.ndarray | None, dict[str, mx.array]]:
     """Run a prompt plainly, or several without noise as one batch: logits, and each site's array by name.
 
-    Arrays are `[rows, T, ...]`; the logits are the last position's, `[rows, V]`, or `[rows, T, V]`.
+    Arrays are `[rows, T, ...]`; the logits are the last position's, `[rows, V]`, or `[rows, T, V]`. keep: what of
+    the arrays is wanted, by site name. logits: False for a run that ends at the last site. eager: compute as the
+    model goes, so that no more than a layer is held.
     """
     hooks, kept, bases = Hooks(resolver), {}, {}
     runs = (run,) if isinstance(run, Run) else run
@@ -138,25 +161,49 @@ def capture(
     if len(runs) == 1:
         hooks.add(resolver.site("embed"), lambda x: runs[0].embedded(x, np.arange(runs[0].rows)))
     sites = list({site.name: site for site in sites}.values())
+    if eager:
+        evaluate_by_layer(hooks, lambda: logits or len(kept) < len(sites))
     for site in sites:
         if site.base is not None:
             hooks.add(site.base, lambda x, name=site.name: bases.__setitem__(name, fresh(x)) or x)
 
-        def keep(x: mx.array, site: Site = site) -> mx.array:
-            kept[site.name] = fresh(site.get(fresh(x), bases.get(site.name)))
+        def note(x: mx.array, site: Site = site) -> mx.array:
+            array = fresh(site.get(fresh(x), bases.pop(site.name, None)))
+            kept[site.name] = keep[site.name].of(resolver, site, array) if keep else array
+            if eager:
+                mx.eval(kept[site.name])
             return x
 
-        hooks.add(site, keep)
+        hooks.add(site, note)
     if not every_position:
         slice_to_last(hooks)
     with hooks.tapping():
-        logits = forward(resolver.net, mx.array([ids for r in runs for ids in [r.ids] * r.rows]), caches)
-        logits = logits if every_position else logits[..., -1, :]
+        out = forward(resolver.net, mx.array([ids for r in runs for ids in [r.ids] * r.rows]), caches)
+        out = out if every_position else out[..., -1, :]
     missing = [site.name for site in sites if site.name not in kept]
     if missing:
         raise EngineError(f"the pass never reached {missing[0]}, so it cannot be patched from this run")
-    mx.eval(logits, list(kept.values()))
-    return to_numpy(logits), kept
+    mx.eval([out] * logits, list(kept.values()))
+    return to_numpy(out) if logits else None, kept
+
+
+def evaluate_by_layer(hooks: Hooks, wanted: Callable[[], bool] = lambda: True) -> None:
+    """Compute the stream at the input of every layer: a graph of many layers holds more at once than one layer.
+
+    wanted: whether what follows is still needed.
+    """
+
+    def evaluate(x: mx.array) -> mx.array:
+        if wanted():
+            mx.eval(x)
+        return x
+
+    info = hooks.resolver.structure
+    for index, layer in enumerate(info.layers):
+        if layer.slot is not None:
+            hooks.add(hooks.resolver.site("resid_pre", index), evaluate)
+    if info.norm is not None:
+        hooks.add(norm_input(hooks.resolver), evaluate)
 
 
 def slice_to_last(hooks: Hooks) -> None:

@@ -9,9 +9,10 @@ pass is checked: planned taps fired, and the base rows agree with the plain run.
 
 from __future__ import annotations
 
+import functools
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Real
 from typing import Any
@@ -26,13 +27,15 @@ from .attention import INTERNALS
 from .batch import FLAT, Batch
 from .errors import EngineError, InputError
 from .resolver import ModuleResolver, Site
-from .runs import Cell, Patch, Run, capture, norm_input, time_axis
+from .runs import Cell, Keep, Patch, Run, capture, norm_input
 from .textbook import run_textbook
 
 # A pass costs its weights' traffic whatever its rows: as much as this many tokens, per layer.
 PASS_TOKENS = 48
 # Of a token's work in a layer, what is left when projections and MLP skip it: norms, attention, sums.
 DENSE_SHARE = 0.15
+# Metrics work in float64 on copies of their own: bytes per logit, and the part of the memory that they may take.
+METRIC_BYTES, METRIC_SHARE = 32, 8
 
 
 @dataclass(frozen=True)
@@ -109,13 +112,32 @@ class Planned:
     patches: tuple[Patch, ...]
 
 
+@dataclass(frozen=True)
+class Part:
+    """Cells whose source activations are held at the same time, as passes; and the most bytes that they take.
+
+    together: base and source are run as one batch. eager: computed layer by layer, because memory is short.
+    """
+
+    groups: list[list[Planned]]
+    bytes: int
+    prefix: bool
+    together: bool = False
+    eager: bool = True
+
+    @property
+    def cells(self) -> list[Planned]:
+        return [cell for group in self.groups for cell in group]
+
+
 class Sweep:
     """One experiment on one model: `plan` says what would run, `run` runs it.
 
     Args:
         base: the run that is patched. source: the run that the activations come from.
         cells: what is patched, cell by cell.
-        engine: how (see `engines.choose`). max_memory: bytes beside the weights; None: a quarter of what is free.
+        engine: how (see `engines.choose`). max_memory: bytes beside the weights, captures
+            included; None: a quarter of what is free.
         held: the run that held patches take their values from; None: the base run itself.
         every_position: `measure` gets logits `[rows, T, V]`, not the last position's `[rows, V]`.
     """
@@ -140,8 +162,11 @@ class Sweep:
         self.block = max(base.rows, source.rows)
         self.max_memory = calibration.default_memory() if max_memory is None else int(max_memory)
         self.length = len(base.ids)
-        self._held_bytes = 0  # of the activations captured for the sweep
-        self._sources: dict[bool, dict] | None = None
+        self._parts: list[Part] | None = None
+        self._held_part: Part | None = None  # whose sources are held
+        self._placed: tuple[Part, dict] | None = (
+            None  # where that part's source positions are among those kept
+        )
 
     # ---- planning
 
@@ -202,15 +227,6 @@ class Sweep:
             return self.resolver.n_layers if site.name == "norm.input" else FLAT
         return site.layer
 
-    def _groups(self, planned: list[Planned]) -> list[list[Planned]]:
-        """Cells by pass: grouped by first position when a prefix can be shared, then split to fit memory."""
-        if self.engine.name == "loop":
-            return [[cell] for cell in planned]
-        if not planned:
-            return []
-        groups = self._by_start(planned) if self.engine.name == "fanout" and self.engine.prefix else [planned]
-        return [part for group in groups for part in self._fitted(group)]
-
     def _by_start(self, planned: list[Planned]) -> list[list[Planned]]:
         """Cut the cells, sorted by first position, where it is cheapest: fewer passes or fewer positions."""
         starts = sorted({cell.start for cell in planned})
@@ -235,56 +251,50 @@ class Sweep:
         """The part of a token's work that is done even where it cannot differ (see `Batch.sparse`)."""
         return DENSE_SHARE if all(layer.acts for layer in self.resolver.structure.layers) else 1.0
 
-    def _fitted(self, group: list[Planned]) -> list[list[Planned]]:
-        """Split a pass by positions, then by layers, until it fits the memory."""
-        need = self._bytes(group)
-        if need <= self.max_memory:
-            return [group]
-        if len(group) == 1:
-            raise InputError(
-                f"max_memory is {self.max_memory} bytes, but a single cell needs about {need}: "
-                f"allow at least that, use a shorter prompt or fewer noise samples"
-            )
-        group = sorted(group, key=lambda c: (c.start, c.birth))
-        half = len(group) // 2
-        return [*self._fitted(group[:half]), *self._fitted(group[half:])]
-
-    def _bytes(self, group: list[Planned]) -> int:
-        rows = self.base.rows + self.block * len(group)
-        ran = self.length - self._start(group)
-        return self._held_bytes + rows * calibration.row_bytes(
-            self.resolver, ran, self.length, self.every_position
-        )
-
-    def _start(self, group: list[Planned]) -> int:
+    def _start(self, group: list[Planned], prefix: bool) -> int:
         """The first position that a pass runs; inside attention, keys must count from the prompt's start."""
         if self.every_position or any(p.site.side in INTERNALS for c in group for p in c.patches):
             return 0
-        if self.engine.name != "fanout" or not self.engine.prefix:
-            return 0
-        return min(c.start for c in group)
+        return min(c.start for c in group) if prefix else 0
+
+    def fit(self) -> list[Part]:
+        """The cells that are run, in parts that fit the memory; InputError when none do, before anything is run."""
+        planned = self._planned()
+        needs = []
+        for prefix in dict.fromkeys((self.engine.name == "fanout" and self.engine.prefix, False)):
+            room = Room(self, planned, prefix)
+            if room.whole is not None:
+                return [room.whole]
+            if room.least <= self.max_memory:
+                return room.parts()
+            needs.append(room.least)
+        raise InputError(
+            f"max_memory is {self.max_memory} bytes, but a single cell needs about {min(needs)}: "
+            f"allow at least that, use a shorter prompt or fewer noise samples"
+        )
 
     def plan(self) -> Plan:
         """What would run, without running it (the probes that measure the model are run)."""
-        planned = self._planned()
-        return self._plan(planned, self._groups(planned))
+        return self._plan(self.fit())
 
-    def _plan(self, planned: list[Planned], groups: list[list[Planned]]) -> Plan:
-        starts = [self._start(g) for g in groups]
+    def _plan(self, parts: list[Part]) -> Plan:
+        groups = [group for part in parts for group in part.groups]
+        starts = [self._start(group, part.prefix) for part in parts for group in part.groups]
         once, per_token = calibration.timing(self.resolver)
         tokens = 0.0
         for group, start in zip(groups, starts, strict=True):
             depth = sum(self.resolver.n_layers - max(c.birth, 0) for c in group) / self.resolver.n_layers
             tokens += (self.length - start) * (depth * self.block + self.base.rows)
-        loop = self.engine.name == "loop"
+        tokens += (len(parts) - 1) * self.length * self.source.rows
+        loop, ran = self.engine.name == "loop", sum(len(group) for group in groups)
         return Plan(
             engine=self.engine.name,
             cells=len(self.cells),
-            null_cells=len(self.cells) - len(planned),
+            null_cells=len(self.cells) - ran,
             rows=sum(len(g) * self.block + (0 if loop else self.base.rows) for g in groups),
             passes=len(groups),
-            bytes=max((self._bytes(g) for g in groups), default=0),
-            seconds=once * (len(groups) + 2) + per_token * tokens,
+            bytes=max(part.bytes for part in parts),
+            seconds=once * (len(groups) + len(parts) + 1) + per_token * tokens,
             prefix=any(starts),
             why=self.engine.why,
             starts=sorted(set(starts)),
@@ -294,79 +304,137 @@ class Sweep:
 
     def begin(self) -> tuple[np.ndarray, np.ndarray]:
         """Run base and source plainly and keep what the patches need; both runs' logits, as `measure` gets them."""
-        self._cells_run = self._planned()
-        patches = [patch for cell in self._cells_run for patch in cell.patches]
-        self._caches = make_prompt_cache(self.resolver.net) if self.engine.prefix else None
-        every = self.every_position
-        here = [p.site for p in patches if p.held]
-        there = [p.site for p in patches if not p.held]
-        runs = (self.base, self.source)
-        plain = all(r.noise is None and len(r.ids) == self.length for r in runs) and not here
-        if plain:  # one pass of two rows
-            logits, both = capture(self.resolver, runs, there, self._caches, every)
-            self._base_logits, self._source_logits = logits[:1], logits[1:]
-            axis = {site.name: time_axis(self.resolver, site) - 1 for site in there}
-            held, sources = {}, {name: mx.take(x, mx.array([1]), axis[name]) for name, x in both.items()}
-        else:
-            alone = self.held is not self.base
-            self._base_logits, held = capture(
-                self.resolver, self.base, [] if alone else here, self._caches, every
+        self._parts = self.fit()
+        first = self._parts[0]
+        self._caches = self._new_caches() if first.prefix else None
+        options = {"every_position": self.every_position, "eager": first.eager}
+        if first.together:  # one pass of two rows
+            sites, keep = self._wanted(first, False, row=1)
+            logits, sources = capture(
+                self.resolver, (self.base, self.source), sites, self._caches, keep=keep, **options
             )
-            if alone:
-                _, held = capture(self.resolver, self.held, here)
-            self._source_logits, sources = capture(self.resolver, self.source, there, every_position=every)
-        self._sources = {False: sources, True: held}
-        for cache in self._caches or []:  # caches are allocated in long steps, and with the source's row
+            self._base_logits, self._source_logits = logits[:1], logits[1:]
+            self._sources, self._held_part = {False: sources, True: {}}, first
+        else:
+            self._base_logits, _ = capture(self.resolver, self.base, [], self._caches, **options)
+            sites, keep = self._wanted(first, False)
+            self._source_logits, sources = capture(self.resolver, self.source, sites, keep=keep, **options)
+            self._sources, self._held_part = {False: sources, True: self._held_values(first)}, first
+        for cache in self._caches or []:  # with the source's row
             kept = (x[: self.base.rows, :, : self.length] for x in (cache.keys, cache.values))
             cache.keys, cache.values = (mx.contiguous(x) for x in kept)
-        keys = [x for cache in self._caches or [] for x in (cache.keys, cache.values)]
-        captured = [*held.values(), *sources.values(), *keys]
-        mx.eval(captured)
-        self._held_bytes = sum(x.nbytes for x in captured)
+            mx.eval(cache.keys, cache.values)
         return self._base_logits, self._source_logits
 
+    def _new_caches(self) -> list:
+        caches = make_prompt_cache(self.resolver.net)
+        for cache in caches:
+            cache.step = self.length  # otherwise they grow in steps of 256 tokens
+        return caches
+
+    def _wanted(self, part: Part, held: bool, row: int | None = None) -> tuple[list[Site], dict[str, Keep]]:
+        """The sites whose activations a part needs, and what of them."""
+        sites, at = sources_of(part.cells)[held]
+        return sites, {name: Keep(row, tuple(sorted(found))) for name, found in at.items()}
+
+    def _held_values(self, part: Part) -> dict[str, mx.array]:
+        """What held patches write: activations of the base run, or of the run that was named for it."""
+        sites, keep = self._wanted(part, True)
+        if not sites:
+            return {}
+        return capture(self.resolver, self.held, sites, keep=keep, logits=False, eager=part.eager)[1]
+
+    def _hold(self, part: Part) -> None:
+        """Have the sources of this part, and of no other, in memory."""
+        if self._held_part is part:
+            return
+        self._sources = None
+        sites, keep = self._wanted(part, False)
+        sources = {}
+        if sites:
+            _, sources = capture(self.resolver, self.source, sites, keep=keep, logits=False, eager=part.eager)
+        self._sources, self._held_part = {False: sources, True: self._held_values(part)}, part
+
     def run(self, measure: Measure, progress: bool | None = None) -> Outcome:
-        """Run every cell; `measure(logits [rows, V]) -> [metrics, rows]` is called pass by pass."""
+        """Run every cell; `measure(logits [rows, V]) -> [metrics, rows]` is called pass by pass, or in smaller parts.
+
+        The activations that it needed are let go at the end.
+        """
         began = time.perf_counter()
-        if self._sources is None:
+        if self._parts is None:
             self.begin()
-        planned, groups = self._cells_run, self._groups(self._cells_run)
-        plan = self._plan(planned, groups)
+        plan = self._plan(self._parts)
         base_values = measure(self._base_logits)
         values = np.empty((len(base_values), len(self.cells), self.block))
         values[:] = base_values[:, None, np.arange(self.block) % self.base.rows]
         with tqdm(
             total=len(self.cells), unit="cell", disable=None if progress is None else not progress
         ) as bar:
-            bar.update(len(self.cells) - len(planned))
-            for group in groups:
-                group.sort(key=lambda cell: cell.birth)
-                rows = measure(self._run_group(group))
-                values[:, [c.index for c in group]] = rows.reshape(len(base_values), len(group), self.block)
-                bar.update(len(group))
+            bar.update(plan.null_cells)
+            for part in self._parts:
+                self._hold(part)
+                for group in part.groups:
+                    group.sort(key=lambda cell: cell.birth)
+                    rows = self._measured(measure, self._run_group(group, part))
+                    values[:, [c.index for c in group]] = rows.reshape(
+                        len(base_values), len(group), self.block
+                    )
+                    bar.update(len(group))
+        source_values = measure(self._source_logits)
+        self._parts = self._held_part = self._sources = self._caches = None
         plan.elapsed = time.perf_counter() - began
-        return Outcome(values, base_values, measure(self._source_logits), plan)
+        return Outcome(values, base_values, source_values, plan)
 
-    def _run_group(self, group: list[Planned]) -> np.ndarray:
+    def _measured(self, measure: Measure, logits: np.ndarray) -> np.ndarray:
+        """The metrics of a pass's rows, some rows at a time where float64 copies of all would be large."""
+        step = max(1, self.max_memory // METRIC_SHARE // (METRIC_BYTES * logits[0].size))
+        if len(logits) <= step:
+            return measure(logits)
+        return np.concatenate([measure(logits[i : i + step]) for i in range(0, len(logits), step)], axis=1)
+
+    def _run_group(self, group: list[Planned], part: Part) -> np.ndarray:
         """Logits `[cells x block, ...]` of one pass, the cells in order of birth; the base rows are checked."""
+        patches = [self._from_kept(cell.patches, part) for cell in group]
         if self.engine.name == "loop":
-            logits = run_textbook(self.resolver, self.base, self._sources, group[0].patches, self.block)
+            logits = run_textbook(self.resolver, self.base, self._sources, patches[0], self.block)
             return logits if self.every_position else logits[:, -1]
+        start = self._start(group, part.prefix)
         batch = Batch(
             self.resolver,
             self.base,
             self._sources,
-            [(cell.birth, cell.patches) for cell in group],
+            [(cell.birth, found) for cell, found in zip(group, patches, strict=True)],
             self.block,
-            self._start(group),
-            self._caches,
+            start,
+            self._caches if part.prefix else None,
             self.engine.axes,
             sparse=self.engine.name == "fanout" and self.engine.causal,
             every_position=self.every_position,
+            eager=part.eager,
         )
         logits = batch.run()
         self._check_base(logits[: self.base.rows])
         return logits[self.base.rows :]
+
+    def _from_kept(self, patches: Sequence[Patch], part: Part) -> list[Patch]:
+        """The patches, their source positions counted among those that were kept."""
+        found = []
+        for patch in patches:
+            at = self._places(part, patch.held, patch.site.name)
+            found.append(replace(patch, source_at=tuple(at[q] for q in patch.source_at)))
+        return found
+
+    def _places(self, part: Part, held: bool, name: str) -> dict[int, int]:
+        if self._placed is None or self._placed[0] is not part:
+            self._placed = (
+                part,
+                {
+                    (h, n): {q: i for i, q in enumerate(sorted(at))}
+                    for h, (_, sites) in sources_of(part.cells).items()
+                    for n, at in sites.items()
+                },
+            )
+        return self._placed[1][held, name]
 
     def _check_base(self, rows: np.ndarray) -> None:
         plain = self._base_logits
@@ -377,3 +445,156 @@ class Sweep:
                 f"the base rows of the {self.engine.name} engine are {off:.3g} away from the plain run's logits, "
                 f"more than rounding ({limit:.3g}): nothing was returned; use engine='loop'"
             )
+
+
+def sources_of(cells: Iterable[Planned]) -> dict[bool, tuple[list[Site], dict[str, set[int]]]]:
+    """The sites that cells read, and the positions that they read there: of the source, and (True) of held values."""
+    found: dict[bool, tuple[list[Site], dict[str, set[int]]]] = {False: ([], {}), True: ([], {})}
+    for cell in cells:
+        for patch in cell.patches:
+            sites, at = found[patch.held]
+            if patch.site.name not in at:
+                sites.append(patch.site)
+                at[patch.site.name] = set()
+            at[patch.site.name].update(patch.source_at)
+    return found
+
+
+class Room:
+    """What the cells of a sweep take in memory, all at once, one at a time, or in parts.
+
+    whole: all of them as one part, when that fits well. least: the smallest `max_memory` under which they run.
+    """
+
+    def __init__(self, sweep: Sweep, planned: list[Planned], prefix: bool):
+        self.sweep, self.planned, self.prefix = sweep, planned, prefix
+        self.resolver, self.base, self.source = sweep.resolver, sweep.base, sweep.source
+        self.length, self.allowed = sweep.length, sweep.max_memory
+        self.read = self.length if sweep.every_position or sweep.engine.name == "loop" else 1
+        info = self.resolver.structure
+        kept = self.base.rows + self.source.rows
+        self.always = 4 * kept * info.vocab_size * (self.length if sweep.every_position else 1)
+        if prefix:
+            self.always += self.base.rows * calibration.cache_bytes(self.resolver, self.length)
+        self.runs = max(self._plain(self.base, [], 1), self._plain(self.source, [], 1))
+
+    # ---- bytes
+
+    def _plain(self, run: Run, sites: Sequence[Site], logits: int) -> int:
+        """A plain run's own peak, some of its sites looked at."""
+        read = len(run.ids) if self.sweep.every_position else 1
+        length = len(run.ids)
+        return calibration.pass_bytes(self.resolver, run.rows, length, length, sites, read * logits)
+
+    def held(self, cells: Sequence[Planned]) -> int:
+        """The source activations of some cells."""
+        total = 0
+        for held, (sites, at) in sources_of(cells).items():
+            run = self.sweep.held if held else self.source
+            total += sum(
+                run.rows * calibration.site_bytes(self.resolver, site, len(at[site.name]), len(run.ids))
+                for site in sites
+            )
+        return total
+
+    def captured(self, cells: Sequence[Planned]) -> int:
+        """The peak of capturing what some cells need, beside what is held afterwards."""
+        peaks = [0]
+        for held, (sites, _) in sources_of(cells).items():
+            if sites:
+                peaks.append(self._plain(self.sweep.held if held else self.source, sites, 0))
+        return max(peaks)
+
+    def group(self, cells: Sequence[Planned]) -> int:
+        """The peak of one pass over some cells, beside the sources."""
+        sites = {p.site for c in cells for p in c.patches}
+        loop = self.sweep.engine.name == "loop"
+        rows = self.sweep.block * len(cells) + (0 if loop else self.base.rows)
+        ran = self.length - self.sweep._start(cells, self.prefix)
+        need = calibration.pass_bytes(self.resolver, rows, ran, self.length, sites, self.read)
+        return need + METRIC_BYTES * self.resolver.structure.vocab_size * (
+            self.length if self.sweep.every_position else 1
+        )
+
+    # ---- parts
+
+    @functools.cached_property
+    def whole(self) -> Part | None:
+        """All cells as one part, when their sources leave enough for the passes; None when they do not."""
+        held = self.always + self.held(self.planned)
+        if held > self.allowed // 2:
+            return None
+        groups = self._groups(self.planned, self.allowed - held)
+        passes = None if groups is None else max((self.group(g) for g in groups), default=0)
+        alone = max(self.runs, self.captured(self.planned))
+        if passes is None or held + max(alone, passes) > self.allowed:
+            return None
+        both = self._both()
+        together = both is not None and both <= self.allowed
+        need = max(held + passes, both if together else held + alone)
+        return Part(groups, need, self.prefix, together, eager=2 * need > self.allowed)
+
+    def _both(self) -> int | None:
+        """The peak of base and source as one batch that keeps both rows until its end; None when they cannot be."""
+        cells = sources_of(self.planned)
+        runs = (self.base, self.source)
+        if any(r.noise is not None or len(r.ids) != self.length for r in runs) or cells[True][0]:
+            return None
+        sites = cells[False][0]
+        kept = sum(calibration.site_bytes(self.resolver, s, self.length, self.length) for s in sites)
+        read = self.length if self.sweep.every_position else 1
+        cost = calibration.pass_bytes(self.resolver, 2, self.length, self.length, sites, read)
+        return 2 * self.always + 3 * kept + cost
+
+    @functools.cached_property
+    def least(self) -> int:
+        """Bytes with which every cell can be run by itself."""
+        alone: dict[tuple, int] = {}
+        for cell in self.planned:
+            shape = tuple((p.site, p.held, len(p.at)) for p in cell.patches), cell.start
+            if shape not in alone:
+                peak = max(self.captured([cell]), self.group([cell]))
+                alone[shape] = self.always + self.held([cell]) + peak
+        return max([self.always + self.runs, *alone.values()])
+
+    def parts(self) -> list[Part]:
+        """The cells, layer by layer, cut where their sources take half of what the rest leaves."""
+        parts: list[list[Planned]] = []
+        for cell in sorted(self.planned, key=lambda c: (c.birth, [p.site.name for p in c.patches], c.start)):
+            if not parts or not self._joins([*parts[-1], cell]):
+                parts.append([])
+            parts[-1].append(cell)
+        return [self._part(cells) for cells in parts] or [Part([], self.always + self.runs, self.prefix)]
+
+    def _joins(self, cells: list[Planned]) -> bool:
+        held = self.always + self.held(cells)
+        widest = max(self.group([cell]) for cell in cells)
+        return held <= self.allowed // 2 and held + max(self.captured(cells), widest) <= self.allowed
+
+    def _part(self, cells: list[Planned]) -> Part:
+        held = self.always + self.held(cells)
+        groups = self._groups(cells, self.allowed - held)
+        peak = max(self.runs, self.captured(cells), *(self.group(g) for g in groups))
+        return Part(groups, held + peak, self.prefix)
+
+    def _groups(self, cells: list[Planned], left: int) -> list[list[Planned]] | None:
+        """Cells by pass: grouped by first position when a prefix can be shared, then split to fit what is left."""
+        if not cells:
+            return []
+        if self.sweep.engine.name == "loop":
+            groups = [[cell] for cell in cells]
+            return groups if all(self.group(g) <= left for g in groups) else None
+        groups = self.sweep._by_start(cells) if self.prefix else [cells]
+        found = [self._fitted(group, left) for group in groups]
+        return None if None in found else [part for parts in found for part in parts]
+
+    def _fitted(self, group: list[Planned], left: int) -> list[list[Planned]] | None:
+        """Split a pass by positions, then by layers, until it fits; None when a single cell does not."""
+        if self.group(group) <= left:
+            return [group]
+        if len(group) == 1:
+            return None
+        group = sorted(group, key=lambda c: (c.start, c.birth))
+        half = len(group) // 2
+        halves = self._fitted(group[:half], left), self._fitted(group[half:], left)
+        return None if None in halves else [*halves[0], *halves[1]]

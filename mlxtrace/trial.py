@@ -182,7 +182,6 @@ class Trial:
         runs = Run(self.ids), Run(self.other)
         sweep = Sweep(self.resolver, *runs, list(self.cells.values()), engine)
         if share is not None:
-            sweep.begin()
             sweep.max_memory = int(sweep.plan().bytes * share)
         outcome = sweep.run(lambda logits: logits.T.astype(np.float64), progress=False)
         return outcome.values[:, :, 0].T, outcome

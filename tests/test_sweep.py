@@ -156,11 +156,8 @@ def test_planning_runs_nothing_of_the_sweep(model, monkeypatch):
 
 
 def test_split_sweeps_give_the_same_numbers(model):
-    sweep = sweep_of(model, all_cells(model))
-    sweep.begin()
-    whole = sweep.run(logits_of, progress=False)
-    need = whole.plan.bytes - sweep._held_bytes
-    for limit in (sweep._held_bytes + need // 2, sweep._held_bytes + need // 4):
+    whole = sweep_of(model, all_cells(model)).run(logits_of, progress=False)
+    for limit in (whole.plan.bytes // 2, whole.plan.bytes // 4):
         split = sweep_of(model, all_cells(model), max_memory=limit).run(logits_of, progress=False)
         assert split.plan.passes > whole.plan.passes and split.plan.bytes <= limit
         np.testing.assert_allclose(split.values, whole.values, atol=2e-5)
@@ -184,7 +181,7 @@ def test_peak_memory_stays_within_what_was_allowed():
         mx.clear_cache()
         mx.reset_peak_memory()
         sweep.run(lambda rows: rows.sum(-1)[None], progress=False)
-        assert mx.get_peak_memory() - weights <= 1.1 * limit
+        assert mx.get_peak_memory() - weights <= limit
 
 
 def test_an_engine_that_is_wrong_here_is_refused(model, monkeypatch):
