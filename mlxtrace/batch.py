@@ -89,7 +89,7 @@ class Batch:
         )
         self.hooks = Hooks(resolver)
         self.planned, self.done = 0, 0
-        self._bases: dict[str, mx.array] = {}
+        self._bases: dict[tuple[str, str, int], mx.array] = {}
         self._grow_at_layers()
         self._patch(cells)
         if sparse:
@@ -148,8 +148,8 @@ class Batch:
                 at_site[patch.site.name, patch.held].append((self.base.rows + i * self.block, patch))
         for (name, held), entries in at_site.items():
             site = entries[0][1].site
-            if site.base is not None:
-                self.hooks.add(site.base, lambda x, name=name: self._bases.__setitem__(name, fresh(x)) or x)
+            for base in site.bases:
+                self.hooks.add(base, lambda x, port=base.port: self._bases.__setitem__(port, fresh(x)) or x)
             self.hooks.add(site, self._writer(site, self.sources[held][name], entries))
             self.planned += 1
 
@@ -159,7 +159,7 @@ class Batch:
 
         def write(x: mx.array) -> mx.array:
             self.done += 1
-            base = self._bases.get(site.name)
+            base = site.base(lambda b: self._bases[b.port])
             value = rows_first(self.resolver, site, site.get(fresh(x), base))
             changed = scatter(value, to, source, from_)
             return site.put(x, rows_back(self.resolver, site, changed), base)

@@ -139,11 +139,11 @@ def capture(
         hooks.add(resolver.site("embed"), lambda x: runs[0].embedded(x, np.arange(runs[0].rows)))
     sites = list({site.name: site for site in sites}.values())
     for site in sites:
-        if site.base is not None:
-            hooks.add(site.base, lambda x, name=site.name: bases.__setitem__(name, fresh(x)) or x)
+        for base in site.bases:
+            hooks.add(base, lambda x, port=base.port: bases.__setitem__(port, fresh(x)) or x)
 
         def keep(x: mx.array, site: Site = site) -> mx.array:
-            kept[site.name] = fresh(site.get(fresh(x), bases.get(site.name)))
+            kept[site.name] = fresh(site.get(fresh(x), site.base(lambda b: bases[b.port])))
             return x
 
         hooks.add(site, keep)

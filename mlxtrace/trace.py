@@ -121,8 +121,7 @@ class Trace:
             return self._hold(site)
         if port in run.order:
             return self._record(site)
-        if site.base is not None:
-            run.needed.add(site.base.port)
+        run.needed.update(base.port for base in site.bases)
         if run.until(port) is None:
             raise OrderError(
                 f"{site.name} was never reached: the pass ended without calling it. "
@@ -169,11 +168,10 @@ class Trace:
         return x
 
     def _base(self, site: Site) -> mx.array | None:
-        if site.base is None:
-            return None
-        if site.base.port not in self._pass.seen:
-            raise OrderError(f"{site.name} needs {site.base.name}, which went by unrecorded (cache=False)")
-        return self._pass.seen[site.base.port]
+        for base in site.bases:
+            if base.port not in self._pass.seen:
+                raise OrderError(f"{site.name} needs {base.name}, which went by unrecorded (cache=False)")
+        return site.base(lambda base: self._pass.seen[base.port])
 
     def _here(self) -> str:
         return _port_name(self._pass.paused)
@@ -194,10 +192,10 @@ class Trace:
             self.resolver, self.tokens, self._cache and self._kept is None, lambda x, at: self._settle(x, at)
         )
         sites = [*(self._kept or {}).values(), *(site for _, site, _ in self._declared)]
-        run.needed = {s.base.port for s in sites if s.base} | {s.port for s in (self._kept or {}).values()}
+        run.needed = {b.port for s in sites for b in s.bases} | {s.port for s in (self._kept or {}).values()}
         for key, site, fn in self._declared:
             run.edits.setdefault(site.port, []).append(self._edit(key, site, fn))
-        only = {"", *(p for s in sites for p in (s.path, s.base.path if s.base else ""))}
+        only = {"", *(s.path for site in sites for s in (site, *site.bases))}
         run.begin(None if self._kept is None else only)
 
     def _edit(self, key: str, site: Site, fn: Edit) -> Callable[[mx.array], mx.array]:
