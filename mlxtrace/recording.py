@@ -49,6 +49,12 @@ def snapshot(value: Any) -> Any:
     return value
 
 
+def without_caches(call: Call) -> tuple[tuple, dict]:
+    """A call's arguments for running it again: caches were used up by the pass, and must not be appended to."""
+    args = tuple(None if hasattr(a, "update_and_fetch") else snapshot(a) for a in call.args)
+    return args, {k: None if k == "cache" else snapshot(v) for k, v in call.kwargs.items()}
+
+
 def unwrapped_name(net: nn.Module) -> str:
     """The architecture's name: the Python module that defines the model's class."""
     return type(net).__module__.rsplit(".", 1)[-1]

@@ -255,6 +255,14 @@ class ModuleResolver:
         heads = self.n_heads(layer)
         if not heads:
             raise self._refuse(layer, "head", "the mixer does not say how many heads it has")
+        if info.split is not None and info.split != heads:
+            raise self._refuse(
+                layer,
+                "head",
+                "what is projected mixes the heads, so that no slice of it is one head"
+                if not info.split
+                else f"the mixer says that it has {heads} heads, but attends with {info.split}",
+            )
         return make(path=info.out_proj, side="input", view="heads", heads=heads)
 
     def _internal(self, info, layer, make, side: str) -> Site:

@@ -17,6 +17,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from .errors import LoadError
+from .heads import split_heads
 from .recording import (
     NEEDS_CACHE,
     Call,
@@ -27,6 +28,7 @@ from .recording import (
     record,
     same,
     unwrapped_name,
+    without_caches,
 )
 from .taps import arrays_of, first_array, put_argument
 from .writers import Written, has_matrices, written
@@ -75,6 +77,9 @@ class Layer:
     chained: bool  # the next layer's input is this layer's output, bit for bit
     reads: tuple[str, ...] = ()  # linear maps, token by token, of the mixer's own input (query, key, value)
     acts: tuple[str, ...] = ()  # token by token after the mixing: the output projection, the MLPs
+    split: int | None = (
+        None  # heads that `out_proj`'s input is split by, as measured; 0: it is not; None: not known
+    )
     attention: str | None = None  # the module that makes the layer's one attention call
     no_attention: str = "this layer has no mixer"  # why there is no such module, when `attention` is None
     attention_heads: tuple[int, int] = (0, 0)  # its query heads, its key-value heads
@@ -139,9 +144,7 @@ def find_layers(net: nn.Module) -> list[nn.Module]:
 
 def _mixes(call: Call, tokens: mx.array) -> bool:
     """Whether a module moves information between positions: change the token before last, see the last."""
-    # caches were used up by the pass; a fresh call must not append to them
-    kwargs = {k: None if k == "cache" else v for k, v in call.kwargs.items()}
-    args = tuple(None if hasattr(a, "update_and_fetch") else a for a in call.args)
+    args, kwargs = without_caches(call)
     for key, x in list(arrays_of(args, kwargs)):
         if _is_hidden(x, tokens):
             bumped = mx.concatenate([x[..., :-2, :], x[..., -2:-1, :] * -1.5 + 0.5, x[..., -1:, :]], axis=-2)
@@ -323,6 +326,19 @@ def _uncalled_layer(calls: list[Call], path: str, visit: int, tokens, paths) -> 
     )
 
 
+def _with_heads(net: nn.Module, tokens, calls: list[Call], layers: tuple, paths: dict) -> tuple[Layer, ...]:
+    """The layers with what was measured of their heads."""
+    found = {(c.path, c.visit): c.index for c in calls}
+    mixer = {
+        i: found[layer.mixers[0], layer.visit]
+        for i, layer in enumerate(layers)
+        if layer.out_proj and len(layer.mixers) == 1 and (layer.mixers[0], layer.visit) in found
+    }
+    projections = {index: layers[i].out_proj for i, index in mixer.items()}
+    splits = split_heads(net, tokens, calls, projections, paths)
+    return tuple(dataclasses.replace(layer, split=splits.get(mixer.get(i))) for i, layer in enumerate(layers))
+
+
 def _slot(call: Call, before: mx.array, tokens: mx.array, width: int) -> int | str | None:
     """The argument that holds the hidden state: the one equal to what came before, else the first."""
     found = [(k, x) for k, x in arrays_of(call.args, call.kwargs) if _is_hidden(x, tokens, width)]
@@ -371,6 +387,7 @@ def probe(net: nn.Module) -> Structure:
             _layer(calls, c, slot, tokens, paths, *after)
             for c, slot, after in zip(runs, slots, following, strict=True)
         )
+        layers = _with_heads(net, tokens, calls, layers, paths)
         last = runs[-1]
 
     tail = [c for c in calls if last is not None and c.index >= last.end]
