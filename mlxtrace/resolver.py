@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -439,6 +439,34 @@ class ModuleResolver:
     def _known_names(self) -> list[str]:
         return [*self.sites(), *(p for p in self.paths if p)]
 
+    def remarks(self, component: str, layers: Iterable[int]) -> list[str]:
+        """What a component is not, at some layers, as the probe measured it: a sentence for each kind of layer."""
+        found: dict[str, list[int]] = {}
+        for i in layers:
+            for remark in self._remarks_at(component, self.layer(i)):
+                found.setdefault(remark, []).append(i)
+        return [f"{text}: layers {', '.join(map(str, some))}" for text, some in found.items()]
+
+    def _remarks_at(self, component: str, layer: structure.Layer) -> list[str]:
+        def named(paths: tuple[str, ...]) -> str:
+            return " + ".join(p.removeprefix(layer.path + ".") for p in paths)
+
+        said = []
+        if component == "mlp" and len(layer.mlps) > 1 and layer.summed:
+            through = "" if len(layer.summed) > 1 else f", as {named(layer.summed)} adds it to the stream"
+            said.append(f"mlp is {named(layer.mlps)} together{through}")
+        if component not in ("attn", "mlp", "head", "neuron") or layer.slot is None:
+            return said
+        if layer.rest:
+            said.append(f"the stream also gains {named(layer.rest)}, which is in neither attn nor mlp")
+        if layer.plain is None:
+            said.append("whether attn and mlp are all that these layers write could not be measured")
+        elif not layer.plain:
+            said.append(
+                "the layer's output is no sum of its input, attn and mlp: these are not all that moves it"
+            )
+        return said
+
     def describe(self) -> str:
         """A table of the layers and what each site is in this model."""
         s, rows = self.structure, []
@@ -454,8 +482,9 @@ class ModuleResolver:
         lines = [
             "  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip() for r in [head, *rows]
         ]
+        said = [f"note: {x}" for c in ("mlp", "attn") for x in self.remarks(c, range(self.n_layers))]
         ends = f"embed: {s.embed}   norm: {s.norm or '-'}   head: {s.head or '(no module: tied to the embedding)'}"
-        return "\n".join([*lines, ends])
+        return "\n".join([*lines, ends, *dict.fromkeys(said)])
 
     def __repr__(self) -> str:
         return f"ModuleResolver({structure.unwrapped_name(self.net)}, {len(self._layer_modules)} layers)"
