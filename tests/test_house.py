@@ -13,12 +13,15 @@ import mlxtrace
 ROOT = Path(mlxtrace.__file__).parent
 # A module may import only what stands further down. The package itself (`from . import x`) is its modules.
 HOUSE = [
-    "__init__", "patch", "options", "check", "laws", "whole", "trial", "model", "loading", "references", "facts", "factruns",
+    "__init__", "patch", "options", "check", "laws", "whole", "trial", "model", "loading", "references", "facts",
+    "factruns",
     "tracefolder", "effect_plots", "averages", "comparing", "tracing", "mediation", "noising",
-    "records", "plotting", "attribution", "patching", "cautions", "experiment", "results", "tables", "storage", "metrics",
+    "records", "plotting", "attribution", "patching", "cautions", "experiment",
+    "results", "tables", "storage", "metrics",
     "engines",
     "sweep", "textbook", "calibration", "batch", "changes", "runs", "corruption", "trace", "coroutine", "cache",
-    "interventions", "resolver", "structure", "writers", "heads", "recording", "activation", "taps", "attention", "alignment", "tokens",
+    "interventions", "resolver", "structure", "writers", "heads", "recording",
+    "activation", "taps", "attention", "alignment", "tokens",
     "blas", "errors",
 ]  # fmt: skip
 FIGURES = {
