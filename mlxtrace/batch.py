@@ -101,7 +101,6 @@ class Batch:
         )
         self.hooks = Hooks(resolver)
         self.planned, self.done = 0, 0
-        self._bases: dict[str, mx.array] = {}
         self._grow_at_layers()
         self._patch(cells)
         if eager:
@@ -162,18 +161,19 @@ class Batch:
                 at_site[patch.site.name, patch.held].append((self.base.rows + i * self.block, patch))
         for (name, held), entries in at_site.items():
             site = entries[0][1].site
-            if site.base is not None:
-                self.hooks.add(site.base, lambda x, name=name: self._bases.__setitem__(name, fresh(x)) or x)
-            self.hooks.add(site, self._writer(site, self.sources[held][name], entries))
+            bases: dict[tuple[str, str, int], mx.array] = {}  # of this writer alone, which lets them go
+            for base in site.bases:
+                self.hooks.add(base, lambda x, to=bases, port=base.port: to.__setitem__(port, fresh(x)) or x)
+            self.hooks.add(site, self._writer(site, self.sources[held][name], entries, bases))
             self.planned += 1
 
-    def _writer(self, site: Site, source: mx.array, entries: list[tuple[int, Patch]]):
+    def _writer(self, site: Site, source: mx.array, entries: list[tuple[int, Patch]], bases: dict):
         source = rows_first(self.resolver, site, source)
         to, from_ = self._indices(entries, source.shape[0])
 
         def write(x: mx.array) -> mx.array:
             self.done += 1
-            base = self._bases.pop(site.name, None)
+            base = site.base(lambda b: bases.pop(b.port))
             value = rows_first(self.resolver, site, site.get(fresh(x), base))
             changed = scatter(value, to, source, from_)
             return site.put(x, rows_back(self.resolver, site, changed), base)

@@ -58,7 +58,7 @@ class ActivationCache(Mapping):
         if not isinstance(found, Site):
             return fresh(self._arrays[found])  # `x = cache[name]; x *= 2` must not change the cache
         x = fresh(self._arrays[cache_key(found)])
-        return found.get(x, None if found.base is None else self._arrays[cache_key(found.base)])
+        return found.get(x, found.base(lambda base: self._arrays[cache_key(base)]))
 
     def _find(self, name: object) -> Key | Site:
         if not isinstance(name, str):
@@ -66,12 +66,16 @@ class ActivationCache(Mapping):
         side, stem = "output", name
         if name.endswith((".input", ".output")) and name not in self._sites:
             stem, side = name.rsplit(".", 1)
+            whole = self._sites.get(stem)
+            if whole is not None and whole.modules:
+                name, stem = (stem, stem) if side == "output" else (name, name)
         if (side, stem) in self._arrays:
             return side, stem
         found = [key for key in self._arrays if key[0] == side and key[1].endswith("." + stem)]
         site = self._sites.get(name) or self._sites.get(name + ".resid_post") or self._alias(name)
         # a stack that runs twice keeps its second visit under another key than the suffix finds
-        first = len(found) != 1 or "." not in name or (site is not None and found[0][1] == site.path)
+        own = site is not None and ((found and found[0][1] == site.path) or site.modules)
+        first = len(found) != 1 or "." not in name or own
         if first and site is not None and self._has(site):
             return site
         if len(found) == 1:
@@ -88,7 +92,7 @@ class ActivationCache(Mapping):
         return None
 
     def _has(self, site: Site) -> bool:
-        return cache_key(site) in self._arrays and (site.base is None or self._has(site.base))
+        return cache_key(site) in self._arrays and all(self._has(base) for base in site.bases)
 
     @property
     def nbytes(self) -> int:
@@ -146,9 +150,11 @@ def _text(path: str | os.PathLike) -> str:
 
 
 def _site_to_dict(site: Site) -> dict:
-    fields = {k: v for k, v in vars(site).items() if k != "base"}
-    return {**fields, "base": _site_to_dict(site.base) if site.base else None}
+    return {**vars(site), "bases": [_site_to_dict(base) for base in site.bases]}
 
 
 def _site_from_dict(fields: dict) -> Site:
-    return Site(**{**fields, "base": _site_from_dict(fields["base"]) if fields["base"] else None})
+    fields = dict(fields)
+    alone = fields.pop("base", None)  # as earlier versions wrote it
+    bases = tuple(_site_from_dict(base) for base in fields.get("bases", [alone] if alone else []))
+    return Site(**{**fields, "bases": bases, "modules": tuple(fields.get("modules", ()))})

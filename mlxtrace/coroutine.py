@@ -57,7 +57,7 @@ class Pass:
         self.awaited: Port | None = None
         self.logits: mx.array | None = None
         self.error: BaseException | None = None
-        self._stream: Port | None = None  # the last layer input, which resid_mid is reckoned from
+        self._kept_bases: list[Port] = []  # of this layer: what resid_mid and sums are reckoned from
         self._visits: dict[str, int] = {}
         self._taps: Taps | None = None
         self._coroutine: greenlet | None = None
@@ -168,8 +168,12 @@ class Pass:
         if self.keep_all or port in self.needed:
             self.seen[port] = fresh(x)
         elif port in self.resolver.bases:
-            self.seen.pop(self._stream, None)
-            self._stream, self.seen[port] = port, fresh(x)
+            if port[1] == "input":  # a new layer: what the last one's sites were reckoned from is done with
+                for old in self._kept_bases:
+                    self.seen.pop(old, None)
+                self._kept_bases = []
+            self._kept_bases.append(port)
+            self.seen[port] = fresh(x)
         else:
             self.seen.pop(port, None)
         return x

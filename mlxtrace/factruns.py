@@ -23,7 +23,7 @@ import numpy as np
 from mlx.utils import tree_flatten
 from tqdm import tqdm
 
-from . import metrics
+from . import cautions, metrics
 from .averages import AverageTrace
 from .corruption import GaussianNoise
 from .errors import InputError, SubjectError, TokenError
@@ -145,7 +145,8 @@ def _trace_fact(
         return
     for kind in missing:
         trace = causal_trace(model, fact.prompt, fact.subject, kind=kind, **options)
-        trace.notes = list(notes)
+        patched = [(kind or "resid_post", layer) for layer in range(model.n_layers)]
+        trace.notes = [*notes, *cautions.cautions(model.resolver, patched)]
         trace.settings = {
             "fact": fact.to_dict(),
             **folder.settings,

@@ -190,6 +190,7 @@ def sums(t: Trial) -> Found:
             k for k in acts if k.startswith(f"{info.path}.") and k.partition("@")[2] in ("", str(info.visit))
         ]
         added = [acts[k] for k in inside if acts[k].shape == post.shape]
+        added += [acts[f"layers.{layer}.mlp"]] if len(info.mlps) > 1 else []
         errors.append(off(pre + _added(acts, info), mid))
         errors.append(min(off(mid + x, post) for x in added))
     some = "" if len(layers) == len(t.layers) else f"at layers {_named(map(str, layers))} of those tried"

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import engines, metrics
+from . import cautions, engines, metrics
 from .errors import EffectError, InputError
 from .experiment import HEADED, Pair, grid, layers_of, pair
 from .noising import NoisingWindow, noising_window
@@ -215,7 +215,7 @@ def causal_effects(
         source_text=both.clean_text,
         model=model.name,
         plan={name: outcome.plan for name, outcome in outcomes.items()},
-        notes=[*both.notes, *notes],
+        notes=[*both.notes, *notes, *cautions.of_cells(model.resolver, laid.cells)],
     )
 
 

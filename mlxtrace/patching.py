@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from . import engines
+from . import cautions, engines
 from .corruption import GaussianNoise, Substitution
 from .errors import InputError
 from .experiment import DIRECTIONS, Grid, Measured, Pair, Prompt, grid, measured, pair
@@ -145,6 +145,6 @@ def _result(
         clean_text=both.clean_text,
         corrupted_text=both.corrupted_text,
         model=model.name,
-        notes=[*both.notes, *asked.notes],
+        notes=[*both.notes, *asked.notes, *cautions.of_cells(model.resolver, laid.cells)],
         settings={"positions": positions, **({"corruption": both.corruption} if both.corruption else {})},
     )

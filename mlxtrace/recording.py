@@ -40,12 +40,19 @@ class Call:
         return [x for _, x in arrays_of(self.args, self.kwargs)]
 
 
-def _snapshot(value: Any) -> Any:
+def snapshot(value: Any) -> Any:
+    """The same value with handles of its own on its arrays, also inside tuples and lists."""
     if isinstance(value, mx.array):
         return fresh(value)
     if type(value) in (tuple, list):
-        return type(value)(_snapshot(v) for v in value)
+        return type(value)(snapshot(v) for v in value)
     return value
+
+
+def without_caches(call: Call) -> tuple[tuple, dict]:
+    """A call's arguments for running it again: caches were used up by the pass, and must not be appended to."""
+    args = tuple(None if hasattr(a, "update_and_fetch") else snapshot(a) for a in call.args)
+    return args, {k: None if k == "cache" else snapshot(v) for k, v in call.kwargs.items()}
 
 
 def unwrapped_name(net: nn.Module) -> str:
@@ -88,15 +95,15 @@ def record(net: nn.Module, tokens: mx.array) -> list[Call]:
         def handler(forward, args, kwargs):
             call = Call(len(calls), path, visits.get(path, 0), stack[-1] if stack else None)
             visits[path] = call.visit + 1
-            call.args, call.forward = _snapshot(args), forward
-            call.kwargs = {key: _snapshot(value) for key, value in kwargs.items()}
+            call.args, call.forward = snapshot(args), forward
+            call.kwargs = {key: snapshot(value) for key, value in kwargs.items()}
             calls.append(call)
             stack.append(call.index)
             try:
                 out = forward(*args, **kwargs)
             finally:
                 stack.pop()
-            call.output, call.end = _snapshot(out), len(calls)
+            call.output, call.end = snapshot(out), len(calls)
             return out
 
         return handler

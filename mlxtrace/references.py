@@ -83,6 +83,17 @@ class ModuleReference(Reference):
         return f"<{self._path or 'model'}: {type(self.module).__name__}>"
 
 
+class LayerReference(ModuleReference):
+    """A layer as `model.layers[i]` gives it: where an MLP is several modules, its `mlp` is all of them."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "mlp":
+            layer = self._model.resolver.layer(self._layer)
+            if len(layer.mlps) > 1:
+                return SiteReference(self._model, self._model.resolver.site("mlp", self._layer))
+        return super().__getattr__(name)
+
+
 class SiteReference(Reference):
     """A canonical site, to be traced: `model.layers[3].resid_mid.output`."""
 
@@ -101,7 +112,8 @@ class SiteReference(Reference):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):  # also while a copy is being made, before there is a _site
             raise AttributeError(name)
-        raise SiteAttributeError(f"{self!r} has .output only, no .{name}")
+        parts = f"; it is made of {', '.join(self._site.modules)}" if self._site.modules else ""
+        raise SiteAttributeError(f"{self!r} has .output only, no .{name}{parts}")
 
     def __repr__(self) -> str:
         return f"<site {self._site.name}>"
@@ -143,7 +155,7 @@ class LayerList(ModuleList):
 
     def __init__(self, model: InterpretableModel):
         layers = model.resolver.structure.layers
-        super().__init__([ModuleReference(model, x.path, x.visit, i) for i, x in enumerate(layers)], "layers")
+        super().__init__([LayerReference(model, x.path, x.visit, i) for i, x in enumerate(layers)], "layers")
 
 
 def child(model: InterpretableModel, path: str, name: str, visit: int = 0, layer: int | None = None) -> Any:

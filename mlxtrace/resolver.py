@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import operator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -46,10 +47,12 @@ class Site:
         side: 'input' or 'output' of that call; or 'q', 'k', 'v', 'pattern' of the attention call inside it.
         slot: which argument, for an input (None: the first array).
         visit: which call of the module within one pass, from 0.
-        view: 'whole'; 'heads' (last axis split by head); 'middle' (residual stream after the mixer).
+        view: 'whole'; 'heads' (last axis split by head); 'middle' (residual stream after the mixer); 'sum' (of
+            the outputs of several modules that write together, at the last of them).
         layer, component: for canonical sites.
         heads: number of heads of a 'heads' view.
-        base: for 'middle', the site that is added to.
+        bases: for 'middle' the site that is added to, for 'sum' the other modules' outputs.
+        modules: for an MLP of several modules, the paths of all of them.
     """
 
     name: str
@@ -61,28 +64,35 @@ class Site:
     layer: int | None = None
     component: str | None = None
     heads: int = 0
-    base: Site | None = None
+    bases: tuple[Site, ...] = ()
+    modules: tuple[str, ...] = ()
 
     @property
     def port(self) -> tuple[str, str, int]:
         """The event of a pass in which the array can be read and replaced."""
         return self.path, self.side, self.visit
 
+    def base(self, passed: Callable[[Site], mx.array]) -> mx.array | None:
+        """What the array at the port is added to, from what passed at the `bases`; None where there are none."""
+        parts = [passed(site) for site in self.bases]
+        return sum(parts[1:], parts[0]) if parts else None
+
     def get(self, x: mx.array, base: mx.array | None = None) -> mx.array:
         """The site's array from what passes at its port."""
         if self.view == "heads":
             return x.reshape(*x.shape[:-1], self.heads, -1)
-        return base + x if self.view == "middle" else x
+        return base + x if self.bases else x
 
     def put(self, x: mx.array, value: mx.array, base: mx.array | None = None) -> mx.array:
         """What must pass at the port so that the site's array becomes `value`.
 
-        For the middle of the stream the mixer's contribution takes up the difference. What was not changed goes
-        on bit for bit, and zeros are zeros; other values to a rounding of `base + (value - base)`.
+        For the middle of the stream the mixer's contribution takes up the difference, for a sum the last module's
+        output. What was not changed goes on bit for bit, and zeros are zeros; other values to a rounding of
+        `base + (value - base)`.
         """
         if self.view == "heads":
             return value.reshape(x.shape)
-        if self.view == "middle":
+        if self.bases:
             before = base + x
             return mx.where(value == before, x + (value - before), value - base)
         return value
@@ -166,8 +176,8 @@ class ModuleResolver:
 
     @functools.cached_property
     def bases(self) -> frozenset[tuple[str, str, int]]:
-        """The ports that a middle of the residual stream is reckoned from."""
-        return frozenset(site.base.port for site in self.table.values() if site.base)
+        """The ports that a middle of the residual stream, or a sum, is reckoned from."""
+        return frozenset(base.port for site in self.table.values() for base in site.bases)
 
     def visits(self, site: Site) -> int:
         """How often a pass calls the site's module."""
@@ -215,7 +225,7 @@ class ModuleResolver:
     def _resid_mid(self, info, layer, make) -> Site:
         if info.added is None:
             raise self._refuse(layer, "resid_mid", info.no_mid)
-        return make(path=info.added, view="middle", base=self.site("resid_pre", layer))
+        return make(path=info.added, view="middle", bases=(self.site("resid_pre", layer),))
 
     def _single(self, layer: int, component: str, paths: tuple[str, ...]) -> str:
         if len(paths) == 1:
@@ -225,13 +235,18 @@ class ModuleResolver:
             raise self._refuse(
                 layer, component, "this layer has none" if called else self.layer(layer).no_mid
             )
-        raise self._refuse(layer, component, f"this layer has several; name one of {', '.join(paths)}")
+        why = self.layer(layer).no_mlp if component == "mlp" else "this layer has several"
+        raise self._refuse(layer, component, f"{why}; name one of {', '.join(paths)}")
 
     def _attn(self, info, layer, make) -> Site:
         return make(path=self._single(layer, "attn", info.mixers))
 
     def _mlp(self, info, layer, make) -> Site:
-        return make(path=self._single(layer, "mlp", info.mlps))
+        if len(info.mlps) < 2 or not info.summed:
+            return make(path=self._single(layer, "mlp", info.mlps))
+        *others, last = info.summed
+        bases = tuple(Site(path, path, visit=info.visit) for path in others)
+        return make(path=last, view="sum" if bases else "whole", bases=bases, modules=info.mlps)
 
     def _head(self, info, layer, make) -> Site:
         self._single(layer, "head", info.mixers)
@@ -240,6 +255,14 @@ class ModuleResolver:
         heads = self.n_heads(layer)
         if not heads:
             raise self._refuse(layer, "head", "the mixer does not say how many heads it has")
+        if info.split is not None and info.split != heads:
+            raise self._refuse(
+                layer,
+                "head",
+                "what is projected mixes the heads, so that no slice of it is one head"
+                if not info.split
+                else f"the mixer says that it has {heads} heads, but attends with {info.split}",
+            )
         return make(path=info.out_proj, side="input", view="heads", heads=heads)
 
     def _internal(self, info, layer, make, side: str) -> Site:
@@ -330,6 +353,11 @@ class ModuleResolver:
         matches = self._modules(name)
         if not matches and name.endswith((".input", ".output")):
             stem, side = name.rsplit(".", 1)
+            whole = self.table.get(stem)
+            if whole is not None and whole.modules:
+                if side == "output":
+                    return whole
+                raise self._refuse(whole.layer, f"mlp.{side}", f"name one of {', '.join(whole.modules)}")
             matches = self._modules(stem)
             if side == "input":
                 matches = [self.module_site(s.path, "input", s.visit, "@" in stem) for s in matches]
@@ -349,8 +377,14 @@ class ModuleResolver:
             return self._canonical(name)
         try:
             canonical = self._canonical(name)
-        except (UnsupportedError, PositionError):
+        except UnsupportedError:
+            if name.endswith(".mlp") and self.structure.layers[int(name.split(".")[1])].no_mlp:
+                raise  # one of several would be taken for the whole
             return matches[0]
+        except PositionError:
+            return matches[0]
+        if canonical is not None and canonical.modules:  # the module of that name is a part of the MLP
+            return canonical
         same = canonical is not None and (canonical.path, canonical.side) == matches[0].port[:2]
         return canonical if same or (canonical and name in GLOBAL_SITES) else matches[0]
 
@@ -405,6 +439,34 @@ class ModuleResolver:
     def _known_names(self) -> list[str]:
         return [*self.sites(), *(p for p in self.paths if p)]
 
+    def remarks(self, component: str, layers: Iterable[int]) -> list[str]:
+        """What a component is not, at some layers, as the probe measured it: a sentence for each kind of layer."""
+        found: dict[str, list[int]] = {}
+        for i in layers:
+            for remark in self._remarks_at(component, self.layer(i)):
+                found.setdefault(remark, []).append(i)
+        return [f"{text}: layers {', '.join(map(str, some))}" for text, some in found.items()]
+
+    def _remarks_at(self, component: str, layer: structure.Layer) -> list[str]:
+        def named(paths: tuple[str, ...]) -> str:
+            return " + ".join(p.removeprefix(layer.path + ".") for p in paths)
+
+        said = []
+        if component == "mlp" and len(layer.mlps) > 1 and layer.summed:
+            through = "" if len(layer.summed) > 1 else f", as {named(layer.summed)} adds it to the stream"
+            said.append(f"mlp is {named(layer.mlps)} together{through}")
+        if component not in ("attn", "mlp", "head", "neuron") or layer.slot is None:
+            return said
+        if layer.rest:
+            said.append(f"the stream also gains {named(layer.rest)}, which is in neither attn nor mlp")
+        if layer.plain is None:
+            said.append("whether attn and mlp are all that these layers write could not be measured")
+        elif not layer.plain:
+            said.append(
+                "the layer's output is no sum of its input, attn and mlp: these are not all that moves it"
+            )
+        return said
+
     def describe(self) -> str:
         """A table of the layers and what each site is in this model."""
         s, rows = self.structure, []
@@ -420,8 +482,9 @@ class ModuleResolver:
         lines = [
             "  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip() for r in [head, *rows]
         ]
+        said = [f"note: {x}" for c in ("mlp", "attn") for x in self.remarks(c, range(self.n_layers))]
         ends = f"embed: {s.embed}   norm: {s.norm or '-'}   head: {s.head or '(no module: tied to the embedding)'}"
-        return "\n".join([*lines, ends])
+        return "\n".join([*lines, ends, *dict.fromkeys(said)])
 
     def __repr__(self) -> str:
         return f"ModuleResolver({structure.unwrapped_name(self.net)}, {len(self._layer_modules)} layers)"

@@ -164,11 +164,12 @@ def capture(
     if eager:
         evaluate_by_layer(hooks, lambda: logits or len(kept) < len(sites))
     for site in sites:
-        if site.base is not None:
-            hooks.add(site.base, lambda x, name=site.name: bases.__setitem__(name, fresh(x)) or x)
+        for base in site.bases:
+            key = site.name, base.port
+            hooks.add(base, lambda x, key=key: bases.__setitem__(key, fresh(x)) or x)
 
         def note(x: mx.array, site: Site = site) -> mx.array:
-            array = fresh(site.get(fresh(x), bases.pop(site.name, None)))
+            array = fresh(site.get(fresh(x), site.base(lambda b: bases.pop((site.name, b.port)))))
             kept[site.name] = keep[site.name].of(resolver, site, array) if keep else array
             if eager:
                 mx.eval(kept[site.name])

@@ -17,6 +17,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from .errors import LoadError
+from .heads import split_heads
 from .recording import (
     NEEDS_CACHE,
     Call,
@@ -27,8 +28,10 @@ from .recording import (
     record,
     same,
     unwrapped_name,
+    without_caches,
 )
 from .taps import arrays_of, first_array, put_argument
+from .writers import Written, has_matrices, written
 
 __all__ = [
     "NEEDS_CACHE",
@@ -61,6 +64,12 @@ class Layer:
     time_axis: int
     mixers: tuple[str, ...]
     mlps: tuple[str, ...]
+    summed: tuple[str, ...]  # the modules whose outputs, added up, are what several `mlps` write together
+    no_mlp: str  # why there is no such sum, when `summed` is empty
+    rest: tuple[str, ...]  # what else writes to the stream, beside mixers and MLPs
+    plain: (
+        bool | None
+    )  # the output is a scaled sum of the input and of what the parts write; None: not measured
     added: str | None  # the module whose output the stream gains between resid_pre and resid_mid
     no_mid: str  # why there is no resid_mid, when `added` is None
     out_proj: str | None
@@ -68,6 +77,9 @@ class Layer:
     chained: bool  # the next layer's input is this layer's output, bit for bit
     reads: tuple[str, ...] = ()  # linear maps, token by token, of the mixer's own input (query, key, value)
     acts: tuple[str, ...] = ()  # token by token after the mixing: the output projection, the MLPs
+    split: int | None = (
+        None  # heads that `out_proj`'s input is split by, as measured; 0: it is not; None: not known
+    )
     attention: str | None = None  # the module that makes the layer's one attention call
     no_attention: str = "this layer has no mixer"  # why there is no such module, when `attention` is None
     attention_heads: tuple[int, int] = (0, 0)  # its query heads, its key-value heads
@@ -132,21 +144,13 @@ def find_layers(net: nn.Module) -> list[nn.Module]:
 
 def _mixes(call: Call, tokens: mx.array) -> bool:
     """Whether a module moves information between positions: change the token before last, see the last."""
-    # caches were used up by the pass; a fresh call must not append to them
-    kwargs = {k: None if k == "cache" else v for k, v in call.kwargs.items()}
-    args = tuple(None if hasattr(a, "update_and_fetch") else a for a in call.args)
+    args, kwargs = without_caches(call)
     for key, x in list(arrays_of(args, kwargs)):
         if _is_hidden(x, tokens):
             bumped = mx.concatenate([x[..., :-2, :], x[..., -2:-1, :] * -1.5 + 0.5, x[..., -1:, :]], axis=-2)
             args, kwargs = put_argument(args, kwargs, key, bumped)
     out = first_array(call.forward(*args, **kwargs))
     return not same(out[..., -1, :], call.hidden()[..., -1, :])
-
-
-def _has_matrices(module: nn.Module) -> bool:
-    from mlx.utils import tree_flatten
-
-    return any(value.ndim >= 2 for _, value in tree_flatten(module.parameters()))
 
 
 def _parts(inside: list[Call], own: str, tokens: mx.array, paths: dict) -> tuple[list[Call], list[Call]]:
@@ -167,7 +171,7 @@ def _parts(inside: list[Call], own: str, tokens: mx.array, paths: dict) -> tuple
         found: list[Call] = []
         for c in shaped:
             inner = any(a <= c.index < b for a, b in [*taken, *((f.index, f.end) for f in found)])
-            if role(c) & wanted and not inner and _has_matrices(paths[c.path]):
+            if role(c) & wanted and not inner and has_matrices(paths[c.path]):
                 found.append(c)
         return found
 
@@ -178,7 +182,7 @@ def _parts(inside: list[Call], own: str, tokens: mx.array, paths: dict) -> tuple
         for c in shaped:
             if any(a <= c.index < b or c.index <= a < c.end for a, b in known):
                 continue
-            if not _has_matrices(paths[c.path]) or not paths[c.path].children():
+            if not has_matrices(paths[c.path]) or not paths[c.path].children():
                 continue
             target = mixers if _mixes(c, tokens) else mlps
             target.append(c)
@@ -235,15 +239,14 @@ def _acts(out_proj: str | None, mixers: list[Call], mlps: list[Call], tokens: mx
     return (*([out_proj] if out_proj else []), *dict.fromkeys(c.path for c in able))
 
 
-def _middle(
-    calls, layer: Call, pre: mx.array, mixers: list[Call], mlps: list[Call]
-) -> tuple[str | None, str]:
+def _middle(calls, layer: Call, pre: mx.array, parts: Written) -> tuple[str | None, str]:
     """The path of what is added to `resid_pre` to give `resid_mid`, or None and the reason."""
-    if len(mixers) != 1 or len(mlps) != 1:
+    mixers, mlps = parts.mixers, parts.mlps
+    if len(mixers) != 1 or not parts.summed:
         return None, f"the layer has {len(mixers)} mixers and {len(mlps)} MLPs, not one of each"
-    mixer, mlp, post = mixers[0], mlps[0], layer.hidden()
+    mixer, post = mixers[0], layer.hidden()
     inside = calls[layer.index + 1 : layer.end]
-    if mixer.index > mlp.index:
+    if mixer.index > mlps[0].index:
         return None, "the MLP runs before the mixer"
 
     def with_norm(part: Call) -> list[Call]:
@@ -252,14 +255,17 @@ def _middle(
     def _first(call: Call) -> mx.array | None:
         return next(iter(call.inputs()), None)
 
+    several = len(parts.summed) > 1
+    thoughts = [c.hidden() for c in (parts.summed if several else with_norm(parts.summed[0]))]
+    thoughts = [sum(thoughts[1:], thoughts[0])] if several else thoughts
     for a in with_norm(mixer):
         if a.hidden().shape != pre.shape:
             continue
         mid = pre + a.hidden()
         after = [x for c in inside if c.index >= a.end for x in c.inputs()]
         follows = any(_close(mid, x) or _close(_unit(mid), _unit(x)) for x in after)
-        for m in with_norm(mlp):
-            if m.hidden().shape == pre.shape and _close(post, mid + m.hidden()):
+        for thought in thoughts:
+            if thought.shape == pre.shape and _close(post, mid + thought):
                 if follows:
                     return a.path, ""
                 return None, "attention and MLP read the same input in parallel, so no middle exists"
@@ -269,8 +275,10 @@ def _middle(
 def _layer(calls: list[Call], call: Call, slot, tokens, paths, following: Call | None, next_slot) -> Layer:
     inside = calls[call.index + 1 : call.end]
     pre = dict(arrays_of(call.args, call.kwargs))[slot]
-    mixers, mlps = _parts(inside, call.path, tokens, paths)
-    added, reason = _middle(calls, call, pre, mixers, mlps)
+    known = _parts(inside, call.path, tokens, paths)
+    parts = written(calls, call, slot, *known, paths, lambda c: _mixes(c, tokens))
+    mixers, mlps = parts.mixers, parts.mlps
+    added, reason = _middle(calls, call, pre, parts)
     after = dict(arrays_of(following.args, following.kwargs)).get(next_slot) if following else None
     out_proj = _projection(calls, mixers[0], paths) if mixers else None
     return Layer(
@@ -280,6 +288,10 @@ def _layer(calls: list[Call], call: Call, slot, tokens, paths, following: Call |
         time_axis=1 if pre.shape[1] == tokens.shape[1] else pre.ndim - 2,
         mixers=tuple(dict.fromkeys(c.path for c in mixers)),
         mlps=tuple(dict.fromkeys(c.path for c in mlps)),
+        summed=tuple(c.path for c in parts.summed),
+        no_mlp=parts.refused,
+        rest=tuple(dict.fromkeys(c.path for c in parts.rest)),
+        plain=parts.plain,
         added=added,
         no_mid=reason,
         out_proj=out_proj,
@@ -294,11 +306,37 @@ def _layer(calls: list[Call], call: Call, slot, tokens, paths, following: Call |
 def _uncalled_layer(calls: list[Call], path: str, visit: int, tokens, paths) -> Layer:
     inside = [c for c in calls if c.path.startswith(path + ".") and c.visit == visit]
     mixers, mlps = _parts(inside, path, tokens, paths)
-    reason = "this architecture calls the parts of a layer, never the layer itself"
-    names = tuple(c.path for c in mixers), tuple(c.path for c in mlps)
-    out = _projection(calls, mixers[0], paths) if mixers else None
-    down = _projection(calls, mlps[0], paths) if mlps else None
-    return Layer(path, visit, None, 1, *names, None, reason, out, down, False)
+    names = [tuple(c.path for c in part) for part in (mixers, mlps)]
+    return Layer(
+        path=path,
+        visit=visit,
+        slot=None,
+        time_axis=1,
+        mixers=names[0],
+        mlps=names[1],
+        summed=names[1] if len(mlps) == 1 else (),
+        no_mlp="" if len(mlps) == 1 else "this layer has several",
+        rest=(),
+        plain=None,
+        added=None,
+        no_mid="this architecture calls the parts of a layer, never the layer itself",
+        out_proj=_projection(calls, mixers[0], paths) if mixers else None,
+        down_proj=_projection(calls, mlps[0], paths) if mlps else None,
+        chained=False,
+    )
+
+
+def _with_heads(net: nn.Module, tokens, calls: list[Call], layers: tuple, paths: dict) -> tuple[Layer, ...]:
+    """The layers with what was measured of their heads."""
+    found = {(c.path, c.visit): c.index for c in calls}
+    mixer = {
+        i: found[layer.mixers[0], layer.visit]
+        for i, layer in enumerate(layers)
+        if layer.out_proj and len(layer.mixers) == 1 and (layer.mixers[0], layer.visit) in found
+    }
+    projections = {index: layers[i].out_proj for i, index in mixer.items()}
+    splits = split_heads(net, tokens, calls, projections, paths)
+    return tuple(dataclasses.replace(layer, split=splits.get(mixer.get(i))) for i, layer in enumerate(layers))
 
 
 def _slot(call: Call, before: mx.array, tokens: mx.array, width: int) -> int | str | None:
@@ -334,7 +372,7 @@ def probe(net: nn.Module) -> Structure:
         by_id = {id(m): p for p, m in paths.items()}
         own = [by_id[i] for i in wanted]
         inside = [c for c in calls if any(c.path.startswith(p + ".") for p in own)]
-        loops = max((c.visit + 1 for c in inside if _has_matrices(paths[c.path])), default=1)
+        loops = max((c.visit + 1 for c in inside if has_matrices(paths[c.path])), default=1)
         layers = tuple(_uncalled_layer(calls, p, visit, tokens, paths) for visit in range(loops) for p in own)
         last = None
     else:
@@ -349,6 +387,7 @@ def probe(net: nn.Module) -> Structure:
             _layer(calls, c, slot, tokens, paths, *after)
             for c, slot, after in zip(runs, slots, following, strict=True)
         )
+        layers = _with_heads(net, tokens, calls, layers, paths)
         last = runs[-1]
 
     tail = [c for c in calls if last is not None and c.index >= last.end]

@@ -139,8 +139,7 @@ class Trace(Block):
             return self._hold(site)
         if port in run.order:
             return self._record(site)
-        if site.base is not None:
-            run.needed.add(site.base.port)
+        run.needed.update(base.port for base in site.bases)
         if run.until(port) is None:
             raise OrderError(
                 f"{site.name} was never reached: the pass ended without calling it. "
@@ -213,10 +212,10 @@ class Trace(Block):
         settle = weakref.WeakMethod(self._settle)
         run = self._pass = Pass(self.resolver, self.tokens, self._cache and self._kept is None, settle)
         sites = [*(self._kept or {}).values(), *(site for _, site, _ in self._declared)]
-        run.needed = {s.base.port for s in sites if s.base} | {s.port for s in (self._kept or {}).values()}
+        run.needed = {b.port for s in sites for b in s.bases} | {s.port for s in (self._kept or {}).values()}
         for key, site, fn in self._declared:
             run.edits.setdefault(site.port, []).append(_edit(run, key, site, fn))
-        only = {"", *(p for s in sites for p in (s.path, s.base.path if s.base else ""))}
+        only = {"", *(s.path for site in sites for s in (site, *site.bases))}
         refuse = weakref.WeakMethod(self._refuse)
         run.begin(self, None if self._kept is None else only, lambda module: refuse()(module))
 
@@ -288,11 +287,10 @@ class Trace(Block):
 
 
 def _base(run: Pass, site: Site) -> mx.array | None:
-    if site.base is None:
-        return None
-    if site.base.port not in run.seen:
-        raise OrderError(f"{site.name} needs {site.base.name}, which went by unrecorded (cache=False)")
-    return run.seen[site.base.port]
+    for base in site.bases:
+        if base.port not in run.seen:
+            raise OrderError(f"{site.name} needs {base.name}, which went by unrecorded (cache=False)")
+    return site.base(lambda base: run.seen[base.port])
 
 
 def _edit(run: Pass, key: str, site: Site, fn: Edit) -> Callable[[mx.array], mx.array]:

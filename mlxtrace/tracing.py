@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import corruption, engines, metrics, tokens
+from . import cautions, corruption, engines, metrics, tokens
 from .corruption import GaussianNoise
 from .errors import InputError, closest
 from .experiment import embedding_std, noised_run, window_of
@@ -246,7 +246,7 @@ def causal_trace(
         prompt=prompt if isinstance(prompt, str) else "".join(model.to_str_tokens(ids)),
         model=model.name,
         plan=outcome.plan,
-        notes=[*notes, *more],
+        notes=[*notes, *more, *cautions.of_cells(model.resolver, cells)],
         settings={"noise": str(noise), "samples": samples, "seed": seed, "replace": replace},
     )
 

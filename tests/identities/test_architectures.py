@@ -40,8 +40,12 @@ REMARKS = [
     "Latent attention (deepseek_v3 and its kin): `q` and `k` are without the rotated part, whose scores reach the "
     "attention call in its mask; `pattern` has them.",
     "Gated attention (see 12): `head` is what is projected, after the gate.",
-    "deepseek_v41: what is projected mixes the heads in groups, so a slice of `head` is not one head; its attention "
-    "call has no `q`, `k`, `v` or `pattern` per token.",
+    "deepseek_v41: what is projected mixes the heads in groups, so `head` is refused; its attention call has no `q`, "
+    "`k`, `v` or `pattern` per token.",
+    "granitemoehybrid, gemma4 with experts: `mlp` is all modules that write the MLP, as one component; an MLP whose "
+    "modules are not simply added up is refused.",
+    "Whatever a layer writes beside attention and MLP (gemma4's per-layer inputs, talkie's skips), and a residual "
+    "stream that is not the whole state, is measured and said in `result.notes` and `resolver.describe()`.",
     "gemma2, gear: the softcapped scores are computed without mlx's attention call, so there is no `pattern`.",
     "iquestloopcoder: layers and mixers are never called, so there are `mlp` and `neuron` sites and no others.",
     "longcat_flash, falcon_h1: two mixers to a layer; they are named by their module paths in traces.",
