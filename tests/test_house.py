@@ -15,11 +15,10 @@ ROOT = Path(mlxtrace.__file__).parent
 HOUSE = [
     "__init__", "patch", "options", "check", "laws", "trial", "model", "loading", "references", "facts", "factruns",
     "tracefolder", "effect_plots", "averages", "comparing", "tracing", "mediation", "noising",
-    "records", "plotting", "attribution", "patching", "experiment", "results", "tables", "storage", "metrics",
-    "engines",
+    "records", "plotting", "attribution", "patching", "experiment", "results", "tables", "metrics", "engines",
     "sweep", "textbook", "calibration", "batch", "changes", "runs", "corruption", "trace", "coroutine", "cache",
     "interventions", "resolver", "structure", "recording", "activation", "taps", "attention", "alignment", "tokens",
-    "blas", "errors",
+    "storage", "checksums", "blas", "errors", "terminal",
 ]  # fmt: skip
 FIGURES = {
     "plotting",
