@@ -61,12 +61,12 @@ def regular(path: str | os.PathLike) -> Path:
     return path
 
 
-def writable(path: str | os.PathLike, folder: Path | None = None) -> Path:
-    """The path, `~` resolved, once it is known that a file can be put there; else InputError. folder: see `writing`."""
+def writable(path: str | os.PathLike) -> Path:
+    """The path, `~` resolved, once it is known that a file can be put there; else InputError."""
     path = named(path).expanduser()
     try:
-        if folder is not None or not _is_special(path):
-            _check_place(path, _end_of(path, folder))
+        if not _is_special(path):
+            _check_place(path, Path(os.path.realpath(path)))
         elif _descriptor(path) is None and not os.access(path, os.W_OK):
             raise InputError(f"{path} cannot be written to")
     except InputError:
@@ -76,12 +76,25 @@ def writable(path: str | os.PathLike, folder: Path | None = None) -> Path:
     return path
 
 
-def _end_of(path: Path, folder: Path | None) -> Path:
-    """Where the links of a path end; the link itself where they lead out of `folder`."""
-    real = Path(os.path.realpath(path))
-    if folder is None or real.is_relative_to(os.path.realpath(folder)):
-        return real
-    return Path(os.path.realpath(path.parent), path.name)
+def writable_folder(path: str | os.PathLike) -> Path:
+    """The path, `~` resolved, once it is known that a folder there can be written to, or made; else InputError."""
+    path = named(path).expanduser()
+    try:
+        if os.path.lexists(path) and not path.is_dir():
+            raise InputError(f"{path} is a file; name a folder")
+        there = next(p for p in (path, *path.absolute().parents) if os.path.lexists(p))
+        if not there.is_dir():
+            raise InputError(f"the folder {path} cannot be made: {there} is a file")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise InputError(f"the folder {there} cannot be written to")
+        longest = os.pathconf(there, "PC_NAME_MAX")
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:
+        raise InputError(f"the folder {str(path)[:200]} cannot be made: {_reason(error)}") from error
+    if any(len(os.fsencode(part)) > longest for part in path.parts):
+        raise InputError(f"{str(path)[:200]}: a folder's name may be no longer than {longest} bytes")
+    return path
 
 
 def _check_place(path: Path, real: Path) -> None:
@@ -133,20 +146,19 @@ def _reason(error: Exception) -> str:
 
 
 @contextmanager
-def writing(path: str | os.PathLike, folder: Path | None = None) -> Iterator[BinaryIO]:
+def writing(path: str | os.PathLike) -> Iterator[BinaryIO]:
     """A file to write to, which takes the place of `path` when the block ends without an error.
 
-    An interrupted write leaves what was there before. The file keeps its mode; links are followed, but where
-    `folder` is given none that leads out of it: the link is replaced instead. What is no regular file
-    (/dev/stdout, a pipe) is written through to.
+    An interrupted write leaves what was there before. A link stays a link, the file keeps its mode, and what is no
+    regular file (/dev/stdout, a pipe) is written through to.
     """
-    path = writable(path, folder)
-    if folder is None and _is_special(path):
+    path = writable(path)
+    if _is_special(path):
         data = io.BytesIO()
         yield data
         _write_through(path, data.getvalue())
         return
-    real = _end_of(path, folder)
+    real = Path(os.path.realpath(path))
     part = _part_beside(real)
     try:
         with open(part, "xb") as file:
@@ -186,9 +198,9 @@ def _keep_mode(real: Path, part: Path) -> None:
         os.chmod(part, stat.S_IMODE(before.st_mode))
 
 
-def write_atomic(path: str | os.PathLike, data: bytes, folder: Path | None = None) -> Path:
+def write_atomic(path: str | os.PathLike, data: bytes) -> Path:
     """Write the file whole or not at all, as `writing` does; its path."""
-    with writing(path, folder) as file:
+    with writing(path) as file:
         file.write(data)
     return named(path).expanduser()
 
