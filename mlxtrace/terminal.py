@@ -59,10 +59,10 @@ class Output:
 
 
 def complain(text: str) -> None:
-    """One line on standard error, if there is one."""
+    """Say what went wrong on standard error, if there is one."""
     if sys.stderr is not None:
         try:
-            print(f"mlxtrace: {' '.join(printable(text).splitlines())}", file=sys.stderr, flush=True)
+            print(f"mlxtrace: {printable(text)}", file=sys.stderr, flush=True)
         except (OSError, ValueError):
             _silence(sys.stderr)
 
