@@ -88,12 +88,12 @@ def writable_folder(path: str | os.PathLike) -> Path:
         if not os.access(there, os.W_OK | os.X_OK):
             raise InputError(f"the folder {there} cannot be written to")
         longest = os.pathconf(there, "PC_NAME_MAX")
+        if any(len(os.fsencode(part)) > longest for part in path.parts):
+            raise InputError(f"{str(path)[:200]}: a folder's name may be no longer than {longest} bytes")
     except InputError:
         raise
     except (OSError, ValueError) as error:
         raise InputError(f"the folder {str(path)[:200]} cannot be made: {_reason(error)}") from error
-    if any(len(os.fsencode(part)) > longest for part in path.parts):
-        raise InputError(f"{str(path)[:200]}: a folder's name may be no longer than {longest} bytes")
     return path
 
 
@@ -281,12 +281,16 @@ def write_csv(path: str | os.PathLike, rows: list[dict[str, Any]]) -> Path:
     A text that a spreadsheet would take for a formula (`=`, `+`, `-`, `@`, tab or line break first) gets a `'` before
     it; numbers stay numbers.
     """
-    text = io.StringIO()
     columns = list(rows[0]) if rows else []
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow([_cell(name) for name in columns])
-    table.writerows([[_cell(row[name]) for name in columns] for row in rows])
-    return write_atomic(path, text.getvalue().encode("utf-8", "backslashreplace"))
+    lines = [_line(columns), *(_line([row[name] for name in columns]) for row in rows)]
+    return write_atomic(path, "".join(lines).encode("utf-8", "backslashreplace"))
+
+
+def _line(cells: list[Any]) -> str:
+    """One line of CSV; csv quotes a carriage return only if lines end in one, so it is told that they do."""
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\r\n").writerow([_cell(cell) for cell in cells])
+    return text.getvalue()[:-2] + "\n"
 
 
 def _cell(value: Any) -> Any:
