@@ -63,7 +63,8 @@ def _hub_config(name: str) -> Path:
     """The config of a model of the hub, downloaded before anything else of it is."""
     import huggingface_hub as hub
 
-    return Path(hub.hf_hub_download(name, "config.json"))
+    # hf_hub_download would try for half a minute where there is no network
+    return Path(hub.snapshot_download(name, allow_patterns=["config.json"])) / "config.json"
 
 
 def _check_config(path: Path, name: str) -> None:

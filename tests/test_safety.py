@@ -36,7 +36,7 @@ def test_a_model_file_is_refused_and_does_not_run(llama_folder, tmp_path, monkey
         mlxtrace.InterpretableModel(folder)
     import huggingface_hub as hub
 
-    monkeypatch.setattr(hub, "hf_hub_download", lambda *_, **__: str(folder / "config.json"))
+    monkeypatch.setattr(hub, "snapshot_download", lambda *_, **__: str(folder))
     with pytest.raises(LoadError, match="runs no model's code"):
         mlxtrace.InterpretableModel("someone/model")
     assert not (tmp_path / "ran").exists()
