@@ -1,6 +1,10 @@
 """Causal tracing and activation patching for every language model that mlx-lm runs."""
 
-from . import blas
+from . import terminal
+
+terminal.catch_interrupts_while_importing()
+
+from . import blas  # noqa: E402
 
 blas.preload()
 

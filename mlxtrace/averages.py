@@ -19,6 +19,7 @@ import numpy as np
 
 from .errors import InputError
 from .records import Record
+from .terminal import printable
 from .tracing import CausalTrace
 
 ROLES = (
@@ -152,7 +153,7 @@ class AverageTrace(Record):
         lines += [f"  skipped: {s['id']} {s['prompt']!r}: {s['why']}" for s in wrong]
         if len(self.skipped) > len(wrong):
             lines.append(f"  ... and {len(self.skipped) - len(wrong)} more, see .skipped")
-        return "\n".join(lines)
+        return printable("\n".join(lines))
 
     def _peak_cell(self, kind: int, role: int) -> str:
         layer = int(self.indirect_effect[kind, role].argmax())

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 
 import mlx.core as mx
 
-from .errors import LoadError, SiteError, closest
+from . import checksums
+from .errors import InputError, LoadError, MlxtraceError, SiteError, closest
 from .resolver import Site
+from .storage import regular, writing
 from .taps import fresh
 
 Key = tuple[str, str]  # side, module path (with @visit when it is not the first)
@@ -104,49 +105,47 @@ class ActivationCache(Mapping):
         return list(self._arrays.values())
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write everything to one safetensors file, atomically."""
-        path = _text(path)
-        folder = os.path.dirname(os.path.abspath(path))
-        if not os.path.isdir(folder):
-            raise LoadError(f"cannot write {path}: the folder {folder} does not exist")
-        if os.path.isdir(path):
-            raise LoadError(f"cannot write {path}: it is a folder")
-        sites = {name: _site_to_dict(site) for name, site in self._sites.items() if self._has(site)}
-        handle, partial = tempfile.mkstemp(suffix=".safetensors", dir=folder)
-        os.close(handle)
+        """Write everything to one safetensors file, whole or not at all, with a checksum."""
+        table = json.dumps(
+            {name: _site_to_dict(site) for name, site in self._sites.items() if self._has(site)}
+        )
+        arrays = {f"{side}:{key}": x for (side, key), x in self._arrays.items()}
         try:
-            arrays = {f"{side}:{key}": x for (side, key), x in self._arrays.items()}
-            mx.save_safetensors(partial, arrays, {"mlxtrace": json.dumps(sites)})
-            os.replace(partial, path)
-        except BaseException:
-            os.unlink(partial)
-            raise
+            with writing(path) as file:
+                told = {"mlxtrace": table, "checksum": checksums.of_arrays(arrays, table)}
+                mx.save_safetensors(file, arrays, told)
+        except InputError as error:
+            raise LoadError(f"the cache cannot be saved: {error}") from error
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> ActivationCache:
-        """Read a file written by `save`; LoadError when it is not one."""
-        path = _text(path)
-        if not os.path.isfile(path):
-            raise LoadError(f"no such file: {path}")
+        """Read a file written by `save`; LoadError when it is not one, or what it holds has changed since."""
         try:
-            arrays, metadata = mx.load(path, format="safetensors", return_metadata=True)
-            table = json.loads(metadata["mlxtrace"])
+            path = regular(path)
+            arrays, metadata = mx.load(str(path), format="safetensors", return_metadata=True)
+            table = metadata["mlxtrace"]
             mx.eval(list(arrays.values()))
+            whole = metadata.get("checksum") in (
+                None,
+                checksums.of_arrays(arrays, table),
+            )  # None: an older file
             keyed = {tuple(name.split(":", 1)): x for name, x in arrays.items()}
-            sites = {name: _site_from_dict(fields) for name, fields in table.items()}
-        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+            sites = {name: _site_from_dict(fields) for name, fields in json.loads(table).items()}
+        except FileNotFoundError as error:
+            raise LoadError(f"no such file: {path}") from error
+        except MlxtraceError as error:
+            raise LoadError(str(error)) from error
+        except Exception as error:  # whatever damage makes mlx and JSON raise, a RecursionError included
             why = "it has no table of sites" if isinstance(error, KeyError) else " ".join(str(error).split())
             raise LoadError(f"{path} is not a cache saved by mlxtrace: {why}") from error
+        if not whole:
+            raise LoadError(
+                f"{path} is damaged: what it holds does not have the checksum that was saved with it"
+            )
         return cls(keyed, sites)
 
     def __repr__(self) -> str:
         return f"ActivationCache({len(self)} activations, {self.nbytes / 1e6:.1f} MB)"
-
-
-def _text(path: str | os.PathLike) -> str:
-    if not isinstance(path, str | os.PathLike) or not os.fspath(path):
-        raise LoadError(f"a file is named by a text or a Path, not {path!r}")
-    return os.fspath(path)
 
 
 def _site_to_dict(site: Site) -> dict:

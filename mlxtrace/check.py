@@ -19,10 +19,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from . import terminal
 from .errors import MlxtraceError
 from .laws import LAWS, Law
 from .model import InterpretableModel
 from .storage import writable, write_atomic
+from .terminal import Output
 from .trial import NotHere, Trial
 
 WIDTH = 110
@@ -105,6 +107,20 @@ def verdict(rows: Sequence[Row]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status."""
+    output = Output()
+    try:
+        terminal.importing_is_over()
+        status = _command(argv, output)
+    except SystemExit as end:  # of --help, and of options that do not exist
+        raise SystemExit(terminal.closing(output, int(end.code or 0), unwritten=2)) from None
+    except (MlxtraceError, KeyboardInterrupt) as error:
+        known = isinstance(error, MlxtraceError)
+        terminal.complain(str(error) if known else "interrupted")
+        status = 2 if known else terminal.INTERRUPTED
+    return terminal.closing(output, status, unwritten=2)
+
+
+def _command(argv: Sequence[str] | None, say: Output) -> int:
     made = argparse.ArgumentParser(prog="python -m mlxtrace.check", description=__doc__.split("\n\n")[0])
     made.add_argument(
         "model", nargs="?", default="demo", metavar="MODEL", help='"demo", a folder, a hub name'
@@ -112,18 +128,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     made.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), help="cast, and dequantize")
     made.add_argument("--json", metavar="FILE", help="write the rows there as well")
     args = made.parse_args(argv)
-    try:
-        path = None if args.json is None else writable(args.json)
-        model = InterpretableModel(args.model, dtype=args.dtype)
-        print(f"{model!r}, errors relative to the largest value\n")
-        rows = run(model)
-        if path is not None:
-            write_atomic(path, json.dumps([dataclasses.asdict(row) for row in rows], indent=1).encode())
-    except (MlxtraceError, KeyboardInterrupt) as error:
-        print(f"mlxtrace: {error if isinstance(error, MlxtraceError) else 'interrupted'}", file=sys.stderr)
-        return 2 if isinstance(error, MlxtraceError) else 130
-    print(table(rows))
-    print("\n" + textwrap.fill(verdict(rows), WIDTH))
+    path = None if args.json is None else writable(args.json)
+    model = InterpretableModel(args.model, dtype=args.dtype)
+    say(f"{model!r}, errors relative to the largest value\n")
+    rows = run(model)
+    if path is not None:
+        write_atomic(path, json.dumps([dataclasses.asdict(row) for row in rows], indent=1).encode())
+    say(table(rows))
+    say("\n" + textwrap.fill(verdict(rows), WIDTH))
     return int(any(row.status == "fail" for row in rows))
 
 

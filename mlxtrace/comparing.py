@@ -19,6 +19,7 @@ import numpy as np
 from .errors import InputError
 from .records import whole_number
 from .tables import quoted
+from .terminal import printable
 from .tracing import CausalTrace, causal_trace
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ class Comparison:
             f"  the peak {'moved' if self.peak_moved else 'stayed where it was'}",
             *(f"  note: {note}" for note in self.notes),
         ]
-        return "\n".join(lines)
+        return printable("\n".join(lines))
 
 
 def compare(

@@ -83,7 +83,7 @@ def _effect_bars(result: CausalEffects) -> Figure:
         ax.legend(frameon=False, fontsize=7)
         _ticks(ax.xaxis, [str(layer) for layer in result.layers], most=16)
         _plain_axes(ax)
-    axes[0].set_ylabel(result.metric)
+    axes[0].set_ylabel(plotting.escape(result.metric))
     return fig
 
 

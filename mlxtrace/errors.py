@@ -5,12 +5,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from .terminal import printable
+
 
 class MlxtraceError(Exception):
     """Base of every error that mlxtrace raises on purpose."""
 
     def __str__(self) -> str:  # KeyError would print the repr, quotes and escapes included
-        return str(self.args[0]) if self.args else ""
+        return printable(self.args[0]) if self.args else ""
 
 
 class LoadError(MlxtraceError, ValueError):

@@ -11,11 +11,13 @@ run does the rest. Under `mlx.launch` the facts are spread over the ranks, and r
 
 from __future__ import annotations
 
-import hashlib
+import dataclasses
 import importlib.metadata
+import json
 import os
 import platform
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import mlx.core as mx
@@ -23,12 +25,13 @@ import numpy as np
 from mlx.utils import tree_flatten
 from tqdm import tqdm
 
-from . import cautions, metrics
+from . import cautions, checksums, metrics
 from .averages import AverageTrace
 from .corruption import GaussianNoise
-from .errors import InputError, SubjectError, TokenError
+from .errors import InputError, PositionError, TokenError
 from .records import whole_number
 from .runs import Run, capture
+from .storage import plain
 from .tables import probability, quoted
 from .tracefolder import Folder, digest
 from .tracing import KINDS, causal_trace, spread
@@ -80,7 +83,9 @@ def run_facts(
         group = mx.distributed.init()
     rank, size = (0, 1) if group is None else (group.rank(), group.size())
     drawn = GaussianNoise(level=noise, samples=samples, seed=seed, replace=replace)
-    std, notes = spread(model, drawn, [fact.subject for fact in facts])
+    if rank == 0:
+        Folder(out).make()
+    std, notes = spread(model, drawn, _readable(model, [fact.subject for fact in facts]))
     level = noise if std is None else drawn.parsed_level.value * std
     settings = {
         "samples": samples,
@@ -115,14 +120,26 @@ def averages(folder: str | os.PathLike, kinds: Iterable[str | None] = KINDS) -> 
 
 
 def fingerprint(model: InterpretableModel) -> str:
-    """A hash of the weights: every array's name, shape, type and first 256 numbers."""
-    parts = hashlib.sha256()
-    for path, x in sorted(tree_flatten(model.net.parameters())):
-        head = x.reshape(-1)[:256]
-        if mx.issubdtype(head.dtype, mx.floating):
-            head = head.astype(mx.float32)
-        parts.update(f"{path} {tuple(x.shape)} {x.dtype} ".encode() + np.array(head).tobytes())
-    return parts.hexdigest()[:16]
+    """A hash of every number of the weights and where it stands, and of the configuration; 0.5 s per GB."""
+    config = getattr(model.net, "args", None)
+    told = [plain(config) if dataclasses.is_dataclass(config) else None]
+    for path, module in model.net.named_modules():
+        if hasattr(module, "bits"):
+            told.append(
+                [path, module.bits, getattr(module, "group_size", None), getattr(module, "mode", None)]
+            )
+    weights = dict(tree_flatten(model.net.parameters()))
+    return checksums.of_arrays(weights, json.dumps(plain(told), sort_keys=True))[:16]
+
+
+def _readable(model: InterpretableModel, subjects: list[str]) -> list[str]:
+    """The subjects that the tokenizer can read; a fact of another one is skipped when its turn comes."""
+    found = []
+    for subject in subjects:
+        with suppress(TokenError):
+            model.ids(subject)
+            found.append(subject)
+    return found or subjects
 
 
 def _trace_fact(
@@ -138,7 +155,7 @@ def _trace_fact(
         why = _wrong(model, fact)
         if not why:
             model.subject_range(fact.prompt, fact.subject)
-    except (TokenError, SubjectError) as error:
+    except (InputError, PositionError) as error:  # of this fact; the settings were checked before
         why = str(error)
     if why:
         folder.skip(fact, why)
@@ -153,7 +170,7 @@ def _trace_fact(
             "hash": folder.hash,
             "versions": versions(),
         }
-        trace.save(folder.trace_path(fact.id, kind))
+        folder.save(fact.id, kind, trace)
 
 
 def _wrong(model: InterpretableModel, fact: Fact) -> str:

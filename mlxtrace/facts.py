@@ -81,6 +81,9 @@ def run(model: Any, facts: Any, out: str | os.PathLike, **options: Any) -> Any:
         facts = parse([f.to_dict() if isinstance(f, Fact) else f for f in facts], "the facts given")
     if not facts:
         raise InputError("there are no facts to trace")
+    for fact in facts:
+        if not all(isinstance(text, str) for text in (fact.subject, fact.prompt, fact.attribute, fact.id)):
+            raise InputError(f"a fact's subject, prompt, attribute and id are texts: {fact!r}")
     _once([fact.id for fact in facts], "the facts given")
     return run_facts(model, list(facts), out, **options)
 
@@ -96,21 +99,22 @@ def _read(path: Path) -> Any:
         raise LoadError(f"{path} cannot be read: {error}") from error
     try:
         whole = json.loads(text) if text.strip() else []
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         return _lines(path, text, error)
     return [whole] if isinstance(whole, dict) and "facts" not in whole else whole
 
 
-def _lines(path: Path, text: str, error: json.JSONDecodeError) -> list[Any]:
+def _lines(path: Path, text: str, error: Exception) -> list[Any]:
     found = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):  # splitlines would cut at U+2028, which JSON may hold
         if not line.strip():
             continue
         try:
             found.append(json.loads(line))
-        except json.JSONDecodeError as wrong:
+        except (ValueError, RecursionError) as wrong:
             if path.suffix.lower() == ".jsonl" or found:
-                raise InputError(f"{path}, line {number} is no JSON: {wrong.msg}") from wrong
+                why = getattr(wrong, "msg", wrong)
+                raise InputError(f"{path}, line {number} is no JSON: {why}") from wrong
             raise InputError(f"{path} is no JSON: {error}") from wrong
     return found
 

@@ -45,27 +45,52 @@ def load(name: str) -> tuple[nn.Module, Any]:
     if looks_local and not (folder / "config.json").is_file():
         raise LoadError(f"{name} holds no config.json: expected a model folder that mlx_lm.load reads")
     if looks_local:
-        _check_config(folder / "config.json")
+        _check_config(folder / "config.json", name)
     import mlx_lm
 
     try:
-        return mlx_lm.load(str(folder) if looks_local else name)[:2]
+        if not looks_local:
+            _check_config(_hub_config(name), name)
+        no_code = {"trust_remote_code": False}  # else transformers asks on the terminal, and runs it
+        return mlx_lm.load(str(folder) if looks_local else name, tokenizer_config=no_code)[:2]
+    except LoadError:
+        raise
     except Exception as error:
         raise LoadError(f"{_why(name, looks_local, error)}") from error
 
 
-def _check_config(path: Path) -> None:
+def _hub_config(name: str) -> Path:
+    """The config of a model of the hub, downloaded before anything else of it is."""
+    import huggingface_hub as hub
+
+    # hf_hub_download would try for half a minute where there is no network
+    return Path(hub.snapshot_download(name, allow_patterns=["config.json"])) / "config.json"
+
+
+def _check_config(path: Path, name: str) -> None:
+    """LoadError for a config that names no model type, or code of its own to run."""
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise LoadError(f"{path} cannot be read: {error}") from error
     if not isinstance(config, dict) or "model_type" not in config:
         raise LoadError(f"{path} names no model_type, so mlx_lm cannot tell what the model is")
+    if config.get("model_file") is not None:
+        raise LoadError(
+            f"{name} wants its own Python file {config['model_file']!r} to be run (`model_file` in its config.json), "
+            "and mlxtrace runs no model's code: load it yourself if you trust it, and give the loaded module to "
+            "InterpretableModel"
+        )
 
 
 def _why(name: str, local: bool, error: Exception) -> str:
     text = " ".join(str(error).split())[:300]
     kind = type(error).__name__
+    if "trust_remote_code" in str(error):
+        return (
+            f"the tokenizer of {name} is code of its own (`auto_map` in its tokenizer_config.json), and mlxtrace runs "
+            "no model's code: load it yourself if you trust it, and give model and tokenizer to InterpretableModel"
+        )
     if local:
         return f"mlx_lm cannot load the folder {name}: {kind}: {text}"
     offline = (

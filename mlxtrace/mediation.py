@@ -28,6 +28,7 @@ from .records import Record, text_map, whole_number
 from .results import Answer
 from .sweep import Sweep
 from .tables import WORDS, probability, quoted, text_bar
+from .terminal import printable
 
 if TYPE_CHECKING:
     from .model import InterpretableModel
@@ -119,14 +120,14 @@ class CausalEffects(Record):
             "",
         ]
         if self.positions is None:
-            return "\n".join(lines + self._bars())
+            return printable("\n".join(lines + self._bars()))
         names = [f"{p:>3} {quoted(self.tokens[p])[1:-1]}" for p in self.positions]
         for name, values in (("direct - base", self.direct_change), ("indirect", self.indirect)):
             lines.append(
                 f"  {name}: layers {self.layers[0]}-{self.layers[-1]} across; ░ ▒ ▓ █ from 5, 25, 45, 65 %"
             )
             lines += text_map(names, values.T, self.change)
-        return "\n".join(lines)
+        return printable("\n".join(lines))
 
     def _bars(self) -> list[str]:
         lines = [f"  layer  {'direct':<34}indirect"]

@@ -22,6 +22,7 @@ from .experiment import components_of, layers_of
 from .records import Record, whole_number
 from .results import Answer
 from .tables import WORDS, probability, quoted, text_bar
+from .terminal import printable
 
 if TYPE_CHECKING:
     from .model import InterpretableModel
@@ -78,7 +79,7 @@ class NoisingWindow(Record):
             f"  {layer:>6}  {v:.4f} {text_bar(v, 0.0, top)}"
             for layer, v in zip(self.layers, self.scores, strict=True)
         ]
-        return "\n".join(lines)
+        return printable("\n".join(lines))
 
 
 def noising_window(

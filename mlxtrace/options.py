@@ -20,7 +20,7 @@ from . import engines, experiment, facts, metrics, plotting
 from .corruption import GaussianNoise
 from .errors import InputError, MlxtraceError, closest
 from .loading import DTYPES
-from .storage import writable
+from .storage import writable, writable_folder
 
 FIGURE = "mlxtrace-patch.png"
 KINDS = {"block": None, "mlp": "mlp", "attn": "attn"}
@@ -60,6 +60,7 @@ def read(argv: Sequence[str]) -> argparse.Namespace:
     args.bare = args.experiment == "patch" and args.clean is None
     args.files = _files(args)
     if args.experiment == "facts":
+        writable_folder(args.out)
         args.known = facts.load(args.facts)
     noise(args)
     return args

@@ -11,7 +11,6 @@ Exit status: 0 done, 2 bad input, 130 interrupted, 1 anything else; each with on
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import textwrap
 import traceback
@@ -20,12 +19,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from . import experiment, options
+from . import experiment, options, terminal
 from .errors import MlxtraceError
 from .factruns import run_facts
 from .model import InterpretableModel
 from .results import PatchingResult
 from .tables import quoted
+from .terminal import Output
 
 CLEAN = "The Eiffel Tower is located in the city of"
 CORRUPTED = "The Colosseum is located in the city of"
@@ -36,29 +36,37 @@ TELLING = 15  # percent of effect from which a site is worth a sentence
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status. Nothing that a user can do wrong raises."""
     argv = sys.argv[1:] if argv is None else list(argv)
-    told: Sequence[str] = ()
+    output = Output()
+    try:
+        terminal.importing_is_over()
+        status = _run(argv, output)
+    except SystemExit as end:  # of --help
+        raise SystemExit(terminal.closing(output, int(end.code or 0))) from None
+    except (Exception, KeyboardInterrupt) as error:
+        if "--debug" in argv:
+            traceback.print_exc()
+        status = _failed(error)  # one line, and no notes beside it
+    return terminal.closing(output, status)
+
+
+def _run(argv: list[str], say: Output) -> int:
     with warnings.catch_warnings(record=True) as caught:
-        try:
-            args = options.read(argv)
-            run = {"patch": patch, "trace": trace, "facts": facts}[args.experiment]
-            told = run(InterpretableModel(args.model, dtype=args.dtype), args)
-            sys.stdout.flush()
-        except (Exception, KeyboardInterrupt) as error:
-            if "--debug" in argv:
-                traceback.print_exc()
-            return _failed(error)  # one line, and no notes beside it
-        for line in _worth_saying(caught, told):
-            _say(f"note: {line}", 0)
+        args = options.read(argv)
+        run = {"patch": patch, "trace": trace, "facts": facts}[args.experiment]
+        told = run(InterpretableModel(args.model, dtype=args.dtype), args, say)
+    for line in _worth_saying(caught, told):
+        terminal.complain(f"note: {line}")
     return 0
 
 
 # ---- the experiments
 
 
-def patch(model: InterpretableModel, args: argparse.Namespace) -> Sequence[str]:
+def patch(model: InterpretableModel, args: argparse.Namespace, say: Output) -> Sequence[str]:
     """Activation patching of what was asked for; without prompts, the tour of the bundled fact.
 
-    Like the other experiments it returns the notes that it printed.
+    Like the other experiments it writes the files that were asked for before it prints, and returns the notes that
+    it printed.
     """
     clean = CLEAN if args.clean is None else args.clean
     corrupted = CORRUPTED if args.corrupted is None else args.corrupted
@@ -82,25 +90,26 @@ def patch(model: InterpretableModel, args: argparse.Namespace) -> Sequence[str]:
         "progress": False if args.quiet else None,
     }
     if args.plan:
-        return _show_plan(model, model.activation_patching(clean, corrupted, **asked, plan_only=True))
+        return _show_plan(say, model, model.activation_patching(clean, corrupted, **asked, plan_only=True))
     if not args.quiet:
         both = experiment.pair(model, clean, corrupted, args.subject, asked["align"])
-        _receipt(model, clean, both.subject)
+        _receipt(model, clean, both.subject, say)
     result = drawn = model.activation_patching(clean, corrupted, **asked)
-    print(result)
     if args.bare and args.positions is None and args.heads is None and "head" not in asked["component"]:
         asked |= {"component": ["resid_post", *result.components], "positions": "each"}
         asked["component"] = list(dict.fromkeys(asked["component"]))
         drawn = model.activation_patching(clean, corrupted, **asked)
+    written = _write(result, drawn, args, say)
     if not args.quiet:
-        print("\n" + textwrap.fill(strongest(drawn), 100))
-    _write(result, drawn, args)
+        say("\n" + textwrap.fill(strongest(drawn), 100))
+    if written and not args.quiet:
+        say(written)
     if args.bare and not args.quiet:
-        _farewell(args, asked)
+        _farewell(args, asked, say)
     return result.notes
 
 
-def trace(model: InterpretableModel, args: argparse.Namespace) -> Sequence[str]:
+def trace(model: InterpretableModel, args: argparse.Namespace, say: Output) -> Sequence[str]:
     """The causal trace of one prompt, as in Meng et al. 2022."""
     noise = options.noise(args)
     asked = {
@@ -116,45 +125,46 @@ def trace(model: InterpretableModel, args: argparse.Namespace) -> Sequence[str]:
         "progress": False if args.quiet else None,
     }
     if args.plan:
-        return _show_plan(model, model.causal_trace(args.prompt, args.subject, **asked, plan_only=True))
+        return _show_plan(say, model, model.causal_trace(args.prompt, args.subject, **asked, plan_only=True))
     if not args.quiet:
-        _receipt(model, args.prompt, args.subject)
+        _receipt(model, args.prompt, args.subject, say)
     if args.compare_bits:
         result = model.compare_bits(args.prompt, args.subject, args.compare_bits, **asked)
     else:
         result = model.causal_trace(args.prompt, args.subject, **asked)
-    print(result)
-    _write(result, result, args)
+    written = _write(result, result, args, say)
+    if written and not args.quiet:
+        say(written)
     return result.notes
 
 
-def facts(model: InterpretableModel, args: argparse.Namespace) -> Sequence[str]:
+def facts(model: InterpretableModel, args: argparse.Namespace, say: Output) -> Sequence[str]:
     """Causal traces of a file of facts, into a folder; what is there already is not run again."""
     kinds = tuple(options.KINDS.values()) if args.kind is None else (options.KINDS[args.kind],)
     if args.plan:
         chosen = len(args.known[: args.limit])
-        return _show_plan(model, f"{chosen} facts, {len(kinds)} traces of each, into {args.out}")
+        return _show_plan(say, model, f"{chosen} facts, {len(kinds)} traces of each, into {args.out}")
     asked = {name: getattr(args, name) for name in FACT_OPTIONS}
     asked = {name: value for name, value in asked.items() if value is not None}
     average = run_facts(
         model, args.known, args.out, kinds=kinds, progress=False if args.quiet else None, **asked
     )
-    print(average)
+    say(average)
     if not args.quiet:
-        print(f"traces, tables and figures: {Path(args.out).resolve()}")
+        say(f"traces, tables and figures: {Path(args.out).resolve()}")
     return ()
 
 
 # ---- what is told
 
 
-def _show_plan(model: InterpretableModel, plan: Any) -> Sequence[str]:
-    print(f"{model!r}\n{plan}\nnothing was run")
+def _show_plan(say: Output, model: InterpretableModel, plan: Any) -> Sequence[str]:
+    say(f"{model!r}\n{plan}\nnothing was run")
     return ()
 
 
-def _receipt(model: InterpretableModel, prompt: str, subject: Any) -> None:
-    print(f"{model!r}\n\n{model.receipt(prompt, subject)}\n")
+def _receipt(model: InterpretableModel, prompt: str, subject: Any, say: Output) -> None:
+    say(f"{model!r}\n\n{model.receipt(prompt, subject)}\n")
 
 
 def strongest(result: PatchingResult) -> str:
@@ -191,18 +201,23 @@ def _place(row: dict, result: PatchingResult) -> str:
     return f"{where} at the {which} {quoted(row['token'])}"
 
 
-def _write(result: Any, drawn: Any, args: argparse.Namespace) -> None:
-    for name, path in args.files.items():
-        drawn.plot(path) if name == "plot" else getattr(result, f"to_{name}")(path)
-        if not args.quiet:
-            print(f"{'figure' if name == 'plot' else name}: {Path(path).resolve()}")
+def _write(result: Any, drawn: Any, args: argparse.Namespace, say: Output) -> str:
+    """Write the files that were asked for, then print the result, also when one cannot be written; names each."""
+    lines = []
+    try:
+        for name, path in args.files.items():
+            drawn.plot(path) if name == "plot" else getattr(result, f"to_{name}")(path)
+            lines.append(f"{'figure' if name == 'plot' else name}: {path.absolute()}")
+    finally:
+        say(result)
+    return "\n".join(lines)
 
 
-def _farewell(args: argparse.Namespace, asked: dict) -> None:
+def _farewell(args: argparse.Namespace, asked: dict, say: Output) -> None:
     if args.model == "demo":
-        print("The demo's circuit was planted by its training, so that there is a truth to find.")
+        say("The demo's circuit was planted by its training, so that there is a truth to find.")
     own = "" if args.model == "demo" else f" --model {args.model}"
-    print(
+    say(
         f"The same table: python -m mlxtrace.patch{own} --clean {quoted(CLEAN)} --corrupted {quoted(CORRUPTED)} "
         f"--metric {','.join(asked['metric'])} --window {asked['window']}\nand the map: add --positions each"
     )
@@ -210,18 +225,13 @@ def _farewell(args: argparse.Namespace, asked: dict) -> None:
 
 def _failed(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt):
-        return _say("interrupted", 130)
+        terminal.complain("interrupted")
+        return terminal.INTERRUPTED
     if isinstance(error, MlxtraceError):
-        return _say(str(error), 2)
-    if isinstance(error, BrokenPipeError):  # the reader, such as `head`, has gone: nobody to tell
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    return _say(f"{type(error).__name__}: {' '.join(str(error).split())} (--debug shows where)", 1)
-
-
-def _say(text: str, status: int) -> int:
-    print(f"mlxtrace: {text}", file=sys.stderr)
-    return status
+        terminal.complain(str(error))
+        return 2
+    terminal.complain(f"{type(error).__name__}: {' '.join(str(error).split())} (--debug shows where)")
+    return 1
 
 
 def _worth_saying(caught: list[warnings.WarningMessage], told: Sequence[str]) -> list[str]:

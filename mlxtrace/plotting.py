@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import textwrap
 import warnings
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ from .errors import InputError
 from .results import PatchingResult
 from .storage import writable, write_atomic
 from .tables import WORDS, Panel, describe, position_label, probability, run_lines
+from .terminal import printable
 
 SUFFIXES = (".png", ".pdf", ".svg")
 DPI = 200
@@ -117,11 +119,11 @@ def _bars(result: PatchingResult, panel: Panel, label: str) -> Figure:
         ax.margins(y=0.08)
         _ticks(ax.xaxis, [str(x) for x in panel.rows], most=int(width * 4))
         if n > 1:
-            ax.set_title(_capital(WORDS.get(component, component)))
+            ax.set_title(escape(_capital(WORDS.get(component, component))))
     for ax in list(grid.flat)[n:]:
         ax.remove()
     for ax in grid[:, 0]:
-        ax.set_ylabel(label)
+        ax.set_ylabel(escape(label))
     for ax in grid[-1]:
         ax.set_xlabel("layer" if result.window == 1 else f"centre of {result.window} layers")
     _words(fig, result)
@@ -335,7 +337,7 @@ def _draw(
             edgecolors="face",
             linewidth=0.2,
         )
-        ax.set_title(one.title)
+        ax.set_title(escape(one.title))
         _ticks(ax.yaxis, one.rows, most=200 if upright or y_label != "layer" else int(height * 6), offset=0.5)
         _ticks(ax.xaxis, one.columns, most=200 if upright else int(width * 5), offset=0.5)
         ax.tick_params(axis="x", rotation=90 if upright else 0)
@@ -349,10 +351,10 @@ def _draw(
         _colour_bar(fig, mesh, list(axes.flat)[: len(maps)], label, scale, np.stack([m.values for m in maps]))
     for i, ax in enumerate(axes.flat):
         if i < len(maps) and i + columns >= len(maps):
-            ax.set_xlabel(maps[i].x_label or x_label)
+            ax.set_xlabel(escape(maps[i].x_label or x_label))
             ax.tick_params(axis="x", labelbottom=True)
     for ax in axes[:, 0]:
-        ax.set_ylabel(y_label)
+        ax.set_ylabel(escape(y_label))
     return fig
 
 
@@ -360,14 +362,14 @@ def _colour_bar(fig: Figure, mesh: Any, ax: Any, label: str, scale: _Scale, valu
     beyond = (values.min() < scale.low - 1e-9, values.max() > scale.high + 1e-9)
     extend = {(True, True): "both", (True, False): "min", (False, True): "max"}.get(beyond, "neither")
     aspect = fig.get_figheight() / (0.16 if isinstance(ax, list) else 0.2)
-    bar = fig.colorbar(mesh, ax=ax, extend=extend, pad=0.02, aspect=aspect, label=label)
+    bar = fig.colorbar(mesh, ax=ax, extend=extend, pad=0.02, aspect=aspect, label=escape(label))
     bar.outline.set_visible(False)
 
 
 def _ticks(axis: Any, labels: list[str], most: int, offset: float = 0.0) -> None:
     """Every label, or every 2nd, 5th, 10th ... when there are more than `most`."""
     step = next(s for s in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if len(labels) <= s * most or s == 1000)
-    axis.set_ticks([i + offset for i in range(0, len(labels), step)], labels[::step])
+    axis.set_ticks([i + offset for i in range(0, len(labels), step)], [escape(x) for x in labels[::step]])
     axis.set_tick_params(length=2)
 
 
@@ -376,6 +378,7 @@ def _title(fig: Figure, title: str, caption: list[str]) -> None:
     inches = fig.get_figwidth()
     if title:
         n = -(-len(title) // max(20, int(inches * 10)))  # lines, of about the same length
+        title = escape(title)
         lines = textwrap.wrap(title, len(title) // n + (6 if n > 1 else 1))
         fig.suptitle("\n".join(lines), fontsize=10.5, fontweight="bold")
     if caption:
@@ -429,8 +432,8 @@ def token_label(token: str) -> str:
 
 
 def escape(text: str) -> str:
-    """The text as matplotlib draws it literally, not as math."""
-    return text.replace("$", r"\$")
+    """The text as matplotlib draws it literally, not as math, and without what no font can draw; once is enough."""
+    return re.sub(r"(?<!\\)\$", r"\\$", printable(text))
 
 
 def _starred(label: str, position: int, subject: range | None) -> str:

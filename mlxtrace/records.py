@@ -50,7 +50,7 @@ class Record:
                 if header.get(name) is not None:
                     header[name] = Answer(**header[name])
             return cls(**header, **arrays)
-        except (KeyError, TypeError, MlxtraceError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, MlxtraceError) as error:
             raise LoadError(f"{path} is not a complete {cls.__name__}: {error}") from error
 
     def to_json(self, path: str | os.PathLike) -> Path:

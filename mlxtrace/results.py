@@ -260,7 +260,7 @@ class PatchingResult(Mapping):
             if header["subject_range"] is not None:
                 header["subject_range"] = range(*header["subject_range"])
             return cls(raw=arrays["raw"], **header)
-        except (KeyError, TypeError, MlxtraceError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, MlxtraceError) as error:
             raise LoadError(f"{path} is not a complete PatchingResult: {error}") from error
 
     def to_json(self, path: str | os.PathLike) -> Path:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from .storage import plain
+from .terminal import printable
 
 if TYPE_CHECKING:
     from .results import PatchingResult
@@ -81,7 +82,7 @@ def run_lines(result: PatchingResult) -> list[tuple[str, str]]:
 
 
 def quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+    return printable(json.dumps(text, ensure_ascii=False))
 
 
 def probability(p: float) -> str:
@@ -131,7 +132,7 @@ def text(result: PatchingResult) -> str:
     elif len(panels) <= 4:
         for panel in panels:
             lines += _text_map(result, panel)
-    return "\n".join(lines + _text_top(result))
+    return printable("\n".join(lines + _text_top(result)))
 
 
 def _text_top(result: PatchingResult) -> list[str]:

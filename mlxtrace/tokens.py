@@ -13,6 +13,7 @@ else that encodes and decodes, or None, when prompts are given as token ids.
 from __future__ import annotations
 
 import html
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -127,6 +128,10 @@ def _need(tokenizer: Any, text: object) -> None:
 
 
 def _tokenize(tokenizer: Any, text: str, special: bool) -> list[int]:
+    if re.search("[\ud800-\udfff]", text):
+        raise TokenError(
+            f"The text {text!r} has half of a character (a lone surrogate), which no tokenizer reads."
+        )
     inner = _inner(tokenizer)
     try:
         out = inner.encode(text, add_special_tokens=special)

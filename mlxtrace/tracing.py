@@ -29,6 +29,7 @@ from .results import Answer
 from .runs import Cell, Patch, Run, capture
 from .sweep import Plan, Sweep
 from .tables import probability, quoted
+from .terminal import printable
 
 if TYPE_CHECKING:
     from .model import InterpretableModel
@@ -155,7 +156,7 @@ class CausalTrace(Record):
             lines.append(
                 f"  {row['score']:8.4f}  layer {row['layer']}, position {row['position']} {quoted(row['token'])}"
             )
-        return "\n".join(lines)
+        return printable("\n".join(lines))
 
 
 def causal_trace(

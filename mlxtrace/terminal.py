@@ -1,0 +1,121 @@
+"""What a terminal gets: no escape codes out of data, and no traceback when it, or its reader, goes away.
+
+printable("Paris\\x1b[2J")       # 'Paris\\\\x1b[2J': a prompt cannot clear the screen
+with terminal.output() as say:   # a command's standard output
+    say(result)                  # never raises: what cannot be written does not stop what comes after
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+INTERRUPTED = 130  # exit status
+# Control characters but tab and newline, those that turn the direction of text, and halves of a character.
+_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: Any) -> str:
+    """The text with everything that a terminal would obey, and what cannot be encoded, as `\\x1b` and the like."""
+    return _UNSAFE.sub(_escaped, str(text))
+
+
+def _escaped(found: re.Match) -> str:
+    code = ord(found[0])
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+
+
+class Output:
+    """Standard output for a command: prints what it can, in replacement characters if need be, and never raises."""
+
+    def __init__(self) -> None:
+        self.error: OSError | ValueError | None = None
+        if hasattr(sys.stdout, "reconfigure"):  # an arrow in ASCII becomes `?`
+            self._errors = sys.stdout.errors
+            sys.stdout.reconfigure(errors="replace")
+
+    def __call__(self, text: Any = "") -> None:
+        if sys.stdout is not None and self.error is None:
+            self._try(lambda: print(printable(text)))
+
+    def close(self) -> OSError | ValueError | None:
+        """Write what is still to be written; the error if anything could not be."""
+        if sys.stdout is not None and self.error is None:
+            self._try(sys.stdout.flush)
+        if hasattr(sys.stdout, "reconfigure") and self.error is None:
+            sys.stdout.reconfigure(errors=self._errors)
+        return self.error
+
+    def _try(self, write: Callable[[], Any]) -> None:
+        try:
+            write()
+        except (OSError, ValueError) as error:
+            self.error = error
+            _silence(sys.stdout)
+
+
+def complain(text: str) -> None:
+    """Say what went wrong on standard error, if there is one."""
+    if sys.stderr is not None:
+        try:
+            print(f"mlxtrace: {printable(text)}", file=sys.stderr, flush=True)
+        except (OSError, ValueError):
+            _silence(sys.stderr)
+
+
+def closing(output: Output, status: int, unwritten: int = 1) -> int:
+    """The exit status once everything is printed; `unwritten`: the one when it cannot be, and nothing else failed."""
+    error = output.close()
+    if error is None:
+        return status
+    if not isinstance(error, BrokenPipeError):  # whose reader, such as `head`, has gone: nobody to tell
+        complain(f"standard output cannot be written: {getattr(error, 'strerror', None) or error}")
+    return status or unwritten
+
+
+def _silence(stream: Any) -> None:
+    """Point the stream to nowhere, so that Python does not fail on what is left in it when it ends."""
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+    except (OSError, ValueError, AttributeError):
+        return
+
+
+def reserve_descriptors() -> None:
+    """Take the numbers of closed standard streams, so that no file that is opened later is printed into."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+
+
+# ---- interrupts
+
+
+def catch_interrupts_while_importing() -> None:
+    """End quietly on Ctrl-C until a command of the package runs, and not where the package is only imported."""
+    commands = re.compile(r"(-m)?mlxtrace\.(patch|check)")
+    if sys.argv[:1] == ["-m"] and any(map(commands.fullmatch, sys.orig_argv[1:])):
+        reserve_descriptors()
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, as by nohup
+            signal.signal(signal.SIGINT, _end)
+
+
+def _end(*_: Any) -> NoReturn:
+    try:
+        os.write(2, b"mlxtrace: interrupted\n")  # print may be what was interrupted
+    finally:
+        os._exit(INTERRUPTED)
+
+
+def importing_is_over() -> None:
+    """From now on Ctrl-C raises KeyboardInterrupt again."""
+    if signal.getsignal(signal.SIGINT) is _end:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
