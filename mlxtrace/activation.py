@@ -13,8 +13,7 @@ import mlx.core as mx
 import numpy as np
 
 from .errors import EditError, OrderError, PositionError
-
-COMPLEX = (mx.complex64, np.complex64, np.complex128)
+from .finite import real
 
 
 class Hand:
@@ -74,8 +73,7 @@ class Activation(mx.array):
     def __setitem__(self, index: Any, value: Any) -> None:
         self.editable()
         check_index(index, self.shape, self.hand.name, edit=True)
-        if isinstance(value, complex) or (hasattr(value, "dtype") and value.dtype in COMPLEX):
-            raise EditError(f"{self.hand.name} holds {self.dtype}, not complex numbers")
+        real(value, self.hand.name)
         try:
             super().__setitem__(
                 _plain(index), mx.array(value) if isinstance(value, (np.ndarray, np.generic)) else value
@@ -102,6 +100,7 @@ def _in_place(name: str):
 
     def edit(self, other):
         self.editable()
+        real(other, self.hand.name)
         if isinstance(other, (mx.array, np.ndarray)):
             other = self._operand(mx.array(other))
         result = plain(self, other)

@@ -32,6 +32,13 @@ def unbroken(before: mx.array, after: mx.array, name: str) -> mx.array:
     return after
 
 
+def real(value: object, name: str) -> None:
+    """EditError for a value that no activation holds: booleans, complex numbers."""
+    kind = str(getattr(value, "dtype", type(value).__name__)).rsplit(".", 1)[-1]
+    if kind.startswith(("bool", "complex")):
+        raise EditError(f"{name} holds real numbers, not {kind} values: {value!r}")
+
+
 def finite(value: mx.array, what: str) -> mx.array:
     """A value that is to be put into a pass, once it is known to hold no NaN; else EditError."""
     if mx.issubdtype(value.dtype, mx.floating):

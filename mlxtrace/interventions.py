@@ -178,7 +178,12 @@ def _value(value: Value, what: str, *positions: Positions) -> tuple[mx.array, st
     fits = isinstance(value, mx.array | np.ndarray | Real | list | tuple) and not isinstance(value, bool)
     try:
         array = mx.array(value) if fits else None
-    except (TypeError, ValueError, OverflowError):
+    except (
+        TypeError,
+        ValueError,
+        OverflowError,
+        RuntimeError,
+    ):  # the last: a type or number that MLX has not
         array = None
     if array is None or array.dtype in (mx.bool_, mx.complex64):
         kind = type(value).__name__ if array is None or isinstance(value, list | tuple) else array.dtype

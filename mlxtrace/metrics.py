@@ -261,7 +261,7 @@ def _user(function: Callable[[np.ndarray], Any]) -> Callable[[np.ndarray], np.nd
     def compute(rows: np.ndarray) -> np.ndarray:
         try:
             given = function(rows)
-            values = np.asarray([float(x) for x in given] if isinstance(given, list | tuple) else given)
+            values = np.asarray([_plain(x) for x in given] if isinstance(given, list | tuple) else given)
         except Exception as error:
             raise InputError(
                 f"metric {name_of(function)} failed on logits {list(rows.shape)}: "
@@ -279,9 +279,16 @@ def _user(function: Callable[[np.ndarray], Any]) -> Callable[[np.ndarray], np.nd
     return compute
 
 
+def _plain(x: Any) -> Any:
+    """An element of a list as NumPy takes it: arrays of MLX without axes become numbers."""
+    return x.item() if hasattr(x, "item") and getattr(x, "ndim", 1) == 0 else x
+
+
 def _check_rows(metric: Metric, clean: np.ndarray) -> None:
     """InputError when a function's value of a row depends on the rows beside it, or changes from call to call."""
-    rows = np.stack([clean, np.roll(clean, 1, -1), clean[..., ::-1]])
+    rows = np.stack(
+        [clean, np.roll(clean, 1, -1) / 2, clean[..., ::-1] / 4]
+    )  # unlike each other in every way
     alone = np.concatenate([metric.compute(row[None].copy()) for row in rows])
     together = metric.compute(rows.copy())
     turned = metric.compute(rows[::-1].copy())[::-1]
