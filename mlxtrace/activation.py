@@ -103,7 +103,12 @@ def _in_place(name: str):
         real(other, self.hand.name)
         if isinstance(other, (mx.array, np.ndarray)):
             other = self._operand(mx.array(other))
-        result = plain(self, other)
+        try:
+            result = plain(self, other)
+        except (TypeError, ValueError) as error:
+            raise EditError(
+                f"cannot combine {self.hand.name} with {type(other).__name__} in place: {error}"
+            ) from error
         if result is NotImplemented:
             raise EditError(f"cannot combine {self.hand.name} with {type(other).__name__} in place")
         return result

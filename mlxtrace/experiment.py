@@ -21,7 +21,6 @@ from .alignment import Alignment, check_align, infer_subject
 from .alignment import align as align_prompts
 from .corruption import GaussianNoise, Substitution
 from .errors import AlignmentError, EffectError, InputError, PositionError, SubjectError, closest
-from .records import whole_number
 from .resolver import ALIASES, COMPONENTS
 from .results import Answer
 from .runs import Cell, Patch, Run, capture
@@ -139,7 +138,11 @@ def _text(model: InterpretableModel, prompt: Prompt) -> str:
 def components_of(component: str | Iterable[str]) -> list[str]:
     """The components by their own names; InputError for an unknown, repeated or missing one."""
     given = (
-        list(component) if isinstance(component, Iterable) and not isinstance(component, str) else [component]
+        list(component)
+        if isinstance(component, Iterable)
+        and getattr(component, "ndim", 1)
+        and not isinstance(component, str)
+        else [component]
     )
     names = [ALIASES.get(name, name) if isinstance(name, str) else name for name in given]
     for name, said in zip(names, given, strict=True):
@@ -261,7 +264,9 @@ def grid(
 ) -> Grid:
     """Lay the cells out; everything that was asked for is checked here, before any pass."""
     components, layers = components_of(component), layers_of(model, layers)
-    window = whole_number("window", window)
+    given, window = window, tokens.as_integer(window)
+    if window is None or window < 1:
+        raise InputError(f"window is a number of layers, 1 or more, not {given!r}")
     groups = positions_of(positions, both, len(both.clean.ids))
     if "pattern" in components and len(both.clean.ids) != len(both.corrupted.ids):
         raise AlignmentError(

@@ -89,7 +89,7 @@ def activation_patching(
 
     Raises an error that derives from `MlxtraceError`, before any sweep, for whatever cannot mean anything.
     """
-    if direction not in DIRECTIONS:
+    if not isinstance(direction, str) or direction not in DIRECTIONS:
         raise InputError(f"direction={direction!r} is unknown; it is one of {', '.join(DIRECTIONS)}")
     if not isinstance(plot, bool):
         raise InputError(f"plot is True or False, not {plot!r}; to write a file, result.plot(path)")

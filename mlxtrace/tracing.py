@@ -221,7 +221,7 @@ def causal_trace(
         raise InputError(
             "severed= goes with kind=None: it restores layer outputs, as figure 3 of the paper does"
         )
-    if severed_noise not in ("next", "same"):
+    if not isinstance(severed_noise, str) or severed_noise not in ("next", "same"):
         raise InputError(f'severed_noise={severed_noise!r} is unknown: "next" (as published) or "same"')
     window = whole_number("window", window)
     drawn = GaussianNoise(level=noise, samples=samples, seed=seed, replace=replace)
@@ -286,7 +286,7 @@ def spread(
 
 def _component(name: str, value: Any) -> str | None:
     found = {"self_attn": "attn"}.get(value, value) if isinstance(value, str | None) else value
-    if found not in KINDS:
+    if not isinstance(found, str | None) or found not in KINDS:
         raise InputError(f"{name}={value!r} is unknown; {closest(str(value), ['mlp', 'attn'])}, or None")
     return found
 
