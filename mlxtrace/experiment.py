@@ -137,13 +137,10 @@ def _text(model: InterpretableModel, prompt: Prompt) -> str:
 
 def components_of(component: str | Iterable[str]) -> list[str]:
     """The components by their own names; InputError for an unknown, repeated or missing one."""
-    given = (
-        list(component)
-        if isinstance(component, Iterable)
-        and getattr(component, "ndim", 1)
-        and not isinstance(component, str)
-        else [component]
+    one = (
+        isinstance(component, str) or not isinstance(component, Iterable) or not getattr(component, "ndim", 1)
     )
+    given = [component] if one else list(component)
     names = [ALIASES.get(name, name) if isinstance(name, str) else name for name in given]
     for name, said in zip(names, given, strict=True):
         if not isinstance(name, str) or name not in COMPONENTS:
