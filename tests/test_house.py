@@ -18,8 +18,8 @@ HOUSE = [
     "records", "plotting", "attribution", "patching", "experiment", "results", "tables", "storage", "metrics",
     "engines",
     "sweep", "textbook", "calibration", "batch", "changes", "runs", "corruption", "trace", "coroutine", "cache",
-    "interventions", "resolver", "structure", "lengths", "recording", "activation", "taps", "attention", "alignment", "tokens",
-    "finite",
+    "interventions", "resolver", "structure", "lengths", "recording", "activation", "taps", "attention", "alignment",
+    "tokens", "finite",
     "blas", "errors",
 ]  # fmt: skip
 FIGURES = {
