@@ -16,8 +16,7 @@ import mlx.core as mx
 import numpy as np
 
 from .errors import EditError, OrderError, PositionError
-
-COMPLEX = (mx.complex64, np.complex64, np.complex128)
+from .finite import real
 
 
 class Hand:
@@ -189,8 +188,7 @@ class Activation(mx.array):
         references = sys.getrefcount(self)  # before anything below adds some
         self.editable(references)
         check_index(index, self.shape, self.hand.name, edit=True)
-        if isinstance(value, complex) or (hasattr(value, "dtype") and value.dtype in COMPLEX):
-            raise EditError(f"{self.hand.name} holds {self.dtype}, not complex numbers")
+        real(value, self.hand.name)
         try:
             super().__setitem__(plain_index(index), _plain_value(value))
         except (ValueError, TypeError, IndexError) as error:
@@ -289,6 +287,7 @@ def _in_place(name: str):
 
     def edit(self, other):
         self.editable()
+        real(other, self.hand.name)
         if name == "matmul":
             return _matmul(self, other)
         try:

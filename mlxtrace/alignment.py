@@ -55,7 +55,7 @@ def align(
 
     Of equal length: one by one. Otherwise "strict" raises AlignmentError with both prompts side by side,
     and "ends" pairs the longest common tail, counted from the right, and the subjects' last tokens when
-    both are known.
+    both are known; it raises when there is no common tail.
     """
     check_align(mode)
     n, m = len(clean_ids), len(corrupted_ids)
@@ -67,11 +67,11 @@ def align(
         last = (clean_subject[-1], corrupted_subject[-1])
         if last[0] < n - tail and last[1] < m - tail:
             pairs.insert(0, last)
-    if mode == "ends" and pairs:
+    if mode == "ends" and tail:
         return Alignment(pairs, 0)
     cure = f"a subject that makes the corrupted prompt {n} tokens long"
-    cure = f'Use align="ends", which patches {len(pairs)} of them, or {cure}.' if pairs else f"Use {cure}."
-    no_tail = "" if mode == "strict" else ", no common tail and no subject in both"
+    cure = f'Use align="ends", which patches {len(pairs)} of them, or {cure}.' if tail else f"Use {cure}."
+    no_tail = "" if mode == "strict" else " and no common tail"
     raise AlignmentError(
         f"The clean prompt has {n} tokens and the corrupted one {m}{no_tail}:\n"
         f"{_side_by_side(clean_ids, corrupted_ids, clean_str, corrupted_str)}\n{cure}"

@@ -13,6 +13,7 @@ over all elements of the embeddings.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Real
@@ -21,14 +22,16 @@ from typing import Any, Literal
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
+from mlx.utils import tree_flatten
 
-from .errors import EditError, InputError, UnsupportedError
-from .tokens import as_ids, positions_in
+from .errors import EditError, InputError, TokenError, UnsupportedError
+from .tokens import as_ids, as_integer, positions_in
 
 _FORMS = (
     '"s3" (3 x the standard deviation of the embeddings; "s" is 1 x), '
     'a number of 0 or more (absolute standard deviation), or "u3" (uniform in [-3, 3])'
 )
+_LEVEL = re.compile(r"([su]?)((?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)?")
 _CHUNK = 1 << 20  # elements of the table that are in float64 at a time: 8 MB
 
 
@@ -52,7 +55,8 @@ class GaussianNoise:
     subject: its text, or its positions as a range or list; None when the experiment names the subject.
     level: "s3", a float (absolute standard deviation) or "u3" (uniform). samples: rows of independent
     noise, over which metrics are averaged. seed: of NumPy's RandomState. replace: overwrite the embeddings
-    instead of adding. InputError when a value has no meaning.
+    instead of adding, in the corrupted baseline as well as in the patched rows (the ROME authors' baseline adds
+    either way). InputError when a value has no meaning.
     """
 
     subject: str | range | Sequence[int] | None = None
@@ -65,13 +69,17 @@ class GaussianNoise:
         parse_level(self.level)
         _check_int("samples", self.samples, 1, "an integer of 1 or more")
         _check_int("seed", self.seed, 0, "an integer from 0 to 2**32 - 1", 2**32 - 1)
+        for name in ("samples", "seed"):  # as plain ints, whatever they were given as
+            object.__setattr__(self, name, as_integer(getattr(self, name)))
         if not isinstance(self.replace, bool):
             raise InputError(f"GaussianNoise(replace={self.replace!r}): give True or False.")
         if isinstance(self.subject, str) and not self.subject.strip():
             raise InputError(
                 "GaussianNoise(subject=...) is empty: give the subject as it stands in the prompt."
             )
-        if not isinstance(self.subject, str | range | Sequence | None):
+        if isinstance(self.subject, bytes | bytearray) or not isinstance(
+            self.subject, str | range | Sequence | mx.array | np.ndarray | None
+        ):
             raise InputError(
                 f"GaussianNoise(subject={self.subject!r}): give a text, a range or a list of token positions."
             )
@@ -97,7 +105,8 @@ def _size(text: Any) -> int:
 
 
 def _check_int(name: str, value: object, low: int, valid: str, high: float = math.inf) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not low <= value <= high:
+    number = as_integer(value)
+    if number is None or not low <= number <= high:
         raise InputError(f"GaussianNoise({name}={value!r}): `{name}` is {valid}.")
 
 
@@ -105,8 +114,9 @@ def parse_level(level: str | float) -> NoiseLevel:
     """Read a level: "s3", "s", "s1.5", 0.13, "0.13" or "u3"; InputError with the valid forms otherwise."""
     kind, number = "abs", level
     if isinstance(level, str):
-        kind = level[:1] if level[:1] in ("s", "u") else "abs"
-        number = level.removeprefix(kind) or ("1" if kind == "s" else "")
+        form = _LEVEL.fullmatch(level)
+        kind = (form and form[1]) or "abs"
+        number = (form and form[2]) or ("1" if level == "s" else "")
     try:
         value = math.nan if isinstance(number, bool) or not isinstance(number, Real | str) else float(number)
     except ValueError:
@@ -120,9 +130,10 @@ def embedding_rows(module: Any, ids: Sequence[int] | mx.array) -> mx.array:
     """The embeddings of some tokens, float32 [n, D]; of a quantized table only these rows are dequantized.
 
     They are what the module puts out: a table scaled later by the model is not scaled here. LoRA and DoRA
-    wrappers count with their update. UnsupportedError when the module holds no table.
+    wrappers count with their update. UnsupportedError when the module holds no table, TokenError for an id that it
+    has no row for: MLX would read what lies behind it.
     """
-    ids = mx.array(ids)
+    ids = _row_ids(ids, _vocabulary(module))
     if "lora_a" in _keys(module) and "embedding" in _keys(module):
         rows = embedding_rows(module.embedding, ids)
         rows = rows + module.scale * (module.lora_a[ids] @ module.lora_b).astype(mx.float32)
@@ -147,6 +158,16 @@ def embedding_rows(module: Any, ids: Sequence[int] | mx.array) -> mx.array:
     ).astype(mx.float32)
 
 
+def _row_ids(ids: Any, rows: int) -> mx.array:
+    given = np.asarray(ids)
+    if given.ndim != 1 or given.dtype.kind not in "iu" or not given.size:
+        raise TokenError(f"embeddings are looked up by a list of token ids, not {ids!r}")
+    outside = given[(given < 0) | (given >= rows)]
+    if outside.size:
+        raise TokenError(f"token id {outside[0]} has no embedding: the table's rows are 0 to {rows - 1}")
+    return mx.array(given)
+
+
 def embedding_table(module: Any) -> mx.array:
     """The whole table, float32 [V, D], dequantized with the layer's own group size, bits and mode."""
     return embedding_rows(module, mx.arange(_vocabulary(module)))
@@ -166,6 +187,32 @@ def table_std(module: Any) -> float:
         mean += (m - mean) * n / (count + n)
         count += n
     return float(math.sqrt(squares / (count - 1)))
+
+
+def table_key(module: Any) -> tuple:
+    """What tells one table's numbers from another's, in whatever way they were changed: two sums of its mixed bits.
+
+    Weights can change behind the same array (`weight *= 2`), so that no identity tells. Rows in another order have
+    the same key, and the same standard deviation.
+    """
+    parts = (
+        [x for _, x in tree_flatten(module.parameters())]
+        if isinstance(module, nn.Module)
+        else [module.weight]
+    )
+    sums: list[int] = []
+    for x in parts:
+        bits = x.reshape(-1).view({1: mx.uint8, 2: mx.uint16, 4: mx.uint32, 8: mx.uint64}[x.dtype.size])
+        for start in range(0, bits.size, 8 * _CHUNK):
+            words = bits[start : start + 8 * _CHUNK].astype(mx.uint32)
+            for odd in (
+                0x9E3779B1,
+                0x85EBCA6B,
+            ):  # mixed first: sums of plain bits cancel when all change alike
+                mixed = (words ^ (words >> 15)) * mx.array(odd, mx.uint32)
+                sums.append(int((mixed ^ (mixed >> 13)).sum().item()))
+    kinds = (type(module).__name__, getattr(module, "bits", None), getattr(module, "group_size", None))
+    return (*kinds, getattr(module, "scale", None), *((x.shape, str(x.dtype)) for x in parts), *sums)
 
 
 def subjects_std(module: Any, tokenizer: Any, subjects: Sequence[str]) -> float:

@@ -27,8 +27,8 @@ def choose(resolver: ModuleResolver, engine: str = "auto") -> Engine:
 
     Raises InputError for an unknown name, EngineError when the one asked for is wrong on this model.
     """
-    if engine not in ENGINES:
-        raise InputError(f"engine {engine!r} is unknown; {closest(engine, ENGINES)}")
+    if not isinstance(engine, str) or engine not in ENGINES:
+        raise InputError(f"engine {engine!r} is unknown; {closest(str(engine), ENGINES)}")
     probe = calibration.once(resolver, "probe", lambda: Probe(resolver))
     if engine == "loop":
         return Engine("loop", causal=False, why="asked for")

@@ -10,7 +10,7 @@ Every bad input raises here, before a sweep.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -80,9 +80,10 @@ def pair(
     ):
         theirs = model.subject_range(corrupted, subject)
     alignment = align_prompts(a, b, model.to_str_tokens(a), model.to_str_tokens(b), align, ours, theirs)
-    return Pair(
-        _text(model, clean), _text(model, corrupted), Run(tuple(a)), Run(tuple(b)), alignment, ours, ""
-    )
+    runs = Run(tuple(a)), Run(tuple(b))
+    notes = tokens.repeated(model.tokenizer, clean, subject, a, ours) if ours else ""
+    texts = _text(model, clean), _text(model, corrupted)
+    return Pair(*texts, *runs, alignment, ours, "", (notes,) if notes else ())
 
 
 def _noised(model: InterpretableModel, clean: Prompt, noise: GaussianNoise, subject: Any) -> Pair:
@@ -99,6 +100,8 @@ def _noised(model: InterpretableModel, clean: Prompt, noise: GaussianNoise, subj
     if noise.parsed_level.kind == "s":
         std = embedding_std(model)
         notes.append(f"noise scale from the whole embedding table: std {std:.4g}")
+    if twice := tokens.repeated(model.tokenizer, clean, told[0], ids, where):
+        notes.append(twice)
     run = noised_run(model, ids, where, noise, std)
     text = _text(model, clean)
     alignment = Alignment([(i, i) for i in range(len(ids))], where[0])
@@ -115,10 +118,14 @@ def noised_run(
 
 
 def embedding_std(model: InterpretableModel) -> float:
-    """The standard deviation of the whole embedding table, dequantized; measured once per model."""
-    from .calibration import once
-
-    return once(model.resolver, "std", lambda: corruption.table_std(model.resolver.get_embedding_layer()))
+    """The standard deviation of the whole embedding table, dequantized; measured anew when its numbers changed."""
+    module = model.resolver.get_embedding_layer()
+    key = corruption.table_key(module)
+    known = model.resolver.__dict__.setdefault("_table_std", {})
+    if key not in known:
+        known.clear()
+        known[key] = corruption.table_std(module)
+    return known[key]
 
 
 def _text(model: InterpretableModel, prompt: Prompt) -> str:
@@ -130,9 +137,10 @@ def _text(model: InterpretableModel, prompt: Prompt) -> str:
 
 def components_of(component: str | Iterable[str]) -> list[str]:
     """The components by their own names; InputError for an unknown, repeated or missing one."""
-    given = (
-        list(component) if isinstance(component, Iterable) and not isinstance(component, str) else [component]
+    one = (
+        isinstance(component, str) or not isinstance(component, Iterable) or not getattr(component, "ndim", 1)
     )
+    given = [component] if one else list(component)
     names = [ALIASES.get(name, name) if isinstance(name, str) else name for name in given]
     for name, said in zip(names, given, strict=True):
         if not isinstance(name, str) or name not in COMPONENTS:
@@ -151,10 +159,10 @@ def layers_of(model: InterpretableModel, layers: int | Iterable[int] | None) -> 
         return list(range(model.n_layers))
     given = _listed(layers)
     for layer in given:
-        if isinstance(layer, bool) or not hasattr(layer, "__index__"):
+        if tokens.as_integer(layer) is None:
             raise InputError(f"layers are numbers, not {layer!r}")
-        model.resolver.layer(layer)
-    found = [int(layer) % model.n_layers for layer in given]
+        model.resolver.layer(tokens.as_integer(layer))
+    found = [tokens.as_integer(layer) % model.n_layers for layer in given]
     if not found or len(set(found)) < len(found):
         raise InputError(f"layers={layers!r}: name at least one layer, and each once")
     return found
@@ -163,7 +171,8 @@ def layers_of(model: InterpretableModel, layers: int | Iterable[int] | None) -> 
 def _listed(numbers: Any) -> list:
     """One number or several, given in any way that holds them, as a list that is still to be checked."""
     numbers = numbers.tolist() if hasattr(numbers, "tolist") else numbers
-    return list(numbers) if isinstance(numbers, Iterable) and not isinstance(numbers, str) else [numbers]
+    one = isinstance(numbers, (*tokens.TEXTS, Mapping)) or not isinstance(numbers, Iterable)
+    return [numbers] if one else list(numbers)
 
 
 def positions_of(positions: Any, both: Pair, n_tokens: int) -> list[list[int]]:
@@ -220,9 +229,10 @@ def _heads_of(
         return [(h,) for h in range(n)]
     given = _listed(heads)
     for head in given:
-        if isinstance(head, (bool, str)) or not hasattr(head, "__index__") or not -n <= head < n:
+        number = tokens.as_integer(head)
+        if number is None or not -n <= number < n:
             raise PositionError(f"head {head!r} does not exist: this model has heads 0 to {n - 1}")
-    found = tuple(int(h) % n for h in given)
+    found = tuple(tokens.as_integer(h) % n for h in given)
     if not found or len(set(found)) < len(found):
         raise InputError(f"heads={heads!r}: name at least one head, and each once")
     return [found]
@@ -251,8 +261,9 @@ def grid(
 ) -> Grid:
     """Lay the cells out; everything that was asked for is checked here, before any pass."""
     components, layers = components_of(component), layers_of(model, layers)
-    if isinstance(window, bool) or not hasattr(window, "__index__") or window < 1:
-        raise InputError(f"window is a number of layers, 1 or more, not {window!r}")
+    given, window = window, tokens.as_integer(window)
+    if window is None or window < 1:
+        raise InputError(f"window is a number of layers, 1 or more, not {given!r}")
     groups = positions_of(positions, both, len(both.clean.ids))
     if "pattern" in components and len(both.clean.ids) != len(both.corrupted.ids):
         raise AlignmentError(
@@ -327,9 +338,10 @@ def measured(
             notes.append(_same_answer(as_answer(answer)))
             warnings.warn(notes[-1], stacklevel=stacklevel)
     distinct = other if other != answer or ask[1] is not None else None
-    if distinct is None and any(isinstance(m, str) and m == "logit_diff" for m in wanted):
+    against = [m for m in wanted if isinstance(m, str) and m in metrics.NEED_FOIL]
+    if distinct is None and against:
         raise InputError(
-            f"logit_diff sets two answers against each other, but both are {model.token_to_str(answer)!r}: "
+            f"{against[0]} sets two answers against each other, but both are {model.token_to_str(answer)!r}: "
             "pass foil= (or target=), or take metric='kl'"
         )
     bound = metrics.bind_all(

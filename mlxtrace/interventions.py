@@ -24,11 +24,13 @@ import mlx.core as mx
 import numpy as np
 
 from .errors import EditError, InputError
-from .tokens import positions_in
+from .finite import finite
+from .tokens import as_integer, positions_in
 
 Value = mx.array | np.ndarray | float
 Positions = int | slice | range | Sequence[int]
 Edit = Callable[[mx.array], mx.array]
+LARGEST = float(np.finfo(np.float32).max)
 
 
 class Intervention:
@@ -124,11 +126,12 @@ def noise(std: float, seed: int = 0) -> Intervention:
     std = _number(std, "noise(std)")
     if std < 0:
         raise InputError(f"noise(std={std:g}): a standard deviation is zero or more.")
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**64:
+    number = as_integer(seed)
+    if number is None or not 0 <= number < 2**64:
         raise InputError(f"noise(seed={seed!r}): the seed is an integer from 0 to 2**64 - 1.")
 
     def edit(x: mx.array) -> mx.array:
-        draw = mx.random.normal(x.shape, key=mx.random.key(int(seed))) * std
+        draw = mx.random.normal(x.shape, key=mx.random.key(number)) * std
         return (x.astype(mx.float32) + draw).astype(x.dtype)
 
     return Intervention(f"noise({std:g}, seed={seed})", edit)
@@ -139,6 +142,7 @@ def compose(*functions: Edit) -> Intervention:
     if not functions:
         raise InputError("compose() needs at least one function array -> array.")
     for f in functions:
+        called(f)
         if not callable(f):
             raise InputError(f"compose() takes functions array -> array, not {type(f).__name__} {f!r}.")
 
@@ -151,9 +155,22 @@ def compose(*functions: Edit) -> Intervention:
 
 
 def _number(value: float, what: str) -> float:
-    if isinstance(value, bool | np.bool_) or not isinstance(value, Real) or not math.isfinite(value):
+    if hasattr(value, "dtype") and getattr(value, "ndim", 1) == 0:
+        value = value.item()
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
         raise InputError(f"{what} takes a finite number, not {value!r}.")
+    if abs(value) > LARGEST:
+        raise InputError(f"{what}: {value:g} is larger than any number in float32; give a smaller one.")
     return float(value)
+
+
+def called(fn: object) -> None:
+    """InputError when `fn` makes an intervention and is none itself: `iv.zero_out` without its parentheses."""
+    if any(fn is factory for factory in FACTORIES):
+        name = fn.__name__
+        raise InputError(
+            f"iv.{name} makes an intervention when it is called: write iv.{name}(...), with parentheses."
+        )
 
 
 def _value(value: Value, what: str, *positions: Positions) -> tuple[mx.array, str]:
@@ -161,12 +178,23 @@ def _value(value: Value, what: str, *positions: Positions) -> tuple[mx.array, st
     fits = isinstance(value, mx.array | np.ndarray | Real | list | tuple) and not isinstance(value, bool)
     try:
         array = mx.array(value) if fits else None
-    except (TypeError, ValueError):
+    except (
+        TypeError,
+        ValueError,
+        OverflowError,
+        RuntimeError,
+    ):  # the last: a type or number that MLX has not
         array = None
-    if array is None:
+    if array is None or array.dtype in (mx.bool_, mx.complex64):
+        kind = type(value).__name__ if array is None or isinstance(value, list | tuple) else array.dtype
         raise EditError(
-            f"{what}: the value must be an array or a number, not {type(value).__name__} {value!r}."
+            f"{what}: the value must be an array of real numbers or a number, not {kind} {value!r}."
         )
+    if not array.size:
+        raise EditError(f"{what}: the value is empty, {list(array.shape)}; give a number for each element.")
+    if isinstance(value, Real):
+        _number(value, f"{what}(value)")
+    finite(array, what)
     shown = f"{value:g}" if isinstance(value, Real) else str(list(array.shape))
     return array, f"{what}({', '.join([shown, *map(str, positions)])})"
 
@@ -221,3 +249,17 @@ def _rows(value: mx.array, index: mx.array, x: mx.array, name: str) -> mx.array:
             f"(the batch axis may be left out), a vector [{x.shape[-1]}], or a number."
         )
     return _fit(value, rows, x, name)
+
+
+FACTORIES = (
+    replace_with,
+    replace_at,
+    zero_out,
+    zero_at,
+    add_vector,
+    scale,
+    clamp,
+    noise,
+    compose,
+    Intervention,
+)

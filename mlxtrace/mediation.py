@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from .model import InterpretableModel
 
 __all__ = ["CausalEffects", "NoisingWindow", "causal_effects", "noising_window"]
-PROB_DIFF = "prob_diff"
 
 
 @dataclass(repr=False, eq=False)
@@ -83,6 +82,12 @@ class CausalEffects(Record):
     def direct_change(self) -> np.ndarray:
         """direct - base_value: what the source's activation adds in the base run."""
         return self.direct - self.base_value
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        if not np.isfinite([self.base_value, self.source_value]).all():
+            raise InputError("its values of the plain runs are not finite")
+        shape = (len(self.layers), *([] if self.positions is None else [len(self.positions)]))
+        return {"direct": shape, "indirect": shape}
 
     def to_rows(self) -> list[dict[str, Any]]:
         """One dict per cell: component, layer, position and token (in maps), direct, indirect."""
@@ -241,16 +246,9 @@ def _answers(
 
 def _metric(metric: Any, source: Answer, base: Answer, clean_logits: np.ndarray) -> metrics.Metric:
     """The metric of the source's answer (target) against the base's (foil)."""
-    if isinstance(metric, str) and metric in (PROB_DIFF, "logit_diff") and source.token == base.token:
+    if isinstance(metric, str) and metric in metrics.NEED_FOIL and source.token == base.token:
         raise EffectError(
             f"{metric} sets the two answers against each other, but both are {quoted(source.text)}: choose prompts "
             "with different answers, pass target= and foil=, or use metric='prob'"
         )
-    if isinstance(metric, str) and metric == PROB_DIFF:
-
-        def prob_diff(logits: np.ndarray) -> np.ndarray:
-            p = metrics.softmax(logits)
-            return p[:, source.token] - p[:, base.token]
-
-        metric = prob_diff
     return metrics.bind(metric, target=source.token, foil=base.token, clean_logits=clean_logits)

@@ -18,8 +18,9 @@ import numpy as np
 
 from .errors import EffectError, InputError, closest
 
-NAMES = ("prob", "logprob", "logit", "logit_diff", "kl", "rank", "l2", "cosine")
-NEED_TARGET = ("prob", "logprob", "logit", "logit_diff", "rank")
+NAMES = ("prob", "logprob", "logit", "logit_diff", "prob_diff", "kl", "rank", "l2", "cosine")
+NEED_TARGET = ("prob", "logprob", "logit", "logit_diff", "prob_diff", "rank")
+NEED_FOIL = ("logit_diff", "prob_diff")
 CHUNK_BYTES = 4 << 20  # rows are widened to float64 this much at a time: it stays in the cache
 
 # The smallest gap between clean and corrupted that means something, as (absolute, relative to the larger
@@ -29,6 +30,7 @@ FLOORS = {
     "logprob": (5e-4, 0.0),
     "logit": (5e-4, 0.0),
     "logit_diff": (1e-3, 0.0),  # two logits
+    "prob_diff": (2e-5, 1e-4),  # two probabilities, off by 2e-6 at worst
     "kl": (1e-6, 0.0),  # nats; noise shrinks as 5e-5 sqrt(2 kl) near the clean run
     "rank": (0.5, 0.0),  # a whole number: any change counts
     "l2": (5e-3, 0.0),  # 10 x 2e-6 (rms) x sqrt(50k logits)
@@ -103,10 +105,11 @@ def bind(
     """The metric as a function of logits alone: `bind("prob", ...)(logits[..., V]) -> float64 [...]`.
 
     Of the target: `prob`, `logprob` (nats), `logit`, `rank` (how many tokens have a strictly greater logit;
-    0: the top one), and `logit_diff` (its logit - the foil's). Of the whole distribution: `kl`, KL(clean ||
-    run) = sum p_clean (log p_clean - log p_run) in nats; `l2` and `cosine`, Euclidean distance from the clean
-    logits and cosine of the angle to them. A function gets float64 logits `[rows, V]` (a NumPy array) and
-    returns one number per row; it is tried on the clean run before anything else runs.
+    0: the top one), and `logit_diff` and `prob_diff` (its logit or probability - the foil's). Of the whole
+    distribution: `kl`, KL(clean || run) = sum p_clean (log p_clean - log p_run) in nats; `l2` and `cosine`,
+    Euclidean distance from the clean logits and cosine of the angle to them. A function gets float64 logits
+    `[rows, V]` (a NumPy array) and returns one number per row, of that row alone; it is tried on a few rows,
+    each by itself and together, before anything else runs.
 
     `target`, `foil`: token ids. `clean_logits`: `[V]`. Raises InputError for an unknown name, a target or
     foil that is missing or outside the vocabulary, or a function that returns anything else.
@@ -120,6 +123,7 @@ def bind(
         clean = np.asarray(every_clean_logits, dtype=np.float64) if every else clean
         bound = Metric(name_of(metric), _user(metric), clean.shape[-1], every)
         bound(np.stack([clean, clean]))  # two rows: a function of a single row fails here, not in mid-sweep
+        _check_rows(bound, clean)
         return bound
     if clean.ndim != 1:
         raise InputError(f"clean_logits must be [V], the last position of one run; got {list(clean.shape)}")
@@ -127,11 +131,11 @@ def bind(
         raise InputError(f"there is no metric {metric!r}; {closest(str(metric), NAMES)}; or pass a function")
     if metric in NEED_TARGET:
         _check_token(metric, "target", target, len(clean))
-    if metric == "logit_diff":
+    if metric in NEED_FOIL:
         _check_token(metric, "foil", foil, len(clean))
         if foil == target:
             raise InputError(
-                f"logit_diff needs two answers; target and foil are both token {target}: pass another foil="
+                f"{metric} needs two answers; target and foil are both token {target}: pass another foil="
             )
     bound = Metric(metric, _builtin(metric, target, foil, clean), len(clean))
     bound(clean)
@@ -216,7 +220,7 @@ def recovery(patched: Any, clean: float, corrupted: float, name: str = "") -> np
 def _check_token(metric: str, role: str, token: int | None, vocab_size: int) -> None:
     if token is None:
         raise InputError(f"metric {metric} needs a {role}: pass {role}= as text or a token id")
-    if isinstance(token, bool) or not hasattr(token, "__index__"):
+    if isinstance(token, bool | np.bool_) or not hasattr(token, "__index__"):
         raise InputError(f"{role} is a token id, not {token!r}")
     if not 0 <= token < vocab_size:
         raise InputError(f"{role} {token} is outside the vocabulary: token ids go from 0 to {vocab_size - 1}")
@@ -231,6 +235,8 @@ def _builtin(name: str, target: int | None, foil: int | None, clean: np.ndarray)
         return lambda x: x[:, target].copy()
     if name == "logit_diff":
         return lambda x: x[:, target] - x[:, foil]
+    if name == "prob_diff":
+        return lambda x: np.exp(x[:, target] - _log_sum_exp(x)) - np.exp(x[:, foil] - _log_sum_exp(x))
     if name == "rank":
         return lambda x: (x > x[:, target, None]).sum(-1).astype(np.float64)
     if name == "l2":
@@ -254,7 +260,8 @@ def _user(function: Callable[[np.ndarray], Any]) -> Callable[[np.ndarray], np.nd
 
     def compute(rows: np.ndarray) -> np.ndarray:
         try:
-            values = np.asarray(function(rows), dtype=np.float64)
+            given = function(rows)
+            values = np.asarray([_plain(x) for x in given] if isinstance(given, list | tuple) else given)
         except Exception as error:
             raise InputError(
                 f"metric {name_of(function)} failed on logits {list(rows.shape)}: "
@@ -265,6 +272,31 @@ def _user(function: Callable[[np.ndarray], Any]) -> Callable[[np.ndarray], np.nd
                 f"metric {name_of(function)} returned shape {list(values.shape)} for logits "
                 f"{list(rows.shape)}; {want}"
             )
-        return values
+        if values.dtype.kind not in "fiub":
+            raise InputError(f"metric {name_of(function)} returned {values.dtype} values, no numbers; {want}")
+        return values.astype(np.float64)
 
     return compute
+
+
+def _plain(x: Any) -> Any:
+    """An element of a list as NumPy takes it: arrays of MLX without axes become numbers."""
+    return x.item() if hasattr(x, "item") and getattr(x, "ndim", 1) == 0 else x
+
+
+def _check_rows(metric: Metric, clean: np.ndarray) -> None:
+    """InputError when a function's value of a row depends on the rows beside it, or changes from call to call."""
+    rows = np.stack(
+        [clean, np.roll(clean, 1, -1) / 2, clean[..., ::-1] / 4]
+    )  # unlike each other in every way
+    alone = np.concatenate([metric.compute(row[None].copy()) for row in rows])
+    together = metric.compute(rows.copy())
+    turned = metric.compute(rows[::-1].copy())[::-1]
+    for values in (together, turned):
+        if not np.allclose(values, alone, rtol=1e-6, atol=1e-12, equal_nan=True):
+            worst = int(np.argmax(np.abs(values - alone)))
+            raise InputError(
+                f"metric {metric.name} gives {alone[worst]:.6g} for a row alone and {values[worst]:.6g} for the same "
+                "row among others: it must give each row of logits [rows, V] its own number (a softmax or a mean "
+                "needs axis=-1), the same on every call"
+            )

@@ -8,6 +8,7 @@ with model.trace("The Eiffel Tower is located in the city of") as trace:
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,11 +16,12 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
+from mlx.utils import tree_flatten
 
 from . import blas, comparing, mediation, patching, tokens, tracing
 from .activation import Activation
 from .cache import ActivationCache
-from .errors import InputError, LoadError, SiteAttributeError
+from .errors import InputError, LoadError, SiteAttributeError, TokenError
 from .loading import cast, dtype_of, load
 from .references import LayerList, SiteReference, child
 from .resolver import ModuleResolver
@@ -61,7 +63,7 @@ class InterpretableModel:
         if target is not None:
             net = cast(net, target)
         self.net, self.tokenizer = net, tokenizer
-        self.resolver = ModuleResolver(net)
+        self.resolver, self._seen = ModuleResolver(net), self._parts()
 
     # ---- facts about the model
 
@@ -103,11 +105,37 @@ class InterpretableModel:
 
     def decode(self, ids: Any) -> str:
         """The text of token ids, special tokens included."""
-        return tokens.decode(self.tokenizer, self.ids(ids))
+        return tokens.decode(self.tokenizer, self._known(ids))
 
     def ids(self, prompt: str | mx.array | list[int]) -> list[int]:
-        """The ids of one prompt, checked against the vocabulary."""
-        return tokens.as_ids(self.tokenizer, prompt, self.vocab_size)
+        """The ids of one prompt, checked against the vocabulary and the longest prompt that the model has room for."""
+        self._renew()
+        ids, limit = self._known(prompt), self.resolver.structure.max_length
+        if limit is not None and len(ids) > limit:
+            raise TokenError(
+                f"the prompt has {len(ids)} tokens, but the model has embeddings for {limit} positions only: shorten it"
+            )
+        return ids
+
+    def _known(self, prompt: str | mx.array | list[int]) -> list[int]:
+        """The ids of one prompt of any length, each of which has an embedding."""
+        rows = getattr(self.resolver.get_embedding_layer().get("weight"), "shape", (self.vocab_size,))[0]
+        return tokens.as_ids(self.tokenizer, prompt, min(rows, self.vocab_size))
+
+    def _renew(self) -> None:
+        """Look at the model anew when its modules or arrays are others than before (quantized, say, or cast)."""
+        before, self._seen = self._seen, self._parts()
+        if before[0] != self._seen[0]:
+            with contextlib.suppress(LoadError):  # one that cannot be probed says why when it is run
+                made = ModuleResolver(self.net)
+                self.resolver = made if made.structure else self.resolver
+        elif before[1] != self._seen[1]:
+            vars(self.resolver).pop("_measured", None)
+
+    def _parts(self) -> tuple[list, list]:
+        """What tells the model's modules and arrays from others, without reading any weights."""
+        modules = [id(m) for _, m in self.net.named_modules()]
+        return modules, [(id(x), str(x.dtype), x.shape) for _, x in tree_flatten(self.net.parameters())]
 
     def to_tokens(self, prompt: str | mx.array | list[int]) -> mx.array:
         """The ids as an array `[1, T]`."""
@@ -115,11 +143,14 @@ class InterpretableModel:
 
     def to_str_tokens(self, prompt: str | mx.array | list[int]) -> list[str]:
         """The text of each token; together they are the decoded prompt."""
-        return tokens.to_str_tokens(self.tokenizer, self.ids(prompt))
+        return tokens.to_str_tokens(self.tokenizer, self._known(prompt))
 
     def token_to_str(self, token: int) -> str:
         """The text of one token, a leading space kept."""
-        return tokens.token_to_str(self.tokenizer, self.ids([token])[0])
+        token = tokens.as_integer(token) if tokens.as_integer(token) is not None else token
+        text = tokens.token_to_str(self.tokenizer, token)
+        self._known([token])
+        return text
 
     def answer_token(self, answer: str | int, prompt: str | None = None) -> int:
         """The one token that an answer starts with after a prompt; TokenError if ambiguous."""
@@ -128,11 +159,11 @@ class InterpretableModel:
 
     def subject_range(self, prompt: str | mx.array | list[int], subject: Any) -> range:
         """The token positions of the subject; SubjectError when it is not in the prompt."""
-        return tokens.subject_range(self.tokenizer, prompt, subject, self.ids(prompt))
+        return tokens.subject_range(self.tokenizer, prompt, subject, self._known(prompt))
 
     def receipt(self, prompt: str | mx.array | list[int], subject: Any = None) -> tokens.Receipt:
         """What was tokenized: ids, texts, positions, special tokens and the subject; prints as a table."""
-        self.ids(prompt)
+        self._known(prompt)
         return tokens.receipt(self.tokenizer, prompt, subject)
 
     # ---- tracing

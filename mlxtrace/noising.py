@@ -53,6 +53,11 @@ class NoisingWindow(Record):
     def scores(self) -> np.ndarray:
         return self.raw.mean(-1)
 
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        if not np.isfinite([self.clean, self.noised]).all():
+            raise InputError("its values of the plain runs are not finite")
+        return {"raw": (len(self.layers), self.raw.shape[-1])}
+
     def to_rows(self) -> list[dict[str, Any]]:
         """One dict per centre: component, layer, score."""
         return [
@@ -102,7 +107,8 @@ def noising_window(
 
     Args: component: resid_post, mlp or attn. layers: the centres (None: all). target: default the top token.
     """
-    whole_number("window", window), whole_number("samples", samples), whole_number("seed", seed, 0)
+    window, samples = whole_number("window", window), whole_number("samples", samples)
+    seed = whole_number("seed", seed, 0)
     if isinstance(level, bool) or not isinstance(level, Real) or not 0 <= level < math.inf:
         raise InputError(f"level is a standard deviation of 0 or more, not {level!r}")
     if seed >= 2**32:

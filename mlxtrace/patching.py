@@ -75,11 +75,12 @@ def activation_patching(
         heads: with head, q, k, v, pattern: "each" (the default) or the heads to patch together; keys and
             values have the model's key-value heads. Patterns are patched by query position.
         window: layers patched together, centred: `[l - window//2, l + ceil(window/2))`.
-        metric: auto, prob, logprob, logit, logit_diff, kl, rank, l2, cosine, a function, or a list of them. A
-            function gets last-position logits `[rows, V]`; `metrics.every_position` asks for `[rows, T, V]`.
+        metric: auto, prob, logprob, logit, logit_diff, prob_diff, kl, rank, l2, cosine, a function, or a list of
+            them. A function gets last-position logits `[rows, V]`; `metrics.every_position` asks for `[rows, T, V]`.
             auto: probability of the clean answer; kl, with a warning, when both prompts have that answer.
         target, foil: answers, as text (" Paris") or token id; default: the clean and the corrupted top token.
-        subject: text or positions, for subject positions and labels; default: where the prompts differ.
+        subject: text (its first occurrence counts) or positions, for subject positions and labels; default: where
+            the prompts differ.
         direction: "denoise" patches clean activations into the corrupted run; "noise" the other way round.
         align: "strict" wants prompts of equal length; "ends" pairs their common tail.
         engine: auto, fanout, flat or loop (see `engines`). max_memory: bytes beside the weights that the runs, the
@@ -90,7 +91,7 @@ def activation_patching(
 
     Raises an error that derives from `MlxtraceError`, before any sweep, for whatever cannot mean anything.
     """
-    if direction not in DIRECTIONS:
+    if not isinstance(direction, str) or direction not in DIRECTIONS:
         raise InputError(f"direction={direction!r} is unknown; it is one of {', '.join(DIRECTIONS)}")
     if not isinstance(plot, bool):
         raise InputError(f"plot is True or False, not {plot!r}; to write a file, result.plot(path)")
@@ -140,7 +141,7 @@ def _result(
         corrupted_tokens=model.to_str_tokens(list(both.corrupted.ids)),
         subject_range=both.subject,
         direction=direction,
-        window=window,
+        window=int(window),
         plan=outcome.plan,
         clean_text=both.clean_text,
         corrupted_text=both.corrupted_text,

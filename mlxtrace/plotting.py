@@ -15,7 +15,7 @@ import os
 import re
 import textwrap
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,6 +43,7 @@ METRIC_WORDS = {
     "prob": "probability",
     "logprob": "log-probability",
     "logit_diff": "logit difference",
+    "prob_diff": "probability difference",
     "kl": "KL divergence",
     "l2": "logit distance",
     "cosine": "cosine similarity",
@@ -244,10 +245,8 @@ def head_heatmap(
     """A number per head, `values` `[layers, heads]`, as a map: layers down, heads across, white at 0."""
     path = None if path is None else check_path(path)
     values = _matrix(values, (None, None), "values must be [layers, heads]")
-    rows, columns = (
-        [str(x) for x in (range(n) if names is None else names)]
-        for n, names in zip(values.shape, (layers, heads), strict=True)
-    )
+    rows = _names("layers", layers, values.shape[0])
+    columns = _names("heads", heads, values.shape[1])
     scale = _Scale(min(values.min(), 0), max(values.max(), 0, values.min() + 1e-9), 0)
     with _style():
         fig = _draw([_Map(values, rows, columns, "attn", x_label="head")], scale, label, y_label="layer")
@@ -269,14 +268,13 @@ def attention_pattern(
     `heads`: their names for the panel titles. Heads share one colour scale, from 0.
     """
     path = None if path is None else check_path(path)
-    pattern = np.asarray(pattern, dtype=np.float64)
+    rule = f"pattern must be [heads, {len(tokens)}, {len(tokens)}]"
+    pattern = _numbers(pattern, rule)
     pattern = pattern[None] if pattern.ndim == 2 else pattern
-    if pattern.ndim != 3 or pattern.shape[1:] != (len(tokens), len(tokens)):
-        raise InputError(f"pattern must be [heads, {len(tokens)}, {len(tokens)}]; got {list(pattern.shape)}")
+    if pattern.ndim != 3 or pattern.shape[1:] != (len(tokens), len(tokens)) or not pattern.size:
+        raise InputError(f"{rule}; got {list(pattern.shape)}")
     names = [_starred(token_label(t), i, subject_range) for i, t in enumerate(tokens)]
-    heads = range(len(pattern)) if heads is None else heads
-    if len(heads) != len(pattern):
-        raise InputError(f"the pattern has {len(pattern)} heads, but heads= names {len(heads)}")
+    heads = _names("heads", heads, len(pattern))
     maps = [_Map(p, names, names, "attn", f"head {h}") for p, h in zip(pattern, heads, strict=True)]
     with _style():
         scale = _Scale(0, max(float(pattern.max()), 1e-9), 0)
@@ -410,11 +408,36 @@ def _saved(fig: Figure, path: Path) -> Figure:
 
 
 def _matrix(values: Any, shape: tuple, rule: str) -> np.ndarray:
-    values = np.asarray(values, dtype=np.float64)
+    values = _numbers(values, rule)
     fits = values.ndim == 2 and all(n in (None, m) for n, m in zip(shape, values.shape, strict=True))
-    if not fits or not np.isfinite(values).all() or not values.size:
+    if not fits or not values.size:
         raise InputError(f"{rule}, all finite; got {list(values.shape)}")
     return values
+
+
+def _numbers(values: Any, rule: str) -> np.ndarray:
+    """As float64; InputError unless every element is a finite real number."""
+    try:
+        found = np.asarray(values)
+        found = found.astype(np.float64) if found.dtype.kind in "fiu" else np.array(np.nan)
+    except (TypeError, ValueError, RuntimeError):  # ragged, or a type that NumPy does not know
+        found = np.array(np.nan)
+    if not np.isfinite(found).all():
+        raise InputError(f"{rule}, all finite; got {' '.join(repr(values).split())[:60]}")
+    return found
+
+
+def _names(what: str, names: Any, n: int) -> list[str]:
+    """A label for each row or column; InputError when there are more or fewer names than those."""
+    if names is None:
+        return [str(i) for i in range(n)]
+    names = names.tolist() if hasattr(names, "tolist") else names
+    if isinstance(names, str | bytes) or not isinstance(names, Iterable):
+        raise InputError(f"{what} is a list of {n} names, not {names!r}")
+    names = [str(name) for name in names]
+    if len(names) != n:
+        raise InputError(f"the array has {n} {what}, but {what}= names {len(names)}: {', '.join(names)}")
+    return names
 
 
 def _kind(component: str) -> str:

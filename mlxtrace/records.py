@@ -16,8 +16,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .errors import InputError, LoadError, MlxtraceError
-from .results import Answer
+from .results import Answer, real_arrays
 from .storage import load_arrays, plain, save_arrays, write_csv, write_json
+from .tokens import as_integer
 
 
 class Record:
@@ -49,9 +50,28 @@ class Record:
             for name in cls.ANSWERS:
                 if header.get(name) is not None:
                     header[name] = Answer(**header[name])
-            return cls(**header, **arrays)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError, MlxtraceError) as error:
+            found = cls(**header, **real_arrays(arrays))
+            found.check()
+            return found
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, MlxtraceError) as error:
             raise LoadError(f"{path} is not a complete {cls.__name__}: {error}") from error
+
+    def check(self) -> None:
+        """InputError when arrays that were read do not fit the labels that were read with them."""
+        for name, shape in self.shapes().items():
+            values = getattr(self, name)
+            if values.shape != shape:
+                raise InputError(f"by its labels {name} is {list(shape)}, but it holds {list(values.shape)}")
+            if not np.isfinite(values[self.known(name)]).all():
+                raise InputError(f"{name} has NaN or infinite values")
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each array, as the labels have it."""
+        raise NotImplementedError
+
+    def known(self, name: str) -> Any:
+        """The index of what must have a value in an array."""
+        return ...
 
     def to_json(self, path: str | os.PathLike) -> Path:
         """Write the cells (`to_rows`) with everything needed to read them, as JSON."""
@@ -76,6 +96,7 @@ def text_map(names: list[str], values: np.ndarray, whole: float) -> list[str]:
 
 def whole_number(name: str, value: Any, least: int = 1) -> int:
     """An argument that counts something; InputError when it is no integer of `least` or more."""
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value < least:
+    number = as_integer(value)
+    if number is None or number < least:
         raise InputError(f"{name} is a whole number of {least} or more, not {value!r}")
-    return int(value)
+    return number

@@ -20,6 +20,7 @@ from .errors import EngineError, InputError, LoadError, MlxtraceError, SiteError
 from .metrics import recovery
 from .storage import load_arrays, plain, save_arrays, write_csv, write_json
 from .tables import Panel
+from .tokens import as_integer
 
 DIMS = ("component", "metric", "layer", "position", "head")
 
@@ -35,6 +36,14 @@ class Answer:
 
     def __index__(self) -> int:  # int(answer), logits[answer]
         return self.token
+
+
+def real_arrays(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Arrays from a file, once it is known that each holds floating-point numbers; else InputError."""
+    for name, x in arrays.items():
+        if x.dtype.kind != "f":
+            raise InputError(f"{name} holds {x.dtype}, not floating-point numbers")
+    return arrays
 
 
 class PatchingResult(Mapping):
@@ -161,10 +170,12 @@ class PatchingResult(Mapping):
     def top(self, k: int = 5) -> list[dict[str, Any]]:
         """The k strongest cells by the first metric, as in `to_rows`: denoising, those that restore most;
         noising, those that break most (lowest recovery first)."""
-        if isinstance(k, bool) or not hasattr(k, "__index__") or k < 0:
+        if as_integer(k) is None or as_integer(k) < 0:
             raise InputError(f"k is a number of cells, not {k!r}")
         key = f"{self.metrics[0]}_recovery"
-        return sorted(self.to_rows(), key=lambda r: r[key], reverse=self.direction != "noise")[:k]
+        return sorted(self.to_rows(), key=lambda r: r[key], reverse=self.direction != "noise")[
+            : as_integer(k)
+        ]
 
     def panels(self, metric: str | None = None) -> list[Panel]:
         """The recoveries of one metric (the first) as tables, as they are printed and drawn.
@@ -259,8 +270,8 @@ class PatchingResult(Mapping):
                 header[name] = header[name] and Answer(**header[name])
             if header["subject_range"] is not None:
                 header["subject_range"] = range(*header["subject_range"])
-            return cls(raw=arrays["raw"], **header)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError, MlxtraceError) as error:
+            return cls(raw=real_arrays(arrays)["raw"], **header)
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, MlxtraceError) as error:
             raise LoadError(f"{path} is not a complete PatchingResult: {error}") from error
 
     def to_json(self, path: str | os.PathLike) -> Path:

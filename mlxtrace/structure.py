@@ -18,6 +18,7 @@ import mlx.nn as nn
 
 from .errors import LoadError
 from .heads import split_heads
+from .lengths import position_limit
 from .recording import (
     NEEDS_CACHE,
     Call,
@@ -97,6 +98,9 @@ class Structure:
     d_model: int
     vocab_size: int
     visits: dict[str, int] = dataclasses.field(default_factory=dict)  # module path -> calls in one pass
+    max_length: int | None = (
+        None  # tokens that its table of positions has rows for; None: it has no such table
+    )
 
 
 def _same_ids(x: mx.array, tokens: mx.array) -> bool:
@@ -402,4 +406,5 @@ def probe(net: nn.Module) -> Structure:
         d_model=width,
         vocab_size=root.hidden().shape[-1],
         visits=dict(Counter(c.path for c in calls)),
+        max_length=position_limit(calls, paths, tokens, lambda: forward(net, tokens)),
     )

@@ -19,8 +19,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from .errors import InputError, PositionError, SubjectError, TokenError, closest
 
+TEXTS = (str, bytes, bytearray, memoryview)  # their items are characters or numbers, which nobody means
 _PARTIAL = "\ufffd"  # what decoding writes for bytes that are no whole character
 _UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")
 
@@ -45,6 +48,15 @@ def encode(tokenizer: Any, text: str) -> list[int]:
     if not ids:
         raise TokenError(f"The tokenizer makes no token of {text!r}: give a text that it knows.")
     return ids
+
+
+def as_integer(value: Any) -> int | None:
+    """An int, a NumPy integer, or an array of one and no axes, as an int; None for anything else, bools included."""
+    if isinstance(value, bool | np.bool_):
+        return None
+    if hasattr(value, "dtype") and getattr(value, "ndim", 1) == 0:
+        value = value.item()
+    return int(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def as_ids(tokenizer: Any, prompt: str | Sequence[int] | Any, vocab_size: int | None = None) -> list[int]:
@@ -81,6 +93,9 @@ def decode(tokenizer: Any, ids: Iterable[int]) -> str:
 
 def token_to_str(tokenizer: Any, token: int) -> str:
     """The text of one token as it stands inside a sentence: a leading space is kept."""
+    if as_integer(token) is None:
+        raise TokenError(f"one token id was expected, not {token!r}; of several, decode gives the text")
+    token = as_integer(token)
     if tokenizer is None:
         return f"<{int(token)}>"
     # SentencePiece drops the space of the first token only, so the second of two shows it
@@ -151,7 +166,7 @@ def _special_ids(tokenizer: Any) -> set[int]:
 
 def _given_ids(prompt: Any) -> list[int]:
     values = prompt.tolist() if hasattr(prompt, "tolist") else prompt
-    if isinstance(values, bytes | dict) or not isinstance(values, Sequence):
+    if isinstance(values, bytes | bytearray | memoryview | dict) or not isinstance(values, Sequence):
         raise TokenError(f"A prompt is a text or token ids, not {type(prompt).__name__} {prompt!r}.")
     values = [v.item() if hasattr(v, "item") and getattr(v, "ndim", 1) == 0 else v for v in values]
     nested = [v for v in values if isinstance(v, Sequence | range) or hasattr(v, "tolist")]
@@ -212,15 +227,19 @@ def positions_in(positions: int | slice | range | Sequence[int], length: int) ->
     valid = f"{-length}..{length - 1}"
     if isinstance(positions, slice):
         ends = [e for e in (positions.start, positions.stop) if e is not None]
+        if any(
+            as_integer(e) is None for e in (*ends, 1 if positions.step is None else positions.step or None)
+        ):
+            raise InputError(f"A slice of positions has whole numbers and no step of 0, not {positions!r}.")
         if any(not -length <= e <= length for e in ends):
             raise PositionError(f"{positions} reaches past the prompt: its {length} positions are {valid}.")
         found = list(range(*positions.indices(length)))
     else:
         given = positions.tolist() if hasattr(positions, "tolist") else positions
-        found = list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given]
-    if any(isinstance(p, bool) or not hasattr(p, "__index__") for p in found):
+        found = list(given) if isinstance(given, Sequence) and not isinstance(given, TEXTS) else [given]
+    if any(as_integer(p) is None for p in found):
         raise InputError(f"Positions are an int, a list of ints, a slice or a range, not {positions!r}.")
-    found = [p.__index__() for p in found]
+    found = [as_integer(p) for p in found]
     outside = [p for p in found if not -length <= p < length]
     if outside:
         raise PositionError(
@@ -272,6 +291,24 @@ def subject_range(
             0
         )  # SentencePiece's "▁" before a first character that has no token: no part of the subject
     return _verified(tokenizer, ids, inside, subject.strip())
+
+
+def repeated(tokenizer: Any, prompt: Any, subject: Any, ids: Sequence[int], found: range) -> str:
+    """One sentence when the subject's text stands in the prompt more than once, "" otherwise.
+
+    Its first occurrence counts, as in the ROME authors' code, which is worth knowing when another was meant.
+    """
+    if not isinstance(subject, str):
+        return ""
+    text = prompt if isinstance(prompt, str) else decode(tokenizer, ids)
+    n = text.count(subject.strip())
+    if n < 2:
+        return ""
+    where = f"positions {found[0]} to {found[-1]}" if len(found) > 1 else f"position {found[0]}"
+    return (
+        f"the subject {subject!r} occurs {n} times in the prompt; its first occurrence, {where}, is taken: to mean "
+        "another one give its positions, such as subject=range(4, 6)"
+    )
 
 
 def _layout(tokenizer: Any, text: str | None, ids: list[int]) -> tuple[str, list[tuple[int, int]]]:
@@ -336,8 +373,10 @@ def answer_token(
             raise TokenError(f"The answer is one token, not {len(more) + 1}: give the id of the first.")
         return token
     _need(tokenizer, answer)
-    if not answer:
-        raise TokenError('The answer is empty: give a text such as " Paris", or a token id.')
+    if not answer.strip() and "\n" not in answer:  # a line break is something that a model can say
+        raise TokenError(
+            f'The answer {answer!r} is empty or blank: give a text such as " Paris", or a token id.'
+        )
     first = _first_after(tokenizer, answer, prompt)
     if _wants_space(answer, prompt):
         spaced = _first_after(tokenizer, " " + answer, prompt)
@@ -399,13 +438,14 @@ class Receipt:
     """What was tokenized: prints as a table of position, id, text and marks (BOS, `*` for the subject).
 
     ids, tokens: one per position. special: {position: "BOS", "EOS" or "special"}. subject: its positions or
-    None.
+    None. note: what else is to be known, such as a subject that occurs twice; "" if nothing is.
     """
 
     ids: list[int]
     tokens: list[str]
     special: dict[int, str] = field(default_factory=dict)
     subject: range | None = None
+    note: str = ""
 
     @property
     def bos(self) -> int | None:
@@ -427,12 +467,14 @@ class Receipt:
         wide = [max(len(row[k]) for row in rows) for k in range(3)]
         lines = [f"{p:>{wide[0]}}  {i:>{wide[1]}}  {t:<{wide[2]}}  {m}".rstrip() for p, i, t, m in rows]
         note = "; * marks the subject" if self.subject else ""
-        return "\n".join([*lines, f"{len(self.ids)} tokens{note}"])
+        more = [f"note: {self.note}"] if self.note else []
+        return "\n".join([*lines, f"{len(self.ids)} tokens{note}", *more])
 
     def _repr_html_(self) -> str:
         head = "<tr><th>position</th><th>id</th><th>token</th><th></th></tr>"
         body = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in self._rows())
-        return f"<table>{head}{''.join(f'<tr>{cells}</tr>' for cells in body)}</table>"
+        note = f"<p>note: {html.escape(self.note)}</p>" if self.note else ""
+        return f"<table>{head}{''.join(f'<tr>{cells}</tr>' for cells in body)}</table>{note}"
 
 
 def receipt(
@@ -444,4 +486,5 @@ def receipt(
     known = _special_ids(tokenizer) if tokenizer is not None else set()
     special = {i: named.get(token, "special") for i, token in enumerate(ids) if token in known}
     found = None if subject is None else subject_range(tokenizer, prompt, subject, ids)
-    return Receipt(ids, to_str_tokens(tokenizer, ids), special, found)
+    note = "" if found is None else repeated(tokenizer, prompt, subject, ids, found)
+    return Receipt(ids, to_str_tokens(tokenizer, ids), special, found, note)

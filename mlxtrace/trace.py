@@ -23,6 +23,8 @@ from .block import Block, leaving
 from .cache import ActivationCache, port_key
 from .coroutine import Pass, Port
 from .errors import EditError, InputError, OrderError, SiteError
+from .finite import unbroken
+from .interventions import called
 from .resolver import ModuleResolver, Site
 from .taps import fresh, tidy, untapped
 
@@ -180,7 +182,7 @@ class Trace(Block):
         """The array that goes on, and the end of the body's chance to change it."""
         for site, held in self._live:
             if held.hand.touched:
-                x = site.put(x, fresh(held).astype(x.dtype), self._base(site))
+                x = unbroken(x, site.put(x, fresh(held).astype(x.dtype), self._base(site)), site.name)
             held.hand.open, held.hand.now = False, now or _port_name(awaited)
         self._live = []
         return x
@@ -305,7 +307,7 @@ def _edit(run: Pass, key: str, site: Site, fn: Edit) -> Callable[[mx.array], mx.
                 after = fn(Activation.of(before, hand))
         finally:
             hand.close()
-        return site.put(x, checked(after, before, key), base)
+        return site.put(x, unbroken(before, checked(after, before, key), site.name), base)
 
     return edit
 
@@ -349,6 +351,7 @@ def declared(resolver: ModuleResolver, interventions: Mapping[str, Edit]) -> lis
     for key, fn in interventions.items():
         site = resolver.resolve(key)
         key = key if isinstance(key, str) else site.name
+        called(fn)
         if not callable(fn):
             raise InputError(
                 f"the intervention at {key!r} is {type(fn).__name__}, not a function array -> array"

@@ -87,6 +87,19 @@ class CausalTrace(Record):
         """`[positions, layers]`, percent of the total effect; EffectError when the noise hardly moved the answer."""
         return metrics.recovery(self.scores, self.high_score, self.low_score, "prob")
 
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        if len(self.ids) != len(self.tokens) or not set(self.positions) <= set(range(len(self.tokens))):
+            raise InputError(
+                f"it has {len(self.ids)} ids, {len(self.tokens)} tokens, positions {self.positions}"
+            )
+        if (
+            not np.isfinite([self.low_score, self.high_score, self.noise_level]).all()
+            or self.kind not in KINDS
+        ):
+            raise InputError("its scores, noise level or kind are none")
+        samples = self.settings.get("samples", self.raw.shape[-1])
+        return {"raw": (len(self.positions), self.raw.shape[1], samples)}
+
     def to_rows(self) -> list[dict[str, Any]]:
         """One dict per cell: kind, position, token, subject, layer, score, indirect_effect."""
         scores, effects = self.scores, self.indirect_effect
@@ -188,7 +201,9 @@ def causal_trace(
             `[l - window//2, l + ceil(window/2))`, cut at the edges (appendix B).
         samples, seed, noise, replace: rows of noise, drawn with `RandomState(seed)`, the same for every cell.
             noise: "s3" (3 x the standard deviation of embeddings), a float (absolute), or "u3" (uniform).
-            replace: overwrite the embeddings instead of adding.
+            replace: overwrite the embeddings instead of adding, in every noised row. The authors' code overwrites in
+            the restored rows only: its `low_score` comes from a run with noise added, so that with replace=True this
+            one's `low_score` (and what is measured from it) is another number, by up to 0.38 of probability.
         subjects: the data set's subjects, whose embeddings give the "s" its scale as in the authors' code; without
             them the whole embedding table does, which the notes say.
         target: the answer, as text or token id; default: the clean run's top token.
@@ -207,12 +222,14 @@ def causal_trace(
         raise InputError(
             "severed= goes with kind=None: it restores layer outputs, as figure 3 of the paper does"
         )
-    if severed_noise not in ("next", "same"):
+    if not isinstance(severed_noise, str) or severed_noise not in ("next", "same"):
         raise InputError(f'severed_noise={severed_noise!r} is unknown: "next" (as published) or "same"')
-    whole_number("window", window)
+    window = whole_number("window", window)
     drawn = GaussianNoise(level=noise, samples=samples, seed=seed, replace=replace)
+    samples, seed = drawn.samples, drawn.seed
     ids, where = model.ids(prompt), model.subject_range(prompt, subject)
     std, notes = spread(model, drawn, subjects)
+    twice = tokens.repeated(model.tokenizer, prompt, subject, ids, where)
     clean = Run(tuple(ids))
     corrupted, held = _corrupted_runs(model, ids, where, drawn, std, severed and severed_noise == "next")
     rows = _rows(positions, where, len(ids))
@@ -242,12 +259,12 @@ def causal_trace(
         ids=ids,
         noise_level=level.value * std if level.kind == "s" else level.value,
         kind=kind,
-        window=int(window) if kind else 1,
+        window=window if kind else 1,
         severed=severed,
         prompt=prompt if isinstance(prompt, str) else "".join(model.to_str_tokens(ids)),
         model=model.name,
         plan=outcome.plan,
-        notes=[*notes, *more, *cautions.of_cells(model.resolver, cells)],
+        notes=[*notes, *([twice] if twice else []), *more, *cautions.of_cells(model.resolver, cells)],
         settings={"noise": str(noise), "samples": samples, "seed": seed, "replace": replace},
     )
 
@@ -270,7 +287,7 @@ def spread(
 
 def _component(name: str, value: Any) -> str | None:
     found = {"self_attn": "attn"}.get(value, value) if isinstance(value, str | None) else value
-    if found not in KINDS:
+    if not isinstance(found, str | None) or found not in KINDS:
         raise InputError(f"{name}={value!r} is unknown; {closest(str(value), ['mlp', 'attn'])}, or None")
     return found
 
