@@ -107,20 +107,21 @@ def severed(t: Trial) -> Found:
     std, errors = table_std(t), []
     both = drawn(t, "s3", std, 2 * SAMPLES)
     first, layers = _noises(both[:SAMPLES]), _few(t, 2)
+    rows = [SUBJECT[-1], LENGTH - 1]  # at the last token the last layer's part counts, too
     for how, second in (("next", _noises(both[SAMPLES:])), ("same", first)):
         b = Bench(t, ["resid_post", held], None, t.ids, first)
-        found = _traced(t, [SUBJECT[-1]], severed=held, severed_noise=how, target=b.top)
+        found = _traced(t, rows, severed=held, severed_noise=how, target=b.top)
 
         def cell(layer: int, position: int, b: Bench = b, second: Sequence[Noise] = second) -> np.ndarray:
-            rows = []
+            found = []
             for kept, noise in zip(b.of_corrupted, second, strict=True):
                 at = [position]
                 writes = [Write(held, i, at, kept[held, i], at) for i in t.everywhere]
                 writes.append(Write("resid_post", layer, at, b.of_clean["resid_post", layer], at))
-                rows.append(b.hand.run(t.ids, writes, noise)[0][-1])
-            return np.stack(rows)
+                found.append(b.hand.run(t.ids, writes, noise)[0][-1])
+            return np.stack(found)
 
-        errors.append(_off(t, b, found, b.corrupted_logits, layers, [SUBJECT[-1]], cell))
+        errors.append(_off(t, b, found, b.corrupted_logits, layers, rows, cell))
     return Found(max(errors), t.limit)
 
 

@@ -56,7 +56,7 @@ FAULTS: list[tuple[str, str, str, str]] = [
     ("held patches from the base run", "sweep.py", "alone = self.held is not self.base", "alone = False"),
     ("mixing does not reach later tokens", "changes.py", "np.logical_or.accumulate(self.before[layer], axis=1)",
      "self.before[layer]"),
-    ("a component's stage is forgotten", "changes.py", '"mlp": 2, "neuron": 2', '"neuron": 2'),
+    ("keys and values reach no later token", "changes.py", '"k": 0, "v": 0, ', ""),
     # what is kept
     ("kept arrays of a sweep alias", "runs.py", "kept[site.name] = fresh(site.get(fresh(x), bases.get(site.name)))",
      "kept[site.name] = site.get(x, bases.get(site.name))"),
@@ -144,9 +144,9 @@ FAULTS: list[tuple[str, str, str, str]] = [
     ("scale adds", "interventions.py", "lambda x: (x * k).astype(x.dtype)", "lambda x: (x + k).astype(x.dtype)"),
     # what the probe says
     ("prefixes refused", "engines.py", 'Engine("fanout", True, self.causal, self.axes)',
-     'Engine("fanout", True, self.causal, None)'),
+     'Engine("fanout", True, self.causal, 7)'),
     ("a causal model taken for another", "engines.py", "self.causal = self._is_causal()", "self.causal = False"),
-    ("fan-out refused", "engines.py", "self.axes = side_axes(resolver)", "self.axes = None"),
+    ("engines refused", "engines.py", "found = self._sweep(engine)", "found = self._sweep(engine) + 1"),
 ]  # fmt: skip
 
 # What the check does not see on the demo, and why.
