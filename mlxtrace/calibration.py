@@ -25,6 +25,8 @@ MARGIN = 1.15
 SCORES, PATTERNS = 3, 5
 # How far logits may move with the batch's shape, relative to the largest: rounding, and no more.
 ROUNDING = {mx.float32: 2e-5, mx.float16: 2e-2, mx.bfloat16: 1e-1}
+# What no model's own movement can excuse: above this it is a fault, and not rounding.
+CAPS = {mx.float32: 2e-3, mx.float16: 2e-2, mx.bfloat16: 1e-1}
 
 
 def once(resolver: ModuleResolver, name: str, make: Callable[[], Any]) -> Any:
@@ -49,8 +51,9 @@ def rounding(resolver: ModuleResolver) -> float:
         three, _ = capture(resolver, rows_of(resolver, 3), [])
         return apart(three, one) / largest(one)
 
-    least = ROUNDING.get(compute_dtype(resolver), ROUNDING[mx.bfloat16])
-    return max(least, 10 * once(resolver, "rounding", measure))
+    dtype = compute_dtype(resolver)
+    least, most = (table.get(dtype, table[mx.bfloat16]) for table in (ROUNDING, CAPS))
+    return min(most, max(least, 10 * once(resolver, "rounding", measure)))
 
 
 def apart(a: np.ndarray, b: np.ndarray) -> float:

@@ -96,15 +96,30 @@ class Probe:
 
     def shares_prefix(self) -> bool:
         """Whether all caches are plain keys and values, and a sweep that shares them is right."""
+        return not self.has_no_prefix() and not self.prefix_wrong()  # in this order: the second runs a sweep
 
-        def measure() -> bool:
-            if not self.causal or unwrapped_name(self.resolver.net) in NEEDS_CACHE:
-                return False
-            if any(type(cache) is not KVCache for cache in make_prompt_cache(self.resolver.net)):
-                return False
-            return not self._wrong(Engine("fanout", True, True, self.axes))
+    def has_no_prefix(self) -> str:
+        """Why this architecture has no prefix that rows could share; '' when it has one."""
+        return calibration.once(self.resolver, "no prefix", self._has_no_prefix)
 
-        return calibration.once(self.resolver, "prefix", measure)
+    def _has_no_prefix(self) -> str:
+        if not self.causal:
+            return "this model is not causal"
+        if unwrapped_name(self.resolver.net) in NEEDS_CACHE:
+            return "every pass of this model fills a cache of its own"
+        caches = make_prompt_cache(self.resolver.net)
+        kinds = {type(cache).__name__ for cache in caches} - {KVCache.__name__}
+        if kinds:
+            return f"its caches are not plain keys and values but {', '.join(sorted(kinds))}"
+        mx.eval(forward(self.resolver.net, mx.array([self.base.ids]), caches))
+        empty = all(cache.keys is None for cache in caches)
+        return "it leaves the caches that it is given empty" if empty else ""
+
+    def prefix_wrong(self) -> str:
+        """Why a sweep that shares a prefix is not right on this model; '' when it is."""
+        return calibration.once(
+            self.resolver, "prefix", lambda: self._wrong(Engine("fanout", True, self.causal, self.axes))
+        )
 
     def _wrong(self, engine: Engine) -> str:
         try:

@@ -25,7 +25,7 @@ from .corruption import GaussianNoise
 from .errors import InputError
 from .resolver import COMPONENTS
 from .runs import Run, capture
-from .structure import forward
+from .structure import forward, unwrapped_name
 from .sweep import Sweep
 from .trace import Trace
 from .trial import DIFFERENT, Found, NotHere, Trial, off, relative
@@ -284,13 +284,16 @@ def apart(t: Trial) -> Found:
 def weighed(t: Trial) -> Found:
     """Where the attention's output is projected as it is."""
     acts, errors, gaps = t.base.activations, [], []
-    for layer in t.has("pattern", "v", "head"):
+    for layer in t.has("pattern", "v", "head", layers=t.everywhere):
         heads, v = acts[f"layers.{layer}.head"], acts[f"layers.{layer}.v"].swapaxes(1, 2)
-        error = off(weighted(acts[f"layers.{layer}.pattern"], v).swapaxes(1, 2), heads)
-        (errors if error <= t.limit else gaps).append(error)
+        (errors if layer in t.projected_as_is else gaps).append(
+            off(weighted(acts[f"layers.{layer}.pattern"], v).swapaxes(1, 2), heads)
+        )
     if gaps and not errors:
         raise NotHere("what is projected is not what attention returned (gated, normed or a latent value)")
-    return Found(max(errors), t.limit)
+    return Found(
+        max(errors), t.limit, f"at {len(errors)} of {len(errors) + len(gaps)} layers" if gaps else ""
+    )
 
 
 @law("patching all heads is patching the mixer's output", "head")
@@ -330,11 +333,32 @@ def before(t: Trial) -> Found:
     return Found(loop, t.limit)
 
 
+# Architectures that an engine is known not to run, and why; any other refusal is a failure.
+EXCEPTIONS = {
+    ("iquestloopcoder", "fanout"): "layers are never called, so no row can be born at one",
+    (
+        "afm7",
+        "prefix",
+    ): "its later layers read the keys and values out of the last cache itself",
+}
+
+
+class Refused(Exception):
+    """An engine is not used on a model although nothing known about the architecture speaks against it."""
+
+
 def _engine(t: Trial, name: str) -> engines.Engine:
-    reason = t.probe.wrong(name)
-    if reason:
-        raise NotHere(f"not used on this model: {reason}")
+    """An engine that the probe takes; NotHere for a known exception, Refused for any other."""
+    _refused(t, name, t.probe.wrong(name))
     return engines.Engine(name, False, t.probe.causal, t.probe.axes if name == "fanout" else {})
+
+
+def _refused(t: Trial, name: str, reason: str) -> None:
+    if not reason:
+        return
+    if known := EXCEPTIONS.get((unwrapped_name(t.net), name)):
+        raise NotHere(f"not used on this architecture: {known}")
+    raise Refused(f"the probe refused it: {reason}")
 
 
 @law("fan-out gives the textbook's numbers", 'engine="fanout" (ask for engine="loop")')
@@ -353,8 +377,11 @@ def flat(t: Trial) -> Found:
 def prefix(t: Trial) -> Found:
     """The base run's keys and values stand for the positions before the first patch."""
     engine = _engine(t, "fanout")
-    if not t.probe.shares_prefix():
-        raise NotHere("not used on this model: its caches are not plain keys and values")
+    if not t.probe.causal and causal(t).error <= t.limit:
+        raise Refused("the probe takes this model for one that sees later positions, which it is not")
+    if reason := t.probe.has_no_prefix():
+        raise NotHere(reason)
+    _refused(t, "prefix", t.probe.prefix_wrong())
     return t.against_the_textbook(t.swept(replace(engine, prefix=True))[0])
 
 

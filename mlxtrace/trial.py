@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import mlx.core as mx
 import numpy as np
 
-from . import calibration, engines, experiment
+from . import calibration, engines, experiment, noisefloor
+from .byhand import Hand, Place
 from .errors import UnsupportedError
 from .recording import Call, record
 from .resolver import COMPONENTS, Site
@@ -29,6 +30,10 @@ MAIN = ("resid_pre", "attn", "mlp", "resid_post")
 
 class NotHere(Exception):
     """The law does not apply to this model, and why."""
+
+
+class AboveTheCap(Exception):
+    """The model's own movement is larger than any tolerance may be, so the law can say nothing."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +106,33 @@ class Trial:
 
     @functools.cached_property
     def limit(self) -> float:
-        """What rounding may do to logits in this model's precision, relative to the largest."""
-        return calibration.rounding(self.resolver)
+        """What a law allows, relative to the largest value: what rounding does in this model's precision, or ten times
+        what its own logits move with the batch, but never more than the cap; AboveTheCap when they move more.
+        """
+        if self.floor.most > self.cap:
+            raise AboveTheCap(f"{self.said_floor}; the most that any law may allow is {self.cap:.1g}")
+        return min(self.cap, max(self.least, noisefloor.TIMES * self.floor.most))
+
+    @functools.cached_property
+    def floor(self) -> noisefloor.Floor:
+        return noisefloor.measure(self.net, self.model.vocab_size)
+
+    @property
+    def least(self) -> float:
+        """What rounding may do in any model of this precision."""
+        return self._by_precision(calibration.ROUNDING)
+
+    @property
+    def cap(self) -> float:
+        """The most that a law may allow in this precision, however much the model itself moves."""
+        return self._by_precision(calibration.CAPS)
+
+    def _by_precision(self, table: dict) -> float:
+        return table.get(calibration.compute_dtype(self.resolver), table[mx.bfloat16])
+
+    @property
+    def said_floor(self) -> str:
+        return f"this model's own logits move by up to {self.floor.most:.2g} with the rows beside them and their order"
 
     @functools.cached_property
     def probe(self) -> engines.Probe:
@@ -147,6 +177,21 @@ class Trial:
     def _shared_caches(self) -> str:
         needs = unwrapped_name(self.net) in NEEDS_CACHE
         return "keys and values are shared between layers through the cache" if needs else ""
+
+    # ---- by hand
+
+    @functools.cached_property
+    def hand(self) -> Hand:
+        """The model to be run by hand; of the resolver only the positions of modules are taken."""
+        sites = [site for site in self.resolver.table.values() if site.layer is not None]
+        places = {(s.component, s.layer): Place(s.path, s.visit, s.slot, s.heads) for s in sites}
+        return Hand(self.net, places, self.resolver.structure.embed)
+
+    @functools.cached_property
+    def projected_as_is(self) -> set[int]:
+        """The layers whose output projection is given, number by number, what their attention call returned."""
+        layers = [i for i in self.everywhere if {("pattern", i), ("head", i)} <= self.hand.places.keys()]
+        return {i for i in layers if self.hand.projects_attention(i, self.ids)}
 
     # ---- sweeps
 

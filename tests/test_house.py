@@ -13,7 +13,8 @@ import mlxtrace
 ROOT = Path(mlxtrace.__file__).parent
 # A module may import only what stands further down. The package itself (`from . import x`) is its modules.
 HOUSE = [
-    "__init__", "patch", "options", "check", "laws", "trial", "model", "loading", "references", "facts", "factruns",
+    "__init__", "patch", "options", "check", "laws_runs", "laws_experiments", "laws", "trial", "noisefloor",
+    "byhand", "model", "loading", "references", "facts", "factruns",
     "tracefolder", "effect_plots", "averages", "comparing", "tracing", "mediation", "noising",
     "records", "plotting", "attribution", "patching", "experiment", "results", "tables", "storage", "metrics",
     "engines",
