@@ -114,7 +114,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = made.parse_args(argv)
     try:
         path = None if args.json is None else writable(args.json)
-        model = InterpretableModel(args.model, dtype=args.dtype)
+        with warnings.catch_warnings(record=True) as notes:  # said after the result; bad input is one line
+            model = InterpretableModel(args.model, dtype=args.dtype)
         print(f"{model!r}, errors relative to the largest value\n")
         rows = run(model)
         if path is not None:
@@ -124,6 +125,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2 if isinstance(error, MlxtraceError) else 130
     print(table(rows))
     print("\n" + textwrap.fill(verdict(rows), WIDTH))
+    for note in notes:
+        if issubclass(note.category, UserWarning):
+            print(f"mlxtrace: note: {note.message}", file=sys.stderr)
     return int(any(row.status == "fail" for row in rows))
 
 

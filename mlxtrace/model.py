@@ -43,7 +43,6 @@ class InterpretableModel:
 
     def __init__(self, model: str | os.PathLike | nn.Module, tokenizer: Any = None, dtype: Any = None):
         target = dtype_of(dtype)
-        blas.notice()
         if isinstance(model, nn.Module):
             net, self.name = model, type(model).__module__.rsplit(".", 1)[-1]
         elif isinstance(model, (str, os.PathLike)):
@@ -62,6 +61,7 @@ class InterpretableModel:
             net = cast(net, target)
         self.net, self.tokenizer = net, tokenizer
         self.resolver = ModuleResolver(net)
+        blas.notice()
 
     # ---- facts about the model
 
