@@ -6,6 +6,7 @@ import mlx.core as mx
 import models
 import numpy as np
 import pytest
+from noise import close
 
 import mlxtrace
 from mlxtrace import GaussianNoise
@@ -64,9 +65,9 @@ def test_effects_by_layer_are_the_seeds(model, component):
     effects = model.causal_effects(BASE, SOURCE, component, progress=False)
     assert (effects.source_answer.token, effects.base_answer.token) == tops(model)
     total, direct, indirect = by_hand(model, component, tops(model))
-    assert effects.total == pytest.approx(total, abs=1e-6)
-    np.testing.assert_allclose(effects.direct, direct, atol=1e-6)
-    np.testing.assert_allclose(effects.indirect, indirect, atol=1e-6)
+    close(effects.total, total, model, "probability")
+    close(effects.direct, direct, model, "probability")
+    close(effects.indirect, indirect, model, "probability")
 
 
 def test_position_map_of_the_probability_difference(model):
@@ -76,18 +77,18 @@ def test_position_map_of_the_probability_difference(model):
     assert effects.direct.shape == (model.n_layers, len(BASE)) and effects.metric == "prob_diff"
     for position in (0, 1, 2, len(BASE) - 1):
         _, direct, indirect = by_hand(model, "resid_post", answers, True, position)
-        np.testing.assert_allclose(effects.direct[:, position], direct, atol=1e-6)
-        np.testing.assert_allclose(effects.indirect[:, position], indirect, atol=1e-6)
+        close(effects.direct[:, position], direct, model, "probability")
+        close(effects.indirect[:, position], indirect, model, "probability")
     assert effects.total == effects.change == effects.source_value - effects.base_value
 
 
 def test_laws(model):
     whole = model.causal_effects(BASE, SOURCE, progress=False)  # all of the stream: the other run itself
-    np.testing.assert_allclose(whole.direct, whole.source_value, atol=1e-6)
-    np.testing.assert_allclose(whole.indirect, whole.change, atol=1e-6)
+    close(whole.direct, np.full_like(whole.direct, whole.source_value), model, "probability")
+    close(whole.indirect, np.full_like(whole.direct, whole.change), model, "probability")
     there = model.causal_effects(BASE, SOURCE, "mlp", target=3, foil=9, metric="prob_diff", progress=False)
     back = model.causal_effects(SOURCE, BASE, "mlp", target=9, foil=3, metric="prob_diff", progress=False)
-    np.testing.assert_allclose(there.source_value - there.indirect, -back.direct, atol=1e-6)  # mirror images
+    close(there.source_value - there.indirect, -back.direct, model, "probability")  # mirror images
     each = model.causal_effects(BASE, SOURCE, positions="each", progress=False)
     np.testing.assert_allclose(each.direct[:, 0], each.base_value, atol=1e-7)  # the first tokens are equal
     np.testing.assert_allclose(
@@ -99,7 +100,7 @@ def test_a_noised_base_is_the_mean_over_samples(model):
     noise = GaussianNoise([1, 2], level=0.5, samples=3)
     effects = model.causal_effects(noise, SOURCE, positions="each", progress=False)
     trace = model.causal_trace(SOURCE, [1, 2], noise=0.5, samples=3, progress=False)
-    np.testing.assert_allclose(effects.direct.T, trace.scores, atol=1e-6)
+    close(effects.direct.T, trace.scores, model, "probability")
     assert effects.base_value == pytest.approx(trace.low_score)
 
 
