@@ -26,6 +26,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import models
 
+# What compares numbers that another BLAS, other kernels or more threads round otherwise; all of `identities` as well.
+NUMERICAL = {
+    "test_attention", "test_facts", "test_interventions", "test_mediation", "test_metrics", "test_noise", "test_seeds",
+    "test_sweep", "test_trace", "test_tracing",
+}  # fmt: skip
 MOST_WORKERS = 4  # each loads mlx and models of its own
 
 
@@ -46,6 +51,8 @@ def pytest_cmdline_main(config) -> None:
 def pytest_itemcollected(item) -> None:
     """Test names without addresses: the workers must have collected the same ones."""
     item._nodeid = re.sub(r"0x[0-9a-f]+", "0x", item.nodeid)
+    if item.path.stem in NUMERICAL or item.path.parent.name == "identities":
+        item.add_marker("numerical")
 
 
 @pytest.fixture(scope="session", autouse=True)
