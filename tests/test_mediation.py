@@ -180,9 +180,9 @@ def test_noising_window_is_the_seeds(model, window):
     for centre in range(model.n_layers):
         for sample in range(2):
             expected = noised_by_hand(model, centre, window, 0.4, 3, sample, 2, result.answer.token)
-            assert result.raw[centre, sample] == pytest.approx(expected, abs=1e-6)
+            close(result.raw[centre, sample], expected, model, "probability")
     every = [noised_by_hand(model, None, 1, 0.4, 3, s, 2, result.answer.token) for s in range(2)]
-    assert result.noised == pytest.approx(np.mean(every), abs=1e-6)
+    close(result.noised, np.mean(every), model, "probability")
     assert result.scores[-1] == pytest.approx(
         result.clean, abs=1e-6
     )  # nothing is noised above the last window
@@ -194,11 +194,11 @@ def test_noising_window_laws(model, tmp_path, monkeypatch):
     np.testing.assert_array_equal(result.raw, again.raw)
     assert np.abs(noising_window(model, BASE, level=0.4, samples=3, seed=1).raw - result.raw).max() > 1e-4
     still = noising_window(model, BASE, level=0)
-    np.testing.assert_allclose(still.scores, still.clean, atol=1e-6)
+    close(still.scores, np.full_like(still.scores, still.clean), model, "probability")
     monkeypatch.setattr("mlxtrace.noising.CHUNK_ROWS", 5)
-    np.testing.assert_allclose(noising_window(model, BASE, level=0.4, samples=3).raw, result.raw, atol=1e-6)
+    close(noising_window(model, BASE, level=0.4, samples=3).raw, result.raw, model, "probability")
     some = noising_window(model, BASE, level=0.4, samples=3, layers=[1])
-    np.testing.assert_allclose(some.raw[0], result.raw[1], atol=1e-6)
+    close(some.raw[0], result.raw[1], model, "probability")
     loaded = NoisingWindow.load(result.save(tmp_path / "noising"))
     np.testing.assert_array_equal(loaded.raw, result.raw)
     result.plot(tmp_path / "noising.pdf")
