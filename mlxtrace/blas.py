@@ -2,6 +2,8 @@
 
 MLX calls BLAS by its plain names, so a library that is loaded with global symbols before `mlx.core`
 answers in place of the bundled one. Nothing happens on macOS, where MLX uses Accelerate and Metal.
+
+The environment variable MLXTRACE_BLAS names another library to load, or `none`: MLX's own is used.
 """
 
 from __future__ import annotations
@@ -11,15 +13,28 @@ import ctypes.util
 import glob
 import os
 import sys
+import warnings
 
 _CURE = "`apt-get install libopenblas0-pthread` or `pip install mkl`"
+_SLOW = "float32 on the CPU is 30-60 times slower"
 _message: str | None = None
 
 
 def _candidates() -> list[str]:
+    """The libraries to try, in order; none where the environment asks for MLX's own."""
+    if chosen := os.environ.get("MLXTRACE_BLAS"):
+        return [] if chosen.lower() == "none" else [chosen]
     found = [ctypes.util.find_library(name) for name in ("openblas", "mkl_rt")]
     names = ["libopenblas.so.0", *(glob.glob(os.path.join(sys.prefix, "lib", "libmkl_rt.so*")))]
     return [name for name in [*found, *names] if name]
+
+
+def _missing() -> str:
+    """One line on why no library was loaded, and what to do."""
+    if chosen := os.environ.get("MLXTRACE_BLAS"):
+        why = "asks for no BLAS" if chosen.lower() == "none" else f"names {chosen!r}, which cannot be loaded"
+        return f"MLXTRACE_BLAS {why}: {_SLOW}; unset it to use OpenBLAS or MKL"
+    return f"no OpenBLAS or MKL found: {_SLOW}; {_CURE}"
 
 
 def preload() -> None:
@@ -29,7 +44,7 @@ def preload() -> None:
         return
     if "mlx.core" in sys.modules:
         _message = (
-            "mlxtrace: mlx was imported before mlxtrace, so a fast BLAS could not be loaded ahead of it; "
+            "mlx was imported before mlxtrace, so a fast BLAS could not be loaded ahead of it; "
             "on a CPU, import mlxtrace first (nothing else changes)"
         )
         return
@@ -39,15 +54,15 @@ def preload() -> None:
             return
         except OSError:
             continue
-    _message = f"mlxtrace: no OpenBLAS or MKL found, float32 on the CPU is 30-60 times slower; {_CURE}"
+    _message = _missing()
 
 
 def notice() -> None:
-    """Print what `preload` had to say, once, when it matters: MLX is about to compute on the CPU."""
+    """Warn of what `preload` had to say, once, when it matters: a model is there, and MLX computes on the CPU."""
     global _message
-    if _message and _on_cpu():
-        print(_message, file=sys.stderr)
-    _message = None
+    message, _message = _message, None
+    if message and _on_cpu():
+        warnings.warn(message, stacklevel=3)
 
 
 def _on_cpu() -> bool:

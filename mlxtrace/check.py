@@ -147,13 +147,17 @@ def _command(argv: Sequence[str] | None, say: Output) -> int:
     made.add_argument("--json", metavar="FILE", help="write the rows there as well")
     args = made.parse_args(argv)
     path = None if args.json is None else writable(args.json)
-    model = InterpretableModel(args.model, dtype=args.dtype)
+    with warnings.catch_warnings(record=True) as notes:  # said after the result; bad input is one line
+        model = InterpretableModel(args.model, dtype=args.dtype)
     say(f"{model!r}, errors relative to the largest value\n")
     rows = run(model)
     if path is not None:
         write_atomic(path, json.dumps([dataclasses.asdict(row) for row in rows], indent=1).encode())
     say(table(rows))
     say("\n" + textwrap.fill(verdict(rows), WIDTH))
+    for note in notes:
+        if issubclass(note.category, UserWarning):
+            terminal.complain(f"note: {note.message}")
     return int(any(row.status in ("fail", NOISY) for row in rows))
 
 

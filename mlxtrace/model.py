@@ -45,7 +45,6 @@ class InterpretableModel:
 
     def __init__(self, model: str | os.PathLike | nn.Module, tokenizer: Any = None, dtype: Any = None):
         target = dtype_of(dtype)
-        blas.notice()
         if isinstance(model, nn.Module):
             net, self.name = model, type(model).__module__.rsplit(".", 1)[-1]
         elif isinstance(model, (str, os.PathLike)):
@@ -64,6 +63,7 @@ class InterpretableModel:
             net = cast(net, target)
         self.net, self.tokenizer = net, tokenizer
         self.resolver, self._seen = ModuleResolver(net), self._parts()
+        blas.notice()
 
     # ---- facts about the model
 

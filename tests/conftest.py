@@ -2,16 +2,63 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import re
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # one worker to a core, so one thread of the BLAS to a worker
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+if "MPLCONFIGDIR" not in os.environ and not os.access(os.path.expanduser("~"), os.W_OK):
+    # matplotlib would say so on the standard error of processes in which tests expect one line
+    os.environ["MPLCONFIGDIR"] = tempfile.mkdtemp(prefix="mlxtrace-fonts-")
+    atexit.register(shutil.rmtree, os.environ["MPLCONFIGDIR"], ignore_errors=True)
+
 import mlxtrace
+from mlxtrace import blas
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 import models
+
+# What compares numbers that another BLAS, other kernels or more threads round otherwise; all of `identities` as well.
+NUMERICAL = {
+    "test_attention", "test_facts", "test_interventions", "test_mediation", "test_metrics", "test_noise", "test_seeds",
+    "test_sweep", "test_trace", "test_tracing",
+}  # fmt: skip
+MOST_WORKERS = 4  # each loads mlx and models of its own
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config) -> None:
+    """The whole suite runs in one process to a core, where pytest-xdist is there; files that are named, in this one.
+
+    `-n` decides otherwise; `-n 0` is one process.
+    """
+    whole = config.args_source == pytest.Config.ArgsSource.TESTPATHS
+    spread = config.pluginmanager.hasplugin("xdist") and not hasattr(config, "workerinput")
+    asked = getattr(config.option, "numprocesses", None) is not None or config.option.usepdb
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if whole and spread and not asked and cores > 1:
+        config.option.numprocesses, config.option.dist = min(cores, MOST_WORKERS), "worksteal"
+
+
+def pytest_itemcollected(item) -> None:
+    """Test names without addresses: the workers must have collected the same ones."""
+    item._nodeid = re.sub(r"0x[0-9a-f]+", "0x", item.nodeid)
+    if item.path.stem in NUMERICAL or item.path.parent.name == "identities":
+        item.add_marker("numerical")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _advice_on_the_blas() -> None:
+    """What is warned of once per process is warned of here, and not in whichever test happens to be the first."""
+    blas.notice()
 
 
 @pytest.fixture(scope="session")

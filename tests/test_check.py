@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 
@@ -12,7 +13,7 @@ import pytest
 import test_house
 
 import mlxtrace
-from mlxtrace import InterpretableModel, check
+from mlxtrace import InterpretableModel, blas, check
 from mlxtrace.laws_runs import LAWS
 from mlxtrace.trial import Found
 
@@ -384,10 +385,30 @@ def test_the_exit_status_of_a_failure(monkeypatch, capsys):
     assert "Do not trust this." in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments", [["no-such-folder"], ["demo", "--json", "nowhere/rows.json"]])
-def test_bad_input_is_one_line_and_status_2(arguments):
+@pytest.mark.parametrize(
+    ("arguments", "library"),
+    [
+        (["no-such-folder"], ""),
+        (["no-such-folder"], "none"),
+        (["demo", "--json", "nowhere/rows.json"], "none"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(arguments, library):
     made = subprocess.run(
-        [sys.executable, "-m", "mlxtrace.check", *arguments], capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", "mlxtrace.check", *arguments],
+        env={**os.environ, "MLXTRACE_BLAS": library},
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert made.returncode == 2
     assert len(made.stderr.strip().splitlines()) == 1 and made.stderr.startswith("mlxtrace: ")
+
+
+def test_advice_on_the_blas_comes_after_the_result(monkeypatch, capsys):
+    monkeypatch.setattr(blas, "_message", "advice")
+    monkeypatch.setattr(blas, "_on_cpu", lambda: True)
+    monkeypatch.setattr(check, "run", lambda model: [check.Row("a law", "pass", 0.0, 0.0)])
+    assert check.main(["demo"]) == 0
+    said = capsys.readouterr()
+    assert "Every law holds" in said.out and said.err == "mlxtrace: note: advice\n"

@@ -6,6 +6,7 @@ import mlx.core as mx
 import models
 import numpy as np
 import pytest
+from noise import close
 
 import mlxtrace
 from mlxtrace import GaussianNoise
@@ -64,9 +65,9 @@ def test_effects_by_layer_are_the_seeds(model, component):
     effects = model.causal_effects(BASE, SOURCE, component, progress=False)
     assert (effects.source_answer.token, effects.base_answer.token) == tops(model)
     total, direct, indirect = by_hand(model, component, tops(model))
-    assert effects.total == pytest.approx(total, abs=1e-6)
-    np.testing.assert_allclose(effects.direct, direct, atol=1e-6)
-    np.testing.assert_allclose(effects.indirect, indirect, atol=1e-6)
+    close(effects.total, total, model, "probability")
+    close(effects.direct, direct, model, "probability")
+    close(effects.indirect, indirect, model, "probability")
 
 
 def test_position_map_of_the_probability_difference(model):
@@ -76,18 +77,18 @@ def test_position_map_of_the_probability_difference(model):
     assert effects.direct.shape == (model.n_layers, len(BASE)) and effects.metric == "prob_diff"
     for position in (0, 1, 2, len(BASE) - 1):
         _, direct, indirect = by_hand(model, "resid_post", answers, True, position)
-        np.testing.assert_allclose(effects.direct[:, position], direct, atol=1e-6)
-        np.testing.assert_allclose(effects.indirect[:, position], indirect, atol=1e-6)
+        close(effects.direct[:, position], direct, model, "probability")
+        close(effects.indirect[:, position], indirect, model, "probability")
     assert effects.total == effects.change == effects.source_value - effects.base_value
 
 
 def test_laws(model):
     whole = model.causal_effects(BASE, SOURCE, progress=False)  # all of the stream: the other run itself
-    np.testing.assert_allclose(whole.direct, whole.source_value, atol=1e-6)
-    np.testing.assert_allclose(whole.indirect, whole.change, atol=1e-6)
+    close(whole.direct, np.full_like(whole.direct, whole.source_value), model, "probability")
+    close(whole.indirect, np.full_like(whole.direct, whole.change), model, "probability")
     there = model.causal_effects(BASE, SOURCE, "mlp", target=3, foil=9, metric="prob_diff", progress=False)
     back = model.causal_effects(SOURCE, BASE, "mlp", target=9, foil=3, metric="prob_diff", progress=False)
-    np.testing.assert_allclose(there.source_value - there.indirect, -back.direct, atol=1e-6)  # mirror images
+    close(there.source_value - there.indirect, -back.direct, model, "probability")  # mirror images
     each = model.causal_effects(BASE, SOURCE, positions="each", progress=False)
     np.testing.assert_allclose(each.direct[:, 0], each.base_value, atol=1e-7)  # the first tokens are equal
     np.testing.assert_allclose(
@@ -99,7 +100,7 @@ def test_a_noised_base_is_the_mean_over_samples(model):
     noise = GaussianNoise([1, 2], level=0.5, samples=3)
     effects = model.causal_effects(noise, SOURCE, positions="each", progress=False)
     trace = model.causal_trace(SOURCE, [1, 2], noise=0.5, samples=3, progress=False)
-    np.testing.assert_allclose(effects.direct.T, trace.scores, atol=1e-6)
+    close(effects.direct.T, trace.scores, model, "probability")
     assert effects.base_value == pytest.approx(trace.low_score)
 
 
@@ -179,9 +180,9 @@ def test_noising_window_is_the_seeds(model, window):
     for centre in range(model.n_layers):
         for sample in range(2):
             expected = noised_by_hand(model, centre, window, 0.4, 3, sample, 2, result.answer.token)
-            assert result.raw[centre, sample] == pytest.approx(expected, abs=1e-6)
+            close(result.raw[centre, sample], expected, model, "probability")
     every = [noised_by_hand(model, None, 1, 0.4, 3, s, 2, result.answer.token) for s in range(2)]
-    assert result.noised == pytest.approx(np.mean(every), abs=1e-6)
+    close(result.noised, np.mean(every), model, "probability")
     assert result.scores[-1] == pytest.approx(
         result.clean, abs=1e-6
     )  # nothing is noised above the last window
@@ -193,11 +194,11 @@ def test_noising_window_laws(model, tmp_path, monkeypatch):
     np.testing.assert_array_equal(result.raw, again.raw)
     assert np.abs(noising_window(model, BASE, level=0.4, samples=3, seed=1).raw - result.raw).max() > 1e-4
     still = noising_window(model, BASE, level=0)
-    np.testing.assert_allclose(still.scores, still.clean, atol=1e-6)
+    close(still.scores, np.full_like(still.scores, still.clean), model, "probability")
     monkeypatch.setattr("mlxtrace.noising.CHUNK_ROWS", 5)
-    np.testing.assert_allclose(noising_window(model, BASE, level=0.4, samples=3).raw, result.raw, atol=1e-6)
+    close(noising_window(model, BASE, level=0.4, samples=3).raw, result.raw, model, "probability")
     some = noising_window(model, BASE, level=0.4, samples=3, layers=[1])
-    np.testing.assert_allclose(some.raw[0], result.raw[1], atol=1e-6)
+    close(some.raw[0], result.raw[1], model, "probability")
     loaded = NoisingWindow.load(result.save(tmp_path / "noising"))
     np.testing.assert_array_equal(loaded.raw, result.raw)
     result.plot(tmp_path / "noising.pdf")

@@ -44,7 +44,9 @@ def still(monkeypatch):
     monkeypatch.setattr("mlxtrace.sweep.Sweep.run", run)
 
 
-@pytest.mark.parametrize(("name", "value", "says"), WRONG, ids=lambda x: str(x)[:30])
+@pytest.mark.parametrize(
+    ("name", "value", "says"), WRONG, ids=lambda x: "function" if callable(x) else str(x)[:30]
+)
 def test_bad_input(llama, still, name, value, says):
     with pytest.raises(errors.MlxtraceError, match=says):
         llama.activation_patching(CLEAN, CORRUPTED, **{name: value})

@@ -1,7 +1,7 @@
 """Every law on every architecture of mlx-lm that a tiny configuration is known for: the table, module x law.
 
-pytest tests/identities/test_architectures.py               our own configurations
-pytest -m heavy tests/identities/test_architectures.py      those of the shared file, and the table printed
+pytest tests/identities/test_architectures.py               a sample of our own configurations, of each way of wiring
+pytest -m heavy tests/identities/test_architectures.py      the others, those of the shared file, and the table printed
 
 The second, with MLXTRACE_WRITE=1 in the environment, writes docs/SUPPORT.md anew.
 """
@@ -67,6 +67,13 @@ CANNOT = {
 }
 METAL = mx.metal.is_available()
 OWN = [*models.NAMES, *more_models.MORE]
+# One of each kind of wiring runs in every test run; the architectures that are wired as these are marked heavy.
+QUICK = {
+    "llama", "gpt2", "gpt_neox", "gemma2", "gemma3_text", "gemma4_text", "phi", "olmo2", "mixtral", "mamba", "cohere",
+    "qwen3_next", "jamba", "nanbeige", "granitemoehybrid", "afm7", "deepseek_v3", "deepseek_v32", "deepseek_v41",
+    "gpt_oss", "kimi_linear", "longcat_flash", "nemotron_h", "llama4", "plamo2", "talkie", "lfm2", "phi3small",
+    "openelm", "minimax", "qwen3_moe",
+}  # fmt: skip
 
 
 def skipped(module: str) -> str:
@@ -114,7 +121,11 @@ def holds(module: str, rows: list[check.Row]) -> None:
     assert set(failed) == set(KNOWN.get(module, {})), failed
 
 
-@pytest.mark.parametrize("name", OWN)
+def _sampled(name: str):
+    return pytest.param(name, marks=[] if name in QUICK else [pytest.mark.heavy])
+
+
+@pytest.mark.parametrize("name", [_sampled(name) for name in OWN])
 def test_the_laws_hold(name):
     holds(name, own(name, None if name in EXPERIMENTS else INNER))
 
@@ -163,6 +174,10 @@ def all_modules() -> list[str]:
 def uncovered() -> list[str]:
     covered = {*OWN, *CANNOT, *(entry["module"] for entry in ENTRIES.values())}
     return [name for name in all_modules() if name not in covered]
+
+
+def test_the_sample_is_of_what_there_is():
+    assert set(OWN) >= QUICK and len(QUICK) >= 25
 
 
 def test_every_module_has_a_configuration():
