@@ -19,7 +19,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from . import calibration, engines, experiment, loading
+from . import calibration, engines, experiment, loading, whole
 from .attention import INTERNALS, attending, pattern, plain_attention, weighted
 from .corruption import GaussianNoise
 from .errors import InputError
@@ -199,6 +199,11 @@ def sums(t: Trial) -> Found:
 
 def _added(acts: Any, info: Any) -> mx.array:
     return acts[f"{info.added}@{info.visit}" if info.visit else info.added]
+
+
+law(
+    "a layer adds what attn and mlp write, or it is said", "attn, mlp: they are parts of what they are called"
+)(whole.accounted)
 
 
 # ---- heads

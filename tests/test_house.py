@@ -13,14 +13,15 @@ import mlxtrace
 ROOT = Path(mlxtrace.__file__).parent
 # A module may import only what stands further down. The package itself (`from . import x`) is its modules.
 HOUSE = [
-    "__init__", "patch", "options", "check", "laws_runs", "laws_experiments", "laws", "trial", "noisefloor",
+    "__init__", "patch", "options", "check", "laws_runs", "laws_experiments", "laws", "whole", "trial", "noisefloor",
     "byhand", "model", "loading", "references", "facts", "factruns",
     "tracefolder", "effect_plots", "averages", "comparing", "tracing", "mediation", "noising",
-    "records", "plotting", "attribution", "patching", "experiment", "results", "tables", "storage", "metrics",
+    "records", "plotting", "attribution", "patching", "cautions", "experiment", "results", "tables", "metrics",
     "engines",
-    "sweep", "textbook", "calibration", "batch", "changes", "runs", "corruption", "trace", "coroutine", "cache",
-    "interventions", "resolver", "structure", "recording", "activation", "taps", "attention", "block", "alignment",
-    "tokens", "blas", "errors",
+    "sweep", "textbook", "calibration", "memory", "batch", "changes", "runs", "corruption", "trace", "coroutine",
+    "cache", "interventions", "resolver", "structure", "lengths", "writers", "heads", "recording", "activation",
+    "taps", "attention", "block", "alignment", "tokens", "storage", "checksums", "finite", "blas", "errors",
+    "terminal",
 ]  # fmt: skip
 FIGURES = {
     "plotting",
