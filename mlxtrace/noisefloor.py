@@ -18,7 +18,7 @@ import numpy as np
 
 from .structure import forward
 
-LENGTH, MOST_ROWS, ALONE = 10, 60, 6
+LENGTH, LEAST_ROWS, MOST_ROWS = 10, 8, 60
 MOST_LOGITS = 1 << 24  # of one pass: what a large vocabulary leaves of the rows
 TIMES = 10  # a law compares a few hundred rows, so it may meet a worse one than was met here
 
@@ -32,17 +32,17 @@ class Floor:
 
 
 def measure(net: nn.Module, vocab_size: int) -> Floor:
-    """Some random prompts in one batch, against the reversed batch, small batches, and a few of them alone."""
-    rows = int(np.clip(MOST_LOGITS // (LENGTH * vocab_size), ALONE + 2, MOST_ROWS))
+    """Some random prompts in one batch, against the reversed batch, small batches, and each of them alone."""
+    rows = int(np.clip(MOST_LOGITS // (LENGTH * vocab_size), LEAST_ROWS, MOST_ROWS))
     ids = np.random.RandomState(0).randint(0, vocab_size, (rows, LENGTH))
     whole = _logits(net, ids)
     scale = np.abs(whole).max(where=np.isfinite(whole), initial=1e-12)
     parts = np.concatenate([_logits(net, ids[i : i + 7]) for i in range(0, rows, 7)])
-    alone = np.concatenate([_logits(net, row[None]) for row in ids[:ALONE]])
+    alone = np.concatenate([_logits(net, row[None]) for row in ids])
     moved = [
         _moved(_logits(net, ids[::-1].copy())[::-1], whole) / scale,
         _moved(parts, whole) / scale,
-        _moved(alone, whole[:ALONE]) / scale,
+        _moved(alone, whole) / scale,
     ]
     return Floor(max(float(np.median(m)) for m in moved), max(float(m.max()) for m in moved))
 

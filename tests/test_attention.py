@@ -350,7 +350,7 @@ def test_layers_without_attention_say_so_and_the_others_work():
 
 def test_prompts_of_different_lengths_have_no_patterns_in_common(llama):
     with pytest.raises(errors.AlignmentError, match="9 and 8 tokens"):
-        llama.activation_patching(IDS, OTHER[:-1], "pattern", align="ends", progress=False)
+        llama.activation_patching(IDS, [*OTHER[:4], *OTHER[5:]], "pattern", align="ends", progress=False)
     result = llama.activation_patching(
         IDS, [*OTHER[:4], 7, *OTHER[4:]], "v", align="ends", metric="logit", progress=False
     )
