@@ -201,11 +201,6 @@ def _added(acts: Any, info: Any) -> mx.array:
     return acts[f"{info.added}@{info.visit}" if info.visit else info.added]
 
 
-law(
-    "a layer adds what attn and mlp write, or it is said", "attn, mlp: they are parts of what they are called"
-)(whole.accounted)
-
-
 # ---- heads
 
 
@@ -459,3 +454,8 @@ def quantized(t: Trial) -> Found:
         raise NotHere("a dequantized copy does not fit the memory")
     twin = loading.cast(copy.deepcopy(t.net), calibration.compute_dtype(t.resolver))
     return Found(off(forward(twin, mx.array([t.ids])), t.base.output), 2 * t.limit)  # both sides round
+
+
+law(
+    "a layer adds what attn and mlp write, or it is said", "attn, mlp: they are parts of what they are called"
+)(whole.accounted)

@@ -40,7 +40,7 @@ KNOWN = {
 REMARKS = [
     "Latent attention (deepseek_v3 and its kin): `q` and `k` are without the rotated part, whose scores reach the "
     "attention call in its mask; `pattern` has them.",
-    "Gated attention (see 13): `head` is what is projected, after the gate.",
+    "Gated attention (see 12): `head` is what is projected, after the gate.",
     "deepseek_v41: what is projected mixes the heads in groups, so `head` is refused; its attention call has no `q`, "
     "`k`, `v` or `pattern` per token.",
     "granitemoehybrid, gemma4 with experts: `mlp` is all modules that write the MLP, as one component; an MLP whose "
