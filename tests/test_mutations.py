@@ -151,7 +151,9 @@ FAULTS: list[tuple[str, str, str, str]] = [
 ]  # fmt: skip
 
 # What the check does not see on the demo, and why.
-MISSED: dict[str, str] = {}
+MISSED: dict[str, str] = {
+    "kept arrays of a sweep alias": "what a sweep keeps is cut out of a pass of two rows, which makes arrays of their own",
+}
 
 
 def planted(fault: tuple[str, str, str, str], folder: Path) -> Path:
