@@ -202,7 +202,7 @@ def _edit_bytes(resolver: ModuleResolver, site: Site, ran: int, length: int) -> 
     if site.side == "pattern":  # scores, their mask, weights, the changed ones, in float32
         heads = _probed(resolver, site)[0]
         return PATTERNS * 4 * heads * ran * length
-    copies = 6 if site.view == "middle" else 3
+    copies = 6 if site.bases else 3
     return copies * site_bytes(resolver, site, ran, length)
 
 
