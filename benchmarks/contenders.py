@@ -10,8 +10,10 @@ from __future__ import annotations
 import mlx.core as mx
 import numpy as np
 
-from mlxtrace import GaussianNoise, InterpretableModel, engines, experiment
-from mlxtrace.sweep import Sweep
+from mlxtrace import GaussianNoise, InterpretableModel
+from mlxtrace.engine import choice
+from mlxtrace.engine.sweep import Sweep
+from mlxtrace.experiments import grid, pairs
 
 from .cases import NOISE_SEED, NOISE_STD, Case
 
@@ -29,13 +31,11 @@ class Ours:
 
     def prepare(self, case: Case) -> None:
         """Choose the engine, once per model, and for the loop run the two prompts that every cell needs."""
-        chosen = engines.choose(self.model.resolver, self.engine)
+        chosen = choice.choose(self.model.resolver, self.engine)
         if self.whole:
             return
-        both = experiment.pair(self.model, list(case.clean), _corrupted(case))
-        self.laid = experiment.grid(
-            self.model, both, "denoise", case.component, None, "each", None, case.window
-        )
+        both = pairs.pair(self.model, list(case.clean), _corrupted(case))
+        self.laid = grid.grid(self.model, both, "denoise", case.component, None, "each", None, case.window)
         self.cells = {(layer, p): i for i, (layer, p) in enumerate(_all(case))}
         self.base, self.source, self.chosen = both.corrupted, both.clean, chosen
         Sweep(self.model.resolver, self.base, self.source, [], chosen).run(_measure(case), progress=False)

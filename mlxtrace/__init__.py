@@ -1,5 +1,7 @@
 """Causal tracing and activation patching for every language model that mlx-lm runs."""
 
+import sys
+
 from . import terminal
 
 terminal.catch_interrupts_while_importing()
@@ -8,17 +10,20 @@ from . import blas  # noqa: E402
 
 blas.preload()
 
-from . import errors, facts, interventions, metrics, plotting  # noqa: E402
-from .averages import AverageTrace  # noqa: E402
-from .cache import ActivationCache  # noqa: E402
-from .corruption import GaussianNoise, Substitution  # noqa: E402
-from .mediation import CausalEffects  # noqa: E402
+from . import errors, interventions, metrics, plotting  # noqa: E402
+from .anatomy.resolver import ModuleResolver  # noqa: E402
+from .engine.corruption import GaussianNoise, Substitution  # noqa: E402
+from .experiments.causal_effects import CausalEffects  # noqa: E402
+from .experiments.causal_trace import CausalTrace  # noqa: E402
+from .forward.cache import ActivationCache  # noqa: E402
 from .model import InterpretableModel  # noqa: E402
-from .resolver import ModuleResolver  # noqa: E402
-from .results import PatchingResult  # noqa: E402
-from .tracing import CausalTrace  # noqa: E402
+from .prompts import facts  # noqa: E402
+from .prompts.averages import AverageTrace  # noqa: E402
+from .results.patching_result import PatchingResult  # noqa: E402
+from .version import VERSION  # noqa: E402
 
-__version__ = "0.1.0"
+__version__ = VERSION
+sys.modules[f"{__name__}.facts"] = facts  # its home is `prompts`, its public name mlxtrace.facts
 __all__ = [
     "ActivationCache",
     "AverageTrace",

@@ -22,12 +22,12 @@ from typing import Any
 
 from . import terminal
 from .errors import MlxtraceError
-from .laws import Law
-from .laws_runs import LAWS  # the last of the three files of laws
+from .laws.model_under_test import LENGTH, AboveTheCap, NotHere, Trial
+from .laws.registry import Law
+from .laws.tracing_laws import LAWS  # the last of the three files of laws
 from .model import InterpretableModel
 from .storage import writable, write_atomic
 from .terminal import Output
-from .trial import LENGTH, AboveTheCap, NotHere, Trial
 
 WIDTH = 110
 NOISY = "floor above the cap"

@@ -23,9 +23,9 @@ from numbers import Real
 import mlx.core as mx
 import numpy as np
 
+from .arguments import as_integer, positions_in
 from .errors import EditError, InputError
 from .finite import finite
-from .tokens import as_integer, positions_in
 
 Value = mx.array | np.ndarray | float
 Positions = int | slice | range | Sequence[int]

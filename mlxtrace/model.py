@@ -18,14 +18,21 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
-from . import blas, comparing, mediation, patching, tokens, tracing
-from .activation import Activation
-from .cache import ActivationCache
+from . import blas
+from .anatomy.resolver import ModuleResolver
+from .arguments import as_integer
 from .errors import InputError, LoadError, SiteAttributeError, TokenError
+from .experiments.activation_patching import activation_patching
+from .experiments.causal_effects import causal_effects
+from .experiments.causal_trace import causal_trace
+from .experiments.compare_bits import compare_bits
+from .experiments.noising_window import noising_window
+from .forward.activation import Activation
+from .forward.cache import ActivationCache
+from .forward.names import LayerList, SiteReference, child
+from .forward.trace import Edit, Trace, current
 from .loading import cast, dtype_of, load
-from .references import LayerList, SiteReference, child
-from .resolver import ModuleResolver
-from .trace import Edit, Trace, current
+from .text import tokens
 
 DEMO = Path(__file__).parent / "demo"
 
@@ -147,7 +154,7 @@ class InterpretableModel:
 
     def token_to_str(self, token: int) -> str:
         """The text of one token, a leading space kept."""
-        token = tokens.as_integer(token) if tokens.as_integer(token) is not None else token
+        token = as_integer(token) if as_integer(token) is not None else token
         text = tokens.token_to_str(self.tokenizer, token)
         self._known([token])
         return text
@@ -200,11 +207,11 @@ class InterpretableModel:
 
     # ---- experiments, each with its page in `patching`
 
-    activation_patching = patching.activation_patching
-    causal_trace = tracing.causal_trace
-    causal_effects = mediation.causal_effects
-    noising_window = mediation.noising_window
-    compare_bits = comparing.compare_bits
+    activation_patching = activation_patching
+    causal_trace = causal_trace
+    causal_effects = causal_effects
+    noising_window = noising_window
+    compare_bits = compare_bits
 
     def _batch(self, prompt: Any) -> mx.array:
         if isinstance(prompt, mx.array) and prompt.ndim == 2 and prompt.shape[0] > 1:

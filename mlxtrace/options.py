@@ -16,10 +16,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import engines, experiment, facts, metrics, plotting
-from .corruption import GaussianNoise
+from . import metrics
+from .engine import choice
+from .engine.corruption import GaussianNoise
 from .errors import InputError, MlxtraceError, closest
+from .experiments import grid, pairs
 from .loading import DTYPES
+from .plotting import maps
+from .prompts import facts
 from .storage import writable, writable_folder
 
 FIGURE = "mlxtrace-patch.png"
@@ -85,7 +89,7 @@ def parser() -> argparse.ArgumentParser:
     group.add_argument("--heads", type=heads, help="with --component head: each, or numbers (each)")
     group.add_argument("--metric", action="extend", type=metric_names, help="prob, logit_diff, ... (auto)")
     group.add_argument("--foil", type=answer, help="the answer to compare with, for logit_diff")
-    group.add_argument("--direction", choices=experiment.DIRECTIONS, help="(denoise)")
+    group.add_argument("--direction", choices=pairs.DIRECTIONS, help="(denoise)")
     group.add_argument("--align", choices=("strict", "ends"), help="for prompts of unlike length (strict)")
 
     group = made.add_argument_group("causal tracing")
@@ -109,7 +113,7 @@ def parser() -> argparse.ArgumentParser:
     group.add_argument("--target", type=answer, help='the answer: " Paris", or id:1234 (the clean top token)')
     group.add_argument("--window", type=count, help="layers patched together (1; in a trace 10)")
     group.add_argument("--positions", type=positions, help=f"{', '.join(POSITIONS)}, or numbers (all; each)")
-    group.add_argument("--engine", choices=engines.ENGINES, help="how the cells are run (auto)")
+    group.add_argument("--engine", choices=choice.ENGINES, help="how the cells are run (auto)")
     group.add_argument("--max-memory", type=memory, help="beside the weights, such as 2GB")
 
     group = made.add_argument_group("many facts")
@@ -140,7 +144,7 @@ def entries(text: str) -> list[str]:
 
 def components(text: str) -> list[str]:
     found = entries(text)
-    return _said(lambda: experiment.components_of(found)) and found
+    return _said(lambda: grid.components_of(found)) and found
 
 
 def metric_names(text: str) -> list[str]:
@@ -263,5 +267,5 @@ def _files(args: argparse.Namespace) -> dict[str, Path]:
                 raise InputError(f"--{name} {path}: give a file that ends in .{name}")
     figure = args.plot or (FIGURE if args.bare and not (args.quiet or args.plan) else None)
     if figure is not None:
-        found["plot"] = plotting.check_path(figure)
+        found["plot"] = maps.check_path(figure)
     return found

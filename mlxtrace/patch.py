@@ -19,12 +19,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from . import experiment, options, terminal
+from . import options, terminal
 from .errors import MlxtraceError
-from .factruns import run_facts
+from .experiments import pairs
 from .model import InterpretableModel
-from .results import PatchingResult
-from .tables import quoted
+from .plotting.labels import quoted
+from .prompts.running import run_facts
+from .results.patching_result import PatchingResult
 from .terminal import Output
 
 CLEAN = "The Eiffel Tower is located in the city of"
@@ -92,7 +93,7 @@ def patch(model: InterpretableModel, args: argparse.Namespace, say: Output) -> S
     if args.plan:
         return _show_plan(say, model, model.activation_patching(clean, corrupted, **asked, plan_only=True))
     if not args.quiet:
-        both = experiment.pair(model, clean, corrupted, args.subject, asked["align"])
+        both = pairs.pair(model, clean, corrupted, args.subject, asked["align"])
         _receipt(model, clean, both.subject, say)
     result = drawn = model.activation_patching(clean, corrupted, **asked)
     if args.bare and args.positions is None and args.heads is None and "head" not in asked["component"]:

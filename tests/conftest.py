@@ -22,14 +22,15 @@ if "MPLCONFIGDIR" not in os.environ and not os.access(os.path.expanduser("~"), o
 import mlxtrace
 from mlxtrace import blas
 
-sys.path.insert(0, str(Path(__file__).parent))
+TESTS = Path(__file__).parent
+sys.path[:0] = [str(TESTS), *(str(folder) for folder in TESTS.iterdir() if folder.is_dir())]
 
-import models
+import models  # noqa: E402
 
 # What compares numbers that another BLAS, other kernels or more threads round otherwise; all of `identities` as well.
 NUMERICAL = {
-    "test_attention", "test_facts", "test_interventions", "test_mediation", "test_metrics", "test_noise", "test_seeds",
-    "test_sweep", "test_trace", "test_tracing",
+    "test_attention", "test_facts", "test_interventions", "test_causal_effects", "test_metrics", "test_rounding",
+    "test_seeds", "test_sweep", "test_trace", "test_causal_trace",
 }  # fmt: skip
 MOST_WORKERS = 4  # each loads mlx and models of its own
 

@@ -14,8 +14,8 @@ from __future__ import annotations
 import mlx.core as mx
 import numpy as np
 
+from mlxtrace.anatomy.probe import forward
 from mlxtrace.metrics import softmax
-from mlxtrace.structure import forward
 
 FIRST = [3, 17, 40, 41, 52, 60, 77, 8, 9]
 SECOND = [3, 17, 90, 91, 52, 60, 77, 8, 9]

@@ -14,8 +14,8 @@ import test_house
 
 import mlxtrace
 from mlxtrace import InterpretableModel, blas, check
-from mlxtrace.laws_runs import LAWS
-from mlxtrace.trial import Found
+from mlxtrace.laws.model_under_test import Found
+from mlxtrace.laws.tracing_laws import LAWS
 
 VOCAB, WIDTH, HEADS = 64, 32, 4
 
@@ -220,7 +220,7 @@ def test_a_model_that_raises_half_way_fails_and_does_not_raise(monkeypatch):
 
 def test_an_engine_that_errs_is_caught(monkeypatch):
     """The engine is right in its own probe and wrong elsewhere: the base rows agree, the patched ones do not."""
-    from mlxtrace import batch
+    from mlxtrace.engine import batch
 
     model = InterpretableModel(Model())
     check.run(model)  # the probes are remembered as they are
@@ -275,46 +275,47 @@ def test_a_failure_says_where_its_tolerance_comes_from(monkeypatch):
 @pytest.mark.parametrize("engine", ["fanout", "flat", "prefix"])
 def test_an_engine_that_the_probe_refuses_is_a_failure(monkeypatch, engine):
     """Without a known reason: that the caches are others, say, is one, and that the engine errs is none."""
-    from mlxtrace import engines
+    from mlxtrace.engine import choice
 
     def wrong(self, *names):
         return "it errs" if (names or ("prefix",))[0] == engine else ""
 
-    monkeypatch.setattr(engines.Probe, "wrong" if engine != "prefix" else "prefix_wrong", wrong)
-    laws = [law for law in LAWS if law.name.startswith(("fan-out", "flat", "sharing"))]
-    rows = check.run(models.make("llama"), laws)
+    monkeypatch.setattr(choice.Probe, "wrong" if engine != "prefix" else "prefix_wrong", wrong)
+    registry = [law for law in LAWS if law.name.startswith(("fan-out", "flat", "sharing"))]
+    rows = check.run(models.make("llama"), registry)
     refused = {"fanout": 0, "flat": 1, "prefix": 2}[engine]
     assert rows[refused].status == "fail" and "the probe refused it: it errs" in rows[refused].note
 
 
 def test_a_known_exception_is_no_failure(monkeypatch):
-    from mlxtrace import engines, laws
+    from mlxtrace.engine import choice
+    from mlxtrace.laws import registry
 
-    monkeypatch.setattr(engines.Probe, "wrong", lambda self, name: "it errs")
-    monkeypatch.setitem(laws.EXCEPTIONS, ("llama", "fanout"), "a reason")
+    monkeypatch.setattr(choice.Probe, "wrong", lambda self, name: "it errs")
+    monkeypatch.setitem(registry.EXCEPTIONS, ("llama", "fanout"), "a reason")
     (row,) = check.run(models.make("llama"), [law for law in LAWS if law.name.startswith("fan-out")])
     assert row.status == "n/a" and row.note == "not used on this architecture: a reason"
 
 
 def test_one_layer_whose_values_are_others_is_enough(monkeypatch):
     """The law of patterns takes the worst layer, not the worst of those that agree."""
-    from mlxtrace import laws
+    from mlxtrace.laws import registry
 
     law = [law for law in LAWS if law.name == "pattern @ v are the heads"]
-    calls, honest = [], laws.weighted
+    calls, honest = [], registry.weighted
 
     def once(weights, v):
         calls.append(1)
         return honest(weights, v) * (2 if len(calls) == 2 else 1)
 
-    monkeypatch.setattr(laws, "weighted", once)
+    monkeypatch.setattr(registry, "weighted", once)
     (row,) = check.run(models.make("llama"), law)
     assert row.status == "fail" and row.error > 0.5 and len(calls) == 3
 
 
 def test_a_loop_by_hand_shares_nothing_with_the_engine():
-    """byhand imports no module of the package."""
-    assert not test_house.imported(test_house.ROOT / "byhand.py")
+    """by_hand imports no module of the package."""
+    assert not test_house.imported("laws.by_hand")
 
 
 # ---- precisions

@@ -1,9 +1,12 @@
-"""The house: imports go down the list of DESIGN.md section 2, and what is public says what it does."""
+"""The house: imports go down the list of rooms, nothing goes in a circle, and no file or function grows two ideas."""
 
 from __future__ import annotations
 
 import ast
 import inspect
+import subprocess
+import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -11,74 +14,147 @@ import pytest
 import mlxtrace
 
 ROOT = Path(mlxtrace.__file__).parent
-# A module may import only what stands further down. The package itself (`from . import x`) is its modules.
-HOUSE = [
-    "__init__", "patch", "options", "check", "laws_runs", "laws_experiments", "laws", "whole", "trial", "noisefloor",
-    "byhand", "model", "loading", "references", "facts", "factruns",
-    "tracefolder", "effect_plots", "averages", "comparing", "tracing", "mediation", "noising",
-    "records", "plotting", "attribution", "patching", "cautions", "experiment", "results", "tables", "metrics",
-    "engines",
-    "sweep", "textbook", "calibration", "memory", "batch", "changes", "runs", "corruption", "trace", "coroutine",
-    "cache", "interventions", "resolver", "structure", "lengths", "writers", "heads", "recording", "activation",
-    "taps", "attention", "block", "alignment", "tokens", "storage", "checksums", "finite", "blas", "errors",
-    "terminal",
-]  # fmt: skip
-FIGURES = {
-    "plotting",
-    "effect_plots",
-}  # `.plot()` of a result asks for them when it is called, and not before
+# Folders and files of the top, from the front door down: each may import what stands in a later line, or its own room.
+ROOMS = [
+    ["__init__"],
+    ["patch", "check"],
+    ["options"],
+    ["model"],
+    ["laws"],
+    ["prompts"],
+    ["experiments"],
+    ["results"],
+    ["plotting"],
+    ["engine"],
+    ["forward"],
+    ["anatomy"],
+    ["text"],
+    ["metrics"],
+    ["interventions"],
+    ["loading"],
+    ["storage"],
+    ["checksums", "finite"],
+    ["arguments"],
+    ["errors"],
+    ["blas", "terminal", "version"],
+]
+LEVEL = {name: i for i, line in enumerate(ROOMS) for name in line}
+WHOLE = {"text/tokens.py"}  # one idea, however long
+FILES = sorted(p for p in ROOT.rglob("*.py") if "demo" not in p.parts)
+MOST_LINES, MOST_STATEMENTS, MEAN_IMPORTS, MOST_ENTERED = 300, 40, 3.5, 20
 
-FILES = sorted(p for p in ROOT.glob("*.py"))
+
+def module_of(path: Path) -> str:
+    """`forward/trace.py` -> "forward.trace"; a folder's `__init__.py` -> the folder; the package's -> "__init__"."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
 
 
-def imported(path: Path) -> set[str]:
-    """The modules of the package that a file imports anywhere, inside functions included."""
-    found = set()
+MODULES = {module_of(p): p for p in FILES}
+
+
+@cache
+def imported(module: str) -> frozenset[str]:
+    """The modules of the package that a file imports: anywhere, in functions and for typing included."""
+    path, found = MODULES[module], set()
+    package = path.parent.relative_to(ROOT).parts
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom):
-            name = node.module or ""
-            if node.level == 1 or name.split(".")[0] == "mlxtrace":
-                inner = name if node.level == 1 else name.partition(".")[2]
-                found |= {inner.split(".")[0]} if inner else {alias.name for alias in node.names}
-        elif isinstance(node, ast.Import):
-            found |= {a.name.split(".")[1] for a in node.names if a.name.startswith("mlxtrace.")}
-    return {name for name in found if (ROOT / f"{name}.py").is_file()}
+        if isinstance(node, ast.Import):
+            found |= {a.name.partition(".")[2] for a in node.names if a.name.startswith("mlxtrace.")}
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        if node.level:
+            base = [*package[: len(package) - node.level + 1], *(node.module or "").split(".")]
+        elif (node.module or "").split(".")[0] == "mlxtrace":
+            base = (node.module or "").split(".")[1:]
+        else:
+            continue
+        base = [part for part in base if part]
+        for alias in node.names:
+            inner = ".".join([*base, alias.name])
+            found.add(inner if inner in MODULES else ".".join(base) or "__init__")
+    return frozenset(found & set(MODULES) - {module})
 
 
-def at_import(path: Path) -> set[str]:
-    """The modules that a file imports when it is imported itself."""
-    return {
-        n.module for n in ast.parse(path.read_text()).body if isinstance(n, ast.ImportFrom) and n.level == 1
-    }
+def room(module: str) -> int:
+    return LEVEL[module.split(".")[0]]
 
 
-def typing_only(path: Path) -> set[str]:
-    """What is imported under TYPE_CHECKING, and so never when the package runs."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
-            found |= {n.module for n in ast.walk(node) if isinstance(n, ast.ImportFrom) and n.module}
-    return found
+def test_every_file_has_its_room():
+    assert {m.split(".")[0] for m in MODULES} <= set(LEVEL), "write the new folder or file into ROOMS"
 
 
-def test_every_file_has_its_place():
-    assert {p.stem for p in FILES} <= set(HOUSE), "write the new file into HOUSE, where it belongs"
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_go_down(module):
+    up = [m for m in imported(module) if room(m) < room(module)]
+    beside = [
+        m for m in imported(module) if room(m) == room(module) and m.split(".")[0] != module.split(".")[0]
+    ]
+    assert not up and not beside
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
-def test_imports_go_down(path):
-    here = HOUSE.index(path.stem)
-    up = {name for name in imported(path) - typing_only(path) if HOUSE.index(name) <= here}
-    assert up <= FIGURES - at_import(path)
+def test_nothing_goes_in_a_circle():
+    below: dict[str, set[str]] = {m: set(imported(m)) for m in MODULES}
+    while leaves := [m for m, inner in below.items() if not inner & below.keys()]:
+        for leaf in leaves:
+            del below[leaf]
+    assert not below, f"circles among {sorted(below)}"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_files_import_little():
+    counts = {m: len(imported(m)) for m in MODULES}
+    mean = sum(counts.values()) / len(counts)
+    assert mean <= MEAN_IMPORTS, f"{mean:.2f}; the most: {sorted(counts.items(), key=lambda x: -x[1])[:8]}"
+
+
+ENTERED = """
+import sys
+from mlxtrace import InterpretableModel
+model, files = InterpretableModel("demo"), set()
+def enter(frame, event, arg):
+    name = frame.f_code.co_filename
+    if event == "call" and "/mlxtrace/" in name and frame.f_code.co_name != "<module>":
+        files.add(name.split("/mlxtrace/")[-1])
+sys.setprofile(enter)
+model.activation_patching("The Eiffel Tower is in the city of", "The Louvre Museum is in the city of")
+sys.setprofile(None)
+print(*sorted(files))
+"""
+
+
+def test_a_first_experiment_is_read_in_a_few_files():
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", ENTERED], capture_output=True, text=True, check=True
+    )
+    files = run.stdout.split()
+    assert 5 < len(files) <= MOST_ENTERED, files
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_a_file_is_one_idea(path):
+    name = str(path.relative_to(ROOT))
+    assert name in WHOLE or len(path.read_text().splitlines()) <= MOST_LINES
+
+
+def _lines(node: ast.FunctionDef) -> int:
+    """Lines of the body without its docstring."""
+    body = node.body[1:] if ast.get_docstring(node) and len(node.body) > 1 else node.body
+    return body[-1].end_lineno - body[0].lineno + 1
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_a_function_is_one_step(path):
+    functions = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.FunctionDef)]
+    assert not {f.name: _lines(f) for f in functions if _lines(f) > MOST_STATEMENTS}
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
 def test_files_say_what_they_are_for(path):
     assert ast.get_docstring(ast.parse(path.read_text()))
 
 
-# The engine's rooms and the command's options: nobody calls them from outside.
-INSIDE = {"options", "records", "engines", "sweep", "textbook", "calibration", "batch", "changes", "runs"}
+# Nobody calls these from outside.
+INSIDE = ("options", "engine", "results.record")
 
 
 def _speaks_for_itself(node: ast.AST) -> bool:
@@ -89,8 +165,8 @@ def _speaks_for_itself(node: ast.AST) -> bool:
     return bare or (len(node.body) == 1 and node.body[0].lineno == node.body[0].end_lineno)
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if p.stem not in INSIDE], ids=lambda p: p.stem)
-def test_public_functions_and_classes_have_docstrings(path):
+@pytest.mark.parametrize("module", [m for m in MODULES if not m.startswith(INSIDE)])
+def test_public_functions_and_classes_have_docstrings(module):
     missing = []
 
     def walk(node, prefix):
@@ -103,8 +179,8 @@ def test_public_functions_and_classes_have_docstrings(path):
             if isinstance(child, ast.ClassDef):
                 walk(child, f"{child.name}.")
 
-    walk(ast.parse(path.read_text()), "")
-    assert not missing, f"{path.name}: {missing}"
+    walk(ast.parse(MODULES[module].read_text()), "")
+    assert not missing, f"{module}: {missing}"
 
 
 def test_the_public_names_are_there():

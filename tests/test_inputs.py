@@ -11,12 +11,14 @@ import models
 import numpy as np
 import pytest
 
-from mlxtrace import GaussianNoise, InterpretableModel, corruption, errors, metrics, plotting, tokens
+from mlxtrace import GaussianNoise, InterpretableModel, errors, metrics, plotting
 from mlxtrace import interventions as iv
-from mlxtrace.alignment import align
-from mlxtrace.experiment import embedding_std
-from mlxtrace.results import PatchingResult
-from mlxtrace.tracing import CausalTrace
+from mlxtrace.engine import corruption
+from mlxtrace.experiments.causal_trace import CausalTrace
+from mlxtrace.experiments.pairs import embedding_std
+from mlxtrace.results.patching_result import PatchingResult
+from mlxtrace.text import tokens
+from mlxtrace.text.alignment import align
 
 IDS, OTHER = [5, 17, 42, 9, 63, 21], [5, 80, 42, 9, 63, 21]
 QUIET = {"progress": False}

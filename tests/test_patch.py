@@ -117,7 +117,7 @@ def test_the_same_command_gives_the_same_bytes(loaded, capsys):
 
 @pytest.mark.parametrize("argv", [(), (*PAIR, "--positions", "each"), NOISE], ids=["bare", "each", "noise"])
 def test_a_plan_runs_nothing_and_writes_nothing(loaded, capsys, monkeypatch, argv):
-    from mlxtrace import sweep
+    from mlxtrace.engine import sweep
 
     monkeypatch.setattr(sweep.Sweep, "run", lambda *a, **k: pytest.fail("the sweep ran"))
     out, _ = run(capsys, *argv, "--plan")
@@ -214,9 +214,9 @@ def test_facts_are_traced_averaged_and_resumed(loaded, capsys, monkeypatch):
     assert "last subject token" in out and str(Path("traces").resolve()) in out
     assert {"average.csv", "average.png", "settings.json"} <= {path.name for path in Path("traces").iterdir()}
     before = Path("traces/average.csv").read_bytes()
-    from mlxtrace import factruns
+    from mlxtrace.prompts import running
 
-    monkeypatch.setattr(factruns, "causal_trace", lambda *a, **k: pytest.fail("a fact was traced again"))
+    monkeypatch.setattr(running, "causal_trace", lambda *a, **k: pytest.fail("a fact was traced again"))
     run(capsys, *asked, "--quiet")
     assert Path("traces/average.csv").read_bytes() == before
     _, err = run(capsys, *asked, "--seed", "9", status=2)

@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 
 import mlxtrace
-from mlxtrace import plotting, tables, terminal
+from mlxtrace import plotting, terminal
 from mlxtrace.errors import InputError, LoadError
-from mlxtrace.results import Answer
-from mlxtrace.tracing import CausalTrace
+from mlxtrace.experiments.causal_trace import CausalTrace
+from mlxtrace.plotting import maps
+from mlxtrace.results import tables
+from mlxtrace.results.patching_result import Answer
 
 ROOT = Path(__file__).parents[1]
 EVIL = "open('ran', 'w').write('x')\n"
@@ -95,7 +97,7 @@ def test_dollars_and_halves_of_characters_are_drawn(tmp_path, suffix):
     plotting.head_heatmap(values, title=NASTY, label="$$", path=tmp_path / f"y{suffix}")
     plotting.rome_heatmap(values, ["$$", "a"], low=0.1, model="m$$", title="$$", path=tmp_path / f"z{suffix}")
     assert len(list(tmp_path.iterdir())) == 3
-    assert plotting.escape(plotting.escape("$$")) == plotting.escape("$$") == r"\$\$"
+    assert maps.escape(maps.escape("$$")) == maps.escape("$$") == r"\$\$"
 
 
 # ---- a command's output

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 import mlxtrace
-from mlxtrace import effect_plots, facts, plotting
+from mlxtrace import facts, plotting
 
 FOLDER = Path(sys.argv[1] if len(sys.argv) > 1 else "tutorial-figures")
 FOLDER.mkdir(parents=True, exist_ok=True)
@@ -59,7 +59,7 @@ plotting.rome_heatmap(
 # there is a right answer (on another model this prints that model's own):
 
 
-def where(trace: mlxtrace.tracing.CausalTrace, position: int) -> str:
+def where(trace: mlxtrace.experiments.causal_trace.CausalTrace, position: int) -> str:
     effect = trace.indirect_effect[position] / trace.total_effect
     strong = [layer for layer, part in enumerate(effect) if part >= 0.5]
     return f"layers {strong[0]} to {strong[-1]}" if strong else "no layer"
@@ -96,7 +96,7 @@ cut = {
     )
     for name in (None, "attn", "mlp")
 }
-effect_plots.severed(cut, FOLDER / "03_severed.png")
+plotting.severed(cut, FOLDER / "03_severed.png")
 
 # ---- 5. How much noise?
 #

@@ -24,8 +24,9 @@ import pytest
 from test_mutations import FAULTS, MISSED
 
 import mlxtrace
-from mlxtrace import InterpretableModel, check, engines, errors
-from mlxtrace.laws_runs import LAWS
+from mlxtrace import InterpretableModel, check, errors
+from mlxtrace.engine import choice
+from mlxtrace.laws.tracing_laws import LAWS
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared" / "data" / "architectures.json"
@@ -96,7 +97,9 @@ EXPERIMENTS = {
     "deepseek_v3",
     "deepseek_v41",
 }
-INNER = [law for law in LAWS if law.measure.__module__ in ("mlxtrace.laws", "mlxtrace.whole")]
+INNER = [
+    law for law in LAWS if law.measure.__module__ in ("mlxtrace.laws.registry", "mlxtrace.laws.whole_mlp")
+]
 
 
 def rows_of(net, laws=None) -> list[check.Row]:
@@ -199,7 +202,7 @@ def test_models_that_once_grew_no_rows_still_do():
     for name in ("gemma4_text", "afm7", "kimi_k3", "talkie", "deepseek_v41"):
         if not skipped(name):
             net = (models if name in models.CONFIGS else more_models).make(name)
-            assert engines.choose(InterpretableModel(net).resolver).name == "fanout", name
+            assert choice.choose(InterpretableModel(net).resolver).name == "fanout", name
 
 
 # ---- the table

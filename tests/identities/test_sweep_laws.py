@@ -6,14 +6,15 @@ import pytest
 from models import CONFIGS, make
 from noise import allowed, close
 
-from mlxtrace import GaussianNoise, InterpretableModel, engines
-from mlxtrace.changes import side_axes
+from mlxtrace import GaussianNoise, InterpretableModel
+from mlxtrace.anatomy.resolver import COMPONENTS
+from mlxtrace.engine import choice
+from mlxtrace.engine.differences import side_axes
+from mlxtrace.engine.runs import Cell, Patch, Run, capture
+from mlxtrace.engine.sweep import Sweep
 from mlxtrace.errors import UnsupportedError
-from mlxtrace.experiment import HEADED
+from mlxtrace.experiments.grid import HEADED
 from mlxtrace.metrics import softmax
-from mlxtrace.resolver import COMPONENTS
-from mlxtrace.runs import Cell, Patch, Run, capture
-from mlxtrace.sweep import Sweep
 
 CLEAN = [3, 17, 40, 41, 52, 60, 77, 8, 9]
 CORRUPTED = [3, 17, 90, 91, 52, 60, 77, 8, 9]
@@ -105,7 +106,7 @@ def _sweep_of_itself(model):
         if has(model, component)
         for layer in range(model.n_layers)
     ]
-    engine = engines.choose(model.resolver)
+    engine = choice.choose(model.resolver)
     return Sweep(model.resolver, run, run, cells, type(engine)(engine.name, False, False, engine.axes))
 
 

@@ -11,9 +11,9 @@ import pytest
 
 from mlxtrace import InterpretableModel, errors
 from mlxtrace import interventions as iv
-from mlxtrace.cache import ActivationCache
-from mlxtrace.trial import NotHere, Trial
-from mlxtrace.whole import accounted
+from mlxtrace.forward.cache import ActivationCache
+from mlxtrace.laws.model_under_test import NotHere, Trial
+from mlxtrace.laws.whole_mlp import accounted
 
 CLEAN, CORRUPTED = [3, 17, 5, 90, 41, 8], [3, 17, 60, 11, 41, 8]
 WIDTH = 64
@@ -221,9 +221,9 @@ def test_mixer_and_mlp_account_for_the_layer(several, name):
 
 
 def test_the_law_sees_half_an_mlp(monkeypatch):
-    from mlxtrace import structure
+    from mlxtrace.anatomy import probe
 
-    monkeypatch.setattr(structure, "written", lambda *a: structure.Written(a[3], a[4], a[4], plain=True))
+    monkeypatch.setattr(probe, "written", lambda *a: probe.Written(a[3], a[4], a[4], plain=True))
     found = accounted(Trial(built(Two)))
     assert found.error > 100 * found.tolerance and "layers" in found.note
 
@@ -248,7 +248,7 @@ def test_a_stream_that_is_not_the_whole_state_is_said(name):
 
 
 def _said_of(model: InterpretableModel, layer: int) -> bool:
-    from mlxtrace.cautions import cautions
+    from mlxtrace.experiments.caveats import cautions
 
     return bool(cautions(model.resolver, [("resid_post", layer)]))
 

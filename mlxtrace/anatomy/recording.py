@@ -1,0 +1,150 @@
+"""One plain pass of a model, and the record of every module call in it: what the probe reads."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from ..errors import LoadError
+from .attention import attending, plain_attention
+from .taps import arrays_of, first_array, fresh, own_run, tapping
+
+# Where only a pass with a cache is right.
+NEEDS_CACHE = {"gemma3n"}
+
+
+@dataclass
+class Call:
+    """One module call of the probe pass; arrays are handles of their own."""
+
+    index: int
+    path: str
+    visit: int
+    parent: int | None
+    args: tuple = ()
+    kwargs: dict = dataclasses.field(default_factory=dict)
+    output: Any = None
+    forward: Any = None
+    end: int = 0  # calls made inside have index < end
+    attention: tuple[tuple[int, int], ...] = ()  # heads (query, key-value) of the attention calls it makes
+    gathered: bool = False  # an attention call of it has no query and key per row and token
+
+    def hidden(self) -> mx.array | None:
+        return first_array(self.output)
+
+    def inputs(self) -> list[mx.array]:
+        return [x for _, x in arrays_of(self.args, self.kwargs)]
+
+
+def snapshot(value: Any) -> Any:
+    """The same value with handles of its own on its arrays, also inside tuples and lists."""
+    if isinstance(value, mx.array):
+        return fresh(value)
+    if type(value) in (tuple, list):
+        return type(value)(snapshot(v) for v in value)
+    return value
+
+
+def without_caches(call: Call) -> tuple[tuple, dict]:
+    """A call's arguments for running it again: caches were used up by the pass, and must not be appended to."""
+    args = tuple(None if hasattr(a, "update_and_fetch") else snapshot(a) for a in call.args)
+    return args, {k: None if k == "cache" else snapshot(v) for k, v in call.kwargs.items()}
+
+
+def unwrapped_name(net: nn.Module) -> str:
+    """The architecture's name: the Python module that defines the model's class."""
+    return type(net).__module__.rsplit(".", 1)[-1]
+
+
+def forward(net: nn.Module, tokens: mx.array, cache: list | None = None) -> mx.array:
+    """Logits `[B, T, V]` of a plain pass, with a fresh cache where the architecture is wrong without."""
+    if cache is None and unwrapped_name(net) in NEEDS_CACHE:
+        from mlx_lm.models.cache import make_prompt_cache
+
+        cache = make_prompt_cache(net)
+    with own_run():
+        out = net(tokens) if cache is None else net(tokens, cache=cache)
+    logits = first_array(out) if out is not None else None
+    if logits is None:
+        logits = getattr(out, "logits", None)
+    if logits is None:
+        raise LoadError(f"{type(net).__name__} returned {type(out).__name__}, not logits [B, T, V]")
+    return logits
+
+
+def module_paths(net: nn.Module) -> dict[str, nn.Module]:
+    """Every submodule by dotted path, in definition order; the model itself is ''."""
+    return dict(sorted(net.named_modules(), key=lambda item: [_natural(p) for p in item[0].split(".")]))
+
+
+def _natural(part: str) -> tuple[int, int, str]:
+    return (0, int(part), "") if part.isdigit() else (1, 0, part)
+
+
+def record(net: nn.Module, tokens: mx.array) -> list[Call]:
+    """Run the model with every module tapped; the calls in the order in which they began."""
+    calls: list[Call] = []
+    stack: list[int] = []
+    visits: dict[str, int] = {}
+
+    def handler_for(path: str):
+        def handler(forward, args, kwargs):
+            call = Call(len(calls), path, visits.get(path, 0), stack[-1] if stack else None)
+            visits[path] = call.visit + 1
+            call.args, call.forward = snapshot(args), forward
+            call.kwargs = {key: snapshot(value) for key, value in kwargs.items()}
+            calls.append(call)
+            stack.append(call.index)
+            try:
+                out = forward(*args, **kwargs)
+            finally:
+                stack.pop()
+            call.output, call.end = snapshot(out), len(calls)
+            return out
+
+        return handler
+
+    def attention(q: mx.array, k: mx.array, v: mx.array, **options: Any) -> mx.array:
+        if stack:
+            call, shape = calls[stack[-1]], tuple(tokens.shape)
+            call.attention += ((q.shape[1], k.shape[1]),)
+            call.gathered |= any((x.shape[0], x.shape[2]) != shape for x in (q, k, v))
+        return plain_attention(q, k, v, **options)
+
+    paths = {}
+    for path, module in module_paths(net).items():
+        paths.setdefault(id(module), (path, module))
+    handlers = [(module, handler_for(path)) for path, module in paths.values()]
+    with tapping(handlers), attending(attention):
+        mx.eval(forward(net, tokens))
+    return calls
+
+
+def same(a: mx.array | None, b: mx.array | None) -> bool:
+    """Whether two arrays are equal bit for bit, dtype included."""
+    if a is None or b is None or a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    return bool(mx.array_equal(a, b).item())
+
+
+def find_vocab(net: nn.Module) -> int | None:
+    """The number of tokens the model knows, from its arguments or its embedding table."""
+    holders = [getattr(net, "args", None), getattr(net, "config", None)]
+    holders += [getattr(h, "text_config", None) for h in holders if h is not None]
+    for holder in holders:
+        size = holder.get("vocab_size") if isinstance(holder, dict) else getattr(holder, "vocab_size", None)
+        if isinstance(size, int) and size > 0:
+            return size
+    for module in module_paths(net).values():
+        if isinstance(module, (nn.Embedding, nn.QuantizedEmbedding)):
+            return module.weight.shape[0]
+    return None
+
+
+def probe_tokens(vocab: int | None, length: int = 8) -> mx.array:
+    """A few different token ids, `[1, length]`."""
+    return mx.array([[(3 + 7 * i) % (vocab or 64) for i in range(length)]])

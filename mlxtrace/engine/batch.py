@@ -1,0 +1,258 @@
+"""One batched forward pass of a sweep: rows are born, patched, and read at the last position.
+
+The textbook runs one forward pass per cell. But a patch at layer l leaves everything below l as it was, so a
+cell needs no row of its own before layer l:
+
+    layer            0     1     2     3            rows in the batch
+    base rows       ───────────────────────►        n
+    cell at 1             └─────────────────►       + n, copied from the base rows at the input of layer 1
+    cell at 3                         └─────►       + n, at the input of layer 3
+
+`Batch` is one such pass. At the input of a layer it appends the rows of the cells that are born there; at each
+tapped site it writes the source activations into the rows and positions that the cells name; at the final norm
+it keeps the last position. With every birth at the embedding (`flat`) nothing grows in mid-pass.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from mlx_lm.models.cache import KVCache
+
+from ..anatomy.probe import forward
+from ..anatomy.resolver import ModuleResolver, Site
+from ..anatomy.taps import arrays_of, fresh, put_argument
+from ..errors import EngineError
+from .differences import Changes, map_arrays
+from .runs import (
+    Hooks,
+    Patch,
+    Run,
+    evaluate_by_layer,
+    norm_input,
+    rows_back,
+    rows_first,
+    slice_to_last,
+    time_axis,
+    to_numpy,
+)
+
+FLAT = -1  # birth of a row that is there from the tokens on
+
+
+class Prefix(KVCache):
+    """Keys and values of the base run before `length`, shared by all rows of a pass."""
+
+    def __init__(self, base: KVCache, length: int, origin: np.ndarray):
+        super().__init__()
+        self._base, self._length, self._origin = base, length, origin
+        self.offset = length
+
+    def _rows(self, x: mx.array, rows: int) -> mx.array:
+        x = x[:, :, : self._length]
+        if x.shape[0] == 1:
+            return mx.broadcast_to(x, (rows, *x.shape[1:]))
+        return mx.take(x, mx.array(self._origin[:rows]), axis=0)
+
+    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
+        rows = keys.shape[0]
+        self.offset += keys.shape[2]
+        shared = self._rows(self._base.keys, rows), self._rows(self._base.values, rows)
+        return tuple(mx.concatenate(both, axis=2) for both in zip(shared, (keys, values), strict=True))
+
+
+class Batch:
+    """One pass: base rows, and the rows of some cells, born where they first differ.
+
+    Args:
+        base: the run that is patched; its rows come first in the batch.
+        sources: activations by site name, of the source run (False) and, for held patches, of the base run.
+        cells: (birth, patches of the cell), in order of birth.
+        block: rows per cell. start: first position that is run. caches: the base run's, when start > 0.
+        side_axes: see `side_axes`. sparse: run what goes token by token on the tokens that can differ only.
+        every_position: the logits of all positions are wanted. eager: compute layer by layer, which holds less.
+    """
+
+    def __init__(
+        self,
+        resolver: ModuleResolver,
+        base: Run,
+        sources: dict[bool, dict[str, mx.array]],
+        cells: list[tuple[int, Sequence[Patch]]],
+        block: int,
+        start: int = 0,
+        caches: list | None = None,
+        side_axes: dict | None = None,
+        sparse: bool = False,
+        every_position: bool = False,
+        eager: bool = False,
+    ):
+        self.resolver, self.base, self.sources = resolver, base, sources
+        self.every_position = every_position
+        self.start, self.caches, self.side_axes = start, caches, side_axes or {}
+        self.births = np.array([birth for birth, _ in cells], dtype=int)
+        self.block = block
+        self.origin = np.concatenate(
+            [np.arange(base.rows), np.tile(np.arange(block) % base.rows, len(cells))]
+        )
+        self.hooks = Hooks(resolver)
+        self.planned, self.done = 0, 0
+        self._grow_at_layers()
+        self._patch(cells)
+        if eager:
+            evaluate_by_layer(self.hooks)
+        if sparse:
+            self._skip_equal_tokens(cells)
+        if not every_position:
+            slice_to_last(self.hooks)
+
+    # ---- rows
+
+    def _rows_after(self, birth: int) -> int:
+        """Rows in the batch once the cells of this birth are there."""
+        return self.base.rows + self.block * int((self.births <= birth).sum())
+
+    def _grow_at_layers(self) -> None:
+        first = self.origin[: self._rows_after(FLAT)]
+        self.hooks.add(self.resolver.site("embed"), lambda x: self.base.embedded(fresh(x), first, self.start))
+        births = set(self.births.tolist()) - {FLAT}
+        layers = [(layer.path, layer.visit) for layer in self.resolver.structure.layers]
+        for layer, call in enumerate([*layers, None]):
+            if births and (layer in births or call in self.side_axes):
+                site = self.resolver.site("resid_pre", layer) if call else norm_input(self.resolver)
+                self.hooks.slots[site.path] = site.slot
+                self.hooks.calls[site.path, site.visit] = self._grower(site, self._rows_after(layer))
+                self.planned += 1
+
+    def _grower(self, site: Site, rows: int) -> Callable[[tuple, dict], tuple[tuple, dict]]:
+        """Grow the hidden state, and every array beside it that has a row per batch row, to `rows` rows."""
+        beside = self.side_axes.get((site.path, site.visit), {})
+
+        def expand(x: mx.array, where: tuple) -> mx.array:
+            return self._expand(x, beside[where], rows) if where in beside else x
+
+        def grow(args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+            self.done += 1
+            slot = next(arrays_of(args, kwargs))[0] if site.slot is None else site.slot
+            if beside:
+                args, kwargs = map_arrays(args, expand), map_arrays(kwargs, expand)
+            x = dict(arrays_of(args, kwargs))[slot]
+            return put_argument(args, kwargs, slot, self._expand(x, time_axis(self.resolver, site) - 1, rows))
+
+        return grow
+
+    def _expand(self, x: mx.array, axis: int, rows: int) -> mx.array:
+        have = x.shape[axis]
+        if have >= rows:
+            return x
+        return mx.concatenate([x, mx.take(x, mx.array(self.origin[have:rows]), axis=axis)], axis=axis)
+
+    # ---- patches
+
+    def _patch(self, cells: list[tuple[int, Sequence[Patch]]]) -> None:
+        """Gather all patches of all cells by site, so that each site is written once."""
+        at_site: dict[tuple[str, bool], list[tuple[int, Patch]]] = defaultdict(list)
+        for i, (_, patches) in enumerate(cells):
+            for patch in patches:
+                at_site[patch.site.name, patch.held].append((self.base.rows + i * self.block, patch))
+        for (name, held), entries in at_site.items():
+            site = entries[0][1].site
+            bases: dict[tuple[str, str, int], mx.array] = {}  # of this writer alone, which lets them go
+            for base in site.bases:
+                self.hooks.add(base, lambda x, to=bases, port=base.port: to.__setitem__(port, fresh(x)) or x)
+            self.hooks.add(site, self._writer(site, self.sources[held][name], entries, bases))
+            self.planned += 1
+
+    def _writer(self, site: Site, source: mx.array, entries: list[tuple[int, Patch]], bases: dict):
+        source = rows_first(self.resolver, site, source)
+        to, from_ = self._indices(entries, source.shape[0])
+
+        def write(x: mx.array) -> mx.array:
+            self.done += 1
+            base = site.base(lambda b: bases.pop(b.port))
+            value = rows_first(self.resolver, site, site.get(fresh(x), base))
+            changed = scatter(value, to, source, from_)
+            return site.put(x, rows_back(self.resolver, site, changed), base)
+
+        return write
+
+    def _indices(self, entries: list[tuple[int, Patch]], source_rows: int) -> tuple[tuple, tuple]:
+        """(row, position[, head]) of every vector that is written, and of the source vector written there."""
+        block, parts = np.arange(self.block), []
+        for row, patch in entries:
+            heads = np.array([0] if patch.heads is None else patch.heads)
+            at, source_at = np.array(patch.at) - self.start, np.array(patch.source_at)
+            b, p, h = (g.reshape(-1) for g in np.meshgrid(block, np.arange(len(at)), heads, indexing="ij"))
+            parts.append((row + b, at[p], b % source_rows, source_at[p], h))
+        row, at, source_row, source_at, head = (np.concatenate(column) for column in zip(*parts, strict=True))
+        tail = () if entries[0][1].heads is None else (head,)
+        return (row, at, *tail), (source_row, source_at, *tail)
+
+    # ---- tokens that can differ
+
+    def _skip_equal_tokens(self, cells: list[tuple[int, Sequence[Patch]]]) -> None:
+        """Where a token of a cell is still the base run's, take what the base row gets there."""
+        changes = Changes(self.resolver, [patches for _, patches in cells], self.start, len(self.base.ids))
+        patched = {port[0] for port in self.hooks.at}
+        for layer, info in enumerate(self.resolver.structure.layers):
+            rows = self._rows_after(layer)
+            alive = (rows - self.base.rows) // self.block
+            for paths, mask in ((info.reads, changes.before[layer]), (info.acts, changes.after[layer])):
+                run = self._sparsely(
+                    mask[:alive],
+                    rows,
+                    paths is info.acts and not self.every_position and changes.last_only(layer),
+                )
+                for path in paths:
+                    if not any(p.startswith(path + ".") for p in patched):
+                        self.hooks.forwards[path, info.visit] = run
+
+    def _sparsely(self, mask: np.ndarray, rows: int, last_only: bool) -> Callable[..., mx.array]:
+        """A module's call, on the base rows and the tokens of `mask [cells, T]` alone."""
+        full = np.ones((rows, mask.shape[1]), dtype=bool)
+        full[self.base.rows :] = np.repeat(mask, self.block, axis=0)
+        if last_only:
+            full[:, :-1] = False
+        order = np.cumsum(full.reshape(-1)).reshape(full.shape) - 1
+        back = np.where(full, order, order[self.origin[:rows]])
+        taken, back = mx.array(np.flatnonzero(full)), mx.array(back.reshape(-1))
+
+        def run(forward: Callable[..., mx.array], x: mx.array, *rest: Any, **named: Any) -> mx.array:
+            flat = x.reshape(-1, x.shape[-1])
+            out = forward(mx.take(flat, taken, axis=0)[None], *rest, **named)[0]
+            return mx.take(out, back, axis=0).reshape(*x.shape[:-1], -1)
+
+        return run
+
+    # ---- the pass
+
+    def run(self) -> np.ndarray:
+        """Last-position logits, float32 `[rows, V]`: base rows first, then each cell's block in order.
+
+        With `every_position` they are `[rows, T, V]`.
+        """
+        tokens = mx.array([self.base.ids[self.start :]] * self._rows_after(FLAT))
+        shared = [Prefix(cache, self.start, self.origin) for cache in self.caches] if self.start else None
+        with self.hooks.tapping():
+            logits = forward(self.resolver.net, tokens, shared)
+            logits = logits if self.every_position else logits[..., -1, :]
+            mx.eval(logits)
+        if self.done != self.planned or len(logits) != len(self.origin):
+            raise EngineError(
+                f"{self.done} of {self.planned} planned taps fired and {len(logits)} of {len(self.origin)} rows "
+                "came out: this model does not run as it was probed; use engine='loop'"
+            )
+        return to_numpy(logits)
+
+
+def scatter(x: mx.array, to: tuple, source: mx.array, from_: tuple) -> mx.array:
+    """x with `x[to] = source[from_]`, each index tuple flattened into one index."""
+    n = len(to)
+    flat = fresh(x.reshape(-1, *x.shape[n:]))
+    values = source.reshape(-1, *source.shape[n:])[mx.array(np.ravel_multi_index(from_, source.shape[:n]))]
+    flat[mx.array(np.ravel_multi_index(to, x.shape[:n]))] = values.astype(x.dtype)
+    return flat.reshape(x.shape)

@@ -1,0 +1,245 @@
+"""What a sweep is made of: runs, patches, cells; and one plain run, with the activations that patches need."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from ..anatomy.attention import INTERNALS, attending, hook_of
+from ..anatomy.probe import forward
+from ..anatomy.resolver import ModuleResolver, Site
+from ..anatomy.taps import arrays_of, first_array, fresh, put_argument, put_first, tapping
+from ..errors import EngineError
+from .corruption import corrupt
+
+
+@dataclass(frozen=True)
+class Run:
+    """One prompt as it is run: ids `[T]`, and perhaps noise on the embeddings of some positions.
+
+    noise: float64 `[samples, positions, width]`, or None for a single plain row.
+    """
+
+    ids: tuple[int, ...]
+    noise: np.ndarray | None = None
+    noised: tuple[int, ...] = ()
+    replace: bool = False
+
+    @property
+    def rows(self) -> int:
+        return 1 if self.noise is None else len(self.noise)
+
+    def embedded(self, x: mx.array, rows: np.ndarray, start: int = 0) -> mx.array:
+        """The embeddings `[N, T - start, D]` of rows (row i is sample rows[i]) with this run's noise."""
+        kept = [i for i, p in enumerate(self.noised) if p >= start]
+        if self.noise is None or not kept:
+            return x
+        at = [self.noised[i] - start for i in kept]
+        return corrupt(x, self.noise[rows][:, kept], at, self.replace)
+
+
+@dataclass(frozen=True)
+class Patch:
+    """Write one site of a row at positions `at` with the source's activation at positions `source_at`.
+
+    heads: only these heads of a site that is split by head. held: the value comes from the base run itself.
+    """
+
+    site: Site
+    at: tuple[int, ...]
+    source_at: tuple[int, ...]
+    heads: tuple[int, ...] | None = None
+    held: bool = False
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One experiment of a sweep: the patches that are made together."""
+
+    patches: tuple[Patch, ...]
+
+
+class Hooks:
+    """What to do at which port of a pass; `tapping` it runs the model with these."""
+
+    def __init__(self, resolver: ModuleResolver):
+        self.resolver = resolver
+        self.slots: dict[str, Any] = {}
+        self.at: dict[tuple[str, str, int], list[Callable[[mx.array], mx.array]]] = defaultdict(list)
+        self.calls: dict[tuple[str, int], Callable[[tuple, dict], tuple[tuple, dict]]] = {}
+        self.forwards: dict[tuple[str, int], Callable[..., Any]] = {}
+
+    def add(self, site: Site, edit: Callable[[mx.array], mx.array]) -> None:
+        if site.side == "input":
+            self.slots[site.path] = site.slot
+        self.at[site.port].append(edit)
+
+    def _handler(self, path: str):
+        visits = 0
+
+        def handler(forward, args, kwargs):
+            nonlocal visits
+            visit, visits = visits, visits + 1
+            if (path, visit) in self.calls:
+                args, kwargs = self.calls[path, visit](args, kwargs)
+            for edit in self.at.get((path, "input", visit), ()):
+                slot = self.slots[path]
+                key, x = next((k, a) for k, a in arrays_of(args, kwargs) if slot is None or k == slot)
+                args, kwargs = put_argument(args, kwargs, key, edit(x))
+            instead = self.forwards.get((path, visit))
+            with self._attending(path, visit):
+                out = instead(forward, *args, **kwargs) if instead else forward(*args, **kwargs)
+            for edit in self.at.get((path, "output", visit), ()):
+                out = put_first(out, edit(first_array(out)))
+            return out
+
+        return handler
+
+    def _attending(self, path: str, visit: int) -> contextlib.AbstractContextManager:
+        """Where queries, keys, values or patterns of a module are wanted, its attention call is intercepted."""
+        wanted = {name: self.at[path, name, visit] for name in INTERNALS if (path, name, visit) in self.at}
+        if not wanted:
+            return contextlib.nullcontext()
+
+        def fire(name: str, x: mx.array) -> mx.array:
+            for edit in wanted[name]:
+                x = edit(x)
+            return x
+
+        return attending(hook_of(fire, wanted.__contains__))
+
+    def tapping(self) -> contextlib.AbstractContextManager:
+        ports = [*self.at, *self.calls, *self.forwards]
+        paths = dict.fromkeys(port[0] for port in ports)
+        return tapping([(self.resolver.paths[p], self._handler(p)) for p in paths])
+
+
+@dataclass(frozen=True)
+class Keep:
+    """What of a site's array is kept: of row `row` (None: of all rows), and of these positions (None: of all)."""
+
+    row: int | None = None
+    positions: tuple[int, ...] | None = None
+
+    def of(self, resolver: ModuleResolver, site: Site, x: mx.array) -> mx.array:
+        """The kept part of a site's array, in memory of its own."""
+        pattern = site.side == "pattern"  # [B, heads, T, T], by query
+        positions = 2 if pattern else time_axis(resolver, site)
+        if self.row is not None:
+            x = mx.take(x, mx.array([self.row]), axis=0 if pattern else positions - 1)
+        if self.positions is not None and len(self.positions) < x.shape[positions]:
+            x = mx.take(x, mx.array(self.positions), axis=positions)
+        return x
+
+
+def capture(
+    resolver: ModuleResolver,
+    run: Run | tuple[Run, ...],
+    sites: Sequence[Site],
+    caches: list | None = None,
+    every_position: bool = False,
+    keep: dict[str, Keep] | None = None,
+    logits: bool = True,
+    eager: bool = False,
+) -> tuple[np.ndarray | None, dict[str, mx.array]]:
+    """Run a prompt plainly, or several without noise as one batch: logits, and each site's array by name.
+
+    Arrays are `[rows, T, ...]`; the logits are the last position's, `[rows, V]`, or `[rows, T, V]`. keep: what of
+    the arrays is wanted, by site name. logits: False for a run that ends at the last site. eager: compute as the
+    model goes, so that no more than a layer is held.
+    """
+    hooks, kept, bases = Hooks(resolver), {}, {}
+    runs = (run,) if isinstance(run, Run) else run
+    if len(runs) > 1 and any(r.noise is not None for r in runs):
+        raise EngineError("runs with noise are run one at a time")
+    if len(runs) == 1:
+        hooks.add(resolver.site("embed"), lambda x: runs[0].embedded(x, np.arange(runs[0].rows)))
+    sites = list({site.name: site for site in sites}.values())
+    if eager:
+        evaluate_by_layer(hooks, lambda: logits or len(kept) < len(sites))
+    for site in sites:
+        for base in site.bases:
+            key = site.name, base.port
+            hooks.add(base, lambda x, key=key: bases.__setitem__(key, fresh(x)) or x)
+
+        def note(x: mx.array, site: Site = site) -> mx.array:
+            array = fresh(site.get(fresh(x), site.base(lambda b: bases.pop((site.name, b.port)))))
+            kept[site.name] = keep[site.name].of(resolver, site, array) if keep else array
+            if eager:
+                mx.eval(kept[site.name])
+            return x
+
+        hooks.add(site, note)
+    if not every_position:
+        slice_to_last(hooks)
+    with hooks.tapping():
+        out = forward(resolver.net, mx.array([ids for r in runs for ids in [r.ids] * r.rows]), caches)
+        out = out if every_position else out[..., -1, :]
+    missing = [site.name for site in sites if site.name not in kept]
+    if missing:
+        raise EngineError(f"the pass never reached {missing[0]}, so it cannot be patched from this run")
+    mx.eval([out] * logits, list(kept.values()))
+    return to_numpy(out) if logits else None, kept
+
+
+def evaluate_by_layer(hooks: Hooks, wanted: Callable[[], bool] = lambda: True) -> None:
+    """Compute the stream at the input of every layer: a graph of many layers holds more at once than one layer.
+
+    wanted: whether what follows is still needed.
+    """
+
+    def evaluate(x: mx.array) -> mx.array:
+        if wanted():
+            mx.eval(x)
+        return x
+
+    info = hooks.resolver.structure
+    for index, layer in enumerate(info.layers):
+        if layer.slot is not None:
+            hooks.add(hooks.resolver.site("resid_pre", index), evaluate)
+    if info.norm is not None:
+        hooks.add(norm_input(hooks.resolver), evaluate)
+
+
+def slice_to_last(hooks: Hooks) -> None:
+    """Only the last position goes through the final norm and the head, when no metric sees the others."""
+    if hooks.resolver.structure.norm is not None:
+        hooks.add(norm_input(hooks.resolver), lambda x: x[..., -1:, :])
+
+
+def norm_input(resolver: ModuleResolver) -> Site:
+    """The residual stream as the final norm is given it."""
+    info = resolver.structure
+    return Site("norm.input", info.norm, "input", visit=info.norm_visit)
+
+
+def time_axis(resolver: ModuleResolver, site: Site) -> int:
+    """The axis of token positions in a site's array; the batch is the one before it."""
+    if site.layer is not None and site.component in ("resid_pre", "resid_post"):
+        return resolver.layer(site.layer).time_axis
+    return 1
+
+
+def rows_first(resolver: ModuleResolver, site: Site, x: mx.array) -> mx.array:
+    """A site's array as `[B, T, ...]`, heads third where there are any; see `rows_back`."""
+    if site.side == "pattern":  # [B, heads, T, T]
+        return x.swapaxes(1, 2)
+    return mx.moveaxis(x, 0, 2) if time_axis(resolver, site) == 2 else x  # [streams, B, T, D]
+
+
+def rows_back(resolver: ModuleResolver, site: Site, x: mx.array) -> mx.array:
+    """What `rows_first` did, undone."""
+    if site.side == "pattern":
+        return x.swapaxes(1, 2)
+    return mx.moveaxis(x, 2, 0) if time_axis(resolver, site) == 2 else x
+
+
+def to_numpy(x: mx.array) -> np.ndarray:
+    """As a float32 NumPy array (NumPy has no bfloat16)."""
+    return np.array(x.astype(mx.float32))

@@ -1,0 +1,186 @@
+"""One trace on two models: what quantization, or anything else that changes weights, does to it.
+
+result = compare_bits(model, "The Eiffel Tower is located in the city of", "Eiffel Tower", bits=4)
+result.correlation, result.largest_difference, result.peak_moved
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+
+from ..arguments import whole_number
+from ..errors import InputError
+from ..plotting.labels import quoted
+from ..terminal import printable
+from .causal_trace import CausalTrace, causal_trace
+from .protocol import TracedModel
+
+BITS = (2, 3, 4, 5, 6, 8)
+TIE = 0.01  # of the total effect
+GROUPS = (16, 32, 64, 128)  # affine takes 32 and more; the others name their own
+
+
+@dataclass(repr=False, eq=False)
+class Comparison:
+    """The same trace on two models: `first`, `second`, and how they differ.
+
+    correlation: Pearson's, over all cells' scores; NaN when one of the maps is flat. largest_difference: of two
+    scores, in probability. Both traces have the same answer and the same noise.
+    """
+
+    first: CausalTrace
+    second: CausalTrace
+    names: tuple[str, str]
+    notes: list[str] = dataclasses.field(default_factory=list)
+
+    @property
+    def difference(self) -> np.ndarray:
+        """`[positions, layers]`: second scores - first scores."""
+        return self.second.scores - self.first.scores
+
+    @property
+    def correlation(self) -> float:
+        a, b = self.first.scores.ravel(), self.second.scores.ravel()
+        if np.ptp(a) < 1e-12 or np.ptp(b) < 1e-12:
+            return float("nan")
+        return float(np.corrcoef(a, b)[0, 1])
+
+    @property
+    def largest_difference(self) -> float:
+        return float(np.abs(self.difference).max())
+
+    @property
+    def peaks(self) -> tuple[dict, dict]:
+        """The strongest cell of each trace, as in `CausalTrace.to_rows`."""
+        return self.first.top(1)[0], self.second.top(1)[0]
+
+    @property
+    def peak_moved(self) -> bool:
+        """Whether either trace's strongest cell is, in the other trace, below its strongest by more than `TIE`.
+
+        Scores that saturate (every late layer at the last token) tie to the fourth digit, and rounding picks one.
+        """
+        one, two = self.first, self.second
+        at = [np.unravel_index(x.scores.argmax(), x.scores.shape) for x in (one, two)]
+        falls = [
+            (x.scores.max() - x.scores[peak]) / x.total_effect for x, peak in ((one, at[1]), (two, at[0]))
+        ]
+        return bool(max(falls) > TIE)
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """One dict per cell: kind, position, token, layer, score of each, difference."""
+        rows = []
+        for a, b in zip(self.first.to_rows(), self.second.to_rows(), strict=True):
+            row = {name: a[name] for name in ("kind", "position", "token", "layer")}
+            row |= {"first": a["score"], "second": b["score"], "difference": b["score"] - a["score"]}
+            rows.append(row)
+        return rows
+
+    def plot(self, path: str | os.PathLike | None = None) -> Any:
+        """A matplotlib Figure of both maps on one colour scale."""
+        from ..plotting import causal_figures
+
+        return causal_figures.comparison(self, path)
+
+    def __repr__(self) -> str:
+        i, layer = np.unravel_index(np.abs(self.difference).argmax(), self.difference.shape)
+        width = max(map(len, self.names))
+        lines = [f"Comparison of a causal trace: {self.first.prompt} → {quoted(self.first.answer.text)}"]
+        for name, trace, peak in zip(self.names, (self.first, self.second), self.peaks, strict=True):
+            lines.append(
+                f"  {name:<{width}}  clean {trace.high_score:.4f}, corrupted {trace.low_score:.4f}, "
+                f"peak {peak['score']:.4f} at layer {peak['layer']}, "
+                f"position {peak['position']} {quoted(peak['token'])}"
+            )
+        token = self.first.tokens[self.first.positions[i]]
+        lines += [
+            f"  correlation {self.correlation:.4f}",
+            f"  largest difference {self.largest_difference:.4f}, at layer {layer}, {quoted(token)}",
+            f"  the peak {'moved' if self.peak_moved else 'stayed where it was'}",
+            *(f"  note: {note}" for note in self.notes),
+        ]
+        return printable("\n".join(lines))
+
+
+def compare(model: TracedModel, other: TracedModel, prompt: Any, subject: Any, **options: Any) -> Comparison:
+    """The same causal trace on two models with one tokenizer.
+
+    The answer is the first model's (or `target`), and so is the absolute noise level. options: as in `causal_trace`.
+    InputError when the models have different depths or split the prompt differently.
+    """
+    if model.n_layers != other.n_layers or model.ids(prompt) != other.ids(prompt):
+        raise InputError(
+            f"the models cannot be compared cell by cell: {model.n_layers} and {other.n_layers} layers, "
+            f"{len(model.ids(prompt))} and {len(other.ids(prompt))} tokens"
+        )
+    first = causal_trace(model, prompt, subject, **options)
+    uniform = str(options.get("noise", "")).startswith("u")
+    noise = options["noise"] if uniform else first.noise_level
+    same = {**options, "noise": noise, "target": first.answer.token}
+    return Comparison(first, causal_trace(other, prompt, subject, **same), (model.name, other.name))
+
+
+def compare_bits(
+    model: TracedModel,
+    prompt: Any,
+    subject: Any,
+    bits: int = 4,
+    *,
+    group_size: int | None = None,
+    mode: str = "affine",
+    **options: Any,
+) -> Comparison:
+    """The same causal trace on a model and on a copy of it quantized to `bits` bits, as `mlx_lm.convert -q` does.
+
+    group_size: weights that share a scale; default 64, or 32 where that divides more layers. mode: of `nn.quantize`
+    ("affine", "mxfp4" ...). options: as in `causal_trace`. InputError when the model is quantized already.
+    """
+    if model.is_quantized:
+        raise InputError(
+            f'{model.name} is quantized already: load it in full precision, or with dtype="float32" to compare '
+            "its dequantized weights"
+        )
+    twin, notes = quantized(model, bits, group_size, mode)
+    result = compare(model, twin, prompt, subject, **options)
+    return dataclasses.replace(result, names=(model.name, f"{bits} bits"), notes=notes)
+
+
+def quantized(
+    model: TracedModel, bits: int, group_size: int | None = None, mode: str = "affine"
+) -> tuple[TracedModel, list[str]]:
+    """A quantized copy of a model, and a note if some layers could not be quantized."""
+    if isinstance(bits, bool) or bits not in BITS:
+        raise InputError(f"cannot quantize to bits={bits!r}: MLX has {', '.join(map(str, BITS))}")
+    if group_size is not None and whole_number("group_size", group_size) not in GROUPS:
+        raise InputError(
+            f"cannot quantize with group_size={group_size!r}: MLX has {', '.join(map(str, GROUPS))}"
+        )
+    net = copy.deepcopy(model.net)
+    able = [m for _, m in net.named_modules() if hasattr(m, "to_quantized") and "weight" in m]
+    if group_size is None and mode == "affine":
+        fit = {size: sum(m.weight.shape[-1] % size == 0 for m in able) for size in (32, 64)}
+        group_size = 64 if fit[64] >= fit[32] else 32
+
+    def fits(_: str, module: nn.Module) -> bool:
+        return hasattr(module, "to_quantized") and module.weight.shape[-1] % (group_size or 32) == 0
+
+    try:
+        nn.quantize(net, group_size=group_size, bits=bits, mode=mode, class_predicate=fits)
+        mx.eval(net.parameters())
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f"cannot quantize to bits={bits!r}, group_size={group_size}, {mode}: {error}"
+        ) from error
+    left = sum(not hasattr(m, "bits") for _, m in net.named_modules() if hasattr(m, "to_quantized"))
+    if left == len(able):
+        raise InputError(f"no layer's width is a multiple of group_size={group_size}, so none was quantized")
+    notes = [f"{left} of {len(able)} layers kept their precision: their width is no multiple of the group"]
+    return type(model)(net, model.tokenizer), notes if left else []

@@ -1,0 +1,1 @@
+"""How one pass runs while it is read and edited: trace, activations, cache, names of parts."""

@@ -1,0 +1,187 @@
+"""What attribute paths of a model mean: modules and canonical sites, to be read and edited in a trace.
+
+    model.layers[3].self_attn.o_proj.input      model.layers[3].resid_mid.output      model.lm_head.output
+
+References hold a path and a model, and nothing of the pass: they can be kept, compared and copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from ..anatomy.resolver import COMPONENTS, Site
+from ..errors import EditError, InputError, PositionError, SiteAttributeError, closest
+from .activation import Activation
+from .trace import current
+
+if TYPE_CHECKING:
+    from ..model import InterpretableModel
+
+
+class Reference:
+    """What is edited by assigning to its `.output`, and by nothing else: a misspelt edit must not vanish."""
+
+    EDITED = ("output",)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not name.startswith("_") and name not in self.EDITED:
+            words = " or ".join(f".{x}" for x in self.EDITED)
+            raise SiteAttributeError(f"assign to {words} of {self!r}, not to .{name}")
+        object.__setattr__(self, name, value)
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        raise EditError(f"{self!r} is not the array itself: write .output[...] = value")
+
+
+class ModuleReference(Reference):
+    """A module by its path, to be traced: `.output`, `.input`, submodules and canonical sites."""
+
+    EDITED = ("output", "input")
+
+    def __init__(self, model: InterpretableModel, path: str, visit: int = 0, layer: int | None = None):
+        self._model, self._path, self._visit, self._layer = model, path, visit, layer
+
+    @property
+    def module(self) -> nn.Module:
+        """The mlx module itself."""
+        return self._model.resolver.paths[self._path]
+
+    def _output_site(self) -> Site:
+        return self._model.resolver.module_site(self._path, visit=self._visit)
+
+    @property
+    def output(self) -> Activation:
+        """Inside a trace: what the module returns, `[B, T, ...]`, editable."""
+        return current(self._model.net).read(self._output_site())
+
+    @output.setter
+    def output(self, value: mx.array) -> None:
+        current(self._model.net).write(self._output_site(), value)
+
+    @property
+    def input(self) -> Activation:
+        """Inside a trace: what the module is given, `[B, T, ...]`, editable."""
+        return current(self._model.net).read(self._model.resolver.input_site(self._path, self._visit))
+
+    @input.setter
+    def input(self, value: mx.array) -> None:
+        current(self._model.net).write(self._model.resolver.input_site(self._path, self._visit), value)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # also while a copy is being made, before there is a _model
+            raise AttributeError(name)
+        return child(self._model, self._path, name, self._visit, self._layer)
+
+    def __getitem__(self, index: int) -> Any:
+        return child(self._model, self._path, str(index), self._visit)
+
+    def __repr__(self) -> str:
+        return f"<{self._path or 'model'}: {type(self.module).__name__}>"
+
+
+class LayerReference(ModuleReference):
+    """A layer as `model.layers[i]` gives it: where an MLP is several modules, its `mlp` is all of them."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "mlp":
+            layer = self._model.resolver.layer(self._layer)
+            if len(layer.mlps) > 1:
+                return SiteReference(self._model, self._model.resolver.site("mlp", self._layer))
+        return super().__getattr__(name)
+
+
+class SiteReference(Reference):
+    """A canonical site, to be traced: `model.layers[3].resid_mid.output`."""
+
+    def __init__(self, model: InterpretableModel, site: Site):
+        self._model, self._site = model, site
+
+    @property
+    def output(self) -> Activation:
+        """Inside a trace: the site's array, editable."""
+        return current(self._model.net).read(self._site)
+
+    @output.setter
+    def output(self, value: mx.array) -> None:
+        current(self._model.net).write(self._site, value)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # also while a copy is being made, before there is a _site
+            raise AttributeError(name)
+        parts = f"; it is made of {', '.join(self._site.modules)}" if self._site.modules else ""
+        raise SiteAttributeError(f"{self!r} has .output only, no .{name}{parts}")
+
+    def __repr__(self) -> str:
+        return f"<site {self._site.name}>"
+
+
+class ModuleList:
+    """A list of modules inside the model: index it, iterate it, take its length."""
+
+    def __init__(self, items: list[Any], name: str):
+        self._items, self._name = items, name
+
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return self._items[index]
+        if isinstance(index, bool) or not hasattr(index, "__index__"):
+            raise InputError(f"{self._name} are numbered: {self._name}[0], not [{index!r}]")
+        try:
+            return self._items[index]
+        except IndexError:
+            raise PositionError(
+                f"{self._name}[{index}] does not exist: they are numbered 0 to {len(self._items) - 1}"
+            ) from None
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        raise EditError(f"{self._name}[{index!r}] is a module: assign to its .output or .input")
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._items)
+
+    def __repr__(self) -> str:
+        return f"<{self._name}: {len(self._items)} modules>"
+
+
+class LayerList(ModuleList):
+    """The layers as they run; a stack that is run twice counts twice."""
+
+    def __init__(self, model: InterpretableModel):
+        layers = model.resolver.structure.layers
+        super().__init__([LayerReference(model, x.path, x.visit, i) for i, x in enumerate(layers)], "layers")
+
+
+def child(model: InterpretableModel, path: str, name: str, visit: int = 0, layer: int | None = None) -> Any:
+    """What `reference.name` means: a submodule, a list of them, a canonical site, or a plain attribute."""
+    paths = model.resolver.paths
+    inner = f"{path}.{name}" if path else name
+    if inner in paths:
+        return ModuleReference(model, inner, visit)
+    if layer is not None and name in (*COMPONENTS, "self_attn"):
+        return SiteReference(model, model.resolver.site(name, layer))
+    try:
+        value = getattr(paths[path], name)
+    except AttributeError:
+        begin = path + "." if path else ""
+        inside = {p[len(begin) :].split(".")[0] for p in paths if p.startswith(begin) and p != path}
+        sites = COMPONENTS if layer is not None else ("layers", "embed", "norm", "output") if not path else ()
+        tied = ": its head is the embedding (tied), see `model.output`" if name == "lm_head" else ""
+        raise SiteAttributeError(
+            f"{path or model.name} has no {name!r}{tied}; {closest(name, [*inside, *sites])}"
+        ) from None
+    if isinstance(value, list) and value and all(isinstance(m, nn.Module) for m in value):
+        known: dict[int, int] = {}
+        for i, m in enumerate(model.resolver.get_layers()):
+            known.setdefault(id(m), i)
+        items = [ModuleReference(model, f"{inner}.{i}", visit, known.get(id(m))) for i, m in enumerate(value)]
+        return ModuleList(items, inner)
+    if isinstance(value, nn.Module):
+        return ModuleReference(model, model.resolver.path_of(value), visit)
+    return value

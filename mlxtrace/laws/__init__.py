@@ -1,0 +1,1 @@
+"""What must hold on any model: the registry, the model under test, the laws by subject."""

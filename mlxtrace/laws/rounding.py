@@ -1,0 +1,59 @@
+"""How far a model's own logits move when only the batch changes: the floor under every comparison of two ways.
+
+    floor = measure(net, vocab_size)
+    floor.typical, floor.most        # of the rows: the median's movement and the worst one's, relative
+
+A prompt's logits should not depend on how many others run beside it, nor in which order. In floating point they do
+a little, and with experts or top-k choices one row in many jumps where a choice ties. What is more than that is a
+fault of the model or its backend, and no law's tolerance may grow to hide it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+
+from ..anatomy.probe import forward
+
+LENGTH, LEAST_ROWS, MOST_ROWS = 10, 8, 60
+MOST_LOGITS = 1 << 24  # of one pass: what a large vocabulary leaves of the rows
+TIMES = 10  # a law compares a few hundred rows, so it may meet a worse one than was met here
+
+
+@dataclass(frozen=True)
+class Floor:
+    """Movements of rows, relative to the largest logit: the median row's (in the worst comparison), the worst row's."""
+
+    typical: float
+    most: float
+
+
+def measure(net: nn.Module, vocab_size: int) -> Floor:
+    """Some random prompts in one batch, against the reversed batch, small batches, and each of them alone."""
+    rows = int(np.clip(MOST_LOGITS // (LENGTH * vocab_size), LEAST_ROWS, MOST_ROWS))
+    ids = np.random.RandomState(0).randint(0, vocab_size, (rows, LENGTH))
+    whole = _logits(net, ids)
+    scale = np.abs(whole).max(where=np.isfinite(whole), initial=1e-12)
+    parts = np.concatenate([_logits(net, ids[i : i + 7]) for i in range(0, rows, 7)])
+    alone = np.concatenate([_logits(net, row[None]) for row in ids])
+    moved = [
+        _moved(_logits(net, ids[::-1].copy())[::-1], whole) / scale,
+        _moved(parts, whole) / scale,
+        _moved(alone, whole) / scale,
+    ]
+    return Floor(max(float(np.median(m)) for m in moved), max(float(m.max()) for m in moved))
+
+
+def _logits(net: nn.Module, ids: np.ndarray) -> np.ndarray:
+    """float32 `[rows, T, V]`."""
+    return np.array(forward(net, mx.array(ids)).astype(mx.float32))
+
+
+def _moved(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The largest difference of each row; infinite where there is a NaN."""
+    with np.errstate(invalid="ignore"):
+        moved = np.where(a == b, 0, np.abs(a - b)).max((1, 2))
+    return np.where(np.isnan(moved), np.inf, moved)

@@ -1,0 +1,106 @@
+"""What titles, axes, tables and notes call things: components, runs, positions, answers, probabilities."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ..storage import plain
+from ..terminal import printable
+
+if TYPE_CHECKING:
+    from ..results.patching_result import PatchingResult
+
+WORDS = {  # what each component is called in titles
+    "resid_pre": "layer input",
+    "attn": "attention output",
+    "resid_mid": "residual stream after attention",
+    "mlp": "MLP output",
+    "resid_post": "layer output",
+    "head": "attention heads",
+    "q": "queries",
+    "k": "keys",
+    "v": "values",
+    "pattern": "attention pattern",
+    "neuron": "MLP neurons",
+}
+PLACES = {"subject": "subject tokens", "subject_last": "last subject token", "last": "last token"}
+
+
+class Panel(NamedTuple):
+    """One table of recoveries: `values[i, j]`, percent, belongs to `rows[i]` and `columns[j]`."""
+
+    component: str
+    head: int | None
+    row_name: str  # "layer" or "position"
+    column_name: str  # "layer", "head" or "component"
+    rows: list
+    columns: list
+    values: np.ndarray
+
+
+def describe(result: PatchingResult) -> str:
+    """What was patched, in words: "Restoring the MLP output (last subject token, 3 layers at a time)"."""
+    verb = "Corrupting" if result.direction == "noise" else "Restoring"
+    words = [WORDS.get(c, c) for c in result.components]
+    what = " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]
+    asked = result.settings.get("positions")
+    if "position" in result.dims or (isinstance(asked, str) and asked == "each"):
+        where = "each token"
+    elif asked is None:
+        where = "whole sequence"
+    elif isinstance(asked, str):
+        where = PLACES.get(asked, asked)
+    else:
+        where = f"position {short(np.atleast_1d(plain(asked)).tolist())}"
+    window = f", {result.window} layers at a time" if result.window > 1 else ""
+    return f"{verb} the {what} ({where}{window})"
+
+
+def run_lines(result: PatchingResult) -> list[tuple[str, str]]:
+    """The two runs in words: ("clean", 'The Eiffel Tower is in → " Paris" 0.98'), then ("corrupted", ...)."""
+    lines = []
+    for run, text in (("clean", result.clean_text), ("corrupted", result.corrupted_text)):
+        if run == "corrupted" and text == result.clean_text:
+            text = result.settings.get("corruption", text)
+        answers = [a for a in (result.target, result.foil) if a is not None]
+        if len(answers) == 2 and answers[0].token == answers[1].token:
+            answers = answers[:1]
+        answers.sort(key=lambda a: -getattr(a, f"{run}_prob"))
+        shown = ", ".join(f"{quoted(a.text)} {probability(getattr(a, f'{run}_prob'))}" for a in answers)
+        lines.append((run, f"{text} → {shown}" if shown else text))
+    return lines
+
+
+def quoted(text: str) -> str:
+    return printable(json.dumps(text, ensure_ascii=False))
+
+
+def probability(p: float) -> str:
+    return f"{p:.2f}" if p >= 0.01 else f"{p:.1g}"
+
+
+def position_label(result: PatchingResult, position: int, show: Callable[[str], str] = str) -> str:
+    """A position's token; both tokens where they differ; `*` behind those of the subject."""
+    clean, label = result.tokens[position], show(result.tokens[position])
+    same_length = len(result.tokens) == len(result.corrupted_tokens)
+    if same_length and result.corrupted_tokens[position] != clean:
+        label = f"{label} → {show(result.corrupted_tokens[position])}"
+    return label + ("*" if result.subject_range and position in result.subject_range else "")
+
+
+def text_bar(value: float, low: float, high: float, width: int = 24) -> str:
+    """A signed bar of `width` cells from the zero of the scale `low` (<= 0) to `high` (>= 0)."""
+    span = max(high - low, 1e-9)
+    left = round(-low / span * width)
+    n = round(min(abs(value), span) / span * width)
+    return " " * (left - n) + "▒" * min(n, left) if value < 0 else " " * left + "█" * n
+
+
+def short(labels: list) -> str:
+    """Labels on one line: a run of numbers as "0-11", others one by one."""
+    runs = len(labels) > 2 and labels == list(range(labels[0], labels[-1] + 1))
+    return f"{labels[0]}-{labels[-1]}" if runs else ", ".join(map(str, labels))

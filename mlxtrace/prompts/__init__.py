@@ -1,0 +1,1 @@
+"""Many prompts: facts, traced into a folder, resumed, averaged."""

@@ -1,0 +1,1 @@
+"""What comes back: labelled arrays that print, make tables, save and load."""

@@ -1,0 +1,103 @@
+"""Results in words: titles, tables for a terminal, tables for a notebook. Figures are in `plotting`."""
+
+from __future__ import annotations
+
+import html
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..plotting.labels import Panel, describe, position_label, quoted, run_lines, short, text_bar
+from ..terminal import printable
+
+if TYPE_CHECKING:
+    from .patching_result import PatchingResult
+TINTS = {
+    "attn": "203,24,29",
+    "mlp": "35,139,69",
+    "resid": "106,81,163",
+}  # red, green, purple, as in the figures
+
+
+def _labels(result: PatchingResult, name: str, labels: list) -> list[str]:
+    if name != "position":
+        return [str(x) for x in labels]
+    return [f"{p:>3} {position_label(result, p, lambda t: quoted(t)[1:-1])}" for p in labels]
+
+
+def text(result: PatchingResult) -> str:
+    """The result for a terminal: both runs, then bars for each layer, or a shaded map with its strongest cells."""
+    lines = [describe(result), *(f"  {run + ':':<11}{line}" for run, line in run_lines(result))]
+    for metric in result.metrics:
+        ends = f"clean {result._clean[metric]:.4g}, corrupted {result._corrupted[metric]:.4g}"
+        lines.append(f"  {metric + ':':<10} {ends}")
+    lines += [f"  note: {note}" for note in result.notes]
+    lines += ["", f"recovery of {result.metrics[0]}, percent"]
+    panels = result.panels()
+    if panels[0].column_name == "component":
+        lines += _text_bars(result, panels[0])
+    elif len(panels) <= 4:
+        for panel in panels:
+            lines += _text_map(result, panel)
+    return printable("\n".join(lines + _text_top(result)))
+
+
+def _text_top(result: PatchingResult) -> list[str]:
+    if result.panels()[0].column_name == "component":
+        return []
+    lines = ["", "strongest:"]
+    for row in result.top():
+        where = ", ".join(f"{d} {row[d]}" for d in ("layer", "head", "position") if d in row)
+        token = f" {quoted(row['token'])}" if "token" in row else ""
+        percent = row[f"{result.metrics[0]}_recovery"]
+        lines.append(f"  {percent:7.1f}  {row['component']}, {where}{token}")
+    return lines
+
+
+def _text_bars(result: PatchingResult, panel: Panel) -> list[str]:
+    moved = panel.values - result.no_effect
+    low, high = min(moved.min(), 0.0), max(moved.max(), 0.0)
+    lines = ["  layer" + "".join(f"  {c:<33}" for c in panel.columns).rstrip()]
+    for layer, values, deltas in zip(panel.rows, panel.values, moved, strict=True):
+        cells = [f"  {v:7.1f}  {text_bar(d, low, high):<24}" for v, d in zip(values, deltas, strict=True)]
+        lines.append(f"  {layer:>5}" + "".join(cells).rstrip())
+    return lines
+
+
+def _text_map(result: PatchingResult, panel: Panel) -> list[str]:
+    moved = (panel.values - result.no_effect) * (-1 if result.direction == "noise" else 1)
+    steps = np.clip(np.ceil(moved / 20 - 0.25), 0, 4).astype(int)  # a shade for each 20 %, from 5 % on
+    names = _labels(result, panel.row_name, panel.rows)
+    width = max(map(len, names))
+    title = f"{panel.component}{'' if panel.head is None else f' {panel.head}'}"
+    across = f"{panel.column_name}s {short(panel.columns)} across"
+    lines = [f"  {title}: {across}; ░ ▒ ▓ █ from 5, 25, 45, 65 % of effect"]
+    for name, step, row in zip(names, steps, moved, strict=True):
+        cells = "".join("-" if v < -5 else "·░▒▓█"[s] for s, v in zip(step, row, strict=True))
+        lines.append(f"  {name:<{width}}  {cells}")
+    return lines
+
+
+def as_html(result: PatchingResult) -> str:
+    """The result for a notebook: a table of shaded cells for each panel."""
+    parts = [f"<b>{html.escape(describe(result))}</b>"]
+    parts += [f"<br>{run}: {html.escape(line)}" for run, line in run_lines(result)]
+    parts.append(f"<br>recovery of {html.escape(result.metrics[0])}, percent")
+    for panel in result.panels():
+        head = "" if panel.head is None else f" {panel.head}"
+        top = "".join(f"<th>{html.escape(str(c))}</th>" for c in panel.columns)
+        rows = [f"<tr><th>{html.escape(panel.component + head) or panel.row_name}</th>{top}</tr>"]
+        for name, values in zip(_labels(result, panel.row_name, panel.rows), panel.values, strict=True):
+            cells = "".join(
+                _html_cell(v, v - result.no_effect, panel.component or c)
+                for v, c in zip(values, panel.columns, strict=True)
+            )
+            rows.append(f'<tr><th style="text-align:left">{html.escape(name)}</th>{cells}</tr>')
+        parts.append(f"<table>{''.join(rows)}</table>")
+    return "".join(parts)
+
+
+def _html_cell(value: float, moved: float, component: str) -> str:
+    tint = next((rgb for name, rgb in TINTS.items() if component.startswith(name)), TINTS["attn"])
+    shade = f"background:rgba({tint},{min(abs(moved) / 100, 1) * 0.75:.2f})"
+    return f'<td style="{shade};text-align:right">{value:.1f}</td>'

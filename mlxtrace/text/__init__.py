@@ -1,0 +1,1 @@
+"""What the model reads: tokens, subjects, the alignment of two prompts."""

@@ -1,0 +1,90 @@
+"""activation_patching: what bad input gets, before anything is computed."""
+
+from __future__ import annotations
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from mlxtrace import GaussianNoise, errors
+from mlxtrace.engine import choice
+from mlxtrace.experiments.grid import components_of, layers_of
+
+CLEAN = [3, 17, 5, 90, 41, 8, 77]
+CORRUPTED = [3, 17, 66, 12, 41, 8, 77]
+NAN = float("nan")
+WRONG = [
+    *(
+        ("component", x, "component")
+        for x in (None, 3, True, [], [None], [["mlp"]], ["mlp", "mlp"], "mpl", b"mlp")
+    ),
+    *(
+        ("layers", x, "layer")
+        for x in ([], 99, 3.0, NAN, "1", True, [1.5], np.array([1.5]), slice(0, 2), [0, 0])
+    ),
+    *(("positions", x, "osition") for x in ([], 99, 1.5, True, "lst", [None], [1, 1], slice(0, 99))),
+    *(("window", x, "window") for x in (0, 1.5, True, "3", None)),
+    *(("metric", x, "metric") for x in (None, "porb", [], 3, [None], np.array(["prob"]), lambda rows: 1)),
+    *(("target", x, "oken") for x in (True, 1.5, -1, 10**6, [3, 4], mx.array([3, 4]), "Paris")),
+    *(("direction", x, "direction") for x in (None, "both", ["denoise"])),
+    *(("align", x, "align") for x in (None, "start", ["ends"])),
+    *(("engine", x, "engine") for x in (None, 3, True, ["fanout"])),
+    *(("max_memory", x, "bytes") for x in (0, "2GB", True, NAN, float("inf"))),
+    *(("plot", x, "result.plot") for x in ("figure.png", 3, None)),
+]
+HEADS = [[], "", 1.5, NAN, [0, 0], [0, -4], [True], range(0), slice(0, 2), 99]
+
+
+@pytest.fixture
+def still(monkeypatch):
+    """A sweep that runs is a failure of the test."""
+
+    def run(*_):
+        raise AssertionError("something was computed")
+
+    monkeypatch.setattr("mlxtrace.engine.sweep.Sweep.run", run)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"), WRONG, ids=lambda x: "function" if callable(x) else str(x)[:30]
+)
+def test_bad_input(llama, still, name, value, says):
+    with pytest.raises(errors.MlxtraceError, match=says):
+        llama.activation_patching(CLEAN, CORRUPTED, **{name: value})
+
+
+@pytest.mark.parametrize("heads", HEADS, ids=str)
+def test_heads_that_mean_nothing(llama, still, heads):
+    with pytest.raises(errors.MlxtraceError, match="head"):
+        llama.activation_patching(CLEAN, CORRUPTED, "head", heads=heads)
+
+
+def test_noise_has_one_subject(llama, still):
+    noise = GaussianNoise([2, 3], level=1.0)
+    with pytest.raises(errors.SubjectError, match="another"):
+        llama.activation_patching(CLEAN, noise, subject=[4])
+    with pytest.raises(errors.InputError, match="align"):
+        llama.activation_patching(CLEAN, noise, align="start")
+    assert llama.activation_patching(CLEAN, noise, subject=range(2, 4), plan_only=True).cells
+
+
+def test_numbers_may_come_in_any_container(llama):
+    for layers in ([1, 2], (1, 2), range(1, 3), np.array([1, 2]), mx.array([1, 2]), (x for x in (1, 2))):
+        assert layers_of(llama, layers) == [1, 2]
+    for one in (1, np.int64(1), np.array(1), mx.array(1)):
+        assert layers_of(llama, one) == [1]
+    assert components_of("output") == components_of(["resid_post"]) == ["resid_post"]
+    for heads in (np.array([0, 1]), mx.array([0, 1])):
+        plan = llama.activation_patching(CLEAN, CORRUPTED, "head", heads=heads, plan_only=True)
+        assert plan.cells == llama.n_layers
+
+
+def test_logit_diff_of_one_answer_says_so(llama):
+    logits, _ = llama.run_with_cache(CORRUPTED, [])
+    with pytest.raises(errors.InputError, match="both are"):
+        llama.activation_patching(CLEAN, CORRUPTED, metric="logit_diff", target=int(logits[0, -1].argmax()))
+
+
+def test_engines_are_listed(llama):
+    with pytest.raises(errors.InputError, match="fanout"):
+        choice.choose(llama.resolver, None)
