@@ -27,6 +27,7 @@ from matplotlib.colors import Colormap, ListedColormap, Normalize
 from matplotlib.figure import Figure
 
 from ..errors import InputError
+from ..metric_table import METRICS
 from ..results.patching_result import PatchingResult
 from ..storage import writable, write_atomic
 from ..terminal import printable
@@ -39,15 +40,6 @@ CLIP = (-100.0, 200.0)  # percent; the colour bar gets an arrow where values go 
 PALETTES = {"resid": ("Purples", "Oranges"), "mlp": ("Greens", "RdPu"), "attn": ("Reds", "Blues")}
 KIND = {"neuron": "mlp", "head": "attn", "q": "attn", "k": "attn", "v": "attn", "pattern": "attn"}
 ROME_WORDS = {None: "state", "mlp": "MLP", "attn": "attention"}
-METRIC_WORDS = {
-    "prob": "probability",
-    "logprob": "log-probability",
-    "logit_diff": "logit difference",
-    "prob_diff": "probability difference",
-    "kl": "KL divergence",
-    "l2": "logit distance",
-    "cosine": "cosine similarity",
-}
 FALLBACK_FONTS = (  # for tokens that the first font cannot draw, if installed
     "Hiragino Sans",
     "PingFang SC",
@@ -69,7 +61,7 @@ def plot(result: PatchingResult, path: str | os.PathLike | None = None, metric: 
     path = None if path is None else check_path(path)
     panels = result.panels(metric)
     metric = metric or result.metrics[0]
-    label = f"recovery of {METRIC_WORDS.get(metric, token_label(metric))} (%)"
+    label = f"recovery of {METRICS[metric].words if metric in METRICS else token_label(metric)} (%)"
     with _style():
         bars = panels[0].column_name == "component"
         fig = _bars(result, panels[0], label) if bars else _maps(result, panels, label)
