@@ -31,9 +31,11 @@ from ..engine.corruption import GaussianNoise
 from ..engine.runs import Run, capture
 from ..errors import InputError, PositionError, TokenError
 from ..experiments import caveats
-from ..experiments.causal_trace import KINDS, causal_trace, spread
+from ..experiments.causal_trace import causal_trace
+from ..experiments.noise import published_scale
 from ..experiments.protocol import TracedModel
 from ..plotting.labels import probability, quoted
+from ..results.causal_trace_result import KINDS
 from ..storage import plain
 from ..version import VERSION
 from .averages import AverageTrace
@@ -87,7 +89,7 @@ def run_facts(
     drawn = GaussianNoise(level=noise, samples=samples, seed=seed, replace=replace)
     if rank == 0:
         Folder(out).make()
-    std, notes = spread(model, drawn, _readable(model, [fact.subject for fact in facts]))
+    std, notes = published_scale(model, drawn, _readable(model, [fact.subject for fact in facts]))
     level = noise if std is None else drawn.parsed_level.value * std
     settings = {
         "samples": samples,

@@ -60,6 +60,8 @@ class PatchingResult(Mapping):
     mean nothing.
     """
 
+    figure: Any = None  # of activation_patching(plot=True)
+
     def __init__(
         self,
         *,
