@@ -30,7 +30,8 @@ from .experiments.noising_window import noising_window
 from .forward.activation import Activation
 from .forward.cache import ActivationCache
 from .forward.names import LayerList, SiteReference, child
-from .forward.trace import Edit, Trace, current
+from .forward.open_traces import current
+from .forward.trace import Edit, Trace
 from .loading import cast, dtype_of, load
 from .text import tokens
 

@@ -33,7 +33,7 @@ ROOMS = [
     ["interventions"],
     ["loading"],
     ["storage"],
-    ["checksums", "finite"],
+    ["checksums", "values"],
     ["arguments"],
     ["errors"],
     ["blas", "terminal", "version"],

@@ -117,7 +117,7 @@ def token_bytes(resolver: ModuleResolver) -> tuple[float, float, float, float]:
         mx.clear_cache()
         before = mx.get_active_memory()
         mx.reset_peak_memory()
-        with hooks.tapping():
+        with hooks.hooked():
             logits = forward(resolver.net, tokens)[..., -1, :]
             mx.eval(logits)
         return [*marks, mx.get_peak_memory() - before]
@@ -168,7 +168,7 @@ def _probed(resolver: ModuleResolver, site: Site) -> tuple[int, int, int]:
             return x
 
         hooks.add(site, note)
-        with hooks.tapping():
+        with hooks.hooked():
             forward(resolver.net, mx.array([run.ids]))
     if site not in known:
         raise EngineError(f"the pass never reached {site.name}, so it cannot be patched")

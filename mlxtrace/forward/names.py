@@ -16,7 +16,7 @@ import mlx.nn as nn
 from ..anatomy.resolver import COMPONENTS, Site
 from ..errors import EditError, InputError, PositionError, SiteAttributeError, closest
 from .activation import Activation
-from .trace import current
+from .open_traces import current
 
 if TYPE_CHECKING:
     from ..model import InterpretableModel
