@@ -29,7 +29,7 @@ from .experiments.compare_bits import compare_bits
 from .experiments.noising_window import noising_window
 from .forward.activation import Activation
 from .forward.cache import ActivationCache
-from .forward.names import LayerList, SiteReference, child
+from .forward.names import LayerList, SiteReference, child, part_names
 from .forward.open_traces import current
 from .forward.trace import Edit, Trace
 from .loading import cast, dtype_of, load
@@ -239,6 +239,9 @@ class InterpretableModel:
         if name in ("embed", "norm", "logits"):
             return SiteReference(self, self.resolver.site(name))
         return child(self, "", name)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *part_names(self)})
 
     def __setattr__(self, name: str, value: Any) -> None:
         known = name in vars(self) or hasattr(type(self), name) or name.startswith("_")
