@@ -12,7 +12,7 @@ import mlx.core as mx
 import numpy as np
 
 from ..anatomy.attention import INTERNALS, attending, hook_of
-from ..anatomy.probe import forward
+from ..anatomy.recording import forward
 from ..anatomy.resolver import ModuleResolver, Site
 from ..anatomy.taps import arrays_of, first_array, fresh, put_argument, put_first, tapping
 from ..errors import EngineError

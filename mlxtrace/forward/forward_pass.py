@@ -24,7 +24,7 @@ from greenlet import error as GreenletError
 from ..anatomy.attention import attending, hook_of
 from ..anatomy.attention import tidy as release
 from ..anatomy.block import Block
-from ..anatomy.probe import forward
+from ..anatomy.recording import forward
 from ..anatomy.resolver import ModuleResolver
 from ..anatomy.taps import Taps, arrays_of, first_array, fresh, put_argument, put_first
 from ..errors import OrderError

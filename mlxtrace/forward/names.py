@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from ..anatomy.resolver import COMPONENTS, Site
+from ..anatomy.components import ALIASES, COMPONENTS
+from ..anatomy.resolver import Site
 from ..errors import EditError, InputError, PositionError, SiteAttributeError, closest
 from .activation import Activation
 from .trace import current
@@ -164,7 +165,7 @@ def child(model: InterpretableModel, path: str, name: str, visit: int = 0, layer
     inner = f"{path}.{name}" if path else name
     if inner in paths:
         return ModuleReference(model, inner, visit)
-    if layer is not None and name in (*COMPONENTS, "self_attn"):
+    if layer is not None and name in (*COMPONENTS, *ALIASES):
         return SiteReference(model, model.resolver.site(name, layer))
     try:
         value = getattr(paths[path], name)
