@@ -12,7 +12,7 @@ import numpy as np
 from mlx_lm.models.cache import make_prompt_cache
 
 from ..anatomy.attention import plain_attention
-from ..anatomy.probe import forward, probe_tokens
+from ..anatomy.recording import forward, probe_tokens
 from ..anatomy.resolver import ModuleResolver, Site
 from ..errors import EngineError
 from . import memory

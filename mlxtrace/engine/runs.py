@@ -13,7 +13,7 @@ import numpy as np
 
 from ..anatomy.attention import INTERNALS
 from ..anatomy.calls import Calls, Port
-from ..anatomy.probe import forward
+from ..anatomy.recording import forward
 from ..anatomy.resolver import ModuleResolver, Site
 from ..anatomy.taps import Taps, fresh
 from ..errors import EngineError

@@ -23,6 +23,7 @@ from mlx_lm.models.cache import make_prompt_cache
 from tqdm import tqdm
 
 from ..anatomy.attention import INTERNALS
+from ..anatomy.components import COMPONENTS
 from ..anatomy.resolver import ModuleResolver, Site
 from ..errors import EngineError, InputError
 from . import calibration
@@ -199,7 +200,7 @@ class Sweep:
         last = site.layer == len(info.layers) - 1
         if (
             last
-            and site.component in ("mlp", "resid_post", "neuron")
+            and COMPONENTS[site.component].stage == "output"
             and info.norm
             and self.engine.causal
             and not self.every_position

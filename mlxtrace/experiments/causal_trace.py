@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from .. import metrics
+from ..anatomy.components import ALIASES, KINDS, short_words
 from ..arguments import positions_in, whole_number
 from ..engine import choice, corruption
 from ..engine.corruption import GaussianNoise
@@ -36,9 +37,6 @@ from . import caveats
 from .grid import window_of
 from .pairs import embedding_std, noised_run
 from .protocol import TracedModel
-
-KINDS = (None, "mlp", "attn")
-WORDS = {None: "state", "mlp": "MLP", "attn": "attention"}
 
 
 @dataclass(repr=False, eq=False)
@@ -144,16 +142,18 @@ class CausalTrace(Record):
         )
 
     def _title(self) -> str:
-        cut = f", {WORDS[self.severed]} severed" if self.severed else ""
-        return f"Impact of restoring {WORDS[self.kind]} after corrupted input{cut}"
+        cut = f", {short_words(self.severed)} severed" if self.severed else ""
+        return f"Impact of restoring {short_words(self.kind)} after corrupted input{cut}"
 
     def __repr__(self) -> str:
         what = (
-            "a layer's output" if self.kind is None else f"{self.window} layers' {WORDS[self.kind]} outputs"
+            "a layer's output"
+            if self.kind is None
+            else f"{self.window} layers' {short_words(self.kind)} outputs"
         )
         lines = [
             f"CausalTrace: restoring {what} at one token"
-            + (f", with the {WORDS[self.severed]} of that token severed" if self.severed else ""),
+            + (f", with the {short_words(self.severed)} of that token severed" if self.severed else ""),
             f"  prompt:    {self.prompt} → {quoted(self.answer.text)}",
             f"  clean:     {probability(self.high_score)}",
             f"  corrupted: {probability(self.low_score)}, {self.raw.shape[-1]} samples, "
@@ -289,7 +289,7 @@ def spread(
 
 
 def _component(name: str, value: Any) -> str | None:
-    found = {"self_attn": "attn"}.get(value, value) if isinstance(value, str | None) else value
+    found = ALIASES.get(value, value) if isinstance(value, str | None) else value
     if not isinstance(found, str | None) or found not in KINDS:
         raise InputError(f"{name}={value!r} is unknown; {closest(str(value), ['mlp', 'attn'])}, or None")
     return found

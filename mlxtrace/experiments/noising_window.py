@@ -17,9 +17,10 @@ import mlx.core as mx
 import numpy as np
 
 from .. import metrics
+from ..anatomy.components import COMPONENTS
 from ..arguments import whole_number
 from ..errors import InputError, SiteError
-from ..plotting.labels import WORDS, probability, quoted, text_bar
+from ..plotting.labels import probability, quoted, text_bar
 from ..results.patching_result import Answer
 from ..results.record import Record
 from ..terminal import printable
@@ -72,7 +73,7 @@ class NoisingWindow(Record):
 
     def __repr__(self) -> str:
         lines = [
-            f"NoisingWindow: noise of {self.level:g} on every layer's {WORDS.get(self.component, self.component)} "
+            f"NoisingWindow: noise of {self.level:g} on every layer's {COMPONENTS[self.component].words} "
             f"but those within {self.window // 2} of the centre, restored to clean",
             f"  prompt: {self.prompt} → {quoted(self.answer.text)} {probability(self.clean)}; "
             f"all layers noised: {self.noised:.4f}",

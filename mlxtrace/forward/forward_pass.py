@@ -23,7 +23,7 @@ from greenlet import error as GreenletError
 from ..anatomy.attention import tidy as stop_intercepting
 from ..anatomy.block import Block
 from ..anatomy.calls import Calls, Port
-from ..anatomy.probe import forward
+from ..anatomy.recording import forward
 from ..anatomy.resolver import ModuleResolver, Site
 from ..anatomy.taps import fresh
 from ..errors import OrderError

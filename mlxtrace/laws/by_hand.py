@@ -22,6 +22,8 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
+from ..anatomy.architectures import exceptional
+
 INPUTS = ("resid_pre", "head", "neuron")
 INSIDE = ("q", "k", "v", "pattern")
 Name = tuple[str, int]  # component, layer
@@ -179,8 +181,8 @@ class Hand:
 
 
 def run(net: nn.Module, tokens: mx.array) -> mx.array:
-    """Logits of a plain call of the model; gemma3n is right with a cache only."""
-    if type(net).__module__.endswith(".gemma3n"):
+    """Logits of a plain call of the model; some are right with a cache only."""
+    if exceptional(net).needs_cache:
         from mlx_lm.models.cache import make_prompt_cache
 
         out = net(tokens, cache=make_prompt_cache(net))
@@ -249,6 +251,8 @@ class _Pass:
         whole = np.array(x.astype(mx.float32))
         heads = self.hand.places[name].heads if component == "head" else 0
         view = whole.reshape(*whole.shape[:-1], heads, -1) if heads else whole
+        if component == "router":
+            view = whole.reshape(1, self.length, -1)  # some gates are given all tokens in one row
         if component == "resid_mid":
             view = self.kept["resid_pre", layer] + whole
         for write in self.writes.get(name, ()):

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import mlx.core as mx
 import numpy as np
 
-from ..anatomy.probe import NEEDS_CACHE, forward, unwrapped_name
-from ..anatomy.recording import Call, record
-from ..anatomy.resolver import COMPONENTS, Site
+from ..anatomy.architectures import exceptional
+from ..anatomy.components import COMPONENTS, HEADED
+from ..anatomy.recording import Call, forward, record
+from ..anatomy.resolver import Site
 from ..engine import calibration, choice
 from ..engine.runs import Cell, Patch, Run, to_numpy
 from ..engine.sweep import Outcome, Sweep
 from ..errors import UnsupportedError
-from ..experiments import grid
 from ..forward.trace import Trace
 from . import rounding
 from .by_hand import Hand, Place
@@ -177,7 +177,7 @@ class Trial:
         )
 
     def _shared_caches(self) -> str:
-        needs = unwrapped_name(self.net) in NEEDS_CACHE
+        needs = exceptional(self.net).needs_cache
         return "keys and values are shared between layers through the cache" if needs else ""
 
     # ---- by hand
@@ -208,7 +208,7 @@ class Trial:
             for component in COMPONENTS if layer in self.middles else MAIN:
                 if (site := table.get(f"layers.{layer}.{component}")) is None:
                     continue
-                heads = (0,) if component in grid.HEADED else None
+                heads = (0,) if component in HEADED else None
                 cells[component, layer] = _cell(site, (3, 6), heads)
             if layer in self.middles and (head := table.get(f"layers.{layer}.head")) is not None:
                 cells["all heads", layer] = _cell(head, after, tuple(range(head.heads)))

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..anatomy.components import COMPONENTS, HEADED
 from . import by_hand
 from .by_hand import Noise, Write
 from .model_under_test import DIFFERENT, LENGTH, Found, NotHere, Trial
@@ -313,8 +314,7 @@ def _map(t: Trial, direction: str, layer: int, components: list[str]) -> float:
 def _together(t: Trial, direction: str) -> float:
     """All components at several positions together, and the ways to name positions."""
     middle = t.layers[len(t.layers) // 2]
-    every = ("resid_pre", "attn", "resid_mid", "mlp", "neuron", "resid_post")
-    components = _here(t, every, [middle])
+    components = _here(t, [c for c in COMPONENTS if c not in HEADED], [middle])
     b, errors = Bench(t, components, [middle]), []
     result = b.asked(components, layers=[middle], positions=[3, 6], direction=direction)
     values = [b.values(b.patched(direction, c, [middle], [3, 6], [3, 6]), METRICS) for c in components]
@@ -366,7 +366,7 @@ def headed(t: Trial) -> Found:
     """Each head of a layer of each kind, two heads together, in both directions; patterns by query position."""
     errors, some = [], ""
     for layer in sorted(t.middles):
-        for component in ("head", "q", "k", "v", "pattern"):
+        for component in HEADED:
             if (component, layer) not in t.hand.places:
                 continue
             b = Bench(t, [component], [layer])

@@ -20,9 +20,10 @@ import mlx.core as mx
 import numpy as np
 
 from .. import loading
+from ..anatomy.architectures import exceptional
 from ..anatomy.attention import INTERNALS, attending, pattern, plain_attention, weighted
-from ..anatomy.probe import forward, unwrapped_name
-from ..anatomy.resolver import COMPONENTS
+from ..anatomy.components import COMPONENTS
+from ..anatomy.recording import forward
 from ..engine import calibration, choice
 from ..engine.corruption import GaussianNoise
 from ..engine.runs import Run, capture
@@ -336,16 +337,6 @@ def before(t: Trial) -> Found:
     return Found(loop, t.limit)
 
 
-# Architectures that an engine is known not to run, and why; any other refusal is a failure.
-EXCEPTIONS = {
-    ("iquestloopcoder", "fanout"): "layers are never called, so no row can be born at one",
-    (
-        "afm7",
-        "prefix",
-    ): "its later layers read the keys and values out of the last cache itself",
-}
-
-
 class Refused(Exception):
     """An engine is not used on a model although nothing known about the architecture speaks against it."""
 
@@ -359,7 +350,7 @@ def _engine(t: Trial, name: str) -> choice.Engine:
 def _refused(t: Trial, name: str, reason: str) -> None:
     if not reason:
         return
-    if known := EXCEPTIONS.get((unwrapped_name(t.net), name)):
+    if known := exceptional(t.net).engines.get(name):
         raise NotHere(f"not used on this architecture: {known}")
     raise Refused(f"the probe refused it: {reason}")
 

@@ -16,7 +16,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from ..anatomy.probe import forward
+from ..anatomy.recording import forward
 
 LENGTH, LEAST_ROWS, MOST_ROWS = 10, 8, 60
 MOST_LOGITS = 1 << 24  # of one pass: what a large vocabulary leaves of the rows

@@ -14,7 +14,8 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from .labels import WORDS, probability, quoted
+from ..anatomy.components import COMPONENTS, short_words
+from .labels import probability, quoted
 from .maps import (
     PALETTES,
     _capital,
@@ -39,12 +40,11 @@ if TYPE_CHECKING:
     from ..experiments.noising_window import NoisingWindow
     from ..prompts.averages import AverageTrace
 
-KIND_WORDS = {None: "state", "mlp": "MLP", "attn": "attention"}
 ROLE_COLOURS = ("#c7b8e0", "#8f7cc0", "#4b2e83", "#f2b701", "#9a9a9a", "#d1495b")  # first token to last
 
 
 def _colour(component: str | None, shade: float = 0.7) -> Any:
-    return mpl.colormaps[PALETTES[_kind(component or "resid")][0]](shade)
+    return mpl.colormaps[PALETTES[_kind(component)][0]](shade)
 
 
 def _finish(fig: Figure, path: str | os.PathLike | None) -> Figure:
@@ -69,7 +69,7 @@ def _plain_axes(ax: Any) -> None:
 def effects(result: CausalEffects, path: str | os.PathLike | None = None) -> Figure:
     """Direct and indirect effects side by side: bars by layer, or maps with tokens down and layers across."""
     path = _checked(path)
-    words = WORDS.get(result.component, result.component)
+    words = COMPONENTS[result.component].words
     with _style():
         fig = _effect_bars(result) if result.positions is None else _effect_maps(result)
         caption = [
@@ -127,7 +127,7 @@ def noising(result: NoisingWindow, path: str | os.PathLike | None = None) -> Fig
         ax.set_ylabel(f"p({escape(result.answer.text.strip())})")
         ax.legend(frameon=False, fontsize=7)
         _plain_axes(ax)
-        words = WORDS.get(result.component, result.component)
+        words = COMPONENTS[result.component].words
         _title(fig, f"Noise on every layer's {words} but a window", [f"prompt: {result.prompt}"])
     return _finish(fig, path)
 
@@ -147,18 +147,20 @@ def severed(traces: dict[str | None, CausalTrace], path: str | os.PathLike | Non
         width = 0.8 / len(traces)
         for i, (cut, trace) in enumerate(traces.items()):
             effect = trace.scores[-1] - traces[None].low_score
-            label = "single state" if cut is None else f"with {KIND_WORDS[cut]} severed"
+            label = "one layer output" if cut is None else f"with {short_words(cut)} severed"
             at = np.arange(len(effect)) + (i - (len(traces) - 1) / 2) * width
             ax.bar(at, effect, width, color=_colour(cut), label=label)
         _ticks(ax.xaxis, [str(layer) for layer in range(len(effect))], most=24)
         ax.axhline(0, color="black", linewidth=0.8)
-        ax.set_xlabel("layer at which the single state is restored")
+        ax.set_xlabel("layer whose output is restored")
         ax.set_ylabel("indirect effect")
         ax.legend(frameon=False, fontsize=7)
         _plain_axes(ax)
         token = quoted(trace.tokens[trace.positions[-1]])
         _title(
-            fig, f"Effect of states at {token} with attention or MLPs severed", [f"prompt: {trace.prompt}"]
+            fig,
+            f"Effect of layer outputs at {token} with attention or MLPs severed",
+            [f"prompt: {trace.prompt}"],
         )
     return _finish(fig, path)
 
@@ -175,9 +177,7 @@ def average_maps(result: AverageTrace, path: str | os.PathLike | None = None) ->
     for kind, effect in zip(result.kinds, result.indirect_effect, strict=True):
         columns = [str(layer) for layer in range(effect.shape[1])]
         x_label = "single restored layer" if kind is None else f"centre of {result.window} restored layers"
-        maps.append(
-            _Map(effect[there], rows, columns, _kind(kind or "resid"), _capital(KIND_WORDS[kind]), x_label)
-        )
+        maps.append(_Map(effect[there], rows, columns, _kind(kind), _capital(short_words(kind)), x_label))
     values = np.concatenate([m.values.ravel() for m in maps])
     with _style():
         fig = _draw(
@@ -207,7 +207,7 @@ def average_lines(result: AverageTrace, path: str | os.PathLike | None = None) -
                     )
             _ticks(ax.xaxis, [str(layer) for layer in range(effect.shape[1])], most=14)
             ax.axhline(0, color="black", linewidth=0.6)
-            ax.set_title(_capital(KIND_WORDS[kind]), color=_colour(kind))
+            ax.set_title(_capital(short_words(kind)), color=_colour(kind))
             ax.set_xlabel("layer" if kind is None else f"centre of {result.window} layers")
             _plain_axes(ax)
         axes[0].set_ylabel("average indirect effect")
@@ -234,7 +234,7 @@ def comparison(result: Comparison, path: str | os.PathLike | None = None) -> Fig
     rows = [_starred(token_label(first.tokens[p]), p, first.subject_range) for p in first.positions]
     columns = [str(layer) for layer in range(first.raw.shape[1])]
     maps = [
-        _Map(trace.scores, rows, columns, _kind(trace.kind or "resid"), name)
+        _Map(trace.scores, rows, columns, _kind(trace.kind), name)
         for name, trace in zip(result.names, (first, result.second), strict=True)
     ]
     low, top = first.low_score, max(float(m.values.max()) for m in maps)
@@ -242,5 +242,5 @@ def comparison(result: Comparison, path: str | os.PathLike | None = None) -> Fig
         label = f"p({escape(first.answer.text.strip())})"
         fig = _draw(maps, _Scale(low, max(top, low + 1e-3), low), label, "layer")
         caption = f"correlation {result.correlation:.4f}, largest difference {result.largest_difference:.4f}"
-        _title(fig, f"Impact of restoring {KIND_WORDS[first.kind]}", [caption])
+        _title(fig, f"Impact of restoring {short_words(first.kind)}", [caption])
     return _finish(fig, path)

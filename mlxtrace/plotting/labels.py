@@ -8,25 +8,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ..anatomy.components import COMPONENTS
 from ..storage import plain
 from ..terminal import printable
 
 if TYPE_CHECKING:
     from ..results.patching_result import PatchingResult
 
-WORDS = {  # what each component is called in titles
-    "resid_pre": "layer input",
-    "attn": "attention output",
-    "resid_mid": "residual stream after attention",
-    "mlp": "MLP output",
-    "resid_post": "layer output",
-    "head": "attention heads",
-    "q": "queries",
-    "k": "keys",
-    "v": "values",
-    "pattern": "attention pattern",
-    "neuron": "MLP neurons",
-}
 PLACES = {"subject": "subject tokens", "subject_last": "last subject token", "last": "last token"}
 
 
@@ -45,7 +33,7 @@ class Panel(NamedTuple):
 def describe(result: PatchingResult) -> str:
     """What was patched, in words: "Restoring the MLP output (last subject token, 3 layers at a time)"."""
     verb = "Corrupting" if result.direction == "noise" else "Restoring"
-    words = [WORDS.get(c, c) for c in result.components]
+    words = [COMPONENTS[c].words for c in result.components]
     what = " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]
     asked = result.settings.get("positions")
     if "position" in result.dims or (isinstance(asked, str) and asked == "each"):

@@ -26,19 +26,18 @@ from matplotlib import font_manager
 from matplotlib.colors import Colormap, ListedColormap, Normalize
 from matplotlib.figure import Figure
 
+from ..anatomy.components import COMPONENTS, KINDS, short_words
 from ..errors import InputError
 from ..results.patching_result import PatchingResult
 from ..storage import writable, write_atomic
 from ..terminal import printable
-from .labels import WORDS, Panel, describe, position_label, probability, run_lines
+from .labels import Panel, describe, position_label, probability, run_lines
 
 SUFFIXES = (".png", ".pdf", ".svg")
 DPI = 200
 MAX_HEADS = 16  # panels of one figure; the strongest are kept
 CLIP = (-100.0, 200.0)  # percent; the colour bar gets an arrow where values go beyond
 PALETTES = {"resid": ("Purples", "Oranges"), "mlp": ("Greens", "RdPu"), "attn": ("Reds", "Blues")}
-KIND = {"neuron": "mlp", "head": "attn", "q": "attn", "k": "attn", "v": "attn", "pattern": "attn"}
-ROME_WORDS = {None: "state", "mlp": "MLP", "attn": "attention"}
 METRIC_WORDS = {
     "prob": "probability",
     "logprob": "log-probability",
@@ -120,7 +119,7 @@ def _bars(result: PatchingResult, panel: Panel, label: str) -> Figure:
         ax.margins(y=0.08)
         _ticks(ax.xaxis, [str(x) for x in panel.rows], most=int(width * 4))
         if n > 1:
-            ax.set_title(escape(_capital(WORDS.get(component, component))))
+            ax.set_title(escape(_capital(COMPONENTS[component].words)))
     for ax in list(grid.flat)[n:]:
         ax.remove()
     for ax in grid[:, 0]:
@@ -168,7 +167,7 @@ def _maps(result: PatchingResult, panels: list[Panel], label: str) -> Figure:
 
 
 def _panel_title(panel: Panel) -> str:
-    words = _capital(WORDS.get(panel.component, panel.component))
+    words = _capital(COMPONENTS[panel.component].words)
     if panel.head is None:
         return words
     return f"head {panel.head}" if panel.component == "head" else f"{panel.component}, head {panel.head}"
@@ -206,7 +205,7 @@ def rome_heatmap(
     path = None if path is None else check_path(path)
     traces = scores if isinstance(scores, dict) else {kind: scores}
     for name in traces:
-        if name not in ROME_WORDS:
+        if name not in KINDS:
             raise InputError(f"kind {name!r} is none of None (layer outputs), 'mlp', 'attn'")
     rows = [_starred(token_label(t), i, subject_range) for i, t in enumerate(tokens)]
     maps = []
@@ -215,11 +214,11 @@ def rome_heatmap(
         within = f" within {model}" if model else ""
         x_label = f"single restored layer{within}"
         if name is not None:
-            x_label = f"centre of {window} restored {ROME_WORDS[name]} layers"
-        panel = _capital(ROME_WORDS[name]) if len(traces) > 1 else ""
+            x_label = f"centre of {window} restored {short_words(name)} layers"
+        panel = _capital(short_words(name)) if len(traces) > 1 else ""
         columns = [str(i) for i in range(values.shape[1])]
-        maps.append(_Map(values, rows, columns, _kind(name or "resid"), panel, x_label))
-    names = " or ".join(", ".join(ROME_WORDS[name] for name in traces).rsplit(", ", 1))
+        maps.append(_Map(values, rows, columns, _kind(name), panel, x_label))
+    names = " or ".join(", ".join(short_words(name) for name in traces).rsplit(", ", 1))
     top = max(float(m.values.max()) for m in maps) if top is None else top
     with _style():
         bar = f"p({escape(answer.strip())})" if answer else "p(answer)"
@@ -440,8 +439,8 @@ def _names(what: str, names: Any, n: int) -> list[str]:
     return names
 
 
-def _kind(component: str) -> str:
-    return KIND.get(component, component.split("_")[0])
+def _kind(component: str | None) -> str:
+    return COMPONENTS[component or "resid_post"].colour
 
 
 # -- words ---------------------------------------------------------------------------------------

@@ -26,12 +26,13 @@ from mlx.utils import tree_flatten
 from tqdm import tqdm
 
 from .. import checksums, metrics
+from ..anatomy.components import KINDS
 from ..arguments import whole_number
 from ..engine.corruption import GaussianNoise
 from ..engine.runs import Run, capture
 from ..errors import InputError, PositionError, TokenError
 from ..experiments import caveats
-from ..experiments.causal_trace import KINDS, causal_trace, spread
+from ..experiments.causal_trace import causal_trace, spread
 from ..experiments.protocol import TracedModel
 from ..plotting.labels import probability, quoted
 from ..storage import plain

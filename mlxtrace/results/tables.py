@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..anatomy.components import COMPONENTS
 from ..plotting.labels import Panel, describe, position_label, quoted, run_lines, short, text_bar
 from ..terminal import printable
 
@@ -98,6 +99,6 @@ def as_html(result: PatchingResult) -> str:
 
 
 def _html_cell(value: float, moved: float, component: str) -> str:
-    tint = next((rgb for name, rgb in TINTS.items() if component.startswith(name)), TINTS["attn"])
+    tint = TINTS[COMPONENTS[component].colour]
     shade = f"background:rgba({tint},{min(abs(moved) / 100, 1) * 0.75:.2f})"
     return f'<td style="{shade};text-align:right">{value:.1f}</td>'
