@@ -23,7 +23,7 @@ from .errors import InputError, MlxtraceError, closest
 from .experiments import grid, pairs
 from .loading import DTYPES
 from .plotting import maps
-from .prompts import facts
+from .prompts import fact_files
 from .storage import writable, writable_folder
 
 FIGURE = "mlxtrace-patch.png"
@@ -65,7 +65,7 @@ def read(argv: Sequence[str]) -> argparse.Namespace:
     args.files = _files(args)
     if args.experiment == "facts":
         writable_folder(args.out)
-        args.known = facts.load(args.facts)
+        args.known = fact_files.load(args.facts)
     noise(args)
     return args
 

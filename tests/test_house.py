@@ -33,7 +33,7 @@ ROOMS = [
     ["interventions"],
     ["loading"],
     ["storage"],
-    ["checksums", "finite"],
+    ["finite"],
     ["arguments"],
     ["errors"],
     ["blas", "terminal", "version"],
