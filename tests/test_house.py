@@ -33,7 +33,7 @@ ROOMS = [
     ["interventions"],
     ["loading"],
     ["storage"],
-    ["checksums", "values"],
+    ["values"],
     ["arguments"],
     ["errors"],
     ["blas", "terminal", "version"],

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import metrics
+from .. import metrics, plotting
 from ..anatomy.components import COMPONENTS, HEADED
 from ..arguments import whole_number
 from ..engine import choice
@@ -110,9 +110,7 @@ class CausalEffects(Record):
 
     def plot(self, path: str | os.PathLike | None = None) -> Any:
         """A matplotlib Figure: direct and indirect effects as bars by layer, or as maps of tokens and layers."""
-        from ..plotting import causal_figures
-
-        return causal_figures.effects(self, path)
+        return plotting.effects(self, path)
 
     def __repr__(self) -> str:
         together = f", {self.window} layers at a time" if self.window > 1 else ""

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import metrics
+from .. import metrics, plotting
 from ..anatomy.components import ALIASES, KINDS, short_words
 from ..arguments import positions_in, whole_number
 from ..engine import choice, corruption
@@ -124,10 +124,8 @@ class CausalTrace(Record):
 
     def plot(self, path: str | os.PathLike | None = None) -> Any:
         """A matplotlib Figure as figure 1 of Meng et al. (2022): tokens down, layers across, colour p(answer)."""
-        from ..plotting import maps
-
         inside = [i for i, p in enumerate(self.positions) if p in self.subject_range]
-        return maps.rome_heatmap(
+        return plotting.rome_heatmap(
             self.scores,
             [self.tokens[p] for p in self.positions],
             low=self.low_score,

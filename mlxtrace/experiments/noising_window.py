@@ -16,7 +16,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from .. import metrics
+from .. import metrics, plotting
 from ..anatomy.components import COMPONENTS
 from ..arguments import whole_number
 from ..errors import InputError, SiteError
@@ -67,9 +67,7 @@ class NoisingWindow(Record):
 
     def plot(self, path: str | os.PathLike | None = None) -> Any:
         """A matplotlib Figure: a bar per window, lines at the clean and the fully noised run."""
-        from ..plotting import causal_figures
-
-        return causal_figures.noising(self, path)
+        return plotting.noising(self, path)
 
     def __repr__(self) -> str:
         lines = [

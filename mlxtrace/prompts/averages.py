@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import plotting
 from ..anatomy.components import short_words
 from ..errors import InputError
 from ..experiments.causal_trace import CausalTrace
@@ -139,15 +140,11 @@ class AverageTrace(Record):
 
     def plot(self, path: str | os.PathLike | None = None) -> Any:
         """A matplotlib Figure: six rows of tokens by layers, a map for each kind, one colour scale."""
-        from ..plotting import causal_figures
-
-        return causal_figures.average_maps(self, path)
+        return plotting.average_maps(self, path)
 
     def plot_lines(self, path: str | os.PathLike | None = None) -> Any:
         """A matplotlib Figure: a line with its 95 % band for each role, a panel for each kind."""
-        from ..plotting import causal_figures
-
-        return causal_figures.average_lines(self, path)
+        return plotting.average_lines(self, path)
 
     def __repr__(self) -> str:
         lines = [
