@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +34,9 @@ from .forward.trace import Edit, Trace, current
 from .loading import cast, dtype_of, load
 from .text import prompt as prompts
 from .text import tokens
-from .text.prompt import Prompt
+from .text.prompt import Prompt, PromptLike
 
 DEMO = Path(__file__).parent / "demo"
-PromptLike = Prompt | str | mx.array | Sequence[int]
 
 
 class InterpretableModel:

@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import mlx.core as mx
+
 from ..errors import TokenError
 from . import tokens as tk
 
@@ -95,6 +97,9 @@ class Prompt:
         body = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in self._rows())
         note = f"<p>note: {html.escape(self.note)}</p>" if self.note else ""
         return f"<table>{head}{''.join(f'<tr>{cells}</tr>' for cells in body)}</table>{note}"
+
+
+PromptLike = Prompt | str | Sequence[int] | mx.array  # what is taken wherever a prompt is
 
 
 def read(tokenizer: Any, prompt: Any, subject: Any = None, vocab_size: int | None = None) -> Prompt:
