@@ -35,6 +35,7 @@ from ..experiments.causal_trace import KINDS, causal_trace, spread
 from ..experiments.protocol import TracedModel
 from ..plotting.labels import probability, quoted
 from ..storage import plain
+from ..text.prompt import Prompt
 from ..version import VERSION
 from .averages import AverageTrace
 from .run_folder import Folder, digest
@@ -154,16 +155,17 @@ def _trace_fact(
     if not missing:
         return
     try:
-        why = _wrong(model, fact)
+        prompt = model.prompt(fact.prompt)
+        why = _wrong(model, fact, prompt)
         if not why:
-            model.subject_range(fact.prompt, fact.subject)
+            prompt = prompt.with_subject(fact.subject)
     except (InputError, PositionError) as error:  # of this fact; the settings were checked before
         why = str(error)
     if why:
         folder.skip(fact, why)
         return
     for kind in missing:
-        trace = causal_trace(model, fact.prompt, fact.subject, kind=kind, **options)
+        trace = causal_trace(model, prompt, kind=kind, **options)
         patched = [(kind or "resid_post", layer) for layer in range(model.n_layers)]
         trace.notes = [*notes, *caveats.cautions(model.resolver, patched)]
         trace.settings = {
@@ -175,11 +177,11 @@ def _trace_fact(
         folder.save(fact.id, kind, trace)
 
 
-def _wrong(model: TracedModel, fact: Fact) -> str:
+def _wrong(model: TracedModel, fact: Fact, prompt: Prompt) -> str:
     """What the model says instead of the attribute; '' when its top token starts the attribute."""
-    logits = capture(model.resolver, Run(tuple(model.ids(fact.prompt))), [])[0][0]
+    logits = capture(model.resolver, Run(prompt.ids), [])[0][0]
     top = int(logits.argmax())
-    if _starts(model, fact, top):
+    if _starts(model, fact, prompt, top):
         return ""
     p = float(metrics.softmax(logits)[top])
     return (
@@ -187,7 +189,7 @@ def _wrong(model: TracedModel, fact: Fact) -> str:
     )
 
 
-def _starts(model: TracedModel, fact: Fact, token: int) -> bool:
+def _starts(model: TracedModel, fact: Fact, prompt: Prompt, token: int) -> bool:
     """Whether the attribute starts with this token behind the prompt, with a space before it or none.
 
     Where the tokenizer leaves that open (it splits the space off, say) the token's text decides.
@@ -195,7 +197,7 @@ def _starts(model: TracedModel, fact: Fact, token: int) -> bool:
     text, known = model.token_to_str(token).strip(), False
     for attribute in (f" {fact.attribute}", fact.attribute):
         try:
-            if model.answer_token(attribute, fact.prompt) == token:
+            if model.answer_token(attribute, prompt) == token:
                 return True
             known = True
         except TokenError:

@@ -67,6 +67,8 @@ class Prompt:
 
     def with_subject(self, subject: str | int | range | Sequence[int]) -> Prompt:
         """The same prompt with this subject, given as text or as positions; SubjectError when it is not there."""
+        if isinstance(subject, str | range) and subject in (self.subject_text, self.subject):
+            return self
         found = self.find(subject)
         given = list(self.ids) if self.decoded else self.text
         regions = {**self.regions, "subject": found, "subject_last": found[-1:]}
