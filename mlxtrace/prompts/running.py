@@ -18,7 +18,7 @@ import os
 import platform
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 import numpy as np
@@ -135,13 +135,12 @@ def fingerprint(model: TracedModel) -> str:
     return checksums.of_arrays(weights, json.dumps(plain(told), sort_keys=True))[:16]
 
 
-def _readable(model: TracedModel, subjects: list[str]) -> list[str]:
-    """The subjects that the tokenizer can read; a fact of another one is skipped when its turn comes."""
+def _readable(model: TracedModel, subjects: list[str]) -> list[Any]:
+    """The ids of the subjects that the tokenizer can read; a fact of another one is skipped when its turn comes."""
     found = []
     for subject in subjects:
         with suppress(TokenError):
-            model.ids(subject)
-            found.append(subject)
+            found.append(model.ids(subject))
     return found or subjects
 
 
