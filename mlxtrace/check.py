@@ -125,7 +125,7 @@ def _laws(n: int, one: str, several: str) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status."""
-    output = Output()
+    output = Output("mlxtrace.check")
     try:
         terminal.importing_is_over()
         status = _command(argv, output)
@@ -133,7 +133,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise SystemExit(terminal.closing(output, int(end.code or 0), unwritten=2)) from None
     except (MlxtraceError, KeyboardInterrupt) as error:
         known = isinstance(error, MlxtraceError)
-        terminal.complain(str(error) if known else "interrupted")
+        output.complain(str(error) if known else "interrupted")
         status = 2 if known else terminal.INTERRUPTED
     return terminal.closing(output, status, unwritten=2)
 
@@ -157,7 +157,7 @@ def _command(argv: Sequence[str] | None, say: Output) -> int:
     say("\n" + textwrap.fill(verdict(rows), WIDTH))
     for note in notes:
         if issubclass(note.category, UserWarning):
-            terminal.complain(f"note: {note.message}")
+            say.complain(f"note: {note.message}")
     return int(any(row.status in ("fail", NOISY) for row in rows))
 
 

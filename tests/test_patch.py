@@ -318,7 +318,7 @@ def ids(cases):
 
 def refused(capsys, argv: list[str]) -> str:
     _, err = run(capsys, *argv, status=2)
-    assert "Traceback" not in err and err.startswith("mlxtrace: ") and len(err) < 1500
+    assert "Traceback" not in err and err.startswith("mlxtrace.patch: ") and len(err) < 1500
     assert not [path for path in Path.cwd().iterdir() if path.is_file()]
     return err
 
@@ -364,9 +364,9 @@ def test_an_interrupt_is_one_line_with_status_130(loaded, capsys, monkeypatch):
     def stop(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(patch, "_receipt", stop)
+    monkeypatch.setattr(patch, "_show_prompt", stop)
     _, err = run(capsys, status=130)
-    assert err == "mlxtrace: interrupted\n"
+    assert err == "mlxtrace.patch: interrupted\n"
 
 
 def test_help_names_every_experiment(capsys):

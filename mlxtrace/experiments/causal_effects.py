@@ -215,8 +215,8 @@ def causal_effects(
         positions=[group[0] for group in laid.positions] if each else None,
         window=int(window),
         metric=measure.name,
-        tokens=model.to_str_tokens(list(both.clean.ids)),
-        base_tokens=model.to_str_tokens(list(both.corrupted.ids)),
+        tokens=list(both.clean_prompt.tokens),
+        base_tokens=list(both.corrupted_prompt.tokens),
         subject_range=both.subject,
         base_text=both.corruption or both.corrupted_text,
         source_text=both.clean_text,
@@ -235,10 +235,10 @@ def _answers(
 ) -> tuple[tuple[Answer, Answer], list[str]]:
     """The source's and the base's answer."""
     in_base, in_source = metrics.softmax(base).mean(0), metrics.softmax(source).mean(0)
-    texts = [text if model.tokenizer is not None else None for text in (both.clean_text, both.corrupted_text)]
+    prompts = (both.clean_prompt, both.corrupted_prompt)
     asked = [
-        int(p.argmax()) if ask is None else model.answer_token(ask, text)
-        for ask, text, p in ((target, texts[0], in_source), (foil, texts[1], in_base))
+        int(p.argmax()) if ask is None else model.answer_token(ask, prompt)
+        for ask, prompt, p in ((target, prompts[0], in_source), (foil, prompts[1], in_base))
     ]
     found = tuple(Answer(t, model.token_to_str(t), float(in_source[t]), float(in_base[t])) for t in asked)
     same = [f"both prompts have the same answer, {quoted(found[0].text)}"] if asked[0] == asked[1] else []

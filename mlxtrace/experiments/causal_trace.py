@@ -27,12 +27,11 @@ from ..engine import choice, corruption
 from ..engine.corruption import GaussianNoise
 from ..engine.runs import Cell, Patch, Run, capture
 from ..engine.sweep import Plan, Sweep
-from ..errors import InputError, closest
+from ..errors import InputError, SubjectError, closest
 from ..plotting.labels import probability, quoted
 from ..results.patching_result import Answer
 from ..results.record import Record, text_map
 from ..terminal import printable
-from ..text import tokens
 from . import caveats
 from .grid import window_of
 from .pairs import embedding_std, noised_run
@@ -176,7 +175,7 @@ class CausalTrace(Record):
 def causal_trace(
     model: TracedModel,
     prompt: Any,
-    subject: Any,
+    subject: Any = None,
     *,
     kind: str | None = None,
     window: int = 10,
@@ -228,9 +227,13 @@ def causal_trace(
     window = whole_number("window", window)
     drawn = GaussianNoise(level=noise, samples=samples, seed=seed, replace=replace)
     samples, seed = drawn.samples, drawn.seed
-    ids, where = model.ids(prompt), model.subject_range(prompt, subject)
+    prompt = model.prompt(prompt, subject)
+    ids, where = list(prompt.ids), prompt.subject
+    if where is None:
+        raise SubjectError(
+            "a causal trace puts noise on the subject: give subject=, as it stands in the prompt"
+        )
     std, notes = spread(model, drawn, subjects)
-    twice = tokens.repeated(model.tokenizer, prompt, subject, ids, where)
     clean = Run(tuple(ids))
     corrupted, held = _corrupted_runs(model, ids, where, drawn, std, severed and severed_noise == "next")
     rows = _rows(positions, where, len(ids))
@@ -256,16 +259,21 @@ def causal_trace(
         answer=Answer(token, model.token_to_str(token), high, low),
         subject_range=where,
         positions=rows,
-        tokens=model.to_str_tokens(ids),
+        tokens=list(prompt.tokens),
         ids=ids,
         noise_level=level.value * std if level.kind == "s" else level.value,
         kind=kind,
         window=window if kind else 1,
         severed=severed,
-        prompt=prompt if isinstance(prompt, str) else "".join(model.to_str_tokens(ids)),
+        prompt=prompt.text,
         model=model.name,
         plan=outcome.plan,
-        notes=[*notes, *([twice] if twice else []), *more, *caveats.of_cells(model.resolver, cells)],
+        notes=[
+            *notes,
+            *([prompt.note] if prompt.note else []),
+            *more,
+            *caveats.of_cells(model.resolver, cells),
+        ],
         settings={"noise": str(noise), "samples": samples, "seed": seed, "replace": replace},
     )
 
@@ -342,7 +350,7 @@ def _answer(
     top = int(logits.argmax())
     if target is None:
         return top, []
-    token = model.answer_token(target, prompt if isinstance(prompt, str) else None)
+    token = model.answer_token(target, prompt)
     if token == top:
         return token, []
     said = f"{quoted(model.token_to_str(top))} ({probability(metrics.softmax(logits)[top])})"

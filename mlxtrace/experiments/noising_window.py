@@ -112,7 +112,8 @@ def noising_window(
     if seed >= 2**32:
         raise InputError(f"seed is a whole number below 2**32, not {seed!r}")
     (component,) = components_of([component])
-    ids, centres, n = model.ids(prompt), layers_of(model, layers), model.n_layers
+    prompt = model.prompt(prompt)
+    ids, centres, n = list(prompt.ids), layers_of(model, layers), model.n_layers
     sites = [model.resolver.site(component, layer).name for layer in range(n)]
     logits, cache = model.run_with_cache(ids, sites)
     clean = [_plain(cache[name], name) for name in sites]
@@ -133,7 +134,7 @@ def noising_window(
         window=int(window),
         level=float(level),
         seed=int(seed),
-        prompt=prompt if isinstance(prompt, str) else "".join(model.to_str_tokens(ids)),
+        prompt=prompt.text,
         model=model.name,
     )
 
