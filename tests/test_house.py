@@ -30,6 +30,7 @@ ROOMS = [
     ["anatomy"],
     ["text"],
     ["metrics"],
+    ["custom_metric", "metric_table"],
     ["interventions"],
     ["loading"],
     ["storage"],

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..anatomy.components import COMPONENTS
+from ..metric_table import METRICS
 from .heatmaps import Map, Scale, draw
 from .kit import (
     capital,
@@ -27,15 +28,6 @@ from .protocols import Panel, Patched
 
 MAX_HEADS = 16  # panels of one figure; the strongest are kept
 CLIP = (-100.0, 200.0)  # percent; the colour bar gets an arrow where values go beyond
-METRIC_WORDS = {
-    "prob": "probability",
-    "logprob": "log-probability",
-    "logit_diff": "logit difference",
-    "prob_diff": "probability difference",
-    "kl": "KL divergence",
-    "l2": "logit distance",
-    "cosine": "cosine similarity",
-}
 
 
 def plot(result: Patched, path: str | os.PathLike | None = None, metric: str | None = None) -> Figure:
@@ -66,7 +58,7 @@ def plot(result: Patched, path: str | os.PathLike | None = None, metric: str | N
     path = checked(path)
     panels = result.panels(metric)
     metric = metric or result.metrics[0]
-    label = f"recovery of {METRIC_WORDS.get(metric, token_label(metric))} (%)"
+    label = f"recovery of {METRICS[metric].words if metric in METRICS else token_label(metric)} (%)"
     with style():
         bars = panels[0].column_name == "component"
         fig = _bars(result, panels[0], label) if bars else _maps(result, panels, label)
