@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -113,6 +114,9 @@ class ModuleResolver:
         for path, module in self.paths.items():
             self._first_path.setdefault(id(module), path)
         self._layer_modules = probe.find_layers(net)
+        self.measured: dict[
+            Hashable, Any
+        ] = {}  # what was measured of this model once, while its weights stay
 
     @functools.cached_property
     def structure(self) -> probe.Structure:
