@@ -165,7 +165,7 @@ class InterpretableModel:
                 made = ModuleResolver(self.net)
                 self.resolver = made if made.structure else self.resolver
         elif before[1] != self._seen[1]:
-            vars(self.resolver).pop("_measured", None)
+            self.resolver.measured.clear()
 
     def _parts(self) -> tuple[list, list]:
         """What tells the model's modules and arrays from others, without reading any weights."""

@@ -337,7 +337,7 @@ def _cell(
     held = () if severed is None else range(model.n_layers)
     return Cell(
         (
-            *(Patch(site(severed, i), at, at, held=True) for i in held),
+            *(Patch(site(severed, i), at, at, fixed=True) for i in held),
             Patch(site("resid_post", layer), at, at),
         )
     )

@@ -57,7 +57,7 @@ def off(a: mx.array, b: mx.array) -> float:
 def relative(a: np.ndarray, b: np.ndarray) -> float:
     """The same of NumPy arrays; tokens that a model rules out (-inf in both) are alike."""
     scale = np.abs(b).max(where=np.isfinite(b), initial=1e-12)
-    error = calibration.apart(a, b) / float(scale)
+    error = calibration.largest_difference(a, b) / float(scale)
     return error if error == error else float("inf")
 
 
@@ -137,8 +137,8 @@ class Trial:
         return f"this model's own logits move by up to {self.floor.most:.2g} with the rows beside them and their order"
 
     @functools.cached_property
-    def probe(self) -> choice.Probe:
-        return calibration.once(self.resolver, "probe", lambda: choice.Probe(self.resolver))
+    def probe(self) -> choice.TrialSweep:
+        return choice.trial_sweep(self.resolver)
 
     def has(self, *components: str, layers: Iterable[int] | None = None) -> list[int]:
         """The layers that have all of the components; NotHere with the resolver's reason if none has."""
@@ -227,9 +227,10 @@ class Trial:
         share: of the memory that it would like to have.
         """
         runs = Run(self.ids), Run(self.other)
-        sweep = Sweep(self.resolver, *runs, list(self.cells.values()), engine)
+        cells = list(self.cells.values())
+        sweep = Sweep(self.resolver, *runs, cells, engine)
         if share is not None:
-            sweep.max_memory = int(sweep.plan().bytes * share)
+            sweep = Sweep(self.resolver, *runs, cells, engine, int(sweep.plan().bytes * share))
         outcome = sweep.run(lambda logits: logits.T.astype(np.float64), progress=False)
         return outcome.values[:, :, 0].T, outcome
 

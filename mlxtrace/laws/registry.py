@@ -24,7 +24,7 @@ from ..anatomy.architectures import exceptional
 from ..anatomy.attention import INTERNALS, attending, pattern, plain_attention, weighted
 from ..anatomy.components import COMPONENTS
 from ..anatomy.recording import forward
-from ..engine import calibration, choice
+from ..engine import calibration, choice, memory
 from ..engine.corruption import GaussianNoise
 from ..engine.runs import Run, capture
 from ..engine.sweep import Sweep
@@ -444,7 +444,7 @@ def quantized(t: Trial) -> Found:
     weights = sum(
         8 / m.bits * m.weight.nbytes for m in t.net.modules() if hasattr(m, "bits") and "scales" in m
     )
-    if 4 * weights > calibration.default_memory():
+    if 4 * weights > memory.default_memory():
         raise NotHere("a dequantized copy does not fit the memory")
     twin = loading.cast(copy.deepcopy(t.net), calibration.compute_dtype(t.resolver))
     return Found(off(forward(twin, mx.array([t.ids])), t.base.output), 2 * t.limit)  # both sides round
