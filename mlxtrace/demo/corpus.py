@@ -222,6 +222,7 @@ class Rows:
                 yield self.pack(chunk)
 
     def pack(self, rows: list[list[Sentence]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """One batch of `batches`: the rows side by side, each ended by EOS."""
         length = 2 + max(sum(len(s.tokens) for s in row) for row in rows)
         tokens = np.full((len(rows), length), self.eos, np.int32)
         until = np.full((len(rows), length), length, np.int32)

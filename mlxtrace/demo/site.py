@@ -138,6 +138,7 @@ def default_items(data: dict, tokenizer, every: int = 5) -> list:
 
 
 def main() -> None:
+    """Print the table of the model in a folder: the one that ships, or the command's argument."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent
     model = mlx_lm.load(str(folder))[0]
     model.set_dtype(mx.float32)

@@ -154,6 +154,7 @@ def keep_freed_memory() -> None:
 
 
 def main() -> None:
+    """Train, save, and print how much is known and where the planted site is."""
     parser = argparse.ArgumentParser(
         description="Train the demo model.", formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
