@@ -9,6 +9,7 @@ architectures compute the logits inside a module that gives the choice away only
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import mlx.core as mx
@@ -40,6 +41,8 @@ def find_router(
     able = [c for c in beside if _is_logits(c, min(experts.values()), tokens)]
     try:
         able = [c for c in able if _is_linear(c)]
+        exact = [c for c in able if c.array().shape[-1] in experts.values()]
+        able = exact or able  # more logits than experts, where some stand for doing nothing (longcat_flash)
         outermost = [c for c in able if not any(_wraps(other, c) for other in able)]
         found = [c for c in outermost if _chooses(calls, c, experts, paths)]
     except Exception as error:  # a module that is run by itself may fail in any way
@@ -94,7 +97,7 @@ def _wraps(outer: Call, call: Call) -> bool:
 def _chooses(calls: list[Call], gate: Call, experts: dict[int, int], paths: dict[str, nn.Module]) -> bool:
     """Whether experts are chosen more often when their columns of the gate's output are raised than when lowered.
 
-    Where all experts are chosen, whether the gate's output matters at all.
+    Where no choice is to be seen, because all are chosen or other terms decide, whether the gate matters at all.
     """
     first, whole = min(experts), gate
     while whole.parent is not None and not whole.index <= first < whole.end:
@@ -102,30 +105,32 @@ def _chooses(calls: list[Call], gate: Call, experts: dict[int, int], paths: dict
     stacks = [paths[path] for path in dict.fromkeys(calls[i].path for i in experts)]
     gate_module, size = paths[gate.path], gate.array().shape[-1]
 
-    def run(column: int, by: float) -> tuple[mx.array | None, list[mx.array]]:
-        """The output with one column raised, and every array of integers that experts are given."""
+    def run(change: Callable[[mx.array], mx.array]) -> tuple[mx.array | None, list[mx.array]]:
+        """The output with the gate's changed, and every array of integers that experts are given."""
         chosen: list[mx.array] = []
 
-        def raised(forward: Any, args: tuple, kwargs: dict) -> mx.array:
-            x = forward(*args, **kwargs)
-            return x + (by * mx.abs(x).max() * (mx.arange(size) == column)).astype(x.dtype)
+        def changed(forward: Any, args: tuple, kwargs: dict) -> mx.array:
+            return change(forward(*args, **kwargs))
 
         def noted(forward: Any, args: tuple, kwargs: dict) -> Any:
             chosen.extend(fresh(x) for _, x in arrays_of(args, kwargs) if mx.issubdtype(x.dtype, mx.integer))
             return forward(*args, **kwargs)
 
         args, kwargs = without_caches(whole)
-        with tapping([(gate_module, raised), *((stack, noted) for stack in stacks)]):
+        with tapping([(gate_module, changed), *((stack, noted) for stack in stacks)]):
             return first_array(whole.forward(*args, **kwargs)), chosen
 
     def times(column: int, by: float) -> int:
-        """How often the expert is chosen; where experts are given several arrays, all say the same."""
-        return sum(int((x == column).sum().item()) for x in run(column, by)[1])
+        """How often the expert is chosen when its column is raised."""
+
+        def raised(x: mx.array) -> mx.array:
+            return x + (by * mx.abs(x).max() * (mx.arange(size) == column)).astype(x.dtype)
+
+        return sum(int((x == column).sum().item()) for x in run(raised)[1])
 
     count = min(experts.values())
     columns = sorted({0, count // 3, 2 * count // 3, count - 1})
     gains = [times(column, 8.0) - times(column, -8.0) for column in columns]
-    if min(gains) >= 0 and sum(gains) >= len(gains) * gate.array().size / size / 2:
-        return True
-    every = all(x.shape[-1] == size for x in run(0, 0.0)[1])  # no choice to be seen: all experts, or a list
-    return every and size in experts.values() and not same(run(0, 8.0)[0], run(0, 0.0)[0])
+    if min(gains) < 0 or size not in experts.values():
+        return min(gains) >= 0 and 4 * sum(gains) >= len(gains) * gate.array().size / size
+    return sum(gains) > 0 or not same(run(mx.negative)[0], run(mx.array)[0])

@@ -22,8 +22,6 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from ..anatomy.architectures import exceptional
-
 INPUTS = ("resid_pre", "head", "neuron")
 INSIDE = ("q", "k", "v", "pattern")
 Name = tuple[str, int]  # component, layer
@@ -61,10 +59,13 @@ class Noise:
 
 
 class Hand:
-    """Runs of one row. places: where each (component, layer) is; embed: the path of the embedding module."""
+    """Runs of one row. places: where each (component, layer) is; embed: the path of the embedding module.
 
-    def __init__(self, net: nn.Module, places: dict[Name, Place], embed: str):
-        self.net, self.places, self.embed = net, places, embed
+    cached: the model is right with a cache only.
+    """
+
+    def __init__(self, net: nn.Module, places: dict[Name, Place], embed: str, cached: bool = False):
+        self.net, self.places, self.embed, self.cached = net, places, embed, cached
         self.modules = dict(net.named_modules())
 
     def run(
@@ -77,7 +78,9 @@ class Hand:
         """Logits `[T, V]` in float64, and the arrays that were asked for as float32, as they are after the writes."""
         one = _Pass(self, len(ids), writes, noise, keep)
         with watched(one.modules(), one.call, one.attend):
-            logits = np.array(run(self.net, mx.array([list(ids)])).astype(mx.float32), dtype=np.float64)[0]
+            logits = np.array(
+                run(self.net, mx.array([list(ids)]), self.cached).astype(mx.float32), dtype=np.float64
+            )[0]
         missing = [name for name in keep if name not in one.kept]
         if missing or one.written != len(writes):
             raise RuntimeError(f"by hand: not reached {missing}, {one.written} of {len(writes)} written")
@@ -106,7 +109,7 @@ class Hand:
 
         paths = dict.fromkeys([here.path, projection.path])
         with watched(self.watch(paths), call, attend):
-            mx.eval(run(self.net, mx.array([list(ids)])))
+            mx.eval(run(self.net, mx.array([list(ids)]), self.cached))
         if len(returned) != 1 or len(given) != 1 or returned[0].ndim != 4:
             return False
         joined = returned[0].swapaxes(1, 2).reshape(*given[0].shape[:2], -1)
@@ -145,7 +148,7 @@ class Hand:
 
         try:
             with watched(self.watch([place.path]), call, attend):
-                mx.eval(run(self.net, mx.array([list(ids)])))
+                mx.eval(run(self.net, mx.array([list(ids)]), self.cached))
         except Exception:  # state that a second call disturbs may raise anything
             return None
         return heard[0] or bool(attended) if heard else None
@@ -180,9 +183,9 @@ class Hand:
         return {id(self.modules[path]): path for path in paths}, [self.modules[path] for path in paths]
 
 
-def run(net: nn.Module, tokens: mx.array) -> mx.array:
-    """Logits of a plain call of the model; some are right with a cache only."""
-    if exceptional(net).needs_cache:
+def run(net: nn.Module, tokens: mx.array, cached: bool = False) -> mx.array:
+    """Logits of a plain call of the model; cached: with a cache, where it is right with one only."""
+    if cached:
         from mlx_lm.models.cache import make_prompt_cache
 
         out = net(tokens, cache=make_prompt_cache(net))
@@ -326,7 +329,9 @@ def attention_weights(q: mx.array, k: mx.array, scale: float, mask: Any = None, 
     return weights / (weights.sum(-1, keepdims=True) + rest)
 
 
-def order_of(net: nn.Module, layers: Sequence[nn.Module], ids: Sequence[int]) -> list[nn.Module]:
+def order_of(
+    net: nn.Module, layers: Sequence[nn.Module], ids: Sequence[int], cached: bool = False
+) -> list[nn.Module]:
     """The layers of a model's own list in the order in which a pass calls them; none where they are never called."""
     layers = [m for m in layers if isinstance(m, nn.Module)]
     called: list[nn.Module] = []
@@ -337,7 +342,7 @@ def order_of(net: nn.Module, layers: Sequence[nn.Module], ids: Sequence[int]) ->
         return forward(*args, **kwargs)
 
     with watched(({id(m): path for path, m in known.items()}, layers), call):
-        mx.eval(run(net, mx.array([list(ids)])))
+        mx.eval(run(net, mx.array([list(ids)]), cached))
     return called
 
 

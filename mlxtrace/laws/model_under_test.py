@@ -187,7 +187,8 @@ class Trial:
         """The model to be run by hand; of the resolver only the positions of modules are taken."""
         sites = [site for site in self.resolver.table.values() if site.layer is not None]
         places = {(s.component, s.layer): Place(s.path, s.visit, s.slot, s.heads) for s in sites}
-        return Hand(self.net, places, self.resolver.structure.embed)
+        cached = bool(exceptional(self.net).needs_cache)
+        return Hand(self.net, places, self.resolver.structure.embed, cached)
 
     @functools.cached_property
     def projected_as_is(self) -> set[int]:

@@ -166,7 +166,7 @@ def rows_apart(t: Trial) -> Found:
 def names(t: Trial) -> Found:
     """The layers as the model's own list has them; a mixer's last output hears an earlier input. Counts failures."""
     own = getattr(t.net, "layers", None) or []
-    order = by_hand.order_of(t.net, own, t.ids)
+    order = by_hand.order_of(t.net, own, t.ids, t.hand.cached)
     wrong = []
     if order:
         found = [t.hand.modules[info.path] for info in t.resolver.structure.layers]

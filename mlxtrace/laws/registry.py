@@ -153,7 +153,7 @@ def written(t: Trial) -> Found:
     held = {f"layers.{i}.resid_pre": base[f"layers.{i}.resid_pre"] for i in layers}
     posts = [f"layers.{i}.resid_post" for i in layers]
     unread, tried = [], 0
-    for component in COMPONENTS[1:-1]:
+    for component in list(COMPONENTS)[1:-1]:
         names = [f"layers.{i}.{component}" for i in layers if f"layers.{i}.{component}" in t.resolver.table]
         names = [name for name in names if off(source[name], base[name])]
         if names:

@@ -217,7 +217,8 @@ def _noised_pass(
         return by_hand._with_first(out, mx.array(now).astype(x.dtype))
 
     with by_hand.watched(t.hand.watch(dict.fromkeys(path for path, _ in names)), call):
-        return np.array(by_hand.run(t.net, mx.array([b.clean])).astype(mx.float32), dtype=np.float64)[0, -1]
+        logits = by_hand.run(t.net, mx.array([b.clean]), t.hand.cached)
+        return np.array(logits.astype(mx.float32), dtype=np.float64)[0, -1]
 
 
 # ---- refusals
