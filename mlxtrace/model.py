@@ -192,10 +192,9 @@ class InterpretableModel:
 
     def answer_token(self, answer: str | int, prompt: PromptLike | None = None) -> int:
         """The one token that an answer starts with after a prompt; TokenError if ambiguous."""
-        if isinstance(prompt, Prompt):
-            prompt = prompt.text if self.tokenizer is not None else None
-        prompt = prompt if isinstance(prompt, str) else None
-        return tokens.answer_token(self.tokenizer, answer, prompt, self.vocab_size)
+        if prompt is None or isinstance(prompt, str):
+            return tokens.answer_token(self.tokenizer, answer, prompt, self.vocab_size)
+        return self.receipt(prompt).answer_token(answer, self.vocab_size)
 
     def subject_range(self, prompt: PromptLike, subject: Any) -> range:
         """The token positions of the subject; SubjectError when it is not in the prompt."""

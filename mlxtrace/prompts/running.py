@@ -110,11 +110,11 @@ def _begun(folder: Folder, ranks: Ranks) -> Folder:
 
 def _readable(model: TracedModel, subjects: list[str]) -> list[Any]:
     """The ids of the subjects that the tokenizer can read; a fact of another one is skipped when its turn comes."""
-    found = []
-    for subject in subjects:
+    found = {}
+    for subject in set(subjects):
         with suppress(TokenError):
-            found.append(model.ids(subject))
-    return found or subjects
+            found[subject] = model.ids(subject)
+    return [found[subject] for subject in subjects if subject in found] or subjects
 
 
 def _trace_fact(
