@@ -22,9 +22,9 @@ from typing import Any
 
 from . import terminal
 from .errors import MlxtraceError
-from .laws.model_under_test import LENGTH, AboveTheCap, NotHere, Trial
-from .laws.registry import Law
-from .laws.tracing_laws import LAWS  # the last of the three files of laws
+from .laws.law import DoesNotApply, Law, TooNoisy
+from .laws.model_under_test import LENGTH, ModelUnderTest
+from .laws.registry import LAWS
 from .model import InterpretableModel
 from .storage import writable, write_atomic
 from .terminal import Output
@@ -54,18 +54,18 @@ def run(model: InterpretableModel | Any, laws: Sequence[Law] | None = None) -> l
     """Measure every law, or some, on a model (or on a loaded mlx module); a law that raises has failed."""
     if not isinstance(model, InterpretableModel):
         model = InterpretableModel(model)
-    trial = Trial(model)
+    tested = ModelUnderTest(model)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return [_row(one, trial) for one in (LAWS if laws is None else laws)]
+        return [_row(one, tested) for one in (LAWS if laws is None else laws)]
 
 
-def _row(one: Law, trial: Trial) -> Row:
+def _row(one: Law, tested: ModelUnderTest) -> Row:
     try:
-        found = one.measure(trial)
-    except NotHere as reason:
+        found = one.measure(tested)
+    except DoesNotApply as reason:
         return Row(one.name, "n/a", None, None, str(reason))
-    except AboveTheCap as reason:
+    except TooNoisy as reason:
         return Row(one.name, NOISY, None, None, str(reason), one.distrust)
     except Exception as error:
         why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
@@ -73,8 +73,12 @@ def _row(one: Law, trial: Trial) -> Row:
     if found.error <= found.tolerance:
         return Row(one.name, "pass", found.error, found.tolerance, found.note)
     note = found.note
-    if found.tolerance and found.tolerance != trial.cap:  # a tolerance that was measured says from what
-        note = "; ".join(x for x in (note, f"{trial.said_floor}, and ten times that is allowed") if x)
+    if (
+        found.tolerance and found.tolerance != tested.tolerance.cap
+    ):  # a tolerance that was measured says from what
+        note = "; ".join(
+            x for x in (note, f"{tested.tolerance.describe()}, and ten times that is allowed") if x
+        )
     return Row(one.name, "fail", found.error, found.tolerance, note, one.distrust)
 
 
