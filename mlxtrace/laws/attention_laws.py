@@ -8,9 +8,8 @@ import mlx.core as mx
 import numpy as np
 
 from ..anatomy.attention import attending, pattern, plain_attention, weighted
-from .law import DoesNotApply, Measurement, law
+from .law import DoesNotApply, Measurement, law, relative_error
 from .model_under_test import ModelUnderTest
-from .relative_error import relative_error
 
 
 class AttentionCall(NamedTuple):
@@ -44,7 +43,7 @@ def projected(tested: ModelUnderTest) -> Measurement:
     errors, shown = [], tested.base.activations
     for layer in tested.layers_with("head"):
         heads = shown[f"layers.{layer}.head"]
-        projection = tested.resolver.paths[tested.resolver.layer(layer).out_proj]
+        projection = tested.by_hand.modules[tested.by_hand.places["head", layer].path]
         out = projection(heads.reshape(*heads.shape[:2], -1))
         errors.append(relative_error(out, shown[f"layers.{layer}.attn"]))
     return Measurement(max(errors), tested.limit)
@@ -58,9 +57,9 @@ def patterns(tested: ModelUnderTest) -> Measurement:
         raise DoesNotApply("this model makes no call of mlx's attention")
     errors: list[float] = []
     for call in calls:
-        missing = 1 - call.pattern.astype(mx.float32).sum(-1)
-        wrong = mx.maximum(-missing, 0) if call.sinks else mx.abs(missing)
-        errors += [float(wrong.max().item()), relative_error(call.recomputed, call.output)]
+        missing = np.array(1 - call.pattern.astype(mx.float32).sum(-1))
+        wrong = np.maximum(-missing, 0) if call.sinks else np.abs(missing)
+        errors += [float(wrong.max()), relative_error(call.recomputed, call.output)]
     sinks = any(call.sinks for call in calls)
     return Measurement(max(errors), tested.limit, "with sinks, so to less than 1" if sinks else "")
 

@@ -23,10 +23,14 @@ from .pass_by_hand import Name, Noise, Pass, Place, Write
 
 
 class ModelByHand:
-    """Runs of one row. places: where each (component, layer) is; embed: the path of the embedding module."""
+    """Runs of one row.
 
-    def __init__(self, net: nn.Module, places: dict[Name, Place], embed: str):
-        self.net, self.places, self.embed = net, places, embed
+    places: where each (component, layer) is, as the arguments of a `Place`; embed: the path of the embedding module.
+    """
+
+    def __init__(self, net: nn.Module, places: dict[Name, tuple], embed: str):
+        self.net, self.embed = net, embed
+        self.places = {name: Place(*where) for name, where in places.items()}
         self.modules: dict[str, nn.Module] = dict(net.named_modules())
 
     def run(

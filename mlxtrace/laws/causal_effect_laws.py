@@ -9,12 +9,10 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from .law import Measurement, law
+from .law import Measurement, as_numpy, law
 from .model_under_test import LENGTH, ModelUnderTest
 from .module_calls import first_array, run, watched, with_first_array
-from .noise_laws import NOISE_SEED, SAMPLES
-from .pair_by_hand import PairByHand, window_of
-from .relative_error import as_numpy
+from .pair_by_hand import NOISE_SEED, SAMPLES, PairByHand, window_of
 
 
 @law("causal effects and noising windows, by hand", "causal_effects, noising_window")

@@ -9,8 +9,7 @@ import numpy as np
 
 from .law import Measurement, law
 from .model_under_test import LENGTH, SUBJECT, ModelUnderTest
-from .noise_laws import NOISE_SEED, SAMPLES, drawn_by_hand
-from .pair_by_hand import PairByHand, window_of
+from .pair_by_hand import NOISE_SEED, SAMPLES, PairByHand, drawn_by_hand, window_of
 from .pass_by_hand import Noise, Write
 
 POSITIONS = [SUBJECT[-1], LENGTH - 1]  # at the last token the last layer's part counts, too

@@ -5,12 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..anatomy.probe import unwrapped_name
-from ..engine.choice import choose
-from ..engine.sweep import Engine
 from ..errors import InputError
-from .law import DoesNotApply, Measurement, law
+from .law import DoesNotApply, Measurement, law, relative_error
 from .model_under_test import DIFFERENT, ModelUnderTest
-from .relative_error import relative_error
 
 # Architectures that an engine is known not to run, and why; any other refusal is a failure.
 EXCEPTIONS = {
@@ -23,14 +20,8 @@ class Refused(Exception):
     """An engine is not used on a model although nothing known about the architecture speaks against it."""
 
 
-def _engine(tested: ModelUnderTest, name: str) -> Engine:
-    """An engine that the probe takes; DoesNotApply for a known exception, Refused for any other."""
-    probe = tested.sweep.probe
-    _explain_refusal(tested, name, probe.wrong(name))
-    return Engine(name, False, probe.causal, probe.axes if name == "fanout" else {})
-
-
 def _explain_refusal(tested: ModelUnderTest, name: str, reason: str) -> None:
+    """DoesNotApply where the probe is known to refuse an engine, Refused where it does so for any other reason."""
     if not reason:
         return
     if known := EXCEPTIONS.get((unwrapped_name(tested.net), name)):
@@ -60,43 +51,46 @@ def before(tested: ModelUnderTest) -> Measurement:
     fast, plain = dict(zip(tested.sweep.cells, rows, strict=True)), outcome.base[:, 0]
     exact = max(relative_error(fast[name], plain) for name in names)
     loop = max(relative_error(tested.sweep.loop[name], plain) for name in names)
-    if exact and choose(tested.resolver).name != "loop":
+    if exact and tested.sweep.chosen.name != "loop":
         return Measurement(exact, 0.0, "by the engine")
     return Measurement(loop, tested.limit)
 
 
-def _against_the_loop(tested: ModelUnderTest, engine: Engine) -> Measurement:
+def _against_the_loop(tested: ModelUnderTest, name: str, shares_prefix: bool = False) -> Measurement:
+    _explain_refusal(tested, name, tested.sweep.probe.wrong(name))
+    engine = replace(tested.sweep.engine(name), prefix=shares_prefix)
     return tested.sweep.against_the_loop(tested.sweep.logits(engine)[0], tested.limit)
 
 
 @law("fan-out gives the textbook's numbers", 'engine="fanout" (ask for engine="loop")')
 def fanout(tested: ModelUnderTest) -> Measurement:
     """Every cell a row, born at the layer where it first differs."""
-    return _against_the_loop(tested, _engine(tested, "fanout"))
+    return _against_the_loop(tested, "fanout")
 
 
 @law("flat batches give the textbook's numbers", 'engine="flat" (ask for engine="loop")')
 def flat(tested: ModelUnderTest) -> Measurement:
     """Every cell a row from the tokens on."""
-    return _against_the_loop(tested, _engine(tested, "flat"))
+    return _against_the_loop(tested, "flat")
 
 
 @law("sharing a prefix changes nothing", "sweeps whose prompts begin alike")
 def prefix(tested: ModelUnderTest) -> Measurement:
     """The base run's keys and values stand for the positions before the first patch."""
-    engine, probe = _engine(tested, "fanout"), tested.sweep.probe
+    probe = tested.sweep.probe
+    _explain_refusal(tested, "fanout", probe.wrong("fanout"))
     if not probe.causal and causal(tested).error <= tested.limit:
         raise Refused("the probe takes this model for one that sees later positions, which it is not")
     if reason := probe.has_no_prefix():
         raise DoesNotApply(reason)
     _explain_refusal(tested, "prefix", probe.prefix_wrong())
-    return _against_the_loop(tested, replace(engine, prefix=True))
+    return _against_the_loop(tested, "fanout", shares_prefix=True)
 
 
 @law("any split into passes gives the same numbers", "sweeps that do not fit the memory at once")
 def split(tested: ModelUnderTest) -> Measurement:
     """With less memory than the sweep would like."""
-    engine = choose(tested.resolver)
+    engine = tested.sweep.chosen
     if engine.name == "loop":
         raise DoesNotApply("every cell has a pass of its own here")
     passes = tested.sweep.fast[1].plan.passes

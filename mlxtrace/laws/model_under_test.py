@@ -6,13 +6,12 @@ import functools
 from collections.abc import Iterable, Sequence
 
 import mlx.core as mx
+import mlx.nn as nn
 
 from ..anatomy.probe import forward
-from ..anatomy.resolver import COMPONENTS
 from ..errors import UnsupportedError
 from ..forward.trace import Trace
 from .by_hand import ModelByHand
-from .pass_by_hand import Place
 from .law import DoesNotApply
 from .protocol import ModelWithExperiments
 from .rounding import Tolerance
@@ -33,9 +32,11 @@ class ModelUnderTest:
         self.ids = tuple(ids)
         self.other = tuple((t + vocab // 2) % vocab if i in DIFFERENT else t for i, t in enumerate(ids))
         self.all_layers = range(n)
+        sites = [s for s in self.resolver.table.values() if s.layer is not None]
+        self.components = list(dict.fromkeys(str(s.component) for s in sites))
         kinds: dict[tuple[str, ...], list[int]] = {}  # layers by what they have
         for i in self.all_layers:
-            has = tuple(c for c in COMPONENTS if self.site_exists(c, i))
+            has = tuple(c for c in self.components if self.site_exists(c, i))
             kinds.setdefault(has, []).append(i)
         self.middles = {layers[len(layers) // 2] for layers in kinds.values()}
         self.layers = sorted({0, n - 1} | self.middles)
@@ -91,9 +92,9 @@ class ModelUnderTest:
 
     # ---- runs
 
-    def plain(self, ids: Iterable[int]) -> mx.array:
-        """Logits `[1, T, V]` of the model by itself."""
-        logits = forward(self.net, mx.array([list(ids)]))
+    def plain(self, ids: Iterable[int], net: nn.Module | None = None) -> mx.array:
+        """Logits `[1, T, V]` of the model by itself, or of another module in its place."""
+        logits = forward(self.net if net is None else net, mx.array([list(ids)]))
         mx.eval(logits)
         return logits
 
@@ -131,7 +132,7 @@ class ModelUnderTest:
     def by_hand(self) -> ModelByHand:
         """The model to be run by hand; of the resolver only the positions of modules are taken."""
         places = {
-            (site.component, site.layer): Place(site.path, site.visit, site.slot, site.heads)
+            (site.component, site.layer): (site.path, site.visit, site.slot, site.heads)
             for site in self.resolver.table.values()
             if site.layer is not None and site.component is not None
         }

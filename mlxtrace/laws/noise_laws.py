@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import mlx.core as mx
 import numpy as np
 
-from ..engine.choice import choose
 from ..engine.corruption import GaussianNoise
 from ..engine.runs import Run, capture
-from ..engine.sweep import Engine, Sweep
 from ..experiments.pairs import embedding_std, noised_run
-from .law import DoesNotApply, Measurement, law
+from .law import DoesNotApply, Measurement, law, relative_error
 from .model_under_test import LENGTH, SUBJECT, ModelUnderTest
-from .pair_by_hand import PairByHand
-from .pass_by_hand import Noise
-from .relative_error import relative_error
-
-NOISE_SEED, SAMPLES = 7, 2
+from .pair_by_hand import NOISE_SEED, SAMPLES, PairByHand, drawn_by_hand, embedding_std_by_hand
+from .sweep_under_test import LOOP
 
 
 def _noised_run(tested: ModelUnderTest, level: float | str = "s3") -> Run:
@@ -49,40 +43,11 @@ def noise_rows(tested: ModelUnderTest) -> Measurement:
     if not cells:
         raise DoesNotApply("this model has no site to patch")
 
-    def logits(engine: Engine) -> np.ndarray:
-        sweep = Sweep(tested.resolver, _noised_run(tested), Run(tested.ids), cells, engine)
-        return sweep.run(lambda logits: logits.T.astype(np.float64), progress=False).values
-
-    fast, loop = logits(choose(tested.resolver)), logits(Engine("loop", causal=False))
+    fast, loop = (
+        tested.sweep.run(cells, engine, _noised_run(tested), tested.sweep.base).values
+        for engine in (tested.sweep.chosen, LOOP)
+    )
     return Measurement(relative_error(fast, loop), tested.limit)
-
-
-# ---- by hand
-
-
-def embedding_std_by_hand(tested: ModelUnderTest) -> float:
-    """The unbiased standard deviation of what the embedding module gives for all tokens, in float64."""
-    module = tested.by_hand.modules[tested.by_hand.embed]
-    count, total, squares = 0, 0.0, 0.0
-    for begin in range(0, tested.model.vocab_size, 4096):
-        ids = mx.arange(begin, min(begin + 4096, tested.model.vocab_size))
-        rows = np.array(module(ids).astype(mx.float32), dtype=np.float64)
-        count, total, squares = count + rows.size, total + rows.sum(), squares + (rows**2).sum()
-    return float(np.sqrt((squares - total**2 / count) / (count - 1)))
-
-
-def drawn_by_hand(
-    tested: ModelUnderTest, level: str | float, samples: int = SAMPLES, replace: bool = False
-) -> list[Noise]:
-    """The noise on the subject's tokens, as the authors' code draws it: one for each sample."""
-    random, shape = np.random.RandomState(NOISE_SEED), (samples, len(SUBJECT), tested.model.d_model)
-    if isinstance(level, str) and level[0] == "u":
-        values = random.uniform(-1, 1, shape) * float(level[1:])
-    elif isinstance(level, str):
-        values = random.randn(*shape) * (float(level[1:]) * embedding_std_by_hand(tested))
-    else:
-        values = random.randn(*shape) * level
-    return [Noise(list(SUBJECT), sample, replace) for sample in values]
 
 
 @law("noise on embeddings, by hand: level, seed, samples, replacing", "GaussianNoise as a corruption")
@@ -90,11 +55,12 @@ def noise_by_hand(tested: ModelUnderTest) -> Measurement:
     """Relative, absolute and uniform noise, added and put in place, patched in both directions."""
     layer, std, errors = tested.middle_last()[0], embedding_std_by_hand(tested), []
     component = tested.components_in_all(["resid_post", "mlp", "attn"], [layer])[0]
-    for level, replace, direction, positions in (
-        ("s3", False, "denoise", "each"),
-        ("s1.5", True, "noise", [SUBJECT[-1], LENGTH - 1]),
-        (2 * std, False, "noise", [SUBJECT[-1], LENGTH - 1]),
-        (f"u{4 * std!r}", False, "denoise", [SUBJECT[-1], LENGTH - 1]),
+    each, two = [[p] for p in range(LENGTH)], [[SUBJECT[-1], LENGTH - 1]]
+    for level, replace, direction, groups in (
+        ("s3", False, "denoise", each),
+        ("s1.5", True, "noise", two),
+        (2 * std, False, "noise", two),
+        (f"u{4 * std!r}", False, "denoise", two),
     ):
         pair = PairByHand(
             tested, [component], [layer], tested.ids, drawn_by_hand(tested, level, replace=replace)
@@ -103,10 +69,9 @@ def noise_by_hand(tested: ModelUnderTest) -> Measurement:
             component,
             corrupted=GaussianNoise(SUBJECT, level, SAMPLES, NOISE_SEED, replace),
             layers=layer,
-            positions=positions,
+            positions="each" if groups is each else groups[0],
             direction=direction,
         )
-        groups = [[p] for p in range(LENGTH)] if positions == "each" else [positions]
         rows = [pair.values(pair.patched(direction, component, [layer], at, at)) for at in groups]
         errors.append(pair.error_of(result, np.array(rows).T))
     return Measurement(max(errors), tested.limit)

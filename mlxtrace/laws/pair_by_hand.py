@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import mlx.core as mx
 import numpy as np
 
-from .law import DoesNotApply
+from .law import DoesNotApply, largest
 from .metric_formulas import metric_values
-from .model_under_test import ModelUnderTest
+from .model_under_test import SUBJECT, ModelUnderTest
 from .pass_by_hand import Noise, Write
-from .relative_error import largest
 
 METRICS = ("logit", "logit_diff")
+NOISE_SEED, SAMPLES = 7, 2
 LEAST_GAP = 2e-3  # between the runs' logits: recoveries over less are refused
 
 
@@ -121,3 +122,31 @@ def window_of(layer: int, width: int, n_layers: int) -> list[int]:
     """`width` layers centred at one, the extra one of an even number before it; cut at the ends."""
     first = layer - width // 2
     return [i for i in range(first, first + width) if 0 <= i < n_layers]
+
+
+# ---- noise
+
+
+def embedding_std_by_hand(tested: ModelUnderTest) -> float:
+    """The unbiased standard deviation of what the embedding module gives for all tokens, in float64."""
+    module = tested.by_hand.modules[tested.by_hand.embed]
+    count, total, squares = 0, 0.0, 0.0
+    for begin in range(0, tested.model.vocab_size, 4096):
+        ids = mx.arange(begin, min(begin + 4096, tested.model.vocab_size))
+        rows = np.array(module(ids).astype(mx.float32), dtype=np.float64)
+        count, total, squares = count + rows.size, total + rows.sum(), squares + (rows**2).sum()
+    return float(np.sqrt((squares - total**2 / count) / (count - 1)))
+
+
+def drawn_by_hand(
+    tested: ModelUnderTest, level: str | float, samples: int = SAMPLES, replace: bool = False
+) -> list[Noise]:
+    """The noise on the subject's tokens, as the authors' code draws it: one for each sample."""
+    random, shape = np.random.RandomState(NOISE_SEED), (samples, len(SUBJECT), tested.model.d_model)
+    if isinstance(level, str) and level[0] == "u":
+        values = random.uniform(-1, 1, shape) * float(level[1:])
+    elif isinstance(level, str):
+        values = random.randn(*shape) * (float(level[1:]) * embedding_std_by_hand(tested))
+    else:
+        values = random.randn(*shape) * level
+    return [Noise(list(SUBJECT), sample, replace) for sample in values]

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import copy
 
-import mlx.core as mx
-
-from ..anatomy.probe import forward
 from ..engine import calibration
 from ..loading import cast
-from .law import DoesNotApply, Measurement, law
+from .law import DoesNotApply, Measurement, law, relative_error
 from .model_under_test import ModelUnderTest
-from .relative_error import relative_error
 
 
 @law("quantized weights act as their dequantized values", "this quantized model compared with a float one")
@@ -23,7 +19,7 @@ def quantized(tested: ModelUnderTest) -> Measurement:
     if 4 * sum(8 / m.bits * m.weight.nbytes for m in packed) > calibration.default_memory():
         raise DoesNotApply("a dequantized copy does not fit the memory")
     dequantized = cast(copy.deepcopy(tested.net), calibration.compute_dtype(tested.resolver))
-    error = relative_error(forward(dequantized, mx.array([tested.ids])), tested.base.output)
+    error = relative_error(tested.plain(tested.ids, dequantized), tested.base.output)
     return Measurement(error, 2 * tested.limit)  # both sides round
 
 

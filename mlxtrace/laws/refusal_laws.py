@@ -9,9 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.choice import choose
-from ..engine.runs import Cell, Patch, Run
-from ..engine.sweep import Engine, Sweep
 from ..errors import MlxtraceError
 from .law import Measurement, law
 from .model_under_test import LENGTH, ModelUnderTest
@@ -77,15 +74,14 @@ def _raises(call: Callable[[], Any]) -> bool:
 
 
 def _sweep_a_call_that_is_never_made(tested: ModelUnderTest, component: str) -> None:
-    site = replace(tested.resolver.table[f"layers.0.{component}"], visit=9)
-    cell = Cell((Patch(site, (3,), (3,)),))
-    sweep = Sweep(tested.resolver, Run(tested.ids), Run(tested.other), [cell], Engine("flat"))
-    sweep.run(lambda logits: logits.T, progress=False)
+    cell = tested.sweep.cells[component, 0]
+    patch = replace(cell.patches[0], site=replace(cell.patches[0].site, visit=9))
+    tested.sweep.run([replace(cell, patches=(patch,))], tested.sweep.engine("flat"))
 
 
 def _base_rows_are_watched(tested: ModelUnderTest, component: str) -> bool:
     """Whether a sweep raises when the model gives other logits as soon as there are more than two rows."""
-    if choose(tested.resolver).name == "loop":
+    if tested.sweep.chosen.name == "loop":
         return True
     pair = PairByHand(tested, [component], [0])
     sweep = functools.partial(pair.experiment, component, layers=[0], positions="each")

@@ -17,7 +17,6 @@ from . import (
     refusal_laws,
     stream_laws,
     tracing_laws,
-    whole_mlp,
 )
 from .law import Law
 from .small_model import small_model_law
@@ -46,7 +45,7 @@ MODEL_LAWS: tuple[Law, ...] = (
     noise_laws.noise,
     noise_laws.noise_rows,
     precision_laws.quantized,
-    whole_mlp.accounted,
+    stream_laws.accounted,
 )
 # What experiments, traces and edits return, as a user asks for them, against loops by hand.
 EXPERIMENT_LAWS: tuple[Law, ...] = (

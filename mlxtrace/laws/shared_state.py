@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import mlx.core as mx
+import mlx.nn as nn
 
 from ..anatomy.probe import NEEDS_CACHE, unwrapped_name
 from ..anatomy.recording import record
-from ..anatomy.resolver import ModuleResolver
 
 
-def state_beside_the_stream(resolver: ModuleResolver, ids: Sequence[int], axes: dict) -> str:
+def state_beside_the_stream(
+    net: nn.Module, layers: set[tuple[str, int]], ids: Sequence[int], axes: dict
+) -> str:
     """How state may reach later layers beside the stream; '' if it is not seen to.
 
-    axes: what the layers are given beside the stream, as the probe found it.
+    layers: path and visit of each. axes: what the layers are given beside the stream, as the probe found it.
     """
-    net = resolver.net
-    layers = {(info.path, info.visit) for info in resolver.structure.layers}
     calls = [call for call in record(net, mx.array([list(ids)])) if (call.path, call.visit) in layers]
     if axes:
         return "layers are given more than the stream (per-layer inputs, keys, values)"

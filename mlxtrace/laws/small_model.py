@@ -62,7 +62,7 @@ def grouped_heads_in_4_bits() -> nn.Module:
     )
     net, random = llama.Model(args), np.random.RandomState(3)
     weights = []
-    for name, x in tree_flatten(net.parameters()):
+    for name, x in dict(tree_flatten(net.parameters())).items():
         width = 1.0 if "embed" in name else 1.6 / x.shape[-1] ** 0.5
         new = random.randn(*x.shape) * width if x.ndim > 1 else 1 + 0.2 * random.randn(*x.shape)
         weights.append((name, mx.array(new.astype(np.float32))))

@@ -8,16 +8,16 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from ..anatomy.resolver import COMPONENTS
-from .law import DoesNotApply, Measurement, law, listed
+from ..anatomy.recording import Call, record
+from .law import DoesNotApply, Measurement, as_numpy, law, listed, relative_error
 from .model_under_test import ModelUnderTest
 from .module_calls import order_of_calls
-from .relative_error import relative_error
 from .shared_state import state_beside_the_stream
 
 
 def _beside(tested: ModelUnderTest) -> str:
-    return state_beside_the_stream(tested.resolver, tested.ids, tested.sweep.probe.axes)
+    layers = {(info.path, info.visit) for info in tested.resolver.structure.layers}
+    return state_beside_the_stream(tested.net, layers, tested.ids, tested.sweep.probe.axes)
 
 
 def _inputs_of_the_other_run(tested: ModelUnderTest) -> tuple[list[int], Mapping[str, mx.array]]:
@@ -69,7 +69,7 @@ def written(tested: ModelUnderTest) -> Measurement:
     posts = [f"layers.{i}.resid_post" for i in layers]
     unread: list[str] = []
     tried = 0
-    for component in COMPONENTS:
+    for component in tested.components:
         if component in ("resid_pre", "resid_post"):
             continue
         names = [f"layers.{i}.{component}" for i in layers if tested.site_exists(component, i)]
@@ -127,7 +127,7 @@ def _added(shown: Mapping[str, mx.array], info: Any) -> mx.array:
 
 @law("layers run in order, mixers move what tokens know, and MLPs are others", "component and layer names")
 def names(tested: ModelUnderTest) -> Measurement:
-    """The layers as the model's own list has them; a mixer's last output depends on an earlier input. Counts failures."""
+    """The layers as the model's own list has them; a mixer moves between tokens. Counts failures."""
     order = order_of_calls(tested.net, getattr(tested.net, "layers", None) or [], tested.ids)
     wrong: list[str] = []
     if order:
@@ -147,3 +147,67 @@ def names(tested: ModelUnderTest) -> Measurement:
     if not tried and not order:
         raise DoesNotApply("neither the layers nor their mixers can be called by themselves")
     return Measurement(float(len(wrong)), 0.0, "not so: " + ", ".join(wrong[:4]) if wrong else "")
+
+
+# ---- mixer and MLP are all that a layer adds
+
+
+@law(
+    "a layer adds what attn and mlp write, or it is said",
+    "attn, mlp: they are parts of what they are called",
+)
+def accounted(tested: ModelUnderTest) -> Measurement:
+    """Each layer's output as a scaled sum of its input and of what `attn` and `mlp` add, the scales fitted.
+
+    What a part adds is its output, or what a module makes of it by itself (a norm, a gain). Where the sum is not the
+    output, the resolver has to say so.
+    """
+    calls, errors, silent = record(tested.net, mx.array([tested.ids])), [], []
+    for layer in tested.layers_with("resid_pre", "resid_post", layers=tested.all_layers):
+        names = [f"layers.{layer}.{c}" for c in ("attn", "mlp") if tested.site_exists(c, layer)]
+        if tested.resolver.remarks("attn", [layer]) or len(names) < _parts(tested, layer):
+            continue  # said, or refused
+        shown = tested.base.activations
+        pre, post = (shown[f"layers.{layer}.{c}"] for c in ("resid_pre", "resid_post"))
+        parts = [[shown[name], *_made_of(tested, calls, layer, shown[name])] for name in names]
+        error = _unexplained(post, pre, parts)
+        errors.append(error)
+        silent += [layer] if error > tested.limit else []
+    if not errors:
+        raise DoesNotApply("the resolver says of every layer what attn and mlp are not")
+    return Measurement(max(errors), tested.limit, f"more is added at layers {silent}" if silent else "")
+
+
+def _parts(tested: ModelUnderTest, layer: int) -> int:
+    info = tested.resolver.layer(layer)
+    return bool(info.mixers) + bool(info.mlps)
+
+
+def _made_of(tested: ModelUnderTest, calls: list[Call], layer: int, x: mx.array) -> list[mx.array]:
+    """Outputs of the layer's modules that were given `x` and nothing else."""
+    info, wanted = tested.resolver.layer(layer), as_numpy(x)
+    made = []
+    for call in calls:
+        inputs = call.inputs()
+        if call.path.startswith(f"{info.path}.") and call.visit == info.visit and len(inputs) == 1:
+            given = as_numpy(inputs[0])
+            if (
+                given.shape == wanted.shape
+                and relative_error(given, wanted) <= tested.limit
+                and call.hidden() is not None
+            ):
+                made.append(call.hidden())
+    return made
+
+
+def _unexplained(post: mx.array, pre: mx.array, parts: list[list[mx.array]]) -> float:
+    """The least error of a fit of `post` by `pre` and one candidate for each part."""
+    choices = [[]]
+    for candidates in parts:
+        choices = [[*chosen, x] for chosen in choices for x in candidates if x.shape == post.shape]
+    right, errors = as_numpy(post).astype(np.float64).reshape(-1), []
+    for chosen in choices:
+        columns = np.stack([as_numpy(x).astype(np.float64).reshape(-1) for x in (pre, *chosen)], axis=1)
+        scales, *_ = np.linalg.lstsq(columns, right, rcond=None)
+        errors.append(relative_error(columns @ scales, right))
+    return min(errors, default=float("inf"))

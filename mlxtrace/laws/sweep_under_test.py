@@ -7,15 +7,15 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from ..anatomy.resolver import COMPONENTS, ModuleResolver, Site
+from ..anatomy.resolver import ModuleResolver, Site
 from ..engine import calibration, choice
 from ..engine.runs import Cell, Patch, Run
 from ..engine.sweep import Engine, Outcome, Sweep
 from ..experiments.grid import HEADED
-from .law import DoesNotApply, Measurement
-from .relative_error import relative_error
+from .law import DoesNotApply, Measurement, relative_error
 
 MAIN = ("resid_pre", "attn", "mlp", "resid_post")
+LOOP = Engine("loop", causal=False)
 CellName = tuple[str, int | str]  # a component or what else is patched, and the layer or the place
 
 
@@ -42,6 +42,15 @@ class SweepUnderTest:
         """What the choice of an engine tried on this model."""
         return calibration.once(self.resolver, "probe", lambda: choice.Probe(self.resolver))
 
+    @property
+    def chosen(self) -> Engine:
+        """The engine that this model takes."""
+        return choice.choose(self.resolver)
+
+    def engine(self, name: str) -> Engine:
+        """An engine by name, prefixes not shared."""
+        return Engine(name, False, self.probe.causal, self.probe.axes if name == "fanout" else {})
+
     @functools.cached_property
     def cells(self) -> dict[CellName, Cell]:
         """Every component at a layer of each kind, the main ones at a few more; all heads and the mixers' outputs;
@@ -59,10 +68,10 @@ class SweepUnderTest:
 
     def _single_components(self, layer: int) -> dict[CellName, Cell]:
         cells: dict[CellName, Cell] = {}
-        for component in COMPONENTS if layer in self.middles else MAIN:
-            site = self.resolver.table.get(f"layers.{layer}.{component}")
-            if site is not None:
-                cells[component, layer] = _cell(site, (3, 6), (0,) if component in HEADED else None)
+        for site in self.resolver.table.values():
+            if site.layer == layer and (layer in self.middles or site.component in MAIN):
+                heads = (0,) if site.component in HEADED else None
+                cells[str(site.component), layer] = _cell(site, (3, 6), heads)
         return cells
 
     def _all_heads(self, layer: int) -> dict[CellName, Cell]:
@@ -88,21 +97,32 @@ class SweepUnderTest:
 
         share: of the memory that it would like to have.
         """
-        sweep = Sweep(self.resolver, self.base, self.source, list(self.cells.values()), engine)
+        outcome = self.run(list(self.cells.values()), engine, share=share)
+        return outcome.values[:, :, 0].T, outcome
+
+    def run(
+        self,
+        cells: Sequence[Cell],
+        engine: Engine,
+        base: Run | None = None,
+        source: Run | None = None,
+        share: float | None = None,
+    ) -> Outcome:
+        """A sweep whose metrics are the last position's logits: values `[V, cells, samples]`."""
+        sweep = Sweep(self.resolver, base or self.base, source or self.source, list(cells), engine)
         if share is not None:
             sweep.max_memory = int(sweep.plan().bytes * share)
-        outcome = sweep.run(lambda logits: logits.T.astype(np.float64), progress=False)
-        return outcome.values[:, :, 0].T, outcome
+        return sweep.run(lambda logits: logits.T.astype(np.float64), progress=False)
 
     @functools.cached_property
     def loop(self) -> dict[CellName, np.ndarray]:
         """Last-position logits `[V]` of every cell, each in a traced pass of its own."""
-        return dict(zip(self.cells, self.logits(Engine("loop", causal=False))[0], strict=True))
+        return dict(zip(self.cells, self.logits(LOOP)[0], strict=True))
 
     @functools.cached_property
     def fast(self) -> tuple[np.ndarray, Outcome]:
         """The same, by the engine that this model takes."""
-        return self.logits(choice.choose(self.resolver))
+        return self.logits(self.chosen)
 
     def against_the_loop(self, rows: np.ndarray, limit: float) -> Measurement:
         """The largest error of a sweep's rows, and in which cell it is."""

@@ -10,13 +10,10 @@ import mlx.core as mx
 import numpy as np
 
 from .. import interventions as iv
-from ..anatomy.attention import INTERNALS
-from ..anatomy.resolver import COMPONENTS
-from .law import DoesNotApply, Law, Measurement, law, listed
+from .law import DoesNotApply, Measurement, as_numpy, differences, largest, law, listed, relative_error
 from .model_under_test import LENGTH, ModelUnderTest
 from .pair_by_hand import PairByHand
-from .pass_by_hand import Write
-from .relative_error import as_numpy, differences, largest, relative_error
+from .pass_by_hand import INSIDE, Write
 
 
 @law("two plain runs agree to the bit", "any number: this model's own answer changes from run to run")
@@ -41,8 +38,8 @@ def itself(tested: ModelUnderTest) -> Measurement:
     """All components of a few layers in one pass, in which every site must still be reached by what it was; where
     that fails, one at a time to name them.
     """
-    wanted = {f"layers.{layer}.{c}" for layer in tested.layers for c in COMPONENTS}
-    names = [name for name in tested.resolver.table if name in wanted or "." not in name]
+    sites, layers = tested.resolver.table.items(), {None, *tested.layers}
+    names = [name for name, site in sites if site.layer in layers]
     kept = {name: tested.base.activations[name] for name in names}
     arrived: dict[str, float] = {}
 
@@ -60,7 +57,7 @@ def itself(tested: ModelUnderTest) -> Measurement:
     }
     changing = [name for name, error in errors.items() if error]
     largest_error = max(arrived.values())
-    if changing and all(name.rsplit(".", 1)[-1] in INTERNALS for name in changing):
+    if changing and all(name.rsplit(".", 1)[-1] in INSIDE for name in changing):
         note = f"to rounding at {listed(changing)}: laid out anew in memory"
         return Measurement(largest_error, tested.limit, note)
     note = f"not so at {listed(changing)}" if changing else "not so when all are replaced together"
