@@ -25,11 +25,12 @@ from .pass_by_hand import Name, Noise, Pass, Place, Write
 class ModelByHand:
     """Runs of one row.
 
-    places: where each (component, layer) is, as the arguments of a `Place`; embed: the path of the embedding module.
+    places: where each (component, layer) is, as the arguments of a `Place`. embed: the path of the embedding module.
+    with_cache: whether a pass of this model is right with a cache only.
     """
 
-    def __init__(self, net: nn.Module, places: dict[Name, tuple], embed: str):
-        self.net, self.embed = net, embed
+    def __init__(self, net: nn.Module, places: dict[Name, tuple], embed: str, with_cache: bool = False):
+        self.net, self.embed, self.with_cache = net, embed, with_cache
         self.places = {name: Place(*where) for name, where in places.items()}
         self.modules: dict[str, nn.Module] = dict(net.named_modules())
 
@@ -41,13 +42,31 @@ class ModelByHand:
         keep: Sequence[Name] = (),
     ) -> tuple[np.ndarray, dict[Name, np.ndarray]]:
         """Logits `[T, V]` in float64, and the arrays that were asked for as float32, as they are after the writes."""
-        one = Pass(self.places, self.embed, writes, noise, keep)
+        one = Pass(self.places, self.embed, len(ids), writes, noise, keep)
         with watched(self.watch(one.paths), one.call, one.attend):
-            logits = np.array(run(self.net, mx.array([list(ids)])).astype(mx.float32), dtype=np.float64)[0]
+            logits = self.logits(ids)
         missing = [name for name in keep if name not in one.kept]
         if missing or one.written != len(writes):
             raise RuntimeError(f"by hand: not reached {missing}, {one.written} of {len(writes)} written")
         return logits, one.kept
+
+    def logits(self, ids: Sequence[int]) -> np.ndarray:
+        """Logits `[T, V]` in float64 of a plain call."""
+        logits = run(self.net, mx.array([list(ids)]), self.with_cache)
+        return np.array(logits.astype(mx.float32), dtype=np.float64)[0]
+
+    def order_of_calls(self, modules: Iterable[Any], ids: Sequence[int]) -> list[nn.Module]:
+        """The modules in the order in which a pass calls them; none where they are never called."""
+        known = {str(i): m for i, m in enumerate(x for x in modules if isinstance(x, nn.Module))}
+        called: list[nn.Module] = []
+
+        def call(path: str, forward: Callable, args: tuple, kwargs: dict) -> Any:
+            called.append(known[path])
+            return forward(*args, **kwargs)
+
+        with watched(known, call):
+            self.logits(ids)
+        return called
 
     def projects_attention(self, layer: int, ids: Sequence[int]) -> bool:
         """Whether a layer's output projection is given what its attention call returned, and nothing else."""
@@ -74,7 +93,7 @@ class ModelByHand:
             return out
 
         with watched(self.watch({mixer.path, projection.path}), call, attend):
-            mx.eval(run(self.net, mx.array([list(ids)])))
+            self.logits(ids)
         if len(returned) != 1 or len(given) != 1 or returned[0].ndim != 4:
             return False
         joined = returned[0].swapaxes(1, 2).reshape(*given[0].shape[:2], -1)
@@ -114,7 +133,7 @@ class ModelByHand:
 
         try:
             with watched(self.watch({place.path}), call, attend):
-                mx.eval(run(self.net, mx.array([list(ids)])))
+                self.logits(ids)
         except Exception:  # state that a second call disturbs may raise anything
             return None
         return depends[0] or bool(attended) if depends else None

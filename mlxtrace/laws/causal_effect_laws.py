@@ -11,7 +11,7 @@ import numpy as np
 
 from .law import Measurement, as_numpy, law
 from .model_under_test import LENGTH, ModelUnderTest
-from .module_calls import first_array, run, watched, with_first_array
+from .module_calls import first_array, watched, with_first_array
 from .pair_by_hand import NOISE_SEED, SAMPLES, PairByHand, window_of
 
 
@@ -93,5 +93,4 @@ def _noised_pass(
         return with_first_array(out, mx.array(now).astype(x.dtype))
 
     with watched(tested.by_hand.watch({path for path, _ in places}), call):
-        logits = as_numpy(run(tested.net, mx.array([pair.clean])))
-    return logits.astype(np.float64)[0, -1]
+        return tested.by_hand.logits(pair.clean)[-1]

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import mlx.core as mx
 import mlx.nn as nn
 
-from ..anatomy.probe import forward
+from ..anatomy.probe import NEEDS_CACHE, forward, unwrapped_name
 from ..errors import UnsupportedError
 from ..forward.trace import Trace
 from .by_hand import ModelByHand
@@ -136,7 +136,8 @@ class ModelUnderTest:
             for site in self.resolver.table.values()
             if site.layer is not None and site.component is not None
         }
-        return ModelByHand(self.net, places, self.resolver.structure.embed)
+        with_cache = unwrapped_name(self.net) in NEEDS_CACHE
+        return ModelByHand(self.net, places, self.resolver.structure.embed, with_cache)
 
     @functools.cached_property
     def attention_projected_as_is(self) -> set[int]:

@@ -10,24 +10,20 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
+from mlx_lm.models.cache import make_prompt_cache
 
 Handler = Callable[[str, Callable, tuple, dict], Any]
 
 
-def run(net: nn.Module, tokens: mx.array) -> mx.array:
-    """Logits of a plain call of the model; gemma3n is right with a cache only."""
-    if type(net).__module__.endswith(".gemma3n"):
-        from mlx_lm.models.cache import make_prompt_cache
-
-        out = net(tokens, cache=make_prompt_cache(net))
-    else:
-        out = net(tokens)
+def run(net: nn.Module, tokens: mx.array, with_cache: bool = False) -> mx.array:
+    """Logits of a plain call of the model; with_cache: of one that is right with a cache only."""
+    out = net(tokens, cache=make_prompt_cache(net)) if with_cache else net(tokens)
     out = getattr(out, "logits", out)
     return out[0] if isinstance(out, (tuple, list)) else out
 
@@ -59,20 +55,6 @@ def watched(
         mx.fast.scaled_dot_product_attention = plain
         for module, cls in zip(found, classes, strict=True):
             module.__class__ = cls
-
-
-def order_of_calls(net: nn.Module, modules: Iterable[Any], ids: Iterable[int]) -> list[nn.Module]:
-    """The modules in the order in which a pass calls them; none where they are never called."""
-    known = {str(i): m for i, m in enumerate(x for x in modules if isinstance(x, nn.Module))}
-    called: list[nn.Module] = []
-
-    def call(path: str, forward: Callable, args: tuple, kwargs: dict) -> Any:
-        called.append(known[path])
-        return forward(*args, **kwargs)
-
-    with watched(known, call):
-        mx.eval(run(net, mx.array([list(ids)])))
-    return called
 
 
 # ---- what modules are given and return

@@ -25,6 +25,7 @@ from .module_calls import (
 
 INPUTS = ("resid_pre", "head", "neuron")
 INSIDE = ("q", "k", "v", "pattern")
+HEADED = ("head", *INSIDE)
 Name = tuple[str, int]  # component, layer
 
 
@@ -74,11 +75,12 @@ class Pass:
         self,
         places: dict[Name, Place],
         embed: str,
+        length: int,
         writes: Sequence[Write],
         noise: Noise | None,
         keep: Sequence[Name],
     ):
-        self.places, self.embed, self.noise = places, embed, noise
+        self.places, self.embed, self.length, self.noise = places, embed, length, noise
         self.kept: dict[Name, np.ndarray] = {}
         self.written = 0
         self.visits: Counter[str] = Counter()
@@ -124,6 +126,8 @@ class Pass:
         whole = np.array(x.astype(mx.float32))
         heads = self.places[name].heads if component == "head" else 0
         view = whole.reshape(*whole.shape[:-1], heads, -1) if heads else whole
+        if component == "router":
+            view = whole.reshape(1, self.length, -1)  # some gates are given all tokens in one row
         if component == "resid_mid":
             view = self.kept["resid_pre", layer] + whole
         for write in self.writes.get(name, ()):

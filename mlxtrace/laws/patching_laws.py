@@ -12,6 +12,7 @@ import numpy as np
 from .law import DoesNotApply, Measurement, law
 from .model_under_test import DIFFERENT, LENGTH, SUBJECT, ModelUnderTest
 from .pair_by_hand import PairByHand, window_of
+from .pass_by_hand import HEADED
 
 SOME = [3, 6, LENGTH - 1]  # positions at which single heads are patched
 
@@ -42,8 +43,8 @@ def _map(tested: ModelUnderTest, direction: str, layer: int, components: list[st
 
 def _several_positions(tested: ModelUnderTest, direction: str, layer: int) -> float:
     """All components at several positions together, and the ways to name positions."""
-    every = ("resid_pre", "attn", "resid_mid", "mlp", "neuron", "resid_post")
-    components = tested.components_in_all(every, [layer])
+    whole = [c for c in tested.components if c not in HEADED]
+    components = tested.components_in_all(whole, [layer])
     pair = PairByHand(tested, components, [layer])
 
     def values(component: str, at: list[int]) -> np.ndarray:
@@ -96,7 +97,7 @@ def single_heads(tested: ModelUnderTest) -> Measurement:
     """Each head of a layer of each kind, two heads together, in both directions; patterns by query position."""
     errors: list[float] = []
     for layer in sorted(tested.middles):
-        for component in ("head", "q", "k", "v", "pattern"):
+        for component in HEADED:
             if (component, layer) in tested.by_hand.places:
                 errors += _heads_of(tested, component, layer)
     if not errors:

@@ -11,7 +11,6 @@ import numpy as np
 from ..anatomy.recording import Call, record
 from .law import DoesNotApply, Measurement, as_numpy, law, listed, relative_error
 from .model_under_test import ModelUnderTest
-from .module_calls import order_of_calls
 from .shared_state import state_beside_the_stream
 
 
@@ -128,7 +127,7 @@ def _added(shown: Mapping[str, mx.array], info: Any) -> mx.array:
 @law("layers run in order, mixers move what tokens know, and MLPs are others", "component and layer names")
 def names(tested: ModelUnderTest) -> Measurement:
     """The layers as the model's own list has them; a mixer moves between tokens. Counts failures."""
-    order = order_of_calls(tested.net, getattr(tested.net, "layers", None) or [], tested.ids)
+    order = tested.by_hand.order_of_calls(getattr(tested.net, "layers", None) or [], tested.ids)
     wrong: list[str] = []
     if order:
         found = [tested.by_hand.modules[info.path] for info in tested.resolver.structure.layers]

@@ -11,8 +11,8 @@ from ..anatomy.resolver import ModuleResolver, Site
 from ..engine import calibration, choice
 from ..engine.runs import Cell, Patch, Run
 from ..engine.sweep import Engine, Outcome, Sweep
-from ..experiments.grid import HEADED
 from .law import DoesNotApply, Measurement, relative_error
+from .pass_by_hand import HEADED
 
 MAIN = ("resid_pre", "attn", "mlp", "resid_post")
 LOOP = Engine("loop", causal=False)
@@ -109,9 +109,10 @@ class SweepUnderTest:
         share: float | None = None,
     ) -> Outcome:
         """A sweep whose metrics are the last position's logits: values `[V, cells, samples]`."""
-        sweep = Sweep(self.resolver, base or self.base, source or self.source, list(cells), engine)
+        base, source = base or self.base, source or self.source
+        sweep = Sweep(self.resolver, base, source, list(cells), engine)
         if share is not None:
-            sweep.max_memory = int(sweep.plan().bytes * share)
+            sweep = Sweep(self.resolver, base, source, list(cells), engine, int(sweep.plan().bytes * share))
         return sweep.run(lambda logits: logits.T.astype(np.float64), progress=False)
 
     @functools.cached_property
