@@ -29,8 +29,9 @@ from .experiments.compare_bits import compare_bits
 from .experiments.noising_window import noising_window
 from .forward.activation import Activation
 from .forward.cache import ActivationCache
-from .forward.names import LayerList, SiteReference, child
-from .forward.trace import Edit, Trace, current
+from .forward.names import LayerList, SiteReference, child, part_names
+from .forward.open_traces import current
+from .forward.trace import Edit, Trace
 from .loading import cast, dtype_of, load
 from .text import prompt as prompts
 from .text import tokens
@@ -164,7 +165,7 @@ class InterpretableModel:
                 made = ModuleResolver(self.net)
                 self.resolver = made if made.structure else self.resolver
         elif before[1] != self._seen[1]:
-            vars(self.resolver).pop("_measured", None)
+            self.resolver.measured.clear()
 
     def _parts(self) -> tuple[list, list]:
         """What tells the model's modules and arrays from others, without reading any weights."""
@@ -191,10 +192,9 @@ class InterpretableModel:
 
     def answer_token(self, answer: str | int, prompt: PromptLike | None = None) -> int:
         """The one token that an answer starts with after a prompt; TokenError if ambiguous."""
-        if isinstance(prompt, Prompt):
-            prompt = prompt.text if self.tokenizer is not None else None
-        prompt = prompt if isinstance(prompt, str) else None
-        return tokens.answer_token(self.tokenizer, answer, prompt, self.vocab_size)
+        if prompt is None or isinstance(prompt, str):
+            return tokens.answer_token(self.tokenizer, answer, prompt, self.vocab_size)
+        return self.receipt(prompt).answer_token(answer, self.vocab_size)
 
     def subject_range(self, prompt: PromptLike, subject: Any) -> range:
         """The token positions of the subject; SubjectError when it is not in the prompt."""
@@ -272,6 +272,9 @@ class InterpretableModel:
         if name in ("embed", "norm", "logits"):
             return SiteReference(self, self.resolver.site(name))
         return child(self, "", name)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *part_names(self)})
 
     def __setattr__(self, name: str, value: Any) -> None:
         known = name in vars(self) or hasattr(type(self), name) or name.startswith("_")

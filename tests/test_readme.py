@@ -13,7 +13,7 @@ import pytest
 
 import mlxtrace
 from mlxtrace import check, metrics, patch
-from mlxtrace.anatomy.resolver import COMPONENTS
+from mlxtrace.anatomy.components import COMPONENTS
 
 ROOT = Path(mlxtrace.__file__).parents[1]
 README = ROOT / "README.md"

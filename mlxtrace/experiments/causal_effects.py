@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 
 from .. import metrics
+from ..anatomy.components import HEADED
 from ..errors import InputError
 from ..plotting.labels import quoted
 from ..results.causal_effects_result import CausalEffects
 from . import pairs
 from .answers import Answers, answers_of
-from .grid import HEADED, Grid, make_grid
+from .grid import Grid, make_grid
 from .pairs import Corrupted, Pair, PromptLike
 from .protocol import TracedModel
 from .sweeps import notes_of, sweep_of

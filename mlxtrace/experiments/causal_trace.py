@@ -144,18 +144,18 @@ def causal_trace(
     drawn = GaussianNoise(level=noise, samples=samples, seed=seed, replace=replace)
     read = model.prompt(prompt, subject)
     std, notes = published_scale(model, drawn, subjects)
-    corrupted, held = _corrupted_runs(
+    corrupted, fixed = _corrupted_runs(
         model, read, drawn, std, severed is not None and severed_noise == "next"
     )
     rows = positions_of(positions, read)
     cells = [_cell(model, kind, window, severed, p, layer) for p in rows for layer in range(model.n_layers)]
-    sweep = sweep_of(model, corrupted, Run(read.ids), cells, engine, max_memory, held=held)
+    sweep = sweep_of(model, corrupted, Run(read.ids), cells, engine, max_memory, fixed=fixed)
     if plan_only:
         return sweep.plan()
     _, clean_logits = sweep.begin()
     measured = one_answer(model, target, read, clean_logits)
     outcome = sweep.run(measured, progress)
-    low, more = _low_score(model, measured, float(outcome.base.mean()), held)
+    low, more = _low_score(model, measured, float(outcome.base.mean()), fixed)
     high, level = float(outcome.source[0, 0]), drawn.parsed_level
     return CausalTrace(
         raw=outcome.values[0].reshape(len(rows), model.n_layers, drawn.samples),
@@ -199,28 +199,28 @@ def _subject(prompt: Prompt) -> range:
 def _corrupted_runs(
     model: TracedModel, prompt: Prompt, noise: GaussianNoise, std: float | None, twice: bool
 ) -> tuple[Run, Run | None]:
-    """The run that is patched and, drawn first, the run whose values it is held at; None: its own."""
+    """The run that is patched and, drawn first, the run that severed outputs have their values from; None: its own."""
     if not twice:
         return noised_run(model, prompt.ids, _subject(prompt), noise, std), None
     # the authors' `trace_with_repatch` draws for both of its passes from one generator
-    held, corrupted = two_draws(model, prompt.ids, _subject(prompt), noise, std)
-    return corrupted, held
+    fixed, corrupted = two_draws(model, prompt.ids, _subject(prompt), noise, std)
+    return corrupted, fixed
 
 
 def _low_score(
-    model: TracedModel, measured: OneAnswer, patched: float, held: Run | None
+    model: TracedModel, measured: OneAnswer, patched: float, fixed: Run | None
 ) -> tuple[float, list[str]]:
     """The corrupted run's score, given that of the run that is patched, and a note when the two are different draws."""
-    if held is None:
+    if fixed is None:
         return patched, []
     note = f"with nothing restored the severed run, a draw of its own, gives {probability(patched)}"
-    return float(measured(logits_of(model, held)).mean()), [note]
+    return float(measured(logits_of(model, fixed)).mean()), [note]
 
 
 def _cell(
     model: TracedModel, kind: str | None, window: int, severed: str | None, position: int, layer: int
 ) -> Cell:
-    """What is restored at one position and layer, and there in all layers what is held at its corrupted values."""
+    """What is restored at one position and layer, and there in all layers what is fixed at its corrupted values."""
     at, site = (position,), model.resolver.site
     if kind is not None:
         layers = window_of(layer, window, model.n_layers)
@@ -229,4 +229,4 @@ def _cell(
     if severed is None:
         return Cell((restored,))
     every = range(model.n_layers)
-    return Cell((*(Patch(site(severed, i), at, at, held=True) for i in every), restored))
+    return Cell((*(Patch(site(severed, i), at, at, fixed=True) for i in every), restored))

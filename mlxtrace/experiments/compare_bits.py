@@ -16,6 +16,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
+from .. import plotting
 from ..arguments import whole_number
 from ..errors import InputError
 from ..plotting.labels import quoted
@@ -107,9 +108,7 @@ class Comparison:
         Returns:
             The matplotlib `Figure`.
         """
-        from ..plotting import causal_figures
-
-        return causal_figures.comparison(self, path)
+        return plotting.comparison(self, path)
 
     def __repr__(self) -> str:
         i, layer = np.unravel_index(np.abs(self.difference).argmax(), self.difference.shape)

@@ -11,16 +11,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from ..anatomy.resolver import ALIASES, COMPONENTS, Site
+from ..anatomy.components import ALIASES, HEADED, KINDS, canonical
+from ..anatomy.sites import Site
 from ..arguments import indices_in, positions_in, whole_number
 from ..engine.runs import Cell, Patch
-from ..errors import AlignmentError, InputError, PositionError, SubjectError, closest
+from ..errors import AlignmentError, InputError, PositionError, SiteError, SubjectError, closest
 from ..text.prompt import Prompt
 from .pairs import Pair, Roles
 from .protocol import TracedModel
-
-HEADED = ("head", "q", "k", "v", "pattern")
-KINDS = (None, "mlp", "attn")
 
 
 def components_of(component: str | Iterable[str]) -> list[str]:
@@ -29,13 +27,10 @@ def components_of(component: str | Iterable[str]) -> list[str]:
         isinstance(component, str) or not isinstance(component, Iterable) or not getattr(component, "ndim", 1)
     )
     given: list[Any] = [component] if one else list(component)
-    names = [ALIASES.get(name, name) if isinstance(name, str) else name for name in given]
-    for name, said in zip(names, given, strict=True):
-        if not isinstance(name, str) or name not in COMPONENTS:
-            raise InputError(
-                f"unknown component {said!r}; {closest(str(said), [*COMPONENTS, *ALIASES])} "
-                f"(all: {', '.join(COMPONENTS)})"
-            )
+    try:
+        names = [canonical(name) for name in given]
+    except SiteError as error:
+        raise InputError(str(error)) from None
     if not names or len(set(names)) < len(names):
         raise InputError(f"components {given!r}: name one, or several different ones")
     return names
@@ -43,7 +38,7 @@ def components_of(component: str | Iterable[str]) -> list[str]:
 
 def kind_of(name: str, kind: Any) -> str | None:
     """What a causal trace restores or severs: "mlp", "attn", or None; InputError for anything else."""
-    found = {"self_attn": "attn"}.get(kind, kind) if isinstance(kind, str) else kind
+    found = ALIASES.get(kind, kind) if isinstance(kind, str) else kind
     if found is not None and (not isinstance(found, str) or found not in KINDS):
         raise InputError(f"{name}={kind!r} is unknown; {closest(str(kind), ['mlp', 'attn'])}, or None")
     return found

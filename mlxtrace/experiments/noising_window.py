@@ -16,10 +16,12 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from .. import plotting
+from ..anatomy.components import COMPONENTS
 from ..arguments import whole_number
 from ..engine import calibration, memory
 from ..errors import InputError, SiteError
-from ..plotting.labels import WORDS, probability, quoted
+from ..plotting.labels import probability, quoted
 from ..results.patching_result import Answer
 from ..results.printing import bars, page
 from ..results.record import Record
@@ -96,12 +98,10 @@ class NoisingWindow(Record):
         Returns:
             The matplotlib `Figure`.
         """
-        from ..plotting import causal_figures
-
-        return causal_figures.noising(self, path)
+        return plotting.noising(self, path)
 
     def __repr__(self) -> str:
-        words = WORDS.get(self.component, self.component)
+        words = COMPONENTS[self.component].words
         title = (
             f"NoisingWindow: noise of {self.level:g} on the {words} of all layers but those within {self.window // 2} "
             "of the centre, which are clean"

@@ -32,7 +32,7 @@ def sweep_of(
 
 def notes_of(sweep: Sweep) -> list[str]:
     """What the sites of a sweep's cells are not, a sentence each."""
-    return caveats.of_cells(sweep.resolver, sweep.cells)
+    return caveats.of_cells(sweep.resolver, sweep.request.cells)
 
 
 def logits_of(model: TracedModel, run: Run) -> np.ndarray:

@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from .. import plotting
+from ..anatomy.components import COMPONENTS
 from ..errors import InputError
-from ..plotting.labels import WORDS, probability, quoted
+from ..plotting.labels import probability, quoted
 from .patching_result import Answer
 from .printing import SHADES, bars, page, strongest
 from .record import Record, text_map
@@ -123,14 +125,12 @@ class CausalEffects(Record):
         Returns:
             The matplotlib `Figure`.
         """
-        from ..plotting import causal_figures
-
-        return causal_figures.effects(self, path)
+        return plotting.effects(self, path)
 
     def __repr__(self) -> str:
         together = f", {self.window} layers at a time" if self.window > 1 else ""
         where = "whole sequence" if self.positions is None else "each token"
-        words = WORDS.get(self.component, self.component)
+        words = COMPONENTS[self.component].words
         lines = [
             f"base:   {self.base_text} → {_said(self.base_answer, self.base_answer.corrupted_prob)}",
             f"source: {self.source_text} → {_said(self.source_answer, self.source_answer.clean_prob)}",

@@ -13,15 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from .. import metrics
+from .. import metrics, plotting
+from ..anatomy.components import KINDS, short_words
 from ..errors import InputError
 from ..plotting.labels import probability, quoted
 from .patching_result import Answer
 from .printing import SHADES, page, strongest
 from .record import Record, text_map
-
-KINDS = (None, "mlp", "attn")
-WORDS = {None: "state", "mlp": "MLP", "attn": "attention"}
 
 
 @dataclass(repr=False, eq=False)
@@ -136,10 +134,8 @@ class CausalTrace(Record):
         Returns:
             The matplotlib `Figure`.
         """
-        from ..plotting import maps
-
         inside = [i for i, p in enumerate(self.positions) if p in self.subject_range]
-        return maps.rome_heatmap(
+        return plotting.rome_heatmap(
             self.scores,
             [self.tokens[p] for p in self.positions],
             low=self.low_score,
@@ -154,14 +150,16 @@ class CausalTrace(Record):
         )
 
     def _title(self) -> str:
-        cut = f", {WORDS[self.severed]} severed" if self.severed else ""
-        return f"Impact of restoring {WORDS[self.kind]} after corrupted input{cut}"
+        cut = f", {short_words(self.severed)} severed" if self.severed else ""
+        return f"Impact of restoring {short_words(self.kind)} after corrupted input{cut}"
 
     def __repr__(self) -> str:
         what = (
-            "a layer's output" if self.kind is None else f"{self.window} layers' {WORDS[self.kind]} outputs"
+            "a layer's output"
+            if self.kind is None
+            else f"{self.window} layers' {short_words(self.kind)} outputs"
         )
-        cut = f", with the {WORDS[self.severed]} of that token severed" if self.severed else ""
+        cut = f", with the {short_words(self.severed)} of that token severed" if self.severed else ""
         lines = [
             f"prompt:    {self.prompt} → {quoted(self.answer.text)}",
             f"clean:     {probability(self.high_score)}",

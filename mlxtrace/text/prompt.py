@@ -12,6 +12,7 @@ import dataclasses
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import mlx.core as mx
@@ -60,6 +61,19 @@ class Prompt:
     def positions(self) -> range:
         return range(len(self.ids))
 
+    @cached_property
+    def plain_ids(self) -> tuple[int, ...]:
+        """The ids of the text without the special tokens that the tokenizer puts around it."""
+        if self.decoded or any(self.tokens[i] in self.text for i in self.special):
+            return tuple(tk.encode_plain(self.tokenizer, self.text))
+        return tuple(token for i, token in enumerate(self.ids) if i not in self.special)
+
+    def answer_token(self, answer: str | int, vocab_size: int | None = None) -> int:
+        """The one token that an answer starts with after this prompt; TokenError as in `tokens.answer_token`."""
+        if self.tokenizer is None or not isinstance(answer, str):
+            return tk.answer_token(self.tokenizer, answer, None, vocab_size)
+        return tk.answer_token(self.tokenizer, answer, self.text, vocab_size, self.plain_ids)
+
     def find(self, subject: str | int | range | Sequence[int]) -> range:
         """The positions of a text in the prompt (its first occurrence), or positions, checked; SubjectError."""
         given = list(self.ids) if self.decoded else self.text
@@ -67,6 +81,8 @@ class Prompt:
 
     def with_subject(self, subject: str | int | range | Sequence[int]) -> Prompt:
         """The same prompt with this subject, given as text or as positions; SubjectError when it is not there."""
+        if isinstance(subject, str | range) and subject in (self.subject_text, self.subject):
+            return self
         found = self.find(subject)
         given = list(self.ids) if self.decoded else self.text
         regions = {**self.regions, "subject": found, "subject_last": found[-1:]}

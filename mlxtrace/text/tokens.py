@@ -46,6 +46,12 @@ def encode(tokenizer: Any, text: str) -> list[int]:
     return ids
 
 
+def encode_plain(tokenizer: Any, text: str) -> list[int]:
+    """The token ids of a text alone, without the special tokens that the tokenizer puts around a prompt."""
+    _need(tokenizer, text)
+    return _tokenize(tokenizer, text, special=False)
+
+
 def as_ids(tokenizer: Any, prompt: str | Sequence[int] | Any, vocab_size: int | None = None) -> list[int]:
     """The token ids of one prompt, given as text, as a list of ints, or as an array [T] or [1, T].
 
@@ -316,9 +322,15 @@ def _verified(tokenizer: Any, ids: list[int], inside: list[int], subject: str) -
 
 
 def answer_token(
-    tokenizer: Any, answer: str | int, prompt: str | None = None, vocab_size: int | None = None
+    tokenizer: Any,
+    answer: str | int,
+    prompt: str | None = None,
+    vocab_size: int | None = None,
+    prompt_ids: Sequence[int] | None = None,
 ) -> int:
     """The one token that an answer starts with after a prompt.
+
+    prompt_ids: the prompt's ids without special tokens, when they are known.
 
     The text is taken as it continues the prompt, without special tokens: " Paris", with its space.
     TokenError when it is empty, when its first token says nothing about it, when it melts into the prompt's
@@ -335,9 +347,9 @@ def answer_token(
         raise TokenError(
             f'The answer {answer!r} is empty or blank: give a text such as " Paris", or a token id.'
         )
-    first = _first_after(tokenizer, answer, prompt)
+    first = _first_after(tokenizer, answer, prompt, prompt_ids)
     if _wants_space(answer, prompt):
-        spaced = _first_after(tokenizer, " " + answer, prompt)
+        spaced = _first_after(tokenizer, " " + answer, prompt, prompt_ids)
         if spaced != first:
             raise TokenError(
                 f"{answer!r} is ambiguous: {' ' + answer!r} starts with token {spaced} "
@@ -356,10 +368,11 @@ def answer_token(
     return as_ids(tokenizer, [first], vocab_size)[0]
 
 
-def _first_after(tokenizer: Any, answer: str, prompt: str | None) -> int:
+def _first_after(tokenizer: Any, answer: str, prompt: str | None, prompt_ids: Sequence[int] | None) -> int:
     """The first token of the answer behind the prompt, or behind a stand-in that it does not merge with."""
     for head in (prompt,) if prompt else ("of", "x", ".") if answer[0].isspace() else ("\n", ":", "."):
-        before = _tokenize(tokenizer, head, special=False)
+        known = prompt and prompt_ids is not None
+        before = list(prompt_ids) if known else _tokenize(tokenizer, head, special=False)
         after = _tokenize(tokenizer, head + answer, special=False)
         if after[: len(before)] == before and len(after) > len(before):
             return after[len(before)]

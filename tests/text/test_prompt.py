@@ -5,7 +5,7 @@ import pickle
 
 import mlx.core as mx
 import pytest
-from tiny_tokenizers import BYTES, SPM, make
+from tiny_tokenizers import BYTES, MAKERS, SPM, make
 
 from mlxtrace import InterpretableModel
 from mlxtrace.errors import PositionError, SubjectError, TokenError
@@ -66,6 +66,26 @@ def test_the_text_is_as_given_or_decoded(given):
     assert read.ids == tuple(ids) and read.find("Eiffel Tower") == tk.subject_range(
         tokenizer, TEXT, "Eiffel Tower"
     )
+
+
+@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("text", [TEXT, " two", "エッフェル塔は", "<s> a </s> b", "<|end|>The", "x<|end|>"])
+def test_the_ids_without_special_tokens_are_those_of_the_text_alone(name, text):
+    read = pr.read(make(name), text)
+    assert list(read.plain_ids) == tk.encode_plain(make(name), text)
+
+
+@pytest.mark.parametrize("name", [BYTES, SPM, "bare sentencepiece"])
+@pytest.mark.parametrize("given", ["text", "ids"])
+def test_answers_follow_the_prompt(name, given):
+    tokenizer = make(name)
+    read = pr.read(tokenizer, TEXT if given == "text" else tk.encode(tokenizer, TEXT))
+    assert read.answer_token(" Paris") == tk.answer_token(tokenizer, " Paris", TEXT)
+    assert read.answer_token(7) == 7
+    with pytest.raises(TokenError, match="ambiguous"):
+        read.answer_token("Paris")
+    with pytest.raises(TokenError, match="id 7"):
+        read.answer_token(7, vocab_size=7)
 
 
 def test_prompts_are_values():
