@@ -12,10 +12,19 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..engine import corruption
-from ..engine.corruption import GaussianNoise
+from ..engine.corruption import GaussianNoise, Substitution
 from ..engine.runs import Run
 from .protocol import TracedModel
 
+__all__ = [
+    "GaussianNoise",
+    "Substitution",
+    "embedding_std",
+    "noised_run",
+    "published_scale",
+    "table_scale",
+    "two_draws",
+]
 ADVICE = " (published traces take it from the data set's subjects: subjects=[...])"
 
 

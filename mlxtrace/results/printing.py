@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from ..arguments import whole_number
-from ..plotting.labels import text_bar
+from ..plotting.labels import probability, quoted, text_bar
 from ..terminal import printable
 
+__all__ = ["SHADES", "bars", "page", "probability", "quoted", "top_rows"]
 SHADES = "░ ▒ ▓ █ from 5, 25, 45, 65 %"  # what `record.text_map` draws
 
 
@@ -33,6 +34,6 @@ def bars(
     return lines
 
 
-def strongest(rows: list[dict[str, Any]], key: str, k: Any) -> list[dict[str, Any]]:
+def top_rows(rows: list[dict[str, Any]], key: str, k: Any) -> list[dict[str, Any]]:
     """The k rows with the largest values under a key."""
     return sorted(rows, key=lambda row: -row[key])[: whole_number("k", k, 0)]
