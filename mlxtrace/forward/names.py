@@ -92,6 +92,10 @@ class LayerReference(ModuleReference):
             layer = self._model.resolver.layer(self._layer)
             if len(layer.mlps) > 1:
                 return SiteReference(self._model, self._model.resolver.site("mlp", self._layer))
+        if name == "router":  # a module of that name may hold the one whose output are the logits
+            site = self._model.resolver.table.get(f"layers.{self._layer}.router")
+            if site is not None and site.path != f"{self._path}.router":
+                return SiteReference(self._model, site)
         return super().__getattr__(name)
 
 
