@@ -41,6 +41,10 @@ class Call:
         assert found is not None, f"{self.path} gives no array"
         return found
 
+    def argument(self, slot: int | str | None) -> mx.array | None:
+        """The array that the module was given in a slot, if any."""
+        return None if slot is None else dict(arrays_of(self.args, self.kwargs)).get(slot)
+
     def inputs(self) -> list[mx.array]:
         """The arrays that the module was given."""
         return [x for _, x in arrays_of(self.args, self.kwargs)]
