@@ -10,7 +10,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ..errors import LoadError
-from .architectures import exceptional
+from .architecture_exceptions import exceptional
 from .attention import attending, plain_attention
 from .taps import arrays_of, first_array, fresh, own_run, tapping
 

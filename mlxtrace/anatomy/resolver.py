@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 from ..errors import PositionError, SiteError, UnsupportedError, closest
 from . import remarks
-from .architectures import unwrapped_name
+from .architecture_exceptions import unwrapped_name
 from .components import ALIASES, COMPONENTS, GLOBAL_SITES, canonical
 from .finders import FINDERS, Missing, Place
 from .model_parts import ModelParts

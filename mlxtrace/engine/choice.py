@@ -11,7 +11,7 @@ import mlx.core as mx
 import numpy as np
 from mlx_lm.models.cache import KVCache, make_prompt_cache
 
-from ..anatomy.architectures import exceptional
+from ..anatomy.architecture_exceptions import exceptional
 from ..anatomy.recording import forward, probe_tokens
 from ..anatomy.resolver import ModuleResolver
 from ..errors import EngineError, InputError, UnsupportedError, closest

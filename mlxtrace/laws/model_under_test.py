@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import mlx.core as mx
 import numpy as np
 
-from ..anatomy.architectures import exceptional
+from ..anatomy.architecture_exceptions import exceptional
 from ..anatomy.components import COMPONENTS, HEADED
 from ..anatomy.recording import Call, forward, record
 from ..anatomy.resolver import Site

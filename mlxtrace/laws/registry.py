@@ -20,7 +20,7 @@ import mlx.core as mx
 import numpy as np
 
 from .. import loading
-from ..anatomy.architectures import exceptional
+from ..anatomy.architecture_exceptions import exceptional
 from ..anatomy.attention import INTERNALS, attending, pattern, plain_attention, weighted
 from ..anatomy.components import COMPONENTS
 from ..anatomy.recording import forward
