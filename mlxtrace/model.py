@@ -162,8 +162,7 @@ class InterpretableModel:
         before, self._seen = self._seen, self._parts()
         if before[0] != self._seen[0]:
             with contextlib.suppress(LoadError):  # one that cannot be probed says why when it is run
-                made = ModuleResolver(self.net)
-                self.resolver = made if made.structure else self.resolver
+                self.resolver = ModuleResolver(self.net)
         elif before[1] != self._seen[1]:
             self.resolver.measured.clear()
 
