@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextvars
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -39,7 +39,10 @@ class Pass(Calls):
         order: the ports in the order in which they fired.
         after_waiting: (x, next port) -> what the body has made of the array x that it waited at. A weak method: a
             waiting pass must not keep alive the trace that it belongs to.
+        logits: `[B, T, V]`, once the pass has ended.
     """
+
+    logits: mx.array
 
     def __init__(
         self, resolver: ModuleResolver, tokens: mx.array, keep_all: bool, after_waiting: weakref.WeakMethod
@@ -53,7 +56,6 @@ class Pass(Calls):
         self.order: dict[Port, None] = {}
         self.paused: Port | None = None
         self.awaited: Port | None = None
-        self.logits: mx.array | None = None
         self.error: BaseException | None = None
         self._kept_bases: list[Port] = []  # of this layer: what its resid_mid and its sums are computed from
         self._coroutine: greenlet | None = None
@@ -61,15 +63,19 @@ class Pass(Calls):
 
     # ---- running it
 
-    def begin(
-        self, block: Block, only: set[str] | None = None, refuse: Callable[[Any], None] | None = None
-    ) -> None:
+    def begin(self, block: Block, only: set[str] | None, refuse: weakref.WeakMethod) -> None:
         """Put taps in all modules or only in those paths, for as long as the block runs at most.
 
         refuse: called with a tapped module that somebody else calls meanwhile.
         """
+
+        def refuse_weakly(module: Any) -> None:
+            method = refuse()
+            if method is not None:
+                method(module)
+
         modules = self.resolver.modules if only is None else {p: self.resolver.paths[p] for p in only}
-        self.taps = self.tapping(modules, block, refuse)
+        self.taps = self.tapping(modules, block, refuse_weakly)
         self._coroutine = greenlet(self._run)
         context = self._coroutine.gr_context = contextvars.copy_context()
         self.taps.activate(context)
@@ -170,3 +176,17 @@ class Pass(Calls):
             if base.port not in self.seen:
                 raise OrderError(f"{site.name} needs {base.name}, which went by unrecorded (cache=False)")
         return site.base(lambda base: self.seen[base.port])
+
+
+def port_name(port: Port | None) -> str:
+    """A port for error messages; None is the end of the pass."""
+    return ".".join((port[0] or "logits", port[1])) if port else "the end"
+
+
+def compute(arrays: Sequence[mx.array]) -> None:
+    """Compute now, so that a failure surfaces here; inside `mx.grad` the arrays stay symbolic."""
+    try:
+        mx.eval(arrays)
+    except ValueError as error:
+        if "transform" not in str(error):
+            raise
