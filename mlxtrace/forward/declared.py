@@ -10,7 +10,7 @@ import mlx.core as mx
 from ..anatomy.resolver import ModuleResolver, Site
 from ..anatomy.taps import untapped
 from ..errors import InputError, SiteError
-from ..interventions import Edit, called
+from ..interventions import Edit, refuse_uncalled
 from ..values import checked, unbroken
 from .activation import Activation, SiteState
 
@@ -32,7 +32,7 @@ def declared(resolver: ModuleResolver, interventions: Mapping[str, Edit]) -> lis
     for key, fn in interventions.items():
         site = resolver.resolve(key)
         key = key if isinstance(key, str) else site.name
-        called(fn)
+        refuse_uncalled(fn)
         if not callable(fn):
             raise InputError(
                 f"the intervention at {key!r} is {type(fn).__name__}, not a function array -> array"

@@ -1,12 +1,12 @@
 """One forward pass as a coroutine: it runs in a greenlet, and waits at whatever port it is asked for.
 
-    run = Pass(resolver, tokens)
-    run.begin()
+    run = Pass(resolver, tokens, keep_all=True, after_waiting=...)
+    run.begin(block, only=None, refuse=...)
     x = run.until(port)      # the array that passes there, or None when the pass ended without it
     run.until(None)          # to the end
 
-A port is (module path, "input" or "output", visit). At each port that fires, declared edits come first, then
-whoever waits there, then the record.
+At each port that fires (see `anatomy.calls`), declared edits come first, then the body if it waits there, then the
+record.
 """
 
 from __future__ import annotations

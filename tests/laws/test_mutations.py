@@ -140,8 +140,8 @@ FAULTS: list[tuple[str, str, str, str]] = [
     ("noising window: another seed", "experiments/noising_window.py", "np.random.RandomState(seed).randn",
      "np.random.RandomState(seed + 1).randn"),
     # edits
-    ("an edit at the wrong position", "interventions.py", "return _put(x, index, rows_at(value, index, x, name))",
-     "return _put(x, mx.minimum(index + 1, x.shape[1] - 1), rows_at(value, index, x, name))"),
+    ("an edit at the wrong position", "interventions.py", "return put_at(x, index, rows_at(value, index, x, name))",
+     "return put_at(x, mx.minimum(index + 1, x.shape[1] - 1), rows_at(value, index, x, name))"),
     ("scale adds", "interventions.py", "lambda x: (x * k).astype(x.dtype)", "lambda x: (x + k).astype(x.dtype)"),
     # what the probe says
     ("prefixes refused", "engine/choice.py", 'Engine("fanout", True, self.causal, self.axes)',
