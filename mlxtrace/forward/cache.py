@@ -11,7 +11,6 @@ import mlx.core as mx
 
 from .. import checksums
 from ..anatomy.resolver import Site
-from ..anatomy.taps import fresh
 from ..errors import InputError, LoadError, MlxtraceError, SiteError, closest
 from ..storage import regular, writing
 
@@ -75,8 +74,8 @@ class ActivationCache(Mapping):
         """
         found = self._find(name)
         if not isinstance(found, Site):
-            return fresh(self._arrays[found])  # `x = cache[name]; x *= 2` must not change the cache
-        x = fresh(self._arrays[cache_key(found)])
+            return mx.array(self._arrays[found])  # `x = cache[name]; x *= 2` must not change the cache
+        x = mx.array(self._arrays[cache_key(found)])
         return found.get(x, found.base(lambda base: self._arrays[cache_key(base)]))
 
     def _find(self, name: object) -> Key | Site:

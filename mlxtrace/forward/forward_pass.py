@@ -20,12 +20,10 @@ import mlx.core as mx
 from greenlet import GreenletExit, getcurrent, greenlet
 from greenlet import error as GreenletError
 
-from ..anatomy.attention import tidy as stop_intercepting
 from ..anatomy.block import Block
-from ..anatomy.calls import Calls, Port
+from ..anatomy.calls import Calls, Port, tidy
 from ..anatomy.probe import forward
 from ..anatomy.resolver import ModuleResolver, Site
-from ..anatomy.taps import fresh
 from ..errors import OrderError
 
 
@@ -118,12 +116,12 @@ class Pass(Calls):
         finally:
             if taps is not None:
                 taps.abandon()
-            stop_intercepting()
+            tidy()
             # each of these leads back here: without it only the cycle collector would free the activations
             self._coroutine = self._body = self.taps = self.error = None
             self.edits, self.seen = {}, {}
 
-    # ---- inside it
+    # ---- inside it; what is recorded is a handle of its own (`mx.array(x)`): models rebind theirs in place
 
     def wants(self, port: Port) -> bool:
         """Whether a port fires: every input and output does, the others where they are asked for."""
@@ -147,20 +145,20 @@ class Pass(Calls):
         if port == self.awaited:
             x = self._wait(port, x)
         if self.keep_all or port in self.needed:
-            self.seen[port] = fresh(x)
+            self.seen[port] = mx.array(x)
         elif port in self.resolver.bases:
             if port[1] == "input":  # a new layer: the last one's are no longer needed
                 for old in self._kept_bases:
                     self.seen.pop(old, None)
                 self._kept_bases = []
             self._kept_bases.append(port)
-            self.seen[port] = fresh(x)
+            self.seen[port] = mx.array(x)
         else:
             self.seen.pop(port, None)
         return x
 
     def _wait(self, port: Port, x: mx.array) -> mx.array:
-        self.paused, self.seen[port] = port, fresh(x)
+        self.paused, self.seen[port] = port, mx.array(x)
         if self._body is not None:
             self._body.switch()
         after_waiting = self.after_waiting()

@@ -14,8 +14,8 @@ from typing import Any
 import mlx.core as mx
 
 from ..anatomy.block import Block, leaving
+from ..anatomy.calls import tidy
 from ..anatomy.resolver import ModuleResolver, Site
-from ..anatomy.taps import fresh, tidy
 from ..errors import OrderError
 from ..interventions import Edit
 from ..values import checked, unbroken
@@ -197,7 +197,7 @@ class Trace(Block):
         """The array that goes on, and the end of the body's chance to change it."""
         for site, given in self._live:
             if given.state.edited:
-                value = fresh(given).astype(x.dtype)
+                value = mx.array(given).astype(x.dtype)
                 x = unbroken(x, site.put(x, value, self._own.base(site)), site.name)
             given.state.open, given.state.gone_to = False, now or port_name(awaited)
         self._live = []

@@ -61,7 +61,7 @@ FAULTS: list[tuple[str, str, str, str]] = [
     # what is kept
     ("kept arrays of a sweep alias", "engine/runs.py", "array = fresh(site.get(fresh(x), site.base(",
      "array = (site.get(x, site.base("),
-    ("kept arrays of a cache alias", "forward/cache.py", "return fresh(self._arrays[found])", "return self._arrays[found]"),
+    ("kept arrays of a cache alias", "forward/cache.py", "return mx.array(self._arrays[found])", "return self._arrays[found]"),
     # components
     ("v shows keys", "anatomy/attention.py", 'zip("qkv", (q, k, v), strict=True)', 'zip("qvk", (q, k, v), strict=True)'),
     ("q and k mixed up", "anatomy/attention.py", 'zip("qkv", (q, k, v), strict=True)', 'zip("kqv", (q, k, v), strict=True)'),
