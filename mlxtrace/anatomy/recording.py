@@ -10,12 +10,10 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ..errors import LoadError
+from .architectures import exceptional
 from .attention import attending, plain_attention
 from .calls import Calls
 from .taps import arrays_of, first_array, fresh, own_run
-
-# Where only a pass with a cache is right.
-NEEDS_CACHE = {"gemma3n"}
 
 
 @dataclass
@@ -35,9 +33,17 @@ class Call:
     gathered: bool = False  # an attention call of it has no query and key per row and token
 
     def hidden(self) -> mx.array | None:
+        """The main array that came out, if any."""
         return first_array(self.output)
 
+    def array(self) -> mx.array:
+        """The main array that came out of a call that is known to give one."""
+        found = self.hidden()
+        assert found is not None, f"{self.path} gives no array"
+        return found
+
     def inputs(self) -> list[mx.array]:
+        """The arrays that the module was given."""
         return [x for _, x in arrays_of(self.args, self.kwargs)]
 
 
@@ -56,14 +62,9 @@ def without_caches(call: Call) -> tuple[tuple, dict]:
     return args, {k: None if k == "cache" else snapshot(v) for k, v in call.kwargs.items()}
 
 
-def unwrapped_name(net: nn.Module) -> str:
-    """The architecture's name: the Python module that defines the model's class."""
-    return type(net).__module__.rsplit(".", 1)[-1]
-
-
 def forward(net: nn.Module, tokens: mx.array, cache: list | None = None) -> mx.array:
     """Logits `[B, T, V]` of a plain pass, with a fresh cache where the architecture is wrong without."""
-    if cache is None and unwrapped_name(net) in NEEDS_CACHE:
+    if cache is None and exceptional(net).needs_cache:
         from mlx_lm.models.cache import make_prompt_cache
 
         cache = make_prompt_cache(net)

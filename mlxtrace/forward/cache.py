@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import mlx.core as mx
 
-from .. import checksums
 from ..anatomy.resolver import Site
-from ..errors import InputError, LoadError, MlxtraceError, SiteError, closest
-from ..storage import regular, writing
+from ..errors import LoadError, SiteError, closest
+from ..storage import load_tensors, save_tensors
 
 Key = tuple[str, str]  # side, module path (with @visit when it is not the first)
 
@@ -140,16 +138,8 @@ class ActivationCache(Mapping):
             >>> list(again), again.nbytes == cache.nbytes
             (['model.layers.3.mlp'], True)
         """
-        table = json.dumps(
-            {name: _site_to_dict(site) for name, site in self._sites.items() if self._has(site)}
-        )
-        arrays = {f"{side}:{key}": x for (side, key), x in self._arrays.items()}
-        try:
-            with writing(path) as file:
-                metadata = {"mlxtrace": table, "checksum": checksums.of_arrays(arrays, table)}
-                mx.save_safetensors(file, arrays, metadata)
-        except InputError as error:
-            raise LoadError(f"the cache cannot be saved: {error}") from error
+        sites = {name: _site_to_dict(site) for name, site in self._sites.items() if self._has(site)}
+        save_tensors(path, {f"{side}:{key}": x for (side, key), x in self._arrays.items()}, json.dumps(sites))
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> ActivationCache:
@@ -164,27 +154,14 @@ class ActivationCache(Mapping):
         Raises:
             LoadError: there is no such file, it is not one written by `save`, or it has changed since.
         """
+        arrays, table = load_tensors(path, "cache")
         try:
-            path = regular(path)
-            loaded: Any = mx.load(str(path), format="safetensors", return_metadata=True)
-            arrays, metadata = loaded
-            table = metadata["mlxtrace"]
-            mx.eval(list(arrays.values()))
-            checksum = metadata.get("checksum")  # none in an older file
-            whole = checksum is None or checksum == checksums.of_arrays(arrays, table)
             keyed = {_key(name): x for name, x in arrays.items()}
             sites = {name: _site_from_dict(fields) for name, fields in json.loads(table).items()}
-        except FileNotFoundError as error:
-            raise LoadError(f"no such file: {path}") from error
-        except MlxtraceError as error:
-            raise LoadError(str(error)) from error
-        except Exception as error:  # whatever damage makes mlx and JSON raise, a RecursionError included
-            why = "it has no table of sites" if isinstance(error, KeyError) else " ".join(str(error).split())
-            raise LoadError(f"{path} is not a cache saved by mlxtrace: {why}") from error
-        if not whole:
+        except Exception as error:  # whatever a table that others wrote makes JSON and Site raise
             raise LoadError(
-                f"{path} is damaged: its arrays do not have the checksum that was saved with them"
-            )
+                f"{path} is not a cache saved by mlxtrace: {' '.join(str(error).split())}"
+            ) from error
         return cls(keyed, sites)
 
     def __repr__(self) -> str:

@@ -22,7 +22,7 @@ from greenlet import error as GreenletError
 
 from ..anatomy.block import Block
 from ..anatomy.calls import Calls, Port, tidy
-from ..anatomy.probe import forward
+from ..anatomy.recording import forward
 from ..anatomy.resolver import ModuleResolver, Site
 from ..errors import OrderError
 

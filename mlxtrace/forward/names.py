@@ -15,7 +15,8 @@ from typing import Any, Protocol, overload
 import mlx.core as mx
 import mlx.nn as nn
 
-from ..anatomy.resolver import COMPONENTS, ModuleResolver, Site
+from ..anatomy.components import ALIASES, COMPONENTS
+from ..anatomy.resolver import ModuleResolver, Site
 from ..errors import EditError, InputError, MlxtraceError, PositionError, SiteAttributeError, closest
 from .activation import Activation
 from .open_traces import current
@@ -236,7 +237,7 @@ def child(model: NamedModel, path: str, name: str, visit: int = 0, layer: int | 
     inner = f"{path}.{name}" if path else name
     if inner in paths:
         return ModuleReference(model, inner, visit)
-    if layer is not None and name in (*COMPONENTS, "self_attn"):
+    if layer is not None and name in (*COMPONENTS, *ALIASES):
         return SiteReference(model, model.resolver.site(name, layer))
     try:
         value = getattr(paths[path], name)
