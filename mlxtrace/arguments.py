@@ -45,11 +45,13 @@ def positions_in(positions: int | slice | range | Sequence[int], length: int) ->
             raise PositionError(f"{positions} reaches past the prompt: its {length} positions are {valid}.")
         found = list(range(*positions.indices(length)))
     else:
-        given = positions.tolist() if hasattr(positions, "tolist") else positions
+        given: Any = positions
+        given = given.tolist() if hasattr(given, "tolist") else given
         found = list(given) if isinstance(given, Sequence) and not isinstance(given, TEXTS) else [given]
-    if any(as_integer(p) is None for p in found):
+    numbers = [as_integer(p) for p in found]
+    found = [p for p in numbers if p is not None]
+    if len(found) < len(numbers):
         raise InputError(f"Positions are an int, a list of ints, a slice or a range, not {positions!r}.")
-    found = [as_integer(p) for p in found]
     outside = [p for p in found if not -length <= p < length]
     if outside:
         raise PositionError(

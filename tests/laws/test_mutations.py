@@ -62,7 +62,7 @@ FAULTS: list[tuple[str, str, str, str]] = [
     # what is kept
     ("kept arrays of a sweep alias", "engine/runs.py", "edit(site.get(fresh(x), base))",
      "edit(site.get(x, base))"),
-    ("kept arrays of a cache alias", "forward/cache.py", "return fresh(self._arrays[found])", "return self._arrays[found]"),
+    ("kept arrays of a cache alias", "forward/cache.py", "return mx.array(self._arrays[found])", "return self._arrays[found]"),
     # components
     ("v shows keys", "anatomy/attention.py", 'zip("qkv", (q, k, v), strict=True)', 'zip("qvk", (q, k, v), strict=True)'),
     ("q and k mixed up", "anatomy/attention.py", 'zip("qkv", (q, k, v), strict=True)', 'zip("kqv", (q, k, v), strict=True)'),
@@ -140,8 +140,8 @@ FAULTS: list[tuple[str, str, str, str]] = [
     ("noising window: another seed", "experiments/noising_window.py", "np.random.RandomState(seed).randn",
      "np.random.RandomState(seed + 1).randn"),
     # edits
-    ("an edit at the wrong position", "interventions.py", "return _put(x, index, rows_at(value, index, x, name))",
-     "return _put(x, mx.minimum(index + 1, x.shape[1] - 1), rows_at(value, index, x, name))"),
+    ("an edit at the wrong position", "interventions.py", "return put_at(x, index, rows_at(value, index, x, name))",
+     "return put_at(x, mx.minimum(index + 1, x.shape[1] - 1), rows_at(value, index, x, name))"),
     ("scale adds", "interventions.py", "lambda x: (x * k).astype(x.dtype)", "lambda x: (x + k).astype(x.dtype)"),
     # what the probe says
     ("prefixes refused", "engine/choice.py", 'Engine("fanout", True, self.causal, self.axes)',
