@@ -118,8 +118,9 @@ class Substitution:
     Example:
         >>> from mlxtrace import InterpretableModel, Substitution
         >>> model = InterpretableModel("demo")
-        >>> corrupted = Substitution("The Louvre Museum is in the city of")
-        >>> result = model.activation_patching("The Eiffel Tower is in the city of", corrupted, progress=False)
+        >>> corrupted = Substitution("The Colosseum is located in the city of")
+        >>> clean = "The Eiffel Tower is located in the city of"
+        >>> result = model.activation_patching(clean, corrupted, progress=False)
         >>> len(result.raw) == model.n_layers
         True
     """
