@@ -23,7 +23,7 @@ import mlx.core as mx
 import numpy as np
 from mlx_lm.models.cache import KVCache
 
-from ..anatomy.probe import forward
+from ..anatomy.recording import forward
 from ..anatomy.resolver import ModuleResolver, Site
 from ..anatomy.taps import arrays_of, fresh, put_argument
 from ..errors import EngineError
@@ -128,7 +128,6 @@ class Batch:
         for layer, call in enumerate([*layers, None]):
             if births and (layer in births or call in self.side_axes):
                 site = self.resolver.site("resid_pre", layer) if call else norm_input(self.resolver)
-                self.hooks.slots[site.path] = site.slot
                 self.hooks.calls[site.path, site.visit] = self._grower(site, self._rows_after(layer))
                 self.planned += 1
 
@@ -237,7 +236,7 @@ class Batch:
         """
         tokens = mx.array([self.base.ids[self.start :]] * self._rows_after(FLAT))
         shared = [Prefix(cache, self.start, self.origin) for cache in self.caches] if self.start else None
-        with self.hooks.tapping():
+        with self.hooks.hooked():
             logits = forward(self.resolver.net, tokens, shared)
             logits = logits if self.every_position else logits[..., -1, :]
             mx.eval(logits)

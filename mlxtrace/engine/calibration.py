@@ -13,7 +13,7 @@ import numpy as np
 from mlx_lm.models.cache import make_prompt_cache
 
 from ..anatomy.attention import plain_attention
-from ..anatomy.probe import forward, probe_tokens
+from ..anatomy.recording import forward, probe_tokens
 from ..anatomy.resolver import ModuleResolver, Site
 from ..errors import EngineError
 from .runs import Hooks, Run, capture, norm_input, slice_to_last
@@ -139,7 +139,7 @@ def _peaks(resolver: ModuleResolver, rows: int) -> list[int]:
     mx.clear_cache()
     before = mx.get_active_memory()
     mx.reset_peak_memory()
-    with hooks.tapping():
+    with hooks.hooked():
         logits = forward(resolver.net, tokens)[..., -1, :]
         mx.eval(logits)
     return [*marks, mx.get_peak_memory() - before]
@@ -179,7 +179,7 @@ def _sizes(resolver: ModuleResolver, site: Site) -> tuple[int, int, int]:
         return x
 
     hooks.add(site, note)
-    with hooks.tapping():
+    with hooks.hooked():
         forward(resolver.net, mx.array([ids]))
     if not found:
         raise EngineError(f"the pass never reached {site.name}, so it cannot be patched")

@@ -13,7 +13,8 @@ import mlx.core as mx
 import numpy as np
 from mlx_lm.models.cache import KVCache, make_prompt_cache
 
-from ..anatomy.probe import NEEDS_CACHE, forward, unwrapped_name
+from ..anatomy.architectures import exceptional
+from ..anatomy.recording import forward
 from ..anatomy.resolver import ModuleResolver
 from ..errors import EngineError, InputError, UnsupportedError, closest
 from . import calibration
@@ -106,7 +107,7 @@ class TrialSweep:
     def _no_prefix(self) -> str:
         if not self.causal:
             return "this model is not causal"
-        if unwrapped_name(self.resolver.net) in NEEDS_CACHE:
+        if exceptional(self.resolver.net).needs_cache:
             return "every pass of this model fills a cache of its own"
         caches = make_prompt_cache(self.resolver.net)
         kinds = {type(cache).__name__ for cache in caches} - {KVCache.__name__}

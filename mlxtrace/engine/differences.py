@@ -9,12 +9,12 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from ..anatomy.probe import probe_tokens, record
+from ..anatomy.components import COMPONENTS
+from ..anatomy.recording import probe_tokens, record
 from ..anatomy.resolver import ModuleResolver
 from .runs import Patch
 
-# When in a layer a component is written: before its mixing (0), after its MLP (2), else at the mixer (1).
-STAGES = {"resid_pre": 0, "k": 0, "v": 0, "mlp": 2, "neuron": 2, "resid_post": 2}
+STAGES = ("input", "mixer", "output")  # when in a layer a component is written, see `Component.stage`
 DEEPEST = 5  # levels of objects in objects that are looked into
 
 
@@ -33,7 +33,7 @@ class ChangedTokens:
             for patch in patches:
                 site = patch.site
                 if site.layer is not None and site.component is not None:
-                    stage = STAGES.get(site.component, 1)
+                    stage = STAGES.index(COMPONENTS[site.component].stage)
                     written[site.layer, stage, i, np.array(patch.at) - start] = True
         self.before, self.after = np.zeros((2, n, len(cells), length - start), dtype=bool)
         differs = np.zeros((len(cells), length - start), dtype=bool)

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ..anatomy.components import COMPONENTS
 from ..anatomy.resolver import ModuleResolver, Site
 from .runs import FLAT, Cell, Patch, Run, norm_input
 
@@ -201,7 +202,9 @@ class Request:
         """Whether nothing but the last position of a site reaches the logits that are wanted."""
         info = self.resolver.structure
         written_last = (
-            site.component in ("mlp", "resid_post", "neuron") and site.layer == len(info.layers) - 1
+            site.component is not None
+            and COMPONENTS[site.component].stage == "output"
+            and site.layer == len(info.layers) - 1
         )
         return written_last and bool(info.norm) and self.engine.causal and not self.every_position
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,10 +11,11 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from ..anatomy.attention import INTERNALS, attending, hook_of
-from ..anatomy.probe import forward
+from ..anatomy.attention import INTERNALS
+from ..anatomy.calls import Calls, Port
+from ..anatomy.recording import forward
 from ..anatomy.resolver import ModuleResolver, Site
-from ..anatomy.taps import Taps, arrays_of, first_array, fresh, put_argument, put_first, tapping
+from ..anatomy.taps import Taps, fresh
 from ..errors import EngineError
 from .corruption import corrupt
 
@@ -68,19 +69,23 @@ class Cell:
     patches: tuple[Patch, ...]
 
 
-class Hooks:
-    """What to do at which port of a pass; `tapping` it runs the model with these."""
+class Hooks(Calls):
+    """What to do at which port of a pass; `hooked` runs the model with these.
+
+    Attributes:
+        at: by port, functions array -> array.
+        calls: by module path and visit, what makes a call's arguments others, before its input passes.
+        forwards: by module path and visit, what is called in place of the module, with the module's own call first.
+    """
 
     def __init__(self, resolver: ModuleResolver):
+        super().__init__(resolver.slots)
         self.resolver = resolver
-        self.slots: dict[str, Any] = {}
-        self.at: dict[tuple[str, str, int], list[Callable[[mx.array], mx.array]]] = defaultdict(list)
+        self.at: dict[Port, list[Callable[[mx.array], mx.array]]] = defaultdict(list)
         self.calls: dict[tuple[str, int], Callable[[tuple, dict], tuple[tuple, dict]]] = {}
         self.forwards: dict[tuple[str, int], Callable[..., Any]] = {}
 
     def add(self, site: Site, edit: Callable[[mx.array], mx.array]) -> None:
-        if site.side == "input":
-            self.slots[site.path] = site.slot
         self.at[site.port].append(edit)
 
     def add_site(self, site: Site, edit: Callable[[mx.array], mx.array | None]) -> None:
@@ -106,44 +111,28 @@ class Hooks:
             self.add(base, catching(base.port))
         self.add(site, at_port)
 
-    def _handler(self, path: str):
-        visits = 0
+    def call(self, path: str, visit: int, forward: Callable[..., Any], args: tuple, kwargs: dict) -> Any:
+        change, instead = self.calls.get((path, visit)), self.forwards.get((path, visit))
+        if change is not None:
+            args, kwargs = change(args, kwargs)
+        if instead is not None:
+            forward = functools.partial(instead, forward)
+        return super().call(path, visit, forward, args, kwargs)
 
-        def handler(forward, args, kwargs):
-            nonlocal visits
-            visit, visits = visits, visits + 1
-            if (path, visit) in self.calls:
-                args, kwargs = self.calls[path, visit](args, kwargs)
-            for edit in self.at.get((path, "input", visit), ()):
-                slot = self.slots[path]
-                key, x = next((k, a) for k, a in arrays_of(args, kwargs) if slot is None or k == slot)
-                args, kwargs = put_argument(args, kwargs, key, edit(x))
-            instead = self.forwards.get((path, visit))
-            with self._attending(path, visit):
-                out = instead(forward, *args, **kwargs) if instead else forward(*args, **kwargs)
-            for edit in self.at.get((path, "output", visit), ()):
-                out = put_first(out, edit(first_array(out)))
-            return out
+    def wants(self, port: Port) -> bool:
+        return port in self.at
 
-        return handler
+    def passes(self, port: Port, x: mx.array) -> mx.array:
+        for edit in self.at[port]:
+            x = edit(x)
+        return x
 
-    def _attending(self, path: str, visit: int) -> contextlib.AbstractContextManager:
-        """Where queries, keys, values or patterns of a module are wanted, its attention call is intercepted."""
-        wanted = {name: self.at[path, name, visit] for name in INTERNALS if (path, name, visit) in self.at}
-        if not wanted:
-            return contextlib.nullcontext()
+    def attends(self, path: str, visit: int) -> bool:
+        return any((path, name, visit) in self.at for name in INTERNALS)
 
-        def fire(name: str, x: mx.array) -> mx.array:
-            for edit in wanted[name]:
-                x = edit(x)
-            return x
-
-        return attending(hook_of(fire, wanted.__contains__))
-
-    def tapping(self) -> Taps:
-        ports = [*self.at, *self.calls, *self.forwards]
-        paths = dict.fromkeys(port[0] for port in ports)
-        return tapping([(self.resolver.paths[p], self._handler(p)) for p in paths])
+    def hooked(self) -> Taps:
+        paths = dict.fromkeys(port[0] for port in (*self.at, *self.calls, *self.forwards))
+        return self.tapping({path: self.resolver.paths[path] for path in paths})
 
 
 @dataclass(frozen=True)
@@ -243,7 +232,7 @@ def _run_plainly(hooks: Hooks, runs: tuple[Run, ...], caches: list | None) -> mx
     rows = []
     for run in runs:
         rows += [run.ids] * run.rows
-    with hooks.tapping():
+    with hooks.hooked():
         return forward(hooks.resolver.net, mx.array(rows), caches)
 
 

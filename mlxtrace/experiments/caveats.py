@@ -10,14 +10,13 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from ..anatomy.components import STREAM
 from ..anatomy.resolver import ModuleResolver
 from ..engine import calibration, choice
 from ..engine.runs import Cell, Patch
 from ..engine.sweep import Engine, Sweep
 from ..errors import UnsupportedError
 from ..plotting.labels import short
-
-STREAM = ("resid_pre", "resid_mid", "resid_post")
 
 
 def of_cells(resolver: ModuleResolver, cells: Iterable[Cell]) -> list[str]:
