@@ -27,8 +27,9 @@ from .experiments.compare_bits import compare_bits
 from .experiments.noising_window import noising_window
 from .forward.activation import Activation
 from .forward.cache import ActivationCache
-from .forward.names import LayerList, SiteReference, child
-from .forward.trace import Edit, Trace, current
+from .forward.names import LayerList, SiteReference, child, part_names
+from .forward.open_traces import current
+from .forward.trace import Edit, Trace
 from .loading import load_any
 from .text.prompt import PromptLike
 from .text.reader import Reader
@@ -114,7 +115,7 @@ class InterpretableModel(Reader):
                 made = ModuleResolver(self.net)
                 self.resolver = made if made.structure else self.resolver
         elif before[1] != self._seen[1]:
-            vars(self.resolver).pop("_measured", None)
+            self.resolver.measured.clear()
 
     def _parts(self) -> tuple[list, list]:
         """What tells the model's modules and arrays from others, without reading any weights."""
@@ -221,6 +222,9 @@ class InterpretableModel(Reader):
         if name in ("embed", "norm", "logits"):
             return SiteReference(self, self.resolver.site(name))
         return child(self, "", name)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *part_names(self)})
 
     def __setattr__(self, name: str, value: Any) -> None:
         known = name in vars(self) or hasattr(type(self), name) or name.startswith("_")

@@ -41,7 +41,7 @@ def components(text: str) -> list[str]:
 
 def metric_names(text: str) -> list[str]:
     """Metrics by their names, or auto."""
-    known, found = ["auto", *metrics.NAMES], entries(text)
+    known, found = ["auto", *metrics.METRICS], entries(text)
     for name in found:
         if name not in known:
             raise argparse.ArgumentTypeError(f"there is no metric {name!r}; {closest(name, known)}")

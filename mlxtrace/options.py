@@ -15,13 +15,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn, TypeAlias
 
-from . import option_values as values
+from . import option_values
 from .engine.choice import ENGINES
 from .engine.corruption import GaussianNoise
 from .errors import InputError
 from .loading import DTYPES
-from .plotting import maps
-from .prompts import facts
+from .plotting import check_path
+from .prompts import fact_files
 from .storage import writable, writable_folder
 
 Group: TypeAlias = argparse._ArgumentGroup
@@ -62,7 +62,7 @@ def read(argv: Sequence[str]) -> argparse.Namespace:
     args.files = _files(args)
     if args.experiment == "facts":
         writable_folder(args.out)
-        args.known = facts.load(args.facts)
+        args.known = fact_files.load(args.facts)
     noise(args)
     return args
 
@@ -90,14 +90,16 @@ def _add_patching(group: Group) -> None:
     group.add_argument("--clean", help="the prompt whose answer we want back")
     group.add_argument("--corrupted", help="the prompt in which it is broken (or give --noise)")
     group.add_argument(
-        "--component", action="extend", type=values.components, help="mlp, attn, ... (mlp,attn)"
+        "--component", action="extend", type=option_values.components, help="mlp, attn, ... (mlp,attn)"
     )
-    group.add_argument("--layers", type=values.numbers, help="such as 0-3,8 (all)")
-    group.add_argument("--heads", type=values.heads, help="with --component head: each, or numbers (each)")
+    group.add_argument("--layers", type=option_values.numbers, help="such as 0-3,8 (all)")
     group.add_argument(
-        "--metric", action="extend", type=values.metric_names, help="prob, logit_diff, ... (auto)"
+        "--heads", type=option_values.heads, help="with --component head: each, or numbers (each)"
     )
-    group.add_argument("--foil", type=values.answer, help="the answer to compare with, for logit_diff")
+    group.add_argument(
+        "--metric", action="extend", type=option_values.metric_names, help="prob, logit_diff, ... (auto)"
+    )
+    group.add_argument("--foil", type=option_values.answer, help="the answer to compare with, for logit_diff")
     group.add_argument("--direction", choices=("denoise", "noise"), help="(denoise)")
     group.add_argument("--align", choices=("strict", "ends"), help="for prompts of unlike length (strict)")
 
@@ -107,7 +109,7 @@ def _add_tracing(group: Group) -> None:
     group.add_argument(
         "--noise", help="on the subject: s3 (3 x std of the embeddings), 0.1, u3; also with --clean"
     )
-    group.add_argument("--samples", type=values.count, help="draws of the noise (10)")
+    group.add_argument("--samples", type=option_values.count, help="draws of the noise (10)")
     group.add_argument("--seed", type=int, help="of the noise (1); nothing else is random")
     group.add_argument("--kind", choices=KINDS, help="what is restored (block)")
     group.add_argument(
@@ -121,18 +123,20 @@ def _add_tracing(group: Group) -> None:
 def _add_shared(group: Group) -> None:
     group.add_argument("--subject", help="as it stands in the prompt")
     answer = 'the answer: " Paris", or id:1234 (the clean top token)'
-    group.add_argument("--target", type=values.answer, help=answer)
-    group.add_argument("--window", type=values.count, help="layers patched together (1; in a trace 10)")
-    names = ", ".join(values.POSITIONS)
-    group.add_argument("--positions", type=values.positions, help=f"{names}, or numbers (all; each)")
+    group.add_argument("--target", type=option_values.answer, help=answer)
+    group.add_argument(
+        "--window", type=option_values.count, help="layers patched together (1; in a trace 10)"
+    )
+    names = ", ".join(option_values.POSITIONS)
+    group.add_argument("--positions", type=option_values.positions, help=f"{names}, or numbers (all; each)")
     group.add_argument("--engine", choices=ENGINES, help="how the cells are run (auto)")
-    group.add_argument("--max-memory", type=values.memory, help="beside the weights, such as 2GB")
+    group.add_argument("--max-memory", type=option_values.memory, help="beside the weights, such as 2GB")
 
 
 def _add_facts(group: Group) -> None:
     group.add_argument("--facts", metavar="FILE", help="a file of facts, or demo; with --out")
     group.add_argument("--out", metavar="DIR", help="where traces and averages go; a second run resumes")
-    group.add_argument("--limit", type=values.count, help="so many facts only")
+    group.add_argument("--limit", type=option_values.count, help="so many facts only")
 
 
 def _add_output(group: Group) -> None:
@@ -215,5 +219,5 @@ def _files(args: argparse.Namespace) -> dict[str, Path]:
                 raise InputError(f"--{name} {path}: give a file that ends in .{name}")
     figure = args.plot or (FIGURE if args.bare and not (args.quiet or args.plan) else None)
     if figure is not None:
-        found["plot"] = maps.check_path(figure)
+        found["plot"] = check_path(figure)
     return found

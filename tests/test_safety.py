@@ -16,7 +16,7 @@ import mlxtrace
 from mlxtrace import plotting, terminal
 from mlxtrace.errors import InputError, LoadError
 from mlxtrace.experiments.causal_trace import CausalTrace
-from mlxtrace.plotting import maps
+from mlxtrace.plotting import kit
 from mlxtrace.results import tables
 from mlxtrace.results.patching_result import Answer
 
@@ -97,7 +97,7 @@ def test_dollars_and_halves_of_characters_are_drawn(tmp_path, suffix):
     plotting.head_heatmap(values, title=NASTY, label="$$", path=tmp_path / f"y{suffix}")
     plotting.rome_heatmap(values, ["$$", "a"], low=0.1, model="m$$", title="$$", path=tmp_path / f"z{suffix}")
     assert len(list(tmp_path.iterdir())) == 3
-    assert maps.escape(maps.escape("$$")) == maps.escape("$$") == r"\$\$"
+    assert kit.escape(kit.escape("$$")) == kit.escape("$$") == r"\$\$"
 
 
 # ---- a command's output

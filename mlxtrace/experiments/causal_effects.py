@@ -20,17 +20,18 @@ from typing import Any
 
 import numpy as np
 
-from .. import metrics
+from .. import metrics, plotting
+from ..anatomy.components import COMPONENTS, HEADED
 from ..arguments import whole_number
 from ..engine import choice
 from ..engine.sweep import Sweep
 from ..errors import EffectError, InputError
-from ..plotting.labels import WORDS, probability, quoted, text_bar
+from ..plotting.labels import probability, quoted, text_bar
 from ..results.patching_result import Answer
 from ..results.record import Record, text_map
 from ..terminal import printable
 from . import caveats
-from .grid import HEADED, grid, layers_of
+from .grid import grid, layers_of
 from .noising_window import NoisingWindow, noising_window
 from .pairs import Pair, pair
 from .protocol import TracedModel
@@ -109,14 +110,12 @@ class CausalEffects(Record):
 
     def plot(self, path: str | os.PathLike | None = None) -> Any:
         """A matplotlib Figure: direct and indirect effects as bars by layer, or as maps of tokens and layers."""
-        from ..plotting import causal_figures
-
-        return causal_figures.effects(self, path)
+        return plotting.effects(self, path)
 
     def __repr__(self) -> str:
         together = f", {self.window} layers at a time" if self.window > 1 else ""
         lines = [
-            f"CausalEffects of the {WORDS.get(self.component, self.component)}"
+            f"CausalEffects of the {COMPONENTS[self.component].words}"
             f" ({'whole sequence' if self.positions is None else 'each token'}{together}), metric {self.metric}",
             f"  base:   {self.base_text} → {_said(self.base_answer, self.base_answer.corrupted_prob)}",
             f"  source: {self.source_text} → {_said(self.source_answer, self.source_answer.clean_prob)}",

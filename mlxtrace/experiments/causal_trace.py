@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from .. import metrics
+from .. import metrics, plotting
+from ..anatomy.components import ALIASES, KINDS, short_words
 from ..arguments import positions_in, whole_number
 from ..engine import choice, corruption
 from ..engine.corruption import GaussianNoise
@@ -35,9 +36,6 @@ from . import caveats
 from .grid import window_of
 from .pairs import embedding_std, noised_run
 from .protocol import TracedModel
-
-KINDS = (None, "mlp", "attn")
-WORDS = {None: "state", "mlp": "MLP", "attn": "attention"}
 
 
 @dataclass(repr=False, eq=False)
@@ -125,10 +123,8 @@ class CausalTrace(Record):
 
     def plot(self, path: str | os.PathLike | None = None) -> Any:
         """A matplotlib Figure as figure 1 of Meng et al. (2022): tokens down, layers across, colour p(answer)."""
-        from ..plotting import maps
-
         inside = [i for i, p in enumerate(self.positions) if p in self.subject_range]
-        return maps.rome_heatmap(
+        return plotting.rome_heatmap(
             self.scores,
             [self.tokens[p] for p in self.positions],
             low=self.low_score,
@@ -143,16 +139,18 @@ class CausalTrace(Record):
         )
 
     def _title(self) -> str:
-        cut = f", {WORDS[self.severed]} severed" if self.severed else ""
-        return f"Impact of restoring {WORDS[self.kind]} after corrupted input{cut}"
+        cut = f", {short_words(self.severed)} severed" if self.severed else ""
+        return f"Impact of restoring {short_words(self.kind)} after corrupted input{cut}"
 
     def __repr__(self) -> str:
         what = (
-            "a layer's output" if self.kind is None else f"{self.window} layers' {WORDS[self.kind]} outputs"
+            "a layer's output"
+            if self.kind is None
+            else f"{self.window} layers' {short_words(self.kind)} outputs"
         )
         lines = [
             f"CausalTrace: restoring {what} at one token"
-            + (f", with the {WORDS[self.severed]} of that token severed" if self.severed else ""),
+            + (f", with the {short_words(self.severed)} of that token severed" if self.severed else ""),
             f"  prompt:    {self.prompt} → {quoted(self.answer.text)}",
             f"  clean:     {probability(self.high_score)}",
             f"  corrupted: {probability(self.low_score)}, {self.raw.shape[-1]} samples, "
@@ -297,7 +295,7 @@ def spread(
 
 
 def _component(name: str, value: Any) -> str | None:
-    found = {"self_attn": "attn"}.get(value, value) if isinstance(value, str | None) else value
+    found = ALIASES.get(value, value) if isinstance(value, str | None) else value
     if not isinstance(found, str | None) or found not in KINDS:
         raise InputError(f"{name}={value!r} is unknown; {closest(str(value), ['mlp', 'attn'])}, or None")
     return found
@@ -339,7 +337,7 @@ def _cell(
     held = () if severed is None else range(model.n_layers)
     return Cell(
         (
-            *(Patch(site(severed, i), at, at, held=True) for i in held),
+            *(Patch(site(severed, i), at, at, fixed=True) for i in held),
             Patch(site("resid_post", layer), at, at),
         )
     )

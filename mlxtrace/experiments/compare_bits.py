@@ -16,6 +16,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
+from .. import plotting
 from ..arguments import whole_number
 from ..errors import InputError
 from ..plotting.labels import quoted
@@ -86,9 +87,7 @@ class Comparison:
 
     def plot(self, path: str | os.PathLike | None = None) -> Any:
         """A matplotlib Figure of both maps on one colour scale."""
-        from ..plotting import causal_figures
-
-        return causal_figures.comparison(self, path)
+        return plotting.comparison(self, path)
 
     def __repr__(self) -> str:
         i, layer = np.unravel_index(np.abs(self.difference).argmax(), self.difference.shape)

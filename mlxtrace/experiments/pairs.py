@@ -146,7 +146,7 @@ def embedding_std(model: TracedModel) -> float:
     """The standard deviation of the whole embedding table, dequantized; measured anew when its numbers changed."""
     module = model.resolver.get_embedding_layer()
     key = corruption.table_key(module)
-    known = model.resolver.__dict__.setdefault("_table_std", {})
+    known = model.resolver.measured.setdefault("table_std", {})
     if key not in known:
         known.clear()
         known[key] = corruption.table_std(module)
