@@ -73,10 +73,12 @@ class InterpretableModel(Reader):
 
     @property
     def n_layers(self) -> int:
+        """The number of layers."""
         return self.resolver.n_layers
 
     @property
     def d_model(self) -> int:
+        """The width of the residual stream."""
         return self.resolver.structure.d_model
 
     @property
@@ -91,10 +93,12 @@ class InterpretableModel(Reader):
 
     @property
     def vocab_size(self) -> int:
+        """The number of logits, which may be more than the tokenizer's tokens."""
         return self.resolver.structure.vocab_size
 
     @property
     def is_quantized(self) -> bool:
+        """Whether any module has quantized weights."""
         return any(hasattr(m, "bits") and "scales" in m for _, m in self.net.named_modules())
 
     # ---- what it can read: the methods are those of `Reader`
