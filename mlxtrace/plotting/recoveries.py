@@ -90,7 +90,7 @@ def _bars(result: Patched, panel: Panel, label: str) -> Figure:
         ax.margins(y=0.08)
         ticks(ax.xaxis, [str(x) for x in panel.rows], most=int(width * 4))
         if n > 1:
-            ax.set_title(escape(capital(WORDS.get(component, component))))
+            ax.set_title(escape(capital(str(WORDS.get(component, component)))))
     for ax in list(grid.flat)[n:]:
         ax.remove()
     for ax in grid[:, 0]:

@@ -61,7 +61,7 @@ def interval_of(sums: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.nda
     """
     n, facts = sizes.sum(), int((sizes > 0).sum())
     if not facts:
-        return np.full((2, sums.shape[1]), np.nan)
+        return np.full(sums.shape[1], np.nan), np.full(sums.shape[1], np.nan)
     mean = sums.sum(0) / n
     if facts == 1:
         return mean, np.full_like(mean, np.nan)
