@@ -147,7 +147,7 @@ def components(text: str) -> list[str]:
 
 
 def metric_names(text: str) -> list[str]:
-    known = ["auto", *metrics.NAMES]
+    known = ["auto", *metrics.METRICS]
     for name in (found := entries(text)):
         if name not in known:
             raise argparse.ArgumentTypeError(f"there is no metric {name!r}; {closest(name, known)}")

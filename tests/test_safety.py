@@ -128,7 +128,7 @@ RUN = f'"$PYTHON" -m mlxtrace.patch {" ".join(map(json.dumps, ASKED))}'
         (
             f"PYTHONUNBUFFERED=1 {RUN} > /dev/full",
             1,
-            "mlxtrace: standard output cannot be written: No space left",
+            "mlxtrace.patch: standard output cannot be written: No space left",
         ),
         (f"{RUN} >&-", 0, ""),
         (f"{RUN} | head -1; exit ${{PIPESTATUS[0]}}", (0, 1), ""),
@@ -153,7 +153,7 @@ def test_an_interrupt_while_importing_is_one_line(tmp_path):
         done = subprocess.run(
             [sys.executable, "-m", f"mlxtrace.{name}"], env=env, capture_output=True, text=True, cwd=tmp_path
         )
-        assert (done.returncode, done.stderr) == (130, "mlxtrace: interrupted\n")
+        assert (done.returncode, done.stderr) == (130, f"mlxtrace.{name}: interrupted\n")
 
 
 def test_places_are_checked_before_the_model_is_loaded(tmp_path):

@@ -17,9 +17,10 @@ import mlx.core as mx
 import numpy as np
 
 from .. import metrics, plotting
+from ..anatomy.components import COMPONENTS
 from ..arguments import whole_number
 from ..errors import InputError, SiteError
-from ..plotting.labels import WORDS, probability, quoted, text_bar
+from ..plotting.labels import probability, quoted, text_bar
 from ..results.patching_result import Answer
 from ..results.record import Record
 from ..terminal import printable
@@ -70,7 +71,7 @@ class NoisingWindow(Record):
 
     def __repr__(self) -> str:
         lines = [
-            f"NoisingWindow: noise of {self.level:g} on every layer's {WORDS.get(self.component, self.component)} "
+            f"NoisingWindow: noise of {self.level:g} on every layer's {COMPONENTS[self.component].words} "
             f"but those within {self.window // 2} of the centre, restored to clean",
             f"  prompt: {self.prompt} → {quoted(self.answer.text)} {probability(self.clean)}; "
             f"all layers noised: {self.noised:.4f}",
@@ -111,7 +112,8 @@ def noising_window(
     if seed >= 2**32:
         raise InputError(f"seed is a whole number below 2**32, not {seed!r}")
     (component,) = components_of([component])
-    ids, centres, n = model.ids(prompt), layers_of(model, layers), model.n_layers
+    prompt = model.prompt(prompt)
+    ids, centres, n = list(prompt.ids), layers_of(model, layers), model.n_layers
     sites = [model.resolver.site(component, layer).name for layer in range(n)]
     logits, cache = model.run_with_cache(ids, sites)
     clean = [_plain(cache[name], name) for name in sites]
@@ -132,7 +134,7 @@ def noising_window(
         window=int(window),
         level=float(level),
         seed=int(seed),
-        prompt=prompt if isinstance(prompt, str) else "".join(model.to_str_tokens(ids)),
+        prompt=prompt.text,
         model=model.name,
     )
 

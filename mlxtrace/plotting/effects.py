@@ -7,6 +7,7 @@ import os
 import numpy as np
 from matplotlib.figure import Figure
 
+from ..anatomy.components import COMPONENTS
 from .heatmaps import Map, Scale, draw
 from .kit import (
     checked,
@@ -20,7 +21,7 @@ from .kit import (
     ticks,
     token_labels,
 )
-from .labels import WORDS, probability, quoted
+from .labels import probability, quoted
 from .protocols import Effects, NoisedButAWindow
 
 
@@ -46,7 +47,7 @@ def effects(result: Effects, path: str | os.PathLike | None = None) -> Figure:
         'Indirect: drop in the source run'
     """
     path = checked(path)
-    words = WORDS.get(result.component, result.component)
+    words = COMPONENTS[result.component].words
     with style():
         fig = _effect_bars(result) if result.positions is None else _effect_maps(result)
         caption = [
@@ -122,6 +123,6 @@ def noising(result: NoisedButAWindow, path: str | os.PathLike | None = None) -> 
         ax.set_ylabel(f"p({escape(result.answer.text.strip())})")
         ax.legend(frameon=False, fontsize=7)
         plain_axes(ax)
-        words = WORDS.get(result.component, result.component)
+        words = COMPONENTS[result.component].words
         headline(fig, f"Noise on every layer's {words} but a window", [f"prompt: {result.prompt}"])
     return finished(fig, path)

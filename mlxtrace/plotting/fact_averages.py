@@ -7,9 +7,9 @@ import os
 import numpy as np
 from matplotlib.figure import Figure
 
+from ..anatomy.components import short_words
 from .heatmaps import Map, Scale, draw
 from .kit import capital, checked, colour_of, family, finished, headline, plain_axes, style, ticks
-from .labels import KIND_WORDS
 from .protocols import Averaged
 
 ROLE_COLOURS = ("#c7b8e0", "#8f7cc0", "#4b2e83", "#f2b701", "#9a9a9a", "#d1495b")  # first token to last
@@ -44,9 +44,7 @@ def average_maps(result: Averaged, path: str | os.PathLike | None = None) -> Fig
     for kind, effect in zip(result.kinds, result.indirect_effect, strict=True):
         columns = [str(layer) for layer in range(effect.shape[1])]
         x_label = "single restored layer" if kind is None else f"centre of {result.window} restored layers"
-        maps.append(
-            Map(effect[there], rows, columns, family(kind or "resid"), capital(KIND_WORDS[kind]), x_label)
-        )
+        maps.append(Map(effect[there], rows, columns, family(kind), capital(short_words(kind)), x_label))
     values = np.concatenate([m.values.ravel() for m in maps])
     with style():
         fig = draw(
@@ -96,7 +94,7 @@ def average_lines(result: Averaged, path: str | os.PathLike | None = None) -> Fi
                     )
             ticks(ax.xaxis, [str(layer) for layer in range(effect.shape[1])], most=14)
             ax.axhline(0, color="black", linewidth=0.6)
-            ax.set_title(capital(KIND_WORDS[kind]), color=colour_of(kind))
+            ax.set_title(capital(short_words(kind)), color=colour_of(kind))
             ax.set_xlabel("layer" if kind is None else f"centre of {result.window} layers")
             plain_axes(ax)
         axes[0].set_ylabel("average indirect effect")

@@ -19,6 +19,7 @@ import matplotlib as mpl
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 
+from ..anatomy.components import COMPONENTS
 from ..errors import InputError
 from ..storage import writable, write_atomic
 from ..terminal import printable
@@ -26,7 +27,6 @@ from ..terminal import printable
 SUFFIXES = (".png", ".pdf", ".svg")
 DPI = 200
 PALETTES = {"resid": ("Purples", "Oranges"), "mlp": ("Greens", "RdPu"), "attn": ("Reds", "Blues")}
-KIND = {"neuron": "mlp", "head": "attn", "q": "attn", "k": "attn", "v": "attn", "pattern": "attn"}
 FALLBACK_FONTS = (  # for tokens that the first font cannot draw, if installed
     "Hiragino Sans",
     "PingFang SC",
@@ -126,14 +126,14 @@ def style() -> Any:
     )
 
 
-def family(component: str) -> str:
-    """Whose colours a component has: "resid", "mlp" or "attn"."""
-    return KIND.get(component, component.split("_")[0])
+def family(component: str | None) -> str:
+    """Whose colours a component has: "resid", "mlp" or "attn"; None: those of layer outputs."""
+    return COMPONENTS[component or "resid_post"].colour
 
 
 def colour_of(component: str | None, shade: float = 0.7) -> Any:
     """A component's colour, from 0 (white) to 1 (darkest); None: of layer outputs."""
-    return mpl.colormaps[PALETTES[family(component or "resid")][0]](shade)
+    return mpl.colormaps[PALETTES[family(component)][0]](shade)
 
 
 def ticks(axis: Any, labels: list[str], most: int, offset: float = 0.0) -> None:

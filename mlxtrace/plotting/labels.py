@@ -7,30 +7,17 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ..anatomy.components import COMPONENTS
 from ..terminal import printable
 from .protocols import Patched
 
-WORDS = {  # what each component is called in titles
-    "resid_pre": "layer input",
-    "attn": "attention output",
-    "resid_mid": "residual stream after attention",
-    "mlp": "MLP output",
-    "resid_post": "layer output",
-    "head": "attention heads",
-    "q": "queries",
-    "k": "keys",
-    "v": "values",
-    "pattern": "attention pattern",
-    "neuron": "MLP neurons",
-}
-KIND_WORDS = {None: "state", "mlp": "MLP", "attn": "attention"}  # what causal traces restore
 PLACES = {"subject": "subject tokens", "subject_last": "last subject token", "last": "last token"}
 
 
 def describe(result: Patched) -> str:
     """What was patched, in words: "Restoring the MLP output (last subject token, 3 layers at a time)"."""
     verb = "Corrupting" if result.direction == "noise" else "Restoring"
-    words = [WORDS.get(c, c) for c in result.components]
+    words = [COMPONENTS[c].words for c in result.components]
     what = " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]
     where = _where(result)
     window = f", {result.window} layers at a time" if result.window > 1 else ""

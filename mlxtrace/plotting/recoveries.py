@@ -7,6 +7,8 @@ import os
 import numpy as np
 from matplotlib.figure import Figure
 
+from ..anatomy.components import COMPONENTS
+from ..metric_table import METRICS
 from .heatmaps import Map, Scale, draw
 from .kit import (
     capital,
@@ -21,20 +23,11 @@ from .kit import (
     ticks,
     token_label,
 )
-from .labels import WORDS, describe, position_label, run_lines
+from .labels import describe, position_label, run_lines
 from .protocols import Panel, Patched
 
 MAX_HEADS = 16  # panels of one figure; the strongest are kept
 CLIP = (-100.0, 200.0)  # percent; the colour bar gets an arrow where values go beyond
-METRIC_WORDS = {
-    "prob": "probability",
-    "logprob": "log-probability",
-    "logit_diff": "logit difference",
-    "prob_diff": "probability difference",
-    "kl": "KL divergence",
-    "l2": "logit distance",
-    "cosine": "cosine similarity",
-}
 
 
 def plot(result: Patched, path: str | os.PathLike | None = None, metric: str | None = None) -> Figure:
@@ -65,7 +58,7 @@ def plot(result: Patched, path: str | os.PathLike | None = None, metric: str | N
     path = checked(path)
     panels = result.panels(metric)
     metric = metric or result.metrics[0]
-    label = f"recovery of {METRIC_WORDS.get(metric, token_label(metric))} (%)"
+    label = f"recovery of {METRICS[metric].words if metric in METRICS else token_label(metric)} (%)"
     with style():
         bars = panels[0].column_name == "component"
         fig = _bars(result, panels[0], label) if bars else _maps(result, panels, label)
@@ -90,7 +83,7 @@ def _bars(result: Patched, panel: Panel, label: str) -> Figure:
         ax.margins(y=0.08)
         ticks(ax.xaxis, [str(x) for x in panel.rows], most=int(width * 4))
         if n > 1:
-            ax.set_title(escape(capital(str(WORDS.get(component, component)))))
+            ax.set_title(escape(capital(COMPONENTS[component].words)))
     for ax in list(grid.flat)[n:]:
         ax.remove()
     for ax in grid[:, 0]:
@@ -146,7 +139,7 @@ def _row_labels(result: Patched, panel: Panel) -> list[str]:
 
 def _panel_title(panel: Panel) -> str:
     if panel.head is None:
-        return capital(WORDS.get(panel.component, panel.component))
+        return capital(COMPONENTS[panel.component].words)
     return f"head {panel.head}" if panel.component == "head" else f"{panel.component}, head {panel.head}"
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from ..anatomy.components import KINDS, short_words
 from ..errors import InputError
 from .arrays import matrix
 from .heatmaps import Map, Scale, draw
@@ -25,7 +26,7 @@ from .kit import (
     ticks,
     token_labels,
 )
-from .labels import KIND_WORDS, probability, quoted
+from .labels import probability, quoted
 from .protocols import ComparedTraces, Traced
 
 
@@ -77,19 +78,19 @@ def rome_heatmap(
     path = checked(path)
     traces = scores if isinstance(scores, dict) else {kind: scores}
     for name in traces:
-        if name not in KIND_WORDS:
+        if name not in KINDS:
             raise InputError(f"kind {name!r} is none of None (layer outputs), 'mlp', 'attn'")
     rows = token_labels(tokens, subject_range)
     maps = []
     for name, values in traces.items():
         values = matrix(values, (len(rows), None), "scores must be [tokens, layers]")
-        x_label = f"centre of {window} restored {KIND_WORDS[name]} layers"
+        x_label = f"centre of {window} restored {short_words(name)} layers"
         if name is None:
             x_label = "single restored layer" + (f" within {model}" if model else "")
-        panel = capital(KIND_WORDS[name]) if len(traces) > 1 else ""
+        panel = capital(short_words(name)) if len(traces) > 1 else ""
         columns = [str(i) for i in range(values.shape[1])]
-        maps.append(Map(values, rows, columns, family(name or "resid"), panel, x_label))
-    names = " or ".join(", ".join(KIND_WORDS[name] for name in traces).rsplit(", ", 1))
+        maps.append(Map(values, rows, columns, family(name), panel, x_label))
+    names = " or ".join(", ".join(short_words(name) for name in traces).rsplit(", ", 1))
     top = max(float(m.values.max()) for m in maps) if top is None else top
     with style():
         bar = f"p({escape(answer.strip())})" if answer else "p(answer)"
@@ -136,18 +137,20 @@ def severed(traces: Mapping[str | None, Traced], path: str | os.PathLike | None 
         width = 0.8 / len(traces)
         for i, (cut, trace) in enumerate(traces.items()):
             effect = trace.scores[-1] - traces[None].low_score
-            label = "single state" if cut is None else f"with {KIND_WORDS[cut]} severed"
+            label = "one layer output" if cut is None else f"with {short_words(cut)} severed"
             at = np.arange(len(effect)) + (i - (len(traces) - 1) / 2) * width
             ax.bar(at, effect, width, color=colour_of(cut), label=label)
         ticks(ax.xaxis, [str(layer) for layer in range(len(effect))], most=24)
         ax.axhline(0, color="black", linewidth=0.8)
-        ax.set_xlabel("layer at which the single state is restored")
+        ax.set_xlabel("layer whose output is restored")
         ax.set_ylabel("indirect effect")
         ax.legend(frameon=False, fontsize=7)
         plain_axes(ax)
         token = quoted(trace.tokens[trace.positions[-1]])
         headline(
-            fig, f"Effect of states at {token} with attention or MLPs severed", [f"prompt: {trace.prompt}"]
+            fig,
+            f"Effect of layer outputs at {token} with attention or MLPs severed",
+            [f"prompt: {trace.prompt}"],
         )
     return finished(fig, path)
 
@@ -178,7 +181,7 @@ def comparison(result: ComparedTraces, path: str | os.PathLike | None = None) ->
     rows = token_labels(first.tokens, first.subject_range, first.positions)
     columns = [str(layer) for layer in range(first.scores.shape[1])]
     maps = [
-        Map(trace.scores, rows, columns, family(trace.kind or "resid"), name)
+        Map(trace.scores, rows, columns, family(trace.kind), name)
         for name, trace in zip(result.names, (first, result.second), strict=True)
     ]
     low, top = first.low_score, max(float(m.values.max()) for m in maps)
@@ -186,5 +189,5 @@ def comparison(result: ComparedTraces, path: str | os.PathLike | None = None) ->
         label = f"p({escape(first.answer.text.strip())})"
         fig = draw(maps, Scale(low, max(top, low + 1e-3), low), label, "layer")
         caption = f"correlation {result.correlation:.4f}, largest difference {result.largest_difference:.4f}"
-        headline(fig, f"Impact of restoring {KIND_WORDS[first.kind]}", [caption])
+        headline(fig, f"Impact of restoring {short_words(first.kind)}", [caption])
     return finished(fig, path)

@@ -7,32 +7,32 @@ from ..engine.runs import Run, capture
 from ..errors import InputError, PositionError, TokenError
 from ..experiments.protocol import TracedModel
 from ..plotting.labels import probability, quoted
+from ..text.prompt import Prompt
 from .fact_files import Fact
 
 
-def why_not_traced(model: TracedModel, fact: Fact) -> str:
-    """Why a fact cannot be traced: what the model says instead, or what is wrong with the fact; "" when it can be."""
+def read_known(model: TracedModel, fact: Fact) -> tuple[Prompt | None, str]:
+    """A fact's prompt with its subject, and ""; or None and why the fact cannot be traced."""
     try:
-        why = _what_it_says_instead(model, fact)
-        if not why:
-            model.subject_range(fact.prompt, fact.subject)
-        return why
+        prompt = model.prompt(fact.prompt)
+        why = _what_it_says_instead(model, fact, prompt)
+        return (None, why) if why else (prompt.with_subject(fact.subject), "")
     except (InputError, PositionError) as error:  # of this fact; the settings were checked before
-        return str(error)
+        return None, str(error)
 
 
-def _what_it_says_instead(model: TracedModel, fact: Fact) -> str:
-    logits = capture(model.resolver, Run(tuple(model.ids(fact.prompt))), [])[0]
+def _what_it_says_instead(model: TracedModel, fact: Fact, prompt: Prompt) -> str:
+    logits = capture(model.resolver, Run(prompt.ids), [])[0]
     assert logits is not None  # they were not declined
     logits = logits[0]
     top = int(logits.argmax())
-    if _starts(model, fact, top):
+    if _starts(model, fact, prompt, top):
         return ""
     says = f"{quoted(model.token_to_str(top))} ({probability(float(metrics.softmax(logits)[top]))})"
     return f"the model says {says}, not {quoted(fact.attribute)}"
 
 
-def _starts(model: TracedModel, fact: Fact, token: int) -> bool:
+def _starts(model: TracedModel, fact: Fact, prompt: Prompt, token: int) -> bool:
     """Whether the attribute starts with this token behind the prompt, with a space before it or none.
 
     Where the tokenizer leaves that open (it splits the space off, say) the token's text decides.
@@ -40,7 +40,7 @@ def _starts(model: TracedModel, fact: Fact, token: int) -> bool:
     text, known = model.token_to_str(token).strip(), False
     for attribute in (f" {fact.attribute}", fact.attribute):
         try:
-            if model.answer_token(attribute, fact.prompt) == token:
+            if model.answer_token(attribute, prompt) == token:
                 return True
             known = True
         except TokenError:

@@ -19,17 +19,18 @@ from typing import Any
 import mlx.core as mx
 from tqdm import tqdm
 
+from ..anatomy.components import KINDS
 from ..arguments import whole_number
 from ..engine.corruption import GaussianNoise
 from ..errors import InputError, TokenError
 from ..experiments import caveats
-from ..experiments.causal_trace import KINDS, CausalTrace, causal_trace, spread
+from ..experiments.causal_trace import CausalTrace, causal_trace, spread
 from ..experiments.protocol import TracedModel
 from ..storage import digest, readable_folder
 from .averages import AverageTrace
 from .fact_files import Fact
 from .folder_averages import average_folder, publish
-from .known import why_not_traced
+from .known import read_known
 from .provenance import fingerprint, versions
 from .ranks import Ranks
 from .run_folder import Folder
@@ -107,14 +108,13 @@ def _begun(folder: Folder, ranks: Ranks) -> Folder:
     return folder
 
 
-def _readable(model: TracedModel, subjects: list[str]) -> list[str]:
-    """The subjects that the tokenizer can read; a fact of another one is skipped when its turn comes."""
-    found = []
-    for subject in subjects:
+def _readable(model: TracedModel, subjects: list[str]) -> list[Any]:
+    """The ids of the subjects that the tokenizer can read; a fact of another one is skipped when its turn comes."""
+    found = {}
+    for subject in set(subjects):
         with suppress(TokenError):
-            model.ids(subject)
-            found.append(subject)
-    return found or subjects
+            found[subject] = model.ids(subject)
+    return [found[subject] for subject in subjects if subject in found] or subjects
 
 
 def _trace_fact(
@@ -126,13 +126,13 @@ def _trace_fact(
     missing = [kind for kind in kinds if folder.trace(fact.id, kind) is None]
     if not missing:
         return
-    why = why_not_traced(model, fact)
-    if why:
+    prompt, why = read_known(model, fact)
+    if prompt is None:
         folder.skip(fact, why)
         return
     made_with = {**(folder.settings or {}), "hash": folder.hash, "versions": versions()}
     for kind in missing:
-        trace = causal_trace(model, fact.prompt, fact.subject, kind=kind, **options)
+        trace = causal_trace(model, prompt, kind=kind, **options)
         assert isinstance(trace, CausalTrace)  # a plan is not asked for
         patched = [(kind or "resid_post", layer) for layer in range(model.n_layers)]
         trace.notes = [*notes, *caveats.cautions(model.resolver, patched)]

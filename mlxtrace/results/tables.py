@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from typing import Any, Protocol
 
+from ..anatomy.components import COMPONENTS
 from ..plotting.labels import describe, position_label, quoted, run_lines, short, text_bar, text_map
 from ..plotting.protocols import Panel, Patched
 from ..terminal import printable
@@ -101,6 +102,6 @@ def as_html(result: Patched) -> str:
 
 
 def _html_cell(value: float, moved: float, component: str) -> str:
-    tint = next((rgb for name, rgb in TINTS.items() if component.startswith(name)), TINTS["attn"])
+    tint = TINTS[COMPONENTS[component].colour]
     shade = f"background:rgba({tint},{min(abs(moved) / 100, 1) * 0.75:.2f})"
     return f'<td style="{shade};text-align:right">{value:.1f}</td>'
