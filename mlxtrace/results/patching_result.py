@@ -31,9 +31,8 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
     Recovery is `100 * (raw - corrupted) / (clean - corrupted)`, in percent, whatever the direction: with `denoise` 0
     is no effect and 100 full restoration; with `noise` 100 is no effect and 0 as broken as the corrupted run.
 
-    Attributes:
-        raw: the metric's own values, float64, an axis per entry of `dims`.
-        recovery: the same shape, percent.
+    Args:
+        raw: the metric's own values, float64, an axis per entry of `dims`; `recovery` has the same shape, in percent.
         dims: a subset of component, metric, layer, position, head, in that order.
         coords: the labels of each dim; positions count tokens of the clean prompt.
         clean, corrupted: the metric in either run; a dict by name if there are several.
@@ -41,11 +40,11 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
         target, foil: the answers, or None.
         tokens, corrupted_tokens: of the two prompts.
         subject_range: the subject's positions, or None.
-        direction, window, model: what was asked for, and the model's name.
+        direction: "denoise" or "noise". window: layers patched together.
         plan: cells, rows, passes, engine.
+        clean_text, corrupted_text, model: the prompts' texts, and the model's name.
         notes: what is to be said of these numbers.
         settings: `positions` as given, and the `corruption` in words, for titles.
-        figure: what `plot=True` drew; else None.
 
     Raises:
         EngineError: when the array is not what the labels say, or has a NaN.
@@ -63,7 +62,7 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
     """
 
     ANSWERS: ClassVar[tuple[str, ...]] = ("target", "foil")
-    figure: Figure | None = None
+    figure: Figure | None = None  # what `plot=True` drew
 
     def __init__(
         self,
@@ -161,7 +160,7 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
         """The recoveries of one metric (the first) as tables, as they are printed and drawn.
 
         One number per layer: one table, layers x components. Position maps: positions x layers for each
-        component, and each head if heads were patched apart. Head maps: layers x heads for each component.
+        component, and each head if heads were patched one by one. Head maps: layers x heads for each component.
         """
         metric = self.metrics[0] if metric is None else metric
         if metric not in self.metrics:
@@ -256,8 +255,8 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
     # -- to keep ---------------------------------------------------------------------------------
 
     def _header(self) -> dict[str, Any]:
-        apart = ("raw", "recovery", "_clean", "_corrupted", "figure")
-        header = {name: value for name, value in vars(self).items() if name not in apart}
+        without = ("raw", "recovery", "_clean", "_corrupted", "figure")
+        header = {name: value for name, value in vars(self).items() if name not in without}
         return plain({**header, "clean": self._clean, "corrupted": self._corrupted})
 
     def _arrays(self) -> dict[str, np.ndarray]:
