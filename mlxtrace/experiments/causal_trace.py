@@ -28,9 +28,9 @@ from ..engine.corruption import GaussianNoise
 from ..engine.runs import Cell, Patch, Run, capture
 from ..engine.sweep import Plan, Sweep
 from ..errors import InputError, SubjectError, closest
-from ..plotting.labels import probability, quoted
+from ..plotting.labels import probability, quoted, text_map
 from ..results.patching_result import Answer
-from ..results.record import Record, text_map
+from ..results.record import Record
 from ..terminal import printable
 from . import caveats
 from .grid import window_of
