@@ -205,7 +205,7 @@ class InterpretableModel:
             pass
         return trace.output, trace.activations
 
-    # ---- experiments, each with its page in `patching`
+    # ---- experiments, each with a file in `experiments`
 
     activation_patching = activation_patching
     causal_trace = causal_trace
