@@ -67,11 +67,11 @@ def where(trace: mlxtrace.CausalTrace, position: int) -> str:
 
 subject, last = state.subject_range[-1], len(state.tokens) - 1
 for kind, trace in traces.items():
-    print(f"{kind or 'layer output':>12}: half of the effect or more at the last subject token in {where(trace, subject)}, "
-          f"at the last token in {where(trace, last)}")  # fmt: skip
+    print(f"{kind or 'layer output':>12}: half of the effect or more at the last subject token in "
+          f"{where(trace, subject)}, at the last token in {where(trace, last)}")  # fmt: skip
 
-# Layer outputs find both ends of the planted path: the subject's last token early, the prompt's last token late, and the
-# crossing between layers 4 and 8. Windows of attention at the last token find the fetching layers.
+# Layer outputs find both ends of the planted path: the subject's last token early, the prompt's last token late, and
+# the crossing between layers 4 and 8. Windows of attention at the last token find the fetching layers.
 #
 # Where it misleads: MLP and attention windows at the subject are strong only where they contain layer 0, although the
 # mask allowed layers 0 to 3. That is true of this model (it does the lookup in layer 0), but note that both kinds
