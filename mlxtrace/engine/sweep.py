@@ -136,7 +136,7 @@ class Sweep:
     Args:
         base: the run that is patched. source: the run that the activations come from.
         cells: what is patched, cell by cell.
-        engine: how (see `choice.choose`). max_memory: bytes beside the weights, captures
+        engine: how (see `engines.choose`). max_memory: bytes beside the weights, captures
             included; None: a quarter of what is free.
         held: the run that held patches take their values from; None: the base run itself.
         every_position: `measure` gets logits `[rows, T, V]`, not the last position's `[rows, V]`.

@@ -84,7 +84,7 @@ def activation_patching(
             the prompts differ.
         direction: "denoise" patches clean activations into the corrupted run; "noise" the other way round.
         align: "strict" wants prompts of equal length; "ends" pairs their common tail.
-        engine: auto, fanout, flat or loop (see `choice`). max_memory: bytes beside the weights that the runs, the
+        engine: auto, fanout, flat or loop (see `engines`). max_memory: bytes beside the weights that the runs, the
             kept activations and the passes may take (None: a quarter of what this process can still have); the
             numbers stay the same, and what cannot be done in it is refused before any pass.
         plot: make the figure, as `result.figure`. progress: True or False for a progress bar; None: in a terminal.
