@@ -260,12 +260,13 @@ def defined(path: Path) -> frozenset[str]:
 
 @pytest.mark.parametrize("path", FILES, ids=module_of)
 def test_what_is_referred_to_is_there(path):
-    """`see x` names a module, something in this file, or `module.something`; `x.py` is a file."""
+    """`see x` names a module, a class, something in this file, or `module.something`; `x.py` is a file."""
     text = path.read_text()
     modules = {part for module in MODULES for part in module.split(".")}
     for name in re.findall(r"\b[Ss]ee `([A-Za-z_][\w.]*)`", text):
         first, *rest = name.split(".")
-        assert first in modules | defined(path), name
+        nearby = FILES if first[0].isupper() else [path]
+        assert first in modules or any(first in defined(file) for file in nearby), name
         assert all(any(part in defined(file) for file in FILES) for part in rest), name
     for name in re.findall(r"(?<![\w./])(?:[a-z_]+/)*[a-z_]+\.py\b", text):
         assert any(str(file).endswith(f"/{name}") for file in [*FILES, *TESTS.rglob("*.py")]), name
