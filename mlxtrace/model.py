@@ -192,7 +192,7 @@ class InterpretableModel(Reader):
             pass
         return trace.output, trace.activations
 
-    # ---- experiments, each with its page in `patching`
+    # ---- experiments, each with a file in `experiments`
 
     activation_patching = activation_patching
     causal_trace = causal_trace
