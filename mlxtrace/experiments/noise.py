@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..engine import corruption
-from ..engine.corruption import GaussianNoise, Substitution
+from ..engine import embeddings
+from ..engine.corruption import GaussianNoise, Substitution, noise_array
 from ..engine.runs import Run
 from .protocol import TracedModel
 
@@ -32,7 +32,7 @@ def noised_run(
     model: TracedModel, ids: Sequence[int], where: range, noise: GaussianNoise, std: float | None
 ) -> Run:
     """The prompt with noise on the embeddings at `where`, one row per sample."""
-    array = corruption.noise_array(noise, len(where), model.d_model, std)
+    array = noise_array(noise, len(where), model.d_model, std)
     return Run(tuple(ids), array, tuple(where), noise.replace)
 
 
@@ -62,16 +62,16 @@ def published_scale(
     if subjects is None:
         std, note = table_scale(model, noise)
         return std, [note + ADVICE]
-    std = corruption.subjects_std(model.resolver.get_embedding_layer(), model.tokenizer, subjects)
+    std = embeddings.subjects_std(model.resolver.get_embedding_layer(), model.tokenizer, subjects)
     return std, [f"noise scale from the embeddings of {len(subjects)} subjects: std {std:.4g}"]
 
 
 def embedding_std(model: TracedModel) -> float:
     """The standard deviation of the whole embedding table, dequantized; measured anew when its numbers changed."""
     module = model.resolver.get_embedding_layer()
-    key = corruption.table_key(module)
+    key = embeddings.table_key(module)
     known = model.resolver.measured.setdefault("table_std", {})
     if key not in known:
         known.clear()
-        known[key] = corruption.table_std(module)
+        known[key] = embeddings.table_std(module)
     return known[key]

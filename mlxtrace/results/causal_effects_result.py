@@ -16,8 +16,9 @@ import numpy as np
 from .. import plotting
 from ..anatomy.components import COMPONENTS
 from ..errors import InputError
-from .printing import SHADES, bars, page, probability, quoted, top_rows
-from .record import Answer, Record, text_map
+from .answer import Answer
+from .printing import SHADES, bars, page, probability, quoted, text_map, top_rows
+from .record import Record
 
 
 @dataclass(repr=False, eq=False)

@@ -16,8 +16,9 @@ import numpy as np
 from .. import metrics, plotting
 from ..anatomy.components import KINDS, short_words
 from ..errors import InputError
-from .printing import SHADES, page, probability, quoted, top_rows
-from .record import Answer, Record, text_map
+from .answer import Answer
+from .printing import SHADES, page, probability, quoted, text_map, top_rows
+from .record import Record
 
 
 @dataclass(repr=False, eq=False)

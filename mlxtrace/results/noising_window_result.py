@@ -15,8 +15,9 @@ import numpy as np
 from .. import plotting
 from ..anatomy.components import COMPONENTS
 from ..errors import InputError
+from .answer import Answer
 from .printing import bars, page, probability, quoted
-from .record import Answer, Record
+from .record import Record
 
 
 @dataclass(repr=False, eq=False)

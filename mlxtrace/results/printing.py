@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from ..arguments import whole_number
-from ..plotting.labels import probability, quoted, text_bar
+from ..plotting.labels import probability, quoted, text_bar, text_map
 from ..terminal import printable
 
-__all__ = ["SHADES", "bars", "page", "probability", "quoted", "top_rows"]
-SHADES = "░ ▒ ▓ █ from 5, 25, 45, 65 %"  # what `record.text_map` draws
+__all__ = ["SHADES", "bars", "page", "probability", "quoted", "text_map", "top_rows"]
+SHADES = "░ ▒ ▓ █ from 5, 25, 45, 65 %"  # what `text_map` draws
 
 
 def page(title: str, lines: Iterable[str], notes: Iterable[str], body: Sequence[str] = ()) -> str:

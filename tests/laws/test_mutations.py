@@ -65,7 +65,7 @@ FAULTS: list[tuple[str, str, str, str]] = [
     # what is kept
     ("kept arrays of a sweep alias", "engine/runs.py", "edit(site.get(fresh(x), base))",
      "edit(site.get(x, base))"),
-    ("kept arrays of a cache alias", "forward/cache.py", "return fresh(self._arrays[found])", "return self._arrays[found]"),
+    ("kept arrays of a cache alias", "forward/cache.py", "return mx.array(self._arrays[found])", "return self._arrays[found]"),
     # components
     ("v shows keys", "anatomy/attention.py", 'zip("qkv", (q, k, v), strict=True)', 'zip("qvk", (q, k, v), strict=True)'),
     ("q and k mixed up", "anatomy/attention.py", 'zip("qkv", (q, k, v), strict=True)', 'zip("kqv", (q, k, v), strict=True)'),
@@ -94,16 +94,16 @@ FAULTS: list[tuple[str, str, str, str]] = [
     # noise
     ("noise seed off by one", "engine/corruption.py", "np.random.RandomState(noise.seed)",
      "np.random.RandomState(noise.seed + 1)"),
-    ("noise level ignored", "engine/corruption.py", 'level.value * std if level.kind == "s"', 'std if level.kind == "s"'),
-    ("absolute levels times the standard deviation", "engine/corruption.py", "else level.value)\n\n\ndef corrupt",
-     "else level.value * (std or 0.1))\n\n\ndef corrupt"),
+    ("noise level ignored", "engine/corruption.py", "scale = level.value * std", "scale = std"),
+    ("absolute levels times the standard deviation", "engine/corruption.py", "return draw.randn(*shape) * scale",
+     'return draw.randn(*shape) * (scale if level.kind == "s" else scale * (std or 0.1))'),
     ("uniform noise one-sided", "engine/corruption.py", "draw.uniform(-1, 1, shape)", "draw.uniform(0, 1, shape)"),
-    ("uniform level ignored", "engine/corruption.py", "draw.uniform(-1, 1, shape) * level.value",
+    ("uniform level ignored", "engine/corruption.py", "draw.uniform(-1, 1, shape) * scale",
      "draw.uniform(-1, 1, shape)"),
     ("replace ignored", "engine/corruption.py", "if not replace:", "if True:"),
-    ("standard deviation of means", "engine/corruption.py", "    for chunk in _chunks(module):",
+    ("standard deviation of means", "engine/embeddings.py", "    for chunk in _chunks(module):",
      "    for chunk in (c.mean(0) for c in _chunks(module)):"),
-    ("standard deviation of packed weights", "engine/corruption.py", 'if "scales" not in _keys(module):', "if True:"),
+    ("standard deviation of packed weights", "engine/embeddings.py", 'if "scales" not in _keys(module):', "if True:"),
     ("noise one token late", "engine/runs.py", "at = [self.noised[i] - start for i in kept]",
      "at = [self.noised[i] - start + 1 for i in kept]"),
     ("noise on one sample's embeddings twice", "engine/runs.py",
@@ -143,8 +143,8 @@ FAULTS: list[tuple[str, str, str, str]] = [
     ("noising window: another seed", "experiments/noising_window.py", "np.random.RandomState(seed).randn",
      "np.random.RandomState(seed + 1).randn"),
     # edits
-    ("an edit at the wrong position", "interventions.py", "return _put(x, index, rows_at(value, index, x, name))",
-     "return _put(x, mx.minimum(index + 1, x.shape[1] - 1), rows_at(value, index, x, name))"),
+    ("an edit at the wrong position", "interventions.py", "return put_at(x, index, rows_at(value, index, x, name))",
+     "return put_at(x, mx.minimum(index + 1, x.shape[1] - 1), rows_at(value, index, x, name))"),
     ("scale adds", "interventions.py", "lambda x: (x * k).astype(x.dtype)", "lambda x: (x + k).astype(x.dtype)"),
     # what the probe says
     ("prefixes refused", "engine/choice.py", 'Engine("fanout", True, self.causal, self.axes)',
