@@ -30,6 +30,13 @@ def whole_number(name: str, value: Any, least: int = 1, most: int | None = None)
     return number
 
 
+def true_or_false(name: str, value: Any, hint: str = "") -> bool:
+    """An argument that is a yes or a no; InputError for anything else, with what may have been meant."""
+    if not isinstance(value, bool):
+        raise InputError(f"{name} is True or False, not {value!r}" + (f"; {hint}" if hint else ""))
+    return value
+
+
 def positions_in(positions: int | slice | range | Sequence[int], length: int) -> list[int]:
     """Token positions as a list of ints in 0..length-1; negative ones count from the end.
 

@@ -15,7 +15,7 @@ from mlxtrace import GaussianNoise, InterpretableModel, errors, metrics, plottin
 from mlxtrace import interventions as iv
 from mlxtrace.engine import embeddings
 from mlxtrace.experiments.causal_trace import CausalTrace
-from mlxtrace.experiments.pairs import embedding_std
+from mlxtrace.experiments.noise import embedding_std
 from mlxtrace.results.patching_result import PatchingResult
 from mlxtrace.text import tokens
 from mlxtrace.text.alignment import align
