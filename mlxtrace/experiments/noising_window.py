@@ -22,7 +22,7 @@ from ..arguments import whole_number
 from ..engine import calibration, memory
 from ..errors import InputError, SiteError
 from ..plotting.labels import probability, quoted
-from ..results.patching_result import Answer
+from ..results.answer import Answer
 from ..results.printing import bars, page
 from ..results.record import Record
 from ..text.prompt import PromptLike

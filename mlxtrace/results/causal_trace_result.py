@@ -16,10 +16,10 @@ import numpy as np
 from .. import metrics, plotting
 from ..anatomy.components import KINDS, short_words
 from ..errors import InputError
-from ..plotting.labels import probability, quoted
-from .patching_result import Answer
+from ..plotting.labels import probability, quoted, text_map
+from .answer import Answer
 from .printing import SHADES, page, strongest
-from .record import Record, text_map
+from .record import Record
 
 
 @dataclass(repr=False, eq=False)
