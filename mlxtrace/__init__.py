@@ -18,7 +18,7 @@ from .experiments.causal_trace import CausalTrace  # noqa: E402
 from .forward.cache import ActivationCache  # noqa: E402
 from .model import InterpretableModel  # noqa: E402
 from .prompts import facts  # noqa: E402
-from .prompts.averages import AverageTrace  # noqa: E402
+from .results.average_trace import AverageTrace  # noqa: E402
 from .results.patching_result import PatchingResult  # noqa: E402
 from .version import VERSION  # noqa: E402
 

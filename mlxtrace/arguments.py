@@ -21,11 +21,12 @@ def as_integer(value: Any) -> int | None:
     return int(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def whole_number(name: str, value: Any, least: int = 1) -> int:
-    """An argument that counts something; InputError when it is no integer of `least` or more."""
+def whole_number(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
+    """An argument that counts something; InputError when it is no integer of `least` or more, and up to `most`."""
     number = as_integer(value)
-    if number is None or number < least:
-        raise InputError(f"{name} is a whole number of {least} or more, not {value!r}")
+    if number is None or number < least or (most is not None and number > most):
+        valid = f"of {least} or more" if most is None else f"from {least} to {most}"
+        raise InputError(f"{name} is a whole number {valid}, not {value!r}")
     return number
 
 

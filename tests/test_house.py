@@ -20,6 +20,7 @@ ROOMS = [
     ["__init__"],
     ["patch", "check"],
     ["options"],
+    ["option_values"],
     ["model"],
     ["laws"],
     ["prompts"],
@@ -249,7 +250,7 @@ def test_files_say_what_they_are_for(path):
 
 
 # Nobody calls these from outside.
-INSIDE = ("options", "engine", "results.record")
+INSIDE = ("options", "option_values", "engine", "results.record")
 
 
 def _speaks_for_itself(node: ast.AST) -> bool:

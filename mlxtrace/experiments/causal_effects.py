@@ -26,9 +26,9 @@ from ..arguments import whole_number
 from ..engine import choice
 from ..engine.sweep import Sweep
 from ..errors import EffectError, InputError
-from ..plotting.labels import probability, quoted, text_bar
+from ..plotting.labels import probability, quoted, text_bar, text_map
 from ..results.patching_result import Answer
-from ..results.record import Record, text_map
+from ..results.record import Record
 from ..terminal import printable
 from . import caveats
 from .grid import grid, layers_of

@@ -23,14 +23,14 @@ import numpy as np
 from .. import metrics, plotting
 from ..anatomy.components import ALIASES, KINDS, short_words
 from ..arguments import positions_in, whole_number
-from ..engine import choice, corruption
+from ..engine import choice, embeddings
 from ..engine.corruption import GaussianNoise
 from ..engine.runs import Cell, Patch, Run, capture
 from ..engine.sweep import Plan, Sweep
 from ..errors import InputError, SubjectError, closest
-from ..plotting.labels import probability, quoted
+from ..plotting.labels import probability, quoted, text_map
 from ..results.patching_result import Answer
-from ..results.record import Record, text_map
+from ..results.record import Record
 from ..terminal import printable
 from . import caveats
 from .grid import window_of
@@ -285,7 +285,7 @@ def spread(
     if noise.parsed_level.kind != "s":
         return None, []
     if subjects is not None:
-        std = corruption.subjects_std(model.resolver.get_embedding_layer(), model.tokenizer, subjects)
+        std = embeddings.subjects_std(model.resolver.get_embedding_layer(), model.tokenizer, subjects)
         return std, [f"noise scale from the embeddings of {len(subjects)} subjects: std {std:.4g}"]
     std = embedding_std(model)
     return std, [

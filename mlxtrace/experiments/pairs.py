@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..engine import corruption
+from ..engine import corruption, embeddings
 from ..engine.corruption import GaussianNoise, Substitution
 from ..engine.runs import Run
 from ..errors import EffectError, InputError, SubjectError
@@ -145,9 +145,9 @@ def noised_run(
 def embedding_std(model: TracedModel) -> float:
     """The standard deviation of the whole embedding table, dequantized; measured anew when its numbers changed."""
     module = model.resolver.get_embedding_layer()
-    key = corruption.table_key(module)
+    key = embeddings.table_key(module)
     known = model.resolver.measured.setdefault("table_std", {})
     if key not in known:
         known.clear()
-        known[key] = corruption.table_std(module)
+        known[key] = embeddings.table_std(module)
     return known[key]

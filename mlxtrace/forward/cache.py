@@ -90,7 +90,7 @@ class ActivationCache(Mapping):
         found = [key for key in self._arrays if key[0] == side and key[1].endswith("." + stem)]
         site = self._sites.get(name) or self._sites.get(name + ".resid_post") or self._alias(name)
         # a stack that runs twice keeps its second visit under another key than the suffix finds
-        own = site is not None and ((found and found[0][1] == site.path) or site.modules)
+        own = site is not None and ((found and site.is_meant_by(found[0][1])) or site.modules)
         first = len(found) != 1 or "." not in name or own
         if first and site is not None and self._has(site):
             return site
