@@ -288,7 +288,7 @@ def test_an_engine_that_the_probe_refuses_is_a_failure(monkeypatch, engine):
 
 
 def test_a_known_exception_is_no_failure(monkeypatch):
-    from mlxtrace.anatomy.architectures import EXCEPTIONS, Exceptional
+    from mlxtrace.anatomy.architecture_exceptions import EXCEPTIONS, Exceptional
     from mlxtrace.engine import choice
 
     monkeypatch.setitem(EXCEPTIONS, "llama", Exceptional(engines={"fanout": "a reason"}))

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from ..experiments.causal_trace import CausalTrace
 from ..results.average_trace import ROLES, AverageTrace
+from ..results.causal_trace_result import CausalTrace
 
 NORMAL_95 = 1.96  # standard errors on either side
 

@@ -23,9 +23,11 @@ from ..anatomy.components import KINDS
 from ..arguments import whole_number
 from ..engine.corruption import GaussianNoise
 from ..errors import InputError, TokenError
-from ..experiments.causal_trace import CausalTrace, causal_trace, spread
+from ..experiments.causal_trace import causal_trace
+from ..experiments.noise import published_scale
 from ..experiments.protocol import TracedModel
 from ..results.average_trace import AverageTrace
+from ..results.causal_trace_result import CausalTrace
 from ..storage import digest, readable_folder
 from .fact_files import Fact
 from .folder_averages import average_folder, publish
@@ -80,7 +82,7 @@ def run_facts(
     drawn = GaussianNoise(level=noise, samples=samples, seed=seed, replace=replace)
     if ranks.rank == 0:
         Folder(out).make()
-    std, notes = spread(model, drawn, _readable(model, [fact.subject for fact in facts]))
+    std, notes = published_scale(model, drawn, _readable(model, [fact.subject for fact in facts]))
     level = noise if std is None else drawn.parsed_level.value * std
     options = {"window": window, "samples": samples, "seed": seed, "replace": replace}
     settings = {**options, "window": int(window), "noise": str(noise)}
