@@ -131,7 +131,7 @@ def test_an_exception_is_added_as_the_page_says(checkout):
     code = (
         "import models; from mlxtrace import InterpretableModel as M;"
         "from mlxtrace.anatomy.architectures import exceptional;"
-        "print(exceptional(M(models.make('plamo')).net).engines['prefix'])"
+        "print(exceptional(M(models.make('qwen2')).net).engines['prefix'])"
     )
     env = {**os.environ, "PYTHONPATH": f"{checkout}:{checkout / 'tests'}"}
     done = subprocess.run(
