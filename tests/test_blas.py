@@ -1,85 +1,92 @@
-"""Which library is loaded ahead of MLX, and what is said when there is none."""
+"""The BLAS that is loaded ahead of mlx, and the one line of advice where there is none."""
 
 from __future__ import annotations
 
-import ctypes
-import subprocess
 import sys
+import warnings
 
+import mlx.core as mx
+import models
 import pytest
 
-from mlxtrace import blas
+from mlxtrace import InterpretableModel, blas, errors
 
 
 @pytest.fixture
-def linux(monkeypatch):
-    """A Linux on which nothing was imported, loaded or asked for; `loaded` lists the libraries that are."""
-    loaded: list[str] = []
+def fresh_blas(monkeypatch):
     monkeypatch.delenv("MLXTRACE_BLAS", raising=False)
-    monkeypatch.setattr(blas.sys, "platform", "linux")
-    monkeypatch.setattr(blas.sys, "modules", {n: m for n, m in sys.modules.items() if n != "mlx.core"})
     monkeypatch.setattr(blas, "_message", None)
+    monkeypatch.setattr(blas.sys, "platform", "linux")
     monkeypatch.setattr(blas, "_on_cpu", lambda: True)
-    monkeypatch.setattr(blas.ctypes.util, "find_library", lambda name: f"lib{name}.so")
-    monkeypatch.setattr(blas.ctypes, "CDLL", lambda name, mode: loaded.append((name, mode)))
-    monkeypatch.loaded = loaded
+    modules = {k: v for k, v in sys.modules.items() if k != "mlx.core"}
+    monkeypatch.setattr(blas.sys, "modules", modules)
     return monkeypatch
 
 
-def test_openblas_is_loaded_with_global_symbols_and_nothing_else_is(linux, recwarn):
+def told() -> list[str]:
+    """What is warned of when a model is made."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        InterpretableModel(models.make("llama"))
+        InterpretableModel(models.make("llama"))
+    return [str(w.message) for w in caught]
+
+
+def test_a_missing_blas_is_told_once_and_names_the_line(fresh_blas):
+    fresh_blas.setattr(blas, "_candidates", lambda: ["libnothing.so.7"])
     blas.preload()
-    blas.notice()
-    assert linux.loaded == [("libopenblas.so", ctypes.RTLD_GLOBAL)] and not recwarn
+    with pytest.warns(UserWarning, match="openblas") as caught:
+        InterpretableModel(models.make("llama"))
+    assert len(caught) == 1 and caught[0].filename == __file__
+    assert "\n" not in str(caught[0].message)
+    assert told() == []
 
 
-def test_the_next_library_is_tried_when_one_cannot_be_loaded(linux, recwarn):
-    def load(name, mode):
-        linux.loaded.append(name)
-        if "mkl" not in name:
-            raise OSError
-
-    linux.setattr(blas.ctypes, "CDLL", load)
+def test_a_model_that_cannot_be_loaded_gets_its_error_and_no_advice(fresh_blas, recwarn):
+    fresh_blas.setattr(blas, "_candidates", lambda: [])
     blas.preload()
-    blas.notice()
-    assert linux.loaded == ["libopenblas.so", "libmkl_rt.so"] and not recwarn
+    with pytest.raises(errors.LoadError):
+        InterpretableModel("no-such-folder")
+    assert not recwarn.list and len(told()) == 1
 
 
-@pytest.mark.parametrize(
-    ("chosen", "tried", "words"),
-    [
-        ("none", [], "asks for no BLAS"),
-        ("NONE", [], "asks for no BLAS"),
-        ("libmine.so", ["libmine.so"], "names 'libmine.so', which cannot be loaded"),
-    ],
-)
-def test_the_environment_decides(linux, chosen, tried, words):
-    def load(name, mode):
-        linux.loaded.append(name)
+def test_a_blas_that_is_there_says_nothing(fresh_blas):
+    loaded = []
+    fresh_blas.setattr(blas, "_candidates", lambda: ["first.so", "second.so"])
+    fresh_blas.setattr(blas.ctypes, "CDLL", lambda name, mode: loaded.append((name, mode)))
+    blas.preload()
+    assert loaded == [("first.so", blas.ctypes.RTLD_GLOBAL)]
+    assert told() == []
+
+
+@pytest.mark.parametrize(("chosen", "tried"), [("none", []), ("NONE", []), ("/opt/x.so", ["/opt/x.so"])])
+def test_the_environment_chooses_the_blas(fresh_blas, chosen, tried):
+    asked = []
+
+    def refuse(name, mode):
+        asked.append(name)
         raise OSError
 
-    linux.setattr(blas.ctypes, "CDLL", load)
-    linux.setenv("MLXTRACE_BLAS", chosen)
+    fresh_blas.setenv("MLXTRACE_BLAS", chosen)
+    fresh_blas.setattr(blas.ctypes, "CDLL", refuse)
     blas.preload()
-    assert linux.loaded == tried
-    with pytest.warns(UserWarning, match=words):
-        blas.notice()
+    assert asked == tried
+    (line,) = told()
+    assert "MLXTRACE_BLAS" in line and (not tried or tried[0] in line)
 
 
-def test_on_other_systems_and_on_a_gpu_nothing_is_said(linux, recwarn):
-    linux.setattr(blas.sys, "platform", "darwin")
+def test_mlx_imported_earlier_is_told(fresh_blas):
+    blas.sys.modules["mlx.core"] = mx
     blas.preload()
-    blas.notice()
-    assert not linux.loaded
-    linux.setattr(blas.sys, "platform", "linux")
-    linux.setenv("MLXTRACE_BLAS", "none")
+    assert "before mlxtrace" in told()[0]
+
+
+def test_nothing_on_other_systems_or_accelerators(fresh_blas):
+    fresh_blas.setattr(blas, "_candidates", lambda: [])
+    fresh_blas.setattr(blas.sys, "platform", "darwin")
     blas.preload()
-    linux.setattr(blas, "_on_cpu", lambda: False)
-    blas.notice()
-    assert not recwarn
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="MLX has its own fast BLAS there")
-def test_mlx_that_was_imported_first_is_said_when_a_model_is_loaded():
-    code = "import mlx.core; import mlxtrace; print('imported'); mlxtrace.InterpretableModel('demo')"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert run.returncode == 0 and "mlx was imported before mlxtrace" in run.stderr
+    assert blas._message is None
+    fresh_blas.setattr(blas.sys, "platform", "linux")
+    fresh_blas.setattr(blas, "_on_cpu", lambda: False)
+    blas.preload()
+    assert told() == []

@@ -21,6 +21,7 @@ ROOMS = [
     ["__init__"],
     ["patch", "check"],
     ["options"],
+    ["option_values"],
     ["model"],
     ["laws"],
     ["prompts"],
@@ -32,10 +33,11 @@ ROOMS = [
     ["anatomy"],
     ["text"],
     ["metrics"],
+    ["custom_metric", "metric_table"],
     ["interventions"],
     ["loading"],
     ["storage"],
-    ["checksums", "finite"],
+    ["values"],
     ["arguments"],
     ["errors"],
     ["blas", "terminal", "version"],
@@ -273,7 +275,7 @@ def test_what_is_referred_to_is_there(path):
 
 
 # Nobody calls these from outside.
-INSIDE = ("options", "engine", "results.record")
+INSIDE = ("options", "option_values", "engine", "results.record")
 
 
 def _speaks_for_itself(node: ast.AST) -> bool:

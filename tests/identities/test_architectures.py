@@ -51,6 +51,8 @@ REMARKS = [
     "gemma2, gear: the softcapped scores are computed without mlx's attention call, so there is no `pattern`.",
     "iquestloopcoder: layers and mixers are never called, so there are `mlp` and `neuron` sites and no others.",
     "longcat_flash, falcon_h1: two mixers to a layer; they are named by their module paths in traces.",
+    "`router` is the output of the one module that gives each expert its logit; where a gate gives out its choice only "
+    "(the deepseek family and its kin) there is none.",
     'Experts in half precision run on Metal only: on a CPU load with dtype="float32".',
 ]
 PLANTED = f"""## What the check would see

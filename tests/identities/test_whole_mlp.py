@@ -8,12 +8,12 @@ import models
 import more_models
 import numpy as np
 import pytest
+from mlxtrace.laws.whole_mlp import accounted
 
 from mlxtrace import InterpretableModel, errors
 from mlxtrace import interventions as iv
 from mlxtrace.forward.cache import ActivationCache
 from mlxtrace.laws.model_under_test import NotHere, Trial
-from mlxtrace.laws.whole_mlp import accounted
 
 CLEAN, CORRUPTED = [3, 17, 5, 90, 41, 8], [3, 17, 60, 11, 41, 8]
 WIDTH = 64
@@ -221,9 +221,9 @@ def test_mixer_and_mlp_account_for_the_layer(several, name):
 
 
 def test_the_law_sees_half_an_mlp(monkeypatch):
-    from mlxtrace.anatomy import probe
+    from mlxtrace.anatomy import contributions, layers
 
-    monkeypatch.setattr(probe, "written", lambda *a: probe.Written(a[3], a[4], a[4], plain=True))
+    monkeypatch.setattr(layers, "written", lambda *a: contributions.Written(a[3], a[4], a[4], plain=True))
     found = accounted(Trial(built(Two)))
     assert found.error > 100 * found.tolerance and "layers" in found.note
 

@@ -1,12 +1,22 @@
-"""Checksums of arrays: of weights, so that traces of other weights are told apart, and of what a file holds."""
+"""Checksums: of arrays, so that traces of other weights are seen to be others, and of values that JSON can hold."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import zlib
 from collections.abc import Mapping
+from typing import Any
 
 import mlx.core as mx
+
+from .formats import plain
+
+
+def digest(value: Any) -> str:
+    """A short hash of a value that JSON can hold."""
+    text = json.dumps(plain(value), sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def of_arrays(arrays: Mapping[str, mx.array], more: str = "") -> str:
@@ -22,4 +32,5 @@ def of_arrays(arrays: Mapping[str, mx.array], more: str = "") -> str:
 
 
 def _crc(x: mx.array) -> int:
-    return zlib.crc32(memoryview(x.reshape(-1).view(mx.uint8))) if x.size else 0
+    data: Any = x.reshape(-1).view(mx.uint8)  # its buffer is not part of mlx's type hints
+    return zlib.crc32(memoryview(data)) if x.size else 0
