@@ -1,1 +1,1 @@
-"""What is asked: one file per experiment, with its result class, and what experiments share."""
+"""What is asked: one file per experiment, and what experiments share; what they return is in `results`."""

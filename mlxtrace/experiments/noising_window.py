@@ -1,4 +1,4 @@
-"""Noising-based tracing: every layer's output is noised but those of a window, which are restored to clean.
+"""Noising-based tracing: the outputs of all layers are noised but those of a window, which stay clean.
 
 result = noising_window(model, "The Eiffel Tower is located in the city of", window=3, level=0.1)
 result.scores            # [centres]: probability of the answer with the window around each layer restored
@@ -38,7 +38,7 @@ def noising_window(
     target: str | int | None = None,
     max_memory: int | None = None,
 ) -> NoisingWindow:
-    """Add noise to every layer's output but restore the clean one in a window of layers, for each centre.
+    """Add noise to the outputs of all layers but those of a window, which are restored to clean, for each centre.
 
     Layers `l` with `|l - centre| <= window // 2` are restored at all positions; the others get
     `level * standard normal noise`, drawn with `RandomState(seed)` as `[samples, layers, T, width]`, the same for
@@ -115,12 +115,12 @@ def _rows_of_a_pass(
     allowed, n = memory.allowed_bytes(max_memory), model.n_layers
     site = model.resolver.site(component, 0)
     clean = n * calibration.site_bytes(model.resolver, site, length, length)
-    held = clean + 8 * samples * n * length * model.d_model  # the noise, in float64
+    whole = clean + 8 * samples * n * length * model.d_model  # the noise, in float64
 
     def need(rows: int) -> int:
         noised = 4 * rows * n * length * model.d_model  # a pass's share of it, in float32
         return (
-            held + noised + calibration.pass_bytes(model.resolver, rows, length, length, [site], read=length)
+            whole + noised + calibration.pass_bytes(model.resolver, rows, length, length, [site], read=length)
         )
 
     if need(1) > allowed:

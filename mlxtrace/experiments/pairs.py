@@ -1,5 +1,4 @@
-"""The two runs of an experiment, clean and corrupted, which position of one is paired with which of the other, and
-which of them is patched.
+"""The clean and the corrupted run of an experiment: how their positions are paired, and which of them is patched.
 
     made = pair(model, clean, corrupted)
     roles = made.roles("denoise")       # roles.base is patched with activations of roles.source

@@ -36,7 +36,7 @@ class CausalTrace(Record):
         noise_level: the noise's absolute standard deviation (half-width if uniform).
         kind: what was restored: None (one layer output), "mlp" or "attn" (the outputs of `window` layers).
         window: the number of layers that were restored together.
-        severed: the component held at its corrupted values, or None.
+        severed: the component whose outputs had their corrupted values, or None.
         prompt, model: the text and the model's name.
         plan: what was run.
         notes: what must be known to read the numbers.
