@@ -203,7 +203,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         >>> check.main(["no-such-folder"])
         2
     """
-    output = Output()
+    output = Output("mlxtrace.check")
     try:
         terminal.importing_is_over()
         status = _command(argv, output)
@@ -211,7 +211,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise SystemExit(terminal.closing(output, int(end.code or 0), unwritten=2)) from None
     except (MlxtraceError, KeyboardInterrupt) as error:
         known = isinstance(error, MlxtraceError)
-        terminal.complain(str(error) if known else "interrupted")
+        output.complain(str(error) if known else "interrupted")
         status = 2 if known else terminal.INTERRUPTED
     return terminal.closing(output, status, unwritten=2)
 
@@ -240,7 +240,7 @@ def _command(argv: Sequence[str] | None, output: Output) -> int:
     output("\n" + textwrap.fill(verdict(rows), WIDTH))
     for note in notes:
         if issubclass(note.category, UserWarning):
-            terminal.complain(f"note: {note.message}")
+            output.complain(f"note: {note.message}")
     return int(any(row.status in ("fail", NOISY) for row in rows))
 
 

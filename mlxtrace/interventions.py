@@ -16,21 +16,17 @@ of one token, put in place of nine, is an error.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from numbers import Real
 
 import mlx.core as mx
-import numpy as np
 
 from .arguments import as_integer, positions_in
 from .errors import EditError, InputError
-from .finite import finite
+from .values import Value, as_array, finite_number, fitted, rows_at
 
-Value = mx.array | np.ndarray | float
 Positions = int | slice | range | Sequence[int]
 Edit = Callable[[mx.array], mx.array]
-LARGEST = float(np.finfo(np.float32).max)
 
 
 class Intervention:
@@ -53,7 +49,7 @@ def replace_with(value: Value) -> Intervention:
     value: a number, [D], [T, D] or [1 or B, T, D] for x [B, T, D]. EditError when the shapes differ.
     """
     value, name = _value(value, "replace_with")
-    return Intervention(name, lambda x: _fit(value, x.shape, x, name))
+    return Intervention(name, lambda x: fitted(value, x.shape, x, name))
 
 
 def replace_at(value: Value, positions: Positions) -> Intervention:
@@ -68,7 +64,7 @@ def replace_at(value: Value, positions: Positions) -> Intervention:
 
     def edit(x: mx.array) -> mx.array:
         index = _index(x, positions, name)
-        return _put(x, index, _rows(value, index, x, name))
+        return _put(x, index, rows_at(value, index, x, name))
 
     return Intervention(name, edit)
 
@@ -93,16 +89,16 @@ def add_vector(v: Value, positions: Positions | None = None) -> Intervention:
 
     def edit(x: mx.array) -> mx.array:
         if positions is None:
-            return x + _fit(v, x.shape, x, name)
+            return x + fitted(v, x.shape, x, name)
         index = _index(x, positions, name)
-        return _put(x, index, x[:, index] + _rows(v, index, x, name))
+        return _put(x, index, x[:, index] + rows_at(v, index, x, name))
 
     return Intervention(name, edit)
 
 
 def scale(k: float) -> Intervention:
     """Multiply by the finite number `k`."""
-    k = _number(k, "scale(k)")
+    k = finite_number(k, "scale(k)")
     return Intervention(f"scale({k:g})", lambda x: (x * k).astype(x.dtype))
 
 
@@ -110,8 +106,8 @@ def clamp(lo: float | None, hi: float | None) -> Intervention:
     """Limit every element to [lo, hi]; None leaves that side open."""
     if lo is None and hi is None:
         raise InputError("clamp(None, None) limits nothing: give `lo`, `hi` or both.")
-    lo = None if lo is None else _number(lo, "clamp(lo, hi)")
-    hi = None if hi is None else _number(hi, "clamp(lo, hi)")
+    lo = None if lo is None else finite_number(lo, "clamp(lo, hi)")
+    hi = None if hi is None else finite_number(hi, "clamp(lo, hi)")
     if lo is not None and hi is not None and lo > hi:
         raise InputError(f"clamp(lo={lo:g}, hi={hi:g}): `lo` is above `hi`; swap them.")
     return Intervention(f"clamp({lo}, {hi})", lambda x: mx.clip(x, lo, hi).astype(x.dtype))
@@ -123,7 +119,7 @@ def noise(std: float, seed: int = 0) -> Intervention:
     The draw depends on the seed and x's shape alone: every call adds the same noise, and MLX's global random
     state is left as it was.
     """
-    std = _number(std, "noise(std)")
+    std = finite_number(std, "noise(std)")
     if std < 0:
         raise InputError(f"noise(std={std:g}): a standard deviation is zero or more.")
     number = as_integer(seed)
@@ -154,47 +150,19 @@ def compose(*functions: Edit) -> Intervention:
     return Intervention(f"compose({', '.join(getattr(f, '__name__', repr(f)) for f in functions)})", edit)
 
 
-def _number(value: float, what: str) -> float:
-    if hasattr(value, "dtype") and getattr(value, "ndim", 1) == 0:
-        value = value.item()
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
-        raise InputError(f"{what} takes a finite number, not {value!r}.")
-    if abs(value) > LARGEST:
-        raise InputError(f"{what}: {value:g} is larger than any number in float32; give a smaller one.")
-    return float(value)
-
-
 def called(fn: object) -> None:
     """InputError when `fn` makes an intervention and is none itself: `iv.zero_out` without its parentheses."""
-    if any(fn is factory for factory in FACTORIES):
-        name = fn.__name__
-        raise InputError(
-            f"iv.{name} makes an intervention when it is called: write iv.{name}(...), with parentheses."
-        )
+    for factory in FACTORIES:
+        if fn is factory:
+            name = factory.__name__
+            raise InputError(
+                f"iv.{name} makes an intervention when it is called: write iv.{name}(...), with parentheses."
+            )
 
 
 def _value(value: Value, what: str, *positions: Positions) -> tuple[mx.array, str]:
-    """The value as an array handle of our own, and the name of the edit that it makes."""
-    fits = isinstance(value, mx.array | np.ndarray | Real | list | tuple) and not isinstance(value, bool)
-    try:
-        array = mx.array(value) if fits else None
-    except (
-        TypeError,
-        ValueError,
-        OverflowError,
-        RuntimeError,
-    ):  # the last: a type or number that MLX has not
-        array = None
-    if array is None or array.dtype in (mx.bool_, mx.complex64):
-        kind = type(value).__name__ if array is None or isinstance(value, list | tuple) else array.dtype
-        raise EditError(
-            f"{what}: the value must be an array of real numbers or a number, not {kind} {value!r}."
-        )
-    if not array.size:
-        raise EditError(f"{what}: the value is empty, {list(array.shape)}; give a number for each element.")
-    if isinstance(value, Real):
-        _number(value, f"{what}(value)")
-    finite(array, what)
+    """The value as an array of our own, and the name of the edit that it makes."""
+    array = as_array(value, what)
     shown = f"{value:g}" if isinstance(value, Real) else str(list(array.shape))
     return array, f"{what}({', '.join([shown, *map(str, positions)])})"
 
@@ -211,44 +179,6 @@ def _put(x: mx.array, index: mx.array, rows: mx.array) -> mx.array:
     y = mx.array(x)  # a handle of its own: the assignment below must not reach the caller's
     y[:, index] = rows
     return y
-
-
-def _fits(value: mx.array, shape: Sequence[int]) -> bool:
-    """Whether value broadcasts to `shape` along the batch axis only (or is a vector or a number)."""
-    missing = len(shape) - value.ndim
-    if missing < 0:
-        return False
-    if value.ndim < 2:
-        return value.ndim == 0 or value.shape[0] == shape[-1]
-    batch_is_one = missing == 0 and value.shape[0] == 1
-    start = 1 if batch_is_one else missing
-    return missing <= 1 and tuple(value.shape[start - missing :]) == tuple(shape[start:])
-
-
-def _fit(value: mx.array, shape: Sequence[int], x: mx.array, name: str) -> mx.array:
-    """The value, in full shape and x's dtype, on a handle of its own."""
-    if not _fits(value, shape):
-        batch, *rest = shape
-        raise EditError(
-            f"{name}: a value of shape {list(value.shape)} does not fit the activation of shape "
-            f"{list(x.shape)}. Give shape {[batch, *rest]} or {rest}, a vector [{shape[-1]}], or a number."
-        )
-    return mx.array(mx.broadcast_to(value, shape).astype(x.dtype))
-
-
-def _rows(value: mx.array, index: mx.array, x: mx.array, name: str) -> mx.array:
-    """What goes to the positions `index`: rows of a whole activation, or rows given one for each."""
-    batch, _, *rest = x.shape
-    if value.ndim >= 2 and _fits(value, x.shape):
-        return mx.take(_fit(value, x.shape, x, name), index, axis=1)
-    rows = (batch, index.size, *rest)
-    if not _fits(value, rows):
-        raise EditError(
-            f"{name}: a value of shape {list(value.shape)} fits neither the activation of shape "
-            f"{list(x.shape)} nor its {index.size} chosen positions, {list(rows)}. Give one of these shapes "
-            f"(the batch axis may be left out), a vector [{x.shape[-1]}], or a number."
-        )
-    return _fit(value, rows, x, name)
 
 
 FACTORIES = (

@@ -29,10 +29,13 @@ from .experiments.compare_bits import compare_bits
 from .experiments.noising_window import noising_window
 from .forward.activation import Activation
 from .forward.cache import ActivationCache
-from .forward.names import LayerList, SiteReference, child
-from .forward.trace import Edit, Trace, current
+from .forward.names import LayerList, SiteReference, child, part_names
+from .forward.open_traces import current
+from .forward.trace import Edit, Trace
 from .loading import cast, dtype_of, load
+from .text import prompt as prompts
 from .text import tokens
+from .text.prompt import Prompt, PromptLike
 
 DEMO = Path(__file__).parent / "demo"
 
@@ -114,20 +117,45 @@ class InterpretableModel:
         """The text of token ids, special tokens included."""
         return tokens.decode(self.tokenizer, self._known(ids))
 
-    def ids(self, prompt: str | mx.array | list[int]) -> list[int]:
+    def prompt(self, prompt: PromptLike, subject: Any = None) -> Prompt:
+        """Read a prompt once: a `Prompt`, which prints as a table and is taken wherever a prompt is.
+
+        Args:
+            prompt: text, token ids (a list, or an array [T] or [1, T]), or a `Prompt`, which is checked and passes.
+            subject: text that occurs in it (the first occurrence counts), or consecutive positions.
+
+        Raises TokenError, SubjectError or PositionError when there is none, or the model has no room for it.
+        """
+        self._renew()
+        read = self.receipt(prompt, subject)
+        self._check_length(len(read))
+        return read
+
+    def ids(self, prompt: PromptLike) -> list[int]:
         """The ids of one prompt, checked against the vocabulary and the longest prompt that the model has room for."""
         self._renew()
-        ids, limit = self._known(prompt), self.resolver.structure.max_length
-        if limit is not None and len(ids) > limit:
-            raise TokenError(
-                f"the prompt has {len(ids)} tokens, but the model has embeddings for {limit} positions only: shorten it"
-            )
+        ids = self._known(prompt)
+        self._check_length(len(ids))
         return ids
 
-    def _known(self, prompt: str | mx.array | list[int]) -> list[int]:
+    def _check_length(self, length: int) -> None:
+        limit = self.resolver.structure.max_length
+        if limit is not None and length > limit:
+            raise TokenError(
+                f"the prompt has {length} tokens, but the model has embeddings for {limit} positions only: shorten it"
+            )
+
+    def _known(self, prompt: PromptLike) -> list[int]:
         """The ids of one prompt of any length, each of which has an embedding."""
+        if isinstance(prompt, Prompt):
+            prompts.check_reader(prompt, self.tokenizer)
+            prompt = prompt.ids
+        return tokens.as_ids(self.tokenizer, prompt, self._rows())
+
+    def _rows(self) -> int:
+        """The number of token ids that have an embedding."""
         rows = getattr(self.resolver.get_embedding_layer().get("weight"), "shape", (self.vocab_size,))[0]
-        return tokens.as_ids(self.tokenizer, prompt, min(rows, self.vocab_size))
+        return min(rows, self.vocab_size)
 
     def _renew(self) -> None:
         """Look at the model anew when its modules or arrays are others than before (quantized, say, or cast)."""
@@ -137,20 +165,23 @@ class InterpretableModel:
                 made = ModuleResolver(self.net)
                 self.resolver = made if made.structure else self.resolver
         elif before[1] != self._seen[1]:
-            vars(self.resolver).pop("_measured", None)
+            self.resolver.measured.clear()
 
     def _parts(self) -> tuple[list, list]:
         """What tells the model's modules and arrays from others, without reading any weights."""
         modules = [id(m) for _, m in self.net.named_modules()]
         return modules, [(id(x), str(x.dtype), x.shape) for _, x in tree_flatten(self.net.parameters())]
 
-    def to_tokens(self, prompt: str | mx.array | list[int]) -> mx.array:
+    def to_tokens(self, prompt: PromptLike) -> mx.array:
         """The ids as an array `[1, T]`."""
         return mx.array([self.ids(prompt)])
 
-    def to_str_tokens(self, prompt: str | mx.array | list[int]) -> list[str]:
+    def to_str_tokens(self, prompt: PromptLike) -> list[str]:
         """The text of each token; together they are the decoded prompt."""
-        return tokens.to_str_tokens(self.tokenizer, self._known(prompt))
+        ids = self._known(prompt)
+        return (
+            list(prompt.tokens) if isinstance(prompt, Prompt) else tokens.to_str_tokens(self.tokenizer, ids)
+        )
 
     def token_to_str(self, token: int) -> str:
         """The text of one token, a leading space kept."""
@@ -159,25 +190,28 @@ class InterpretableModel:
         self._known([token])
         return text
 
-    def answer_token(self, answer: str | int, prompt: str | None = None) -> int:
+    def answer_token(self, answer: str | int, prompt: PromptLike | None = None) -> int:
         """The one token that an answer starts with after a prompt; TokenError if ambiguous."""
-        prompt = prompt if isinstance(prompt, str) else None
-        return tokens.answer_token(self.tokenizer, answer, prompt, self.vocab_size)
+        if prompt is None or isinstance(prompt, str):
+            return tokens.answer_token(self.tokenizer, answer, prompt, self.vocab_size)
+        return self.receipt(prompt).answer_token(answer, self.vocab_size)
 
-    def subject_range(self, prompt: str | mx.array | list[int], subject: Any) -> range:
+    def subject_range(self, prompt: PromptLike, subject: Any) -> range:
         """The token positions of the subject; SubjectError when it is not in the prompt."""
-        return tokens.subject_range(self.tokenizer, prompt, subject, self._known(prompt))
+        return self.receipt(prompt).find(subject)
 
-    def receipt(self, prompt: str | mx.array | list[int], subject: Any = None) -> tokens.Receipt:
-        """What was tokenized: ids, texts, positions, special tokens and the subject; prints as a table."""
+    def receipt(self, prompt: PromptLike, subject: Any = None) -> Prompt:
+        """A prompt of any length: ids, texts, positions, special tokens, the subject; prints as a table."""
+        if not isinstance(prompt, Prompt):
+            return prompts.read(self.tokenizer, prompt, subject, self._rows())
         self._known(prompt)
-        return tokens.receipt(self.tokenizer, prompt, subject)
+        return prompt if subject is None else prompt.with_subject(subject)
 
     # ---- tracing
 
     def trace(
         self,
-        prompt: str | mx.array | list[int] | None = None,
+        prompt: PromptLike | None = None,
         interventions: Mapping[str, Edit] | None = None,
         cache: bool = True,
     ) -> Trace:
@@ -196,7 +230,7 @@ class InterpretableModel:
         return Trace(self.resolver, batch, self._batch, interventions, cache)
 
     def run_with_cache(
-        self, prompt: str | mx.array | list[int], sites: list[str] | None = None
+        self, prompt: PromptLike, sites: list[str] | None = None
     ) -> tuple[mx.array, ActivationCache]:
         """Logits `[B, T, V]` and the activations, of all sites or of those named."""
         if isinstance(sites, str):
@@ -238,6 +272,9 @@ class InterpretableModel:
         if name in ("embed", "norm", "logits"):
             return SiteReference(self, self.resolver.site(name))
         return child(self, "", name)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *part_names(self)})
 
     def __setattr__(self, name: str, value: Any) -> None:
         known = name in vars(self) or hasattr(type(self), name) or name.startswith("_")

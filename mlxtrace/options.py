@@ -16,14 +16,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import metrics
+from . import metrics, plotting
 from .engine import choice
 from .engine.corruption import GaussianNoise
 from .errors import InputError, MlxtraceError, closest
 from .experiments import grid, pairs
 from .loading import DTYPES
-from .plotting import maps
-from .prompts import facts
+from .prompts import fact_files
 from .storage import writable, writable_folder
 
 FIGURE = "mlxtrace-patch.png"
@@ -65,7 +64,7 @@ def read(argv: Sequence[str]) -> argparse.Namespace:
     args.files = _files(args)
     if args.experiment == "facts":
         writable_folder(args.out)
-        args.known = facts.load(args.facts)
+        args.known = fact_files.load(args.facts)
     noise(args)
     return args
 
@@ -148,7 +147,7 @@ def components(text: str) -> list[str]:
 
 
 def metric_names(text: str) -> list[str]:
-    known = ["auto", *metrics.NAMES]
+    known = ["auto", *metrics.METRICS]
     for name in (found := entries(text)):
         if name not in known:
             raise argparse.ArgumentTypeError(f"there is no metric {name!r}; {closest(name, known)}")
@@ -267,5 +266,5 @@ def _files(args: argparse.Namespace) -> dict[str, Path]:
                 raise InputError(f"--{name} {path}: give a file that ends in .{name}")
     figure = args.plot or (FIGURE if args.bare and not (args.quiet or args.plan) else None)
     if figure is not None:
-        found["plot"] = maps.check_path(figure)
+        found["plot"] = plotting.check_path(figure)
     return found

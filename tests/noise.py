@@ -14,7 +14,7 @@ from __future__ import annotations
 import mlx.core as mx
 import numpy as np
 
-from mlxtrace.anatomy.probe import forward
+from mlxtrace.anatomy.recording import forward
 from mlxtrace.metrics import softmax
 
 FIRST = [3, 17, 40, 41, 52, 60, 77, 8, 9]

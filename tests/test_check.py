@@ -129,7 +129,7 @@ def test_bad_input_is_one_line_and_status_2(arguments, library):
         timeout=120,
     )
     assert made.returncode == 2
-    assert len(made.stderr.strip().splitlines()) == 1 and made.stderr.startswith("mlxtrace: ")
+    assert len(made.stderr.strip().splitlines()) == 1 and made.stderr.startswith("mlxtrace.check: ")
 
 
 def test_advice_on_the_blas_comes_after_the_result(monkeypatch, capsys):
@@ -138,4 +138,4 @@ def test_advice_on_the_blas_comes_after_the_result(monkeypatch, capsys):
     monkeypatch.setattr(check, "run", lambda model: [check.Row("a law", "pass", 0.0, 0.0)])
     assert check.main(["demo"]) == 0
     said = capsys.readouterr()
-    assert "1 law holds" in said.out and said.err == "mlxtrace: note: advice\n"
+    assert "1 law holds" in said.out and said.err == "mlxtrace.check: note: advice\n"

@@ -22,10 +22,11 @@ import pytest
 from mlxtrace.facts import Fact
 
 import mlxtrace
-from mlxtrace import ActivationCache, checksums, facts, storage
+from mlxtrace import ActivationCache, facts, storage
 from mlxtrace.errors import InputError, LoadError, MlxtraceError
-from mlxtrace.prompts import run_folder, running
+from mlxtrace.prompts.provenance import fingerprint
 from mlxtrace.prompts.run_folder import Folder
+from mlxtrace.storage import checksums, litter, locks
 
 QUICK = {"samples": 1, "window": 2, "progress": False, "kinds": (None,)}
 PROMPTS = ["The Eiffel Tower is in", "The Colosseum is in", "Paris is located in"]
@@ -117,7 +118,7 @@ def test_litter_is_removed_and_nothing_else(tmp_path):
     dead = multiprocessing.get_context("fork").Process(target=int)
     dead.start()
     dead.join()
-    place = storage._place()
+    place = litter._place()
     stale = [
         f".mlxtrace-{place}-{dead.pid}-0123abcd.part",
         ".old.npz.0123abcd.part",
@@ -227,7 +228,7 @@ def test_the_fingerprint_sees_every_weight(bits):
     for change in (nothing, last, rows, layers, config, nothing):
         net = models.make("llama", quantize=bits)
         change(net)
-        found.append(running.fingerprint(mlxtrace.InterpretableModel(net)))
+        found.append(fingerprint(mlxtrace.InterpretableModel(net).net))
     assert len(set(found)) == 5 and found[0] == found[-1]
 
 
@@ -330,7 +331,7 @@ DAMAGE = [
 def test_damaged_settings_and_records_are_made_again(model, known, begun, out, damage):
     (out / "settings.json").write_bytes(damage)
     (out / "traces" / "f0.skipped.json").write_bytes(damage)
-    with pytest.raises(LoadError, match="no folder of traces"):
+    with pytest.raises(LoadError, match="not a folder of traces"):
         facts.averages(out)
     again = facts.run(model, known, out, **QUICK)
     np.testing.assert_array_equal(again.indirect_effect, begun.indirect_effect)
@@ -455,5 +456,5 @@ def test_without_locks_one_wins_as_well(tmp_path, monkeypatch):
     def none(*_):
         raise OSError("no locks here")
 
-    monkeypatch.setattr(run_folder.fcntl, "flock", none)
+    monkeypatch.setattr(locks.fcntl, "flock", none)
     test_of_runs_that_begin_at_once_one_wins(tmp_path, monkeypatch, True, None)

@@ -67,8 +67,8 @@ def where(trace: mlxtrace.experiments.causal_trace.CausalTrace, position: int) -
 
 subject, last = state.subject_range[-1], len(state.tokens) - 1
 for kind, trace in traces.items():
-    print(f"{kind or 'state':>5}: half of the effect or more at the last subject token in {where(trace, subject)}, "
-          f"at the last token in {where(trace, last)}")  # fmt: skip
+    print(f"{kind or 'layer output':>12}: half of the effect or more at the last subject token in "
+          f"{where(trace, subject)}, at the last token in {where(trace, last)}")  # fmt: skip
 
 # States find both ends of the planted path: the subject's last token early, the prompt's last token late, and the
 # crossing between layers 4 and 8. Windows of attention at the last token find the fetching layers.

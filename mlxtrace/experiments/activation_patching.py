@@ -14,10 +14,11 @@ from ..engine.corruption import GaussianNoise, Substitution
 from ..engine.sweep import Plan, Sweep
 from ..errors import InputError
 from ..results.patching_result import PatchingResult
+from ..text.prompt import PromptLike
 from . import caveats
 from .answers import Measured, measured
 from .grid import Grid, grid
-from .pairs import DIRECTIONS, Pair, Prompt, pair
+from .pairs import DIRECTIONS, Pair, pair
 from .protocol import TracedModel
 
 
@@ -40,8 +41,8 @@ def prepare(
 
 def activation_patching(
     model: TracedModel,
-    clean_text: Prompt,
-    corrupted_text: Prompt | GaussianNoise | Substitution,
+    clean_text: PromptLike | Pair,
+    corrupted_text: PromptLike | GaussianNoise | Substitution | None = None,
     component: str | Sequence[str] = "mlp",
     layers: int | Iterable[int] | None = None,
     positions: Any = None,
@@ -65,7 +66,7 @@ def activation_patching(
     `100 * (patched - corrupted) / (clean - corrupted)`.
 
     Args:
-        clean_text: the prompt whose answer we want back: text, ids, or an array.
+        clean_text: the prompt whose answer we want back: text, ids, an array or a `Prompt`; or a `Pair` of prompts.
         corrupted_text: the broken prompt, or `GaussianNoise(subject=...)` on the clean one's embeddings.
         component: resid_pre, attn, resid_mid, mlp, resid_post (or output), head, q, k, v, pattern, neuron; or a
             list of them.
@@ -138,8 +139,8 @@ def _result(
         components=laid.components,
         target=asked.target,
         foil=asked.foil,
-        tokens=model.to_str_tokens(list(both.clean.ids)),
-        corrupted_tokens=model.to_str_tokens(list(both.corrupted.ids)),
+        tokens=list(both.clean_prompt.tokens),
+        corrupted_tokens=list(both.corrupted_prompt.tokens),
         subject_range=both.subject,
         direction=direction,
         window=int(window),

@@ -49,8 +49,7 @@ def measured(
 
     logits: last-position logits `[rows, V]` of the clean and the corrupted run; run here when not given.
     """
-    prompt = both.clean_text if model.tokenizer is not None else None
-    ask = [None if x is None else model.answer_token(x, prompt) for x in (target, foil)]
+    ask = [None if x is None else model.answer_token(x, both.clean_prompt) for x in (target, foil)]
     if logits is None:
         logits = tuple(capture(model.resolver, run, [])[0] for run in (both.clean, both.corrupted))
     whole, (clean, corrupted) = logits, (x[:, -1] if x.ndim == 3 else x for x in logits)

@@ -20,17 +20,18 @@ from typing import Any
 
 import numpy as np
 
-from .. import metrics
+from .. import metrics, plotting
+from ..anatomy.components import COMPONENTS, HEADED
 from ..arguments import whole_number
 from ..engine import choice
 from ..engine.sweep import Sweep
 from ..errors import EffectError, InputError
-from ..plotting.labels import WORDS, probability, quoted, text_bar
+from ..plotting.labels import probability, quoted, text_bar
 from ..results.patching_result import Answer
 from ..results.record import Record, text_map
 from ..terminal import printable
 from . import caveats
-from .grid import HEADED, grid, layers_of
+from .grid import grid, layers_of
 from .noising_window import NoisingWindow, noising_window
 from .pairs import Pair, pair
 from .protocol import TracedModel
@@ -109,14 +110,12 @@ class CausalEffects(Record):
 
     def plot(self, path: str | os.PathLike | None = None) -> Any:
         """A matplotlib Figure: direct and indirect effects as bars by layer, or as maps of tokens and layers."""
-        from ..plotting import causal_figures
-
-        return causal_figures.effects(self, path)
+        return plotting.effects(self, path)
 
     def __repr__(self) -> str:
         together = f", {self.window} layers at a time" if self.window > 1 else ""
         lines = [
-            f"CausalEffects of the {WORDS.get(self.component, self.component)}"
+            f"CausalEffects of the {COMPONENTS[self.component].words}"
             f" ({'whole sequence' if self.positions is None else 'each token'}{together}), metric {self.metric}",
             f"  base:   {self.base_text} → {_said(self.base_answer, self.base_answer.corrupted_prob)}",
             f"  source: {self.source_text} → {_said(self.source_answer, self.source_answer.clean_prob)}",
@@ -216,8 +215,8 @@ def causal_effects(
         positions=[group[0] for group in laid.positions] if each else None,
         window=int(window),
         metric=measure.name,
-        tokens=model.to_str_tokens(list(both.clean.ids)),
-        base_tokens=model.to_str_tokens(list(both.corrupted.ids)),
+        tokens=list(both.clean_prompt.tokens),
+        base_tokens=list(both.corrupted_prompt.tokens),
         subject_range=both.subject,
         base_text=both.corruption or both.corrupted_text,
         source_text=both.clean_text,
@@ -236,10 +235,10 @@ def _answers(
 ) -> tuple[tuple[Answer, Answer], list[str]]:
     """The source's and the base's answer."""
     in_base, in_source = metrics.softmax(base).mean(0), metrics.softmax(source).mean(0)
-    texts = [text if model.tokenizer is not None else None for text in (both.clean_text, both.corrupted_text)]
+    prompts = (both.clean_prompt, both.corrupted_prompt)
     asked = [
-        int(p.argmax()) if ask is None else model.answer_token(ask, text)
-        for ask, text, p in ((target, texts[0], in_source), (foil, texts[1], in_base))
+        int(p.argmax()) if ask is None else model.answer_token(ask, prompt)
+        for ask, prompt, p in ((target, prompts[0], in_source), (foil, prompts[1], in_base))
     ]
     found = tuple(Answer(t, model.token_to_str(t), float(in_source[t]), float(in_base[t])) for t in asked)
     same = [f"both prompts have the same answer, {quoted(found[0].text)}"] if asked[0] == asked[1] else []

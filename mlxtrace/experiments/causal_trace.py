@@ -20,25 +20,22 @@ from typing import Any
 
 import numpy as np
 
-from .. import metrics
+from .. import metrics, plotting
+from ..anatomy.components import ALIASES, KINDS, short_words
 from ..arguments import positions_in, whole_number
 from ..engine import choice, corruption
 from ..engine.corruption import GaussianNoise
 from ..engine.runs import Cell, Patch, Run, capture
 from ..engine.sweep import Plan, Sweep
-from ..errors import InputError, closest
+from ..errors import InputError, SubjectError, closest
 from ..plotting.labels import probability, quoted
 from ..results.patching_result import Answer
 from ..results.record import Record, text_map
 from ..terminal import printable
-from ..text import tokens
 from . import caveats
 from .grid import window_of
 from .pairs import embedding_std, noised_run
 from .protocol import TracedModel
-
-KINDS = (None, "mlp", "attn")
-WORDS = {None: "state", "mlp": "MLP", "attn": "attention"}
 
 
 @dataclass(repr=False, eq=False)
@@ -126,10 +123,8 @@ class CausalTrace(Record):
 
     def plot(self, path: str | os.PathLike | None = None) -> Any:
         """A matplotlib Figure as figure 1 of Meng et al. (2022): tokens down, layers across, colour p(answer)."""
-        from ..plotting import maps
-
         inside = [i for i, p in enumerate(self.positions) if p in self.subject_range]
-        return maps.rome_heatmap(
+        return plotting.rome_heatmap(
             self.scores,
             [self.tokens[p] for p in self.positions],
             low=self.low_score,
@@ -144,16 +139,18 @@ class CausalTrace(Record):
         )
 
     def _title(self) -> str:
-        cut = f", {WORDS[self.severed]} severed" if self.severed else ""
-        return f"Impact of restoring {WORDS[self.kind]} after corrupted input{cut}"
+        cut = f", {short_words(self.severed)} severed" if self.severed else ""
+        return f"Impact of restoring {short_words(self.kind)} after corrupted input{cut}"
 
     def __repr__(self) -> str:
         what = (
-            "a layer's output" if self.kind is None else f"{self.window} layers' {WORDS[self.kind]} outputs"
+            "a layer's output"
+            if self.kind is None
+            else f"{self.window} layers' {short_words(self.kind)} outputs"
         )
         lines = [
             f"CausalTrace: restoring {what} at one token"
-            + (f", with the {WORDS[self.severed]} of that token severed" if self.severed else ""),
+            + (f", with the {short_words(self.severed)} of that token severed" if self.severed else ""),
             f"  prompt:    {self.prompt} → {quoted(self.answer.text)}",
             f"  clean:     {probability(self.high_score)}",
             f"  corrupted: {probability(self.low_score)}, {self.raw.shape[-1]} samples, "
@@ -178,7 +175,7 @@ class CausalTrace(Record):
 def causal_trace(
     model: TracedModel,
     prompt: Any,
-    subject: Any,
+    subject: Any = None,
     *,
     kind: str | None = None,
     window: int = 10,
@@ -230,9 +227,13 @@ def causal_trace(
     window = whole_number("window", window)
     drawn = GaussianNoise(level=noise, samples=samples, seed=seed, replace=replace)
     samples, seed = drawn.samples, drawn.seed
-    ids, where = model.ids(prompt), model.subject_range(prompt, subject)
+    prompt = model.prompt(prompt, subject)
+    ids, where = list(prompt.ids), prompt.subject
+    if where is None:
+        raise SubjectError(
+            "a causal trace puts noise on the subject: give subject=, as it stands in the prompt"
+        )
     std, notes = spread(model, drawn, subjects)
-    twice = tokens.repeated(model.tokenizer, prompt, subject, ids, where)
     clean = Run(tuple(ids))
     corrupted, held = _corrupted_runs(model, ids, where, drawn, std, severed and severed_noise == "next")
     rows = _rows(positions, where, len(ids))
@@ -258,16 +259,21 @@ def causal_trace(
         answer=Answer(token, model.token_to_str(token), high, low),
         subject_range=where,
         positions=rows,
-        tokens=model.to_str_tokens(ids),
+        tokens=list(prompt.tokens),
         ids=ids,
         noise_level=level.value * std if level.kind == "s" else level.value,
         kind=kind,
         window=window if kind else 1,
         severed=severed,
-        prompt=prompt if isinstance(prompt, str) else "".join(model.to_str_tokens(ids)),
+        prompt=prompt.text,
         model=model.name,
         plan=outcome.plan,
-        notes=[*notes, *([twice] if twice else []), *more, *caveats.of_cells(model.resolver, cells)],
+        notes=[
+            *notes,
+            *([prompt.note] if prompt.note else []),
+            *more,
+            *caveats.of_cells(model.resolver, cells),
+        ],
         settings={"noise": str(noise), "samples": samples, "seed": seed, "replace": replace},
     )
 
@@ -289,7 +295,7 @@ def spread(
 
 
 def _component(name: str, value: Any) -> str | None:
-    found = {"self_attn": "attn"}.get(value, value) if isinstance(value, str | None) else value
+    found = ALIASES.get(value, value) if isinstance(value, str | None) else value
     if not isinstance(found, str | None) or found not in KINDS:
         raise InputError(f"{name}={value!r} is unknown; {closest(str(value), ['mlp', 'attn'])}, or None")
     return found
@@ -331,7 +337,7 @@ def _cell(
     held = () if severed is None else range(model.n_layers)
     return Cell(
         (
-            *(Patch(site(severed, i), at, at, held=True) for i in held),
+            *(Patch(site(severed, i), at, at, fixed=True) for i in held),
             Patch(site("resid_post", layer), at, at),
         )
     )
@@ -344,7 +350,7 @@ def _answer(
     top = int(logits.argmax())
     if target is None:
         return top, []
-    token = model.answer_token(target, prompt if isinstance(prompt, str) else None)
+    token = model.answer_token(target, prompt)
     if token == top:
         return token, []
     said = f"{quoted(model.token_to_str(top))} ({probability(metrics.softmax(logits)[top])})"

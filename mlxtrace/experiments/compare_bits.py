@@ -16,6 +16,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
+from .. import plotting
 from ..arguments import whole_number
 from ..errors import InputError
 from ..plotting.labels import quoted
@@ -86,9 +87,7 @@ class Comparison:
 
     def plot(self, path: str | os.PathLike | None = None) -> Any:
         """A matplotlib Figure of both maps on one colour scale."""
-        from ..plotting import causal_figures
-
-        return causal_figures.comparison(self, path)
+        return plotting.comparison(self, path)
 
     def __repr__(self) -> str:
         i, layer = np.unravel_index(np.abs(self.difference).argmax(), self.difference.shape)
@@ -110,28 +109,31 @@ class Comparison:
         return printable("\n".join(lines))
 
 
-def compare(model: TracedModel, other: TracedModel, prompt: Any, subject: Any, **options: Any) -> Comparison:
+def compare(
+    model: TracedModel, other: TracedModel, prompt: Any, subject: Any = None, **options: Any
+) -> Comparison:
     """The same causal trace on two models with one tokenizer.
 
     The answer is the first model's (or `target`), and so is the absolute noise level. options: as in `causal_trace`.
     InputError when the models have different depths or split the prompt differently.
     """
-    if model.n_layers != other.n_layers or model.ids(prompt) != other.ids(prompt):
+    here, there = model.prompt(prompt, subject), other.prompt(prompt, subject)
+    if model.n_layers != other.n_layers or here.ids != there.ids:
         raise InputError(
             f"the models cannot be compared cell by cell: {model.n_layers} and {other.n_layers} layers, "
-            f"{len(model.ids(prompt))} and {len(other.ids(prompt))} tokens"
+            f"{len(here)} and {len(there)} tokens"
         )
-    first = causal_trace(model, prompt, subject, **options)
+    first = causal_trace(model, here, **options)
     uniform = str(options.get("noise", "")).startswith("u")
     noise = options["noise"] if uniform else first.noise_level
     same = {**options, "noise": noise, "target": first.answer.token}
-    return Comparison(first, causal_trace(other, prompt, subject, **same), (model.name, other.name))
+    return Comparison(first, causal_trace(other, there, **same), (model.name, other.name))
 
 
 def compare_bits(
     model: TracedModel,
     prompt: Any,
-    subject: Any,
+    subject: Any = None,
     bits: int = 4,
     *,
     group_size: int | None = None,
@@ -148,8 +150,9 @@ def compare_bits(
             f'{model.name} is quantized already: load it in full precision, or with dtype="float32" to compare '
             "its dequantized weights"
         )
+    prompt = model.prompt(prompt, subject)
     twin, notes = quantized(model, bits, group_size, mode)
-    result = compare(model, twin, prompt, subject, **options)
+    result = compare(model, twin, prompt, **options)
     return dataclasses.replace(result, names=(model.name, f"{bits} bits"), notes=notes)
 
 

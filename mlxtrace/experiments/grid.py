@@ -9,14 +9,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from ..anatomy.resolver import ALIASES, COMPONENTS
+from ..anatomy.components import HEADED, canonical
 from ..arguments import as_integer, indices_in, positions_in
 from ..engine.runs import Cell, Patch
-from ..errors import AlignmentError, InputError, PositionError, SubjectError, closest
+from ..errors import AlignmentError, InputError, PositionError, SiteError, SubjectError, closest
 from .pairs import Pair
 from .protocol import TracedModel
-
-HEADED = ("head", "q", "k", "v", "pattern")
 
 
 def components_of(component: str | Iterable[str]) -> list[str]:
@@ -25,13 +23,10 @@ def components_of(component: str | Iterable[str]) -> list[str]:
         isinstance(component, str) or not isinstance(component, Iterable) or not getattr(component, "ndim", 1)
     )
     given = [component] if one else list(component)
-    names = [ALIASES.get(name, name) if isinstance(name, str) else name for name in given]
-    for name, said in zip(names, given, strict=True):
-        if not isinstance(name, str) or name not in COMPONENTS:
-            raise InputError(
-                f"unknown component {said!r}; {closest(str(said), [*COMPONENTS, *ALIASES])} "
-                f"(all: {', '.join(COMPONENTS)})"
-            )
+    try:
+        names = [canonical(name) for name in given]
+    except SiteError as error:
+        raise InputError(str(error)) from None
     if not names or len(set(names)) < len(names):
         raise InputError(f"components {given!r}: name one, or several different ones")
     return names

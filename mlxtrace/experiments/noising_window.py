@@ -16,10 +16,11 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from .. import metrics
+from .. import metrics, plotting
+from ..anatomy.components import COMPONENTS
 from ..arguments import whole_number
 from ..errors import InputError, SiteError
-from ..plotting.labels import WORDS, probability, quoted, text_bar
+from ..plotting.labels import probability, quoted, text_bar
 from ..results.patching_result import Answer
 from ..results.record import Record
 from ..terminal import printable
@@ -66,13 +67,11 @@ class NoisingWindow(Record):
 
     def plot(self, path: str | os.PathLike | None = None) -> Any:
         """A matplotlib Figure: a bar per window, lines at the clean and the fully noised run."""
-        from ..plotting import causal_figures
-
-        return causal_figures.noising(self, path)
+        return plotting.noising(self, path)
 
     def __repr__(self) -> str:
         lines = [
-            f"NoisingWindow: noise of {self.level:g} on every layer's {WORDS.get(self.component, self.component)} "
+            f"NoisingWindow: noise of {self.level:g} on every layer's {COMPONENTS[self.component].words} "
             f"but those within {self.window // 2} of the centre, restored to clean",
             f"  prompt: {self.prompt} → {quoted(self.answer.text)} {probability(self.clean)}; "
             f"all layers noised: {self.noised:.4f}",
@@ -113,7 +112,8 @@ def noising_window(
     if seed >= 2**32:
         raise InputError(f"seed is a whole number below 2**32, not {seed!r}")
     (component,) = components_of([component])
-    ids, centres, n = model.ids(prompt), layers_of(model, layers), model.n_layers
+    prompt = model.prompt(prompt)
+    ids, centres, n = list(prompt.ids), layers_of(model, layers), model.n_layers
     sites = [model.resolver.site(component, layer).name for layer in range(n)]
     logits, cache = model.run_with_cache(ids, sites)
     clean = [_plain(cache[name], name) for name in sites]
@@ -134,7 +134,7 @@ def noising_window(
         window=int(window),
         level=float(level),
         seed=int(seed),
-        prompt=prompt if isinstance(prompt, str) else "".join(model.to_str_tokens(ids)),
+        prompt=prompt.text,
         model=model.name,
     )
 

@@ -2,7 +2,7 @@
 
     both = pair(model, clean, corrupted)
 
-Every bad input raises here, before a sweep.
+Every bad input raises here, before a sweep. Prompts are read once; a pair that is made already passes through `pair`.
 """
 
 from __future__ import annotations
@@ -14,14 +14,11 @@ from typing import Any
 from ..engine import corruption
 from ..engine.corruption import GaussianNoise, Substitution
 from ..engine.runs import Run
-from ..errors import EffectError, SubjectError
-from ..text import tokens
+from ..errors import EffectError, InputError, SubjectError
 from ..text.alignment import Alignment, check_align, infer_subject
 from ..text.alignment import align as align_prompts
+from ..text.prompt import Prompt, PromptLike
 from .protocol import TracedModel
-
-Prompt = str | Sequence[int] | Any
-
 
 DIRECTIONS = ("denoise", "noise")
 
@@ -30,14 +27,26 @@ DIRECTIONS = ("denoise", "noise")
 class Pair:
     """The clean and the corrupted run of one experiment, and how their positions answer to each other."""
 
-    clean_text: str
-    corrupted_text: str
+    clean_prompt: Prompt
+    corrupted_prompt: Prompt
     clean: Run
     corrupted: Run
     alignment: Alignment
-    subject: range | None
-    corruption: str
+    corruption: str = ""
     notes: tuple[str, ...] = ()
+
+    @property
+    def clean_text(self) -> str:
+        return self.clean_prompt.text
+
+    @property
+    def corrupted_text(self) -> str:
+        return self.corrupted_prompt.text
+
+    @property
+    def subject(self) -> range | None:
+        """The positions of the clean prompt's subject."""
+        return self.clean_prompt.subject
 
     @property
     def of_clean(self) -> dict[int, int]:
@@ -47,59 +56,82 @@ class Pair:
 
 def pair(
     model: TracedModel,
-    clean: Prompt,
-    corrupted: Prompt | GaussianNoise | Substitution,
+    clean: PromptLike | Pair,
+    corrupted: PromptLike | GaussianNoise | Substitution | None = None,
     subject: Any = None,
-    align: str = "strict",
+    align: Any = "strict",
 ) -> Pair:
-    """Tokenize both prompts, or draw the noise, and line them up; every bad input raises here."""
+    """Read both prompts, or draw the noise, and line them up; every bad input raises here.
+
+    Args:
+        clean: a prompt, or a `Pair` that this model has made, which is returned.
+        corrupted: a prompt, `GaussianNoise` or `Substitution`; None with a `Pair`.
+        subject: text or positions in the clean prompt; default: its own, or where the prompts differ.
+        align: "strict" or "ends", for prompts of different lengths.
+    """
     check_align(align)
+    if isinstance(clean, Pair):
+        return _made(model, clean, corrupted, subject)
+    first = model.prompt(clean)
     if isinstance(corrupted, GaussianNoise):
-        return _noised(model, clean, corrupted, subject)
-    corrupted = corrupted.text if isinstance(corrupted, Substitution) else corrupted
-    a, b = model.ids(clean), model.ids(corrupted)
-    if a == b:
+        return _noised(model, first, corrupted, subject)
+    second = model.prompt(corrupted.text if isinstance(corrupted, Substitution) else corrupted)
+    if first.ids == second.ids:
         raise EffectError(
             "the clean and the corrupted prompt are the same tokens, so there is nothing to recover"
         )
-    inferred = infer_subject(a, b) or (None, None)
-    ours = inferred[0] if subject is None else model.subject_range(clean, subject)
-    theirs = inferred[1]
-    if (
-        subject is not None
-        and isinstance(corrupted, str)
-        and isinstance(subject, str)
-        and subject in corrupted
-    ):
-        theirs = model.subject_range(corrupted, subject)
-    alignment = align_prompts(a, b, model.to_str_tokens(a), model.to_str_tokens(b), align, ours, theirs)
-    runs = Run(tuple(a)), Run(tuple(b))
-    notes = tokens.repeated(model.tokenizer, clean, subject, a, ours) if ours else ""
-    texts = _text(model, clean), _text(model, corrupted)
-    return Pair(*texts, *runs, alignment, ours, "", (notes,) if notes else ())
+    first, second = _with_subjects(first, second, subject)
+    alignment = align_prompts(
+        first.ids, second.ids, first.tokens, second.tokens, align, first.subject, second.subject
+    )
+    notes = (first.note,) if first.note else ()
+    return Pair(first, second, Run(first.ids), Run(second.ids), alignment, notes=notes)
+
+
+def _made(model: TracedModel, made: Pair, corrupted: Any, subject: Any) -> Pair:
+    """A pair that was made before, checked against the model."""
+    if corrupted is not None or subject is not None:
+        raise InputError("a pair has its corrupted prompt and its subject: give the pair alone")
+    model.prompt(made.clean_prompt)
+    model.prompt(made.corrupted_prompt)
+    return made
+
+
+def _with_subjects(clean: Prompt, corrupted: Prompt, subject: Any) -> tuple[Prompt, Prompt]:
+    """Both prompts with their subjects: as given, the same text in the other prompt, or where the two differ."""
+    inferred = infer_subject(clean.ids, corrupted.ids) or (None, None)
+    subject = inferred[0] if subject is None and clean.subject is None else subject
+    if subject is not None:
+        clean = clean.with_subject(subject)
+    if corrupted.subject is None:
+        same = clean.subject_text
+        found = same is not None and not corrupted.decoded and same in corrupted.text
+        other = same if found else inferred[1]
+        corrupted = corrupted if other is None else corrupted.with_subject(other)
+    return clean, corrupted
 
 
 def _noised(model: TracedModel, clean: Prompt, noise: GaussianNoise, subject: Any) -> Pair:
-    told = [s for s in (noise.subject, subject) if s is not None]
-    if not told:
+    wanted = subject if noise.subject is None else noise.subject
+    read = clean if wanted is None else clean.with_subject(wanted)
+    if read.subject is None:
         raise SubjectError("noise needs to know the subject: GaussianNoise(subject=...) or subject=...")
-    ids = model.ids(clean)
-    where, *others = [model.subject_range(clean, s) for s in told]
-    if others and others[0] != where:
+    other = clean.subject if subject is None else clean.find(subject)
+    if other not in (None, read.subject):
+        given = clean.subject_text or other if subject is None else subject
         raise SubjectError(
-            f"the noise goes to {noise.subject!r}, but subject={subject!r} is another one: leave subject= out"
+            f"the noise goes to {noise.subject!r}, but subject={given!r} is another one: leave subject= out"
         )
     std, notes = None, []
     if noise.parsed_level.kind == "s":
         std = embedding_std(model)
         notes.append(f"noise scale from the whole embedding table: std {std:.4g}")
-    if twice := tokens.repeated(model.tokenizer, clean, told[0], ids, where):
-        notes.append(twice)
-    run = noised_run(model, ids, where, noise, std)
-    text = _text(model, clean)
-    alignment = Alignment([(i, i) for i in range(len(ids))], where[0])
+    if read.note:
+        notes.append(read.note)
+    run = noised_run(model, read.ids, read.subject, noise, std)
+    alignment = Alignment([(i, i) for i in range(len(read))], read.subject[0])
     what = f"{noise.parsed_level} on the subject's embeddings, {noise.samples} samples"
-    return Pair(text, text, Run(tuple(ids)), run, alignment, where, what, tuple(notes))
+    return Pair(read, read, Run(read.ids), run, alignment, what, tuple(notes))
 
 
 def noised_run(
@@ -114,12 +146,8 @@ def embedding_std(model: TracedModel) -> float:
     """The standard deviation of the whole embedding table, dequantized; measured anew when its numbers changed."""
     module = model.resolver.get_embedding_layer()
     key = corruption.table_key(module)
-    known = model.resolver.__dict__.setdefault("_table_std", {})
+    known = model.resolver.measured.setdefault("table_std", {})
     if key not in known:
         known.clear()
         known[key] = corruption.table_std(module)
     return known[key]
-
-
-def _text(model: TracedModel, prompt: Prompt) -> str:
-    return prompt if isinstance(prompt, str) else "".join(model.to_str_tokens(prompt))

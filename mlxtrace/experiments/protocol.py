@@ -11,6 +11,7 @@ import mlx.nn as nn
 from ..anatomy.resolver import ModuleResolver
 from ..forward.cache import ActivationCache
 from ..forward.trace import Trace
+from ..text.prompt import Prompt
 
 
 class TracedModel(Protocol):
@@ -32,6 +33,8 @@ class TracedModel(Protocol):
 
     @property
     def is_quantized(self) -> bool: ...
+
+    def prompt(self, prompt: Any, subject: Any = None) -> Prompt: ...
 
     def ids(self, prompt: Any) -> list[int]: ...
 

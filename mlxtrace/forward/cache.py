@@ -8,11 +8,10 @@ from collections.abc import Iterator, Mapping
 
 import mlx.core as mx
 
-from .. import checksums
 from ..anatomy.resolver import Site
 from ..anatomy.taps import fresh
-from ..errors import InputError, LoadError, MlxtraceError, SiteError, closest
-from ..storage import regular, writing
+from ..errors import LoadError, SiteError, closest
+from ..storage import load_tensors, save_tensors
 
 Key = tuple[str, str]  # side, module path (with @visit when it is not the first)
 
@@ -106,42 +105,20 @@ class ActivationCache(Mapping):
 
     def save(self, path: str | os.PathLike) -> None:
         """Write everything to one safetensors file, whole or not at all, with a checksum."""
-        table = json.dumps(
-            {name: _site_to_dict(site) for name, site in self._sites.items() if self._has(site)}
-        )
-        arrays = {f"{side}:{key}": x for (side, key), x in self._arrays.items()}
-        try:
-            with writing(path) as file:
-                told = {"mlxtrace": table, "checksum": checksums.of_arrays(arrays, table)}
-                mx.save_safetensors(file, arrays, told)
-        except InputError as error:
-            raise LoadError(f"the cache cannot be saved: {error}") from error
+        sites = {name: _site_to_dict(site) for name, site in self._sites.items() if self._has(site)}
+        save_tensors(path, {f"{side}:{key}": x for (side, key), x in self._arrays.items()}, json.dumps(sites))
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> ActivationCache:
         """Read a file written by `save`; LoadError when it is not one, or what it holds has changed since."""
+        arrays, table = load_tensors(path, "cache")
         try:
-            path = regular(path)
-            arrays, metadata = mx.load(str(path), format="safetensors", return_metadata=True)
-            table = metadata["mlxtrace"]
-            mx.eval(list(arrays.values()))
-            whole = metadata.get("checksum") in (
-                None,
-                checksums.of_arrays(arrays, table),
-            )  # None: an older file
-            keyed = {tuple(name.split(":", 1)): x for name, x in arrays.items()}
             sites = {name: _site_from_dict(fields) for name, fields in json.loads(table).items()}
-        except FileNotFoundError as error:
-            raise LoadError(f"no such file: {path}") from error
-        except MlxtraceError as error:
-            raise LoadError(str(error)) from error
-        except Exception as error:  # whatever damage makes mlx and JSON raise, a RecursionError included
-            why = "it has no table of sites" if isinstance(error, KeyError) else " ".join(str(error).split())
-            raise LoadError(f"{path} is not a cache saved by mlxtrace: {why}") from error
-        if not whole:
+            keyed = {(side, key): x for (side, key), x in ((n.split(":", 1), x) for n, x in arrays.items())}
+        except Exception as error:  # whatever a table that others wrote makes JSON and Site raise
             raise LoadError(
-                f"{path} is damaged: what it holds does not have the checksum that was saved with it"
-            )
+                f"{path} is not a cache saved by mlxtrace: {' '.join(str(error).split())}"
+            ) from error
         return cls(keyed, sites)
 
     def __repr__(self) -> str:

@@ -14,25 +14,22 @@ from __future__ import annotations
 import contextvars
 import weakref
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import Any
 
 import mlx.core as mx
 from greenlet import GreenletExit, getcurrent, greenlet
 from greenlet import error as GreenletError
 
-from ..anatomy.attention import attending, hook_of
-from ..anatomy.attention import tidy as release
+from ..anatomy.attention import tidy as stop_intercepting
 from ..anatomy.block import Block
-from ..anatomy.probe import forward
-from ..anatomy.resolver import ModuleResolver
-from ..anatomy.taps import Taps, arrays_of, first_array, fresh, put_argument, put_first
+from ..anatomy.calls import Calls, Port
+from ..anatomy.recording import forward
+from ..anatomy.resolver import ModuleResolver, Site
+from ..anatomy.taps import fresh
 from ..errors import OrderError
 
-Port = tuple[str, str, int]
 
-
-class Pass:
+class Pass(Calls):
     """A forward pass of a model on token ids `[B, T]`.
 
     Attributes:
@@ -40,15 +37,16 @@ class Pass:
         needed: ports to keep in `seen` even when not all are kept.
         seen: `{port: array}` of what went on, edits included.
         order: the ports in the order in which they fired.
-        settle: what the one who waited has made of the array, asked when the pass goes on. A weak method:
-            a waiting pass must not keep alive the trace that it belongs to.
+        after_waiting: (x, next port) -> what the body has made of the array x that it waited at. A weak method: a
+            waiting pass must not keep alive the trace that it belongs to.
     """
 
     def __init__(
-        self, resolver: ModuleResolver, tokens: mx.array, keep_all: bool, settle: weakref.WeakMethod
+        self, resolver: ModuleResolver, tokens: mx.array, keep_all: bool, after_waiting: weakref.WeakMethod
     ):
+        super().__init__(resolver.slots)
         self.resolver, self.tokens = resolver, tokens
-        self.keep_all, self.settle = keep_all, settle
+        self.keep_all, self.after_waiting = keep_all, after_waiting
         self.edits: dict[Port, list[Callable[[mx.array], mx.array]]] = {}
         self.needed: set[Port] = set()
         self.seen: dict[Port, mx.array] = {}
@@ -57,9 +55,7 @@ class Pass:
         self.awaited: Port | None = None
         self.logits: mx.array | None = None
         self.error: BaseException | None = None
-        self._kept_bases: list[Port] = []  # of this layer: what resid_mid and sums are reckoned from
-        self._visits: dict[str, int] = {}
-        self._taps: Taps | None = None
+        self._kept_bases: list[Port] = []  # of this layer: what its resid_mid and its sums are computed from
         self._coroutine: greenlet | None = None
         self._body: greenlet | None = None
 
@@ -73,11 +69,11 @@ class Pass:
         refuse: called with a tapped module that somebody else calls meanwhile.
         """
         modules = self.resolver.modules if only is None else {p: self.resolver.paths[p] for p in only}
-        self._taps = Taps(((m, self._handler(path)) for path, m in modules.items()), block, refuse)
+        self.taps = self.tapping(modules, block, refuse)
         self._coroutine = greenlet(self._run)
-        self._coroutine.gr_context = contextvars.copy_context()
-        self._taps.activate(self._coroutine.gr_context)
-        self._taps.put_in()
+        context = self._coroutine.gr_context = contextvars.copy_context()
+        self.taps.activate(context)
+        self.taps.put_in()
 
     def _run(self) -> None:
         try:
@@ -88,15 +84,11 @@ class Pass:
             self.error = error
             raise
 
-    @property
-    def ended(self) -> bool:
-        return self._coroutine.dead
-
     def until(self, port: Port | None) -> mx.array | None:
         """Go on until the port fires (its array), or else to the end (None)."""
         if self.error is not None:
             raise OrderError(f"the pass has failed already ({type(self.error).__name__}: {self.error})")
-        if not self.ended:
+        if self._coroutine is not None and not self._coroutine.dead:
             self.awaited, self._body = port, getcurrent()
             try:
                 self._coroutine.parent = self._body
@@ -110,7 +102,7 @@ class Pass:
 
     def stop(self) -> None:
         """End the pass where it stands, take its taps out, and let go of all but its logits; may be repeated."""
-        coroutine, taps = self._coroutine, self._taps
+        coroutine, taps = self._coroutine, self.taps
         try:
             if coroutine and not coroutine.dead:
                 coroutine.parent = getcurrent()
@@ -120,46 +112,29 @@ class Pass:
         finally:
             if taps is not None:
                 taps.abandon()
-            release()
+            stop_intercepting()
             # each of these leads back here: without it only the cycle collector would free the activations
-            self._coroutine = self._body = self._taps = self.error = None
+            self._coroutine = self._body = self.taps = self.error = None
             self.edits, self.seen = {}, {}
 
     # ---- inside it
 
-    def _handler(self, path: str):
-        slot, visits, fire = self.resolver.slots.get(path), self._visits, self._fire
-        attends = self.resolver.attends
+    def wants(self, port: Port) -> bool:
+        """Whether a port fires: every input and output does, the others where they are asked for."""
+        return (
+            port[1] in ("input", "output")
+            or self.keep_all
+            or port in self.edits
+            or port in self.needed
+            or port == self.awaited
+        )
 
-        def handler(forward, args, kwargs):
-            visit = visits.get(path, 0)
-            visits[path] = visit + 1
-            if path:
-                key, x = _argument(args, kwargs, slot)
-                if x is not None:
-                    y = fire((path, "input", visit), x)
-                    if y is not x:
-                        args, kwargs = put_argument(args, kwargs, key, y)
-            with attending(self._attention(path, visit), self._taps) if path in attends else nullcontext():
-                out = forward(*args, **kwargs)
-            x = first_array(out)
-            if x is None:
-                return out
-            y = fire((path, "output", visit), x)
-            return out if y is x else put_first(out, y)
+    def attends(self, path: str, visit: int) -> bool:
+        """Whether a module makes an attention call; what of it is wanted may be asked for until it is made."""
+        return path in self.resolver.attends
 
-        return handler
-
-    def _attention(self, path: str, visit: int) -> Callable[..., mx.array]:
-        """Fire the ports of one attention call; its pattern only where somebody wants it."""
-
-        def wants(name: str) -> bool:
-            port = (path, name, visit)
-            return self.keep_all or port in self.edits or port in self.needed or port == self.awaited
-
-        return hook_of(lambda name, x: self._fire((path, name, visit), x), wants)
-
-    def _fire(self, port: Port, x: mx.array) -> mx.array:
+    def passes(self, port: Port, x: mx.array) -> mx.array:
+        """Let a port fire: declared edits, then the body if it waits there, then the record."""
         self.order[port] = None
         for edit in self.edits.get(port, ()):
             x = edit(x)
@@ -168,7 +143,7 @@ class Pass:
         if self.keep_all or port in self.needed:
             self.seen[port] = fresh(x)
         elif port in self.resolver.bases:
-            if port[1] == "input":  # a new layer: what the last one's sites were reckoned from is done with
+            if port[1] == "input":  # a new layer: the last one's are no longer needed
                 for old in self._kept_bases:
                     self.seen.pop(old, None)
                 self._kept_bases = []
@@ -180,20 +155,18 @@ class Pass:
 
     def _wait(self, port: Port, x: mx.array) -> mx.array:
         self.paused, self.seen[port] = port, fresh(x)
-        self._body.switch()
-        settle = self.settle()
-        if settle is None:
+        if self._body is not None:
+            self._body.switch()
+        after_waiting = self.after_waiting()
+        if after_waiting is None:
             raise GreenletExit
-        x = settle(x, self.awaited)
+        x = after_waiting(x, self.awaited)
         self.paused = None
         return x
 
-
-def _argument(args: tuple, kwargs: dict, slot: int | str | None) -> tuple[Any, mx.array | None]:
-    """The argument that a module's input means: the one in the slot, else the first array."""
-    if slot is None:
-        if args and isinstance(args[0], mx.array):
-            return 0, args[0]
-        return next(arrays_of(args, kwargs), (None, None))
-    x = (args[slot] if slot < len(args) else None) if isinstance(slot, int) else kwargs.get(slot)
-    return (slot, x) if isinstance(x, mx.array) else (None, None)
+    def base(self, site: Site) -> mx.array | None:
+        """What a site's array is added to, where it is a sum: from what went by before it."""
+        for base in site.bases:
+            if base.port not in self.seen:
+                raise OrderError(f"{site.name} needs {base.name}, which went by unrecorded (cache=False)")
+        return site.base(lambda base: self.seen[base.port])

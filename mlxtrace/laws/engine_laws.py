@@ -4,16 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..anatomy.probe import unwrapped_name
+from ..anatomy.architectures import exceptional
 from ..errors import InputError
 from .law import DoesNotApply, Measurement, law, relative_error
 from .model_under_test import DIFFERENT, ModelUnderTest
-
-# Architectures that an engine is known not to run, and why; any other refusal is a failure.
-EXCEPTIONS = {
-    ("iquestloopcoder", "fanout"): "layers are never called, so no row can be born at one",
-    ("afm7", "prefix"): "its later layers read the keys and values out of the last cache itself",
-}
 
 
 class Refused(Exception):
@@ -24,7 +18,7 @@ def _explain_refusal(tested: ModelUnderTest, name: str, reason: str) -> None:
     """DoesNotApply where the probe is known to refuse an engine, Refused where it does so for any other reason."""
     if not reason:
         return
-    if known := EXCEPTIONS.get((unwrapped_name(tested.net), name)):
+    if known := exceptional(tested.net).engines.get(name):
         raise DoesNotApply(f"not used on this architecture: {known}")
     raise Refused(f"the probe refused it: {reason}")
 

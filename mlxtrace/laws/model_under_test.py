@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 import mlx.core as mx
 import mlx.nn as nn
 
-from ..anatomy.probe import NEEDS_CACHE, forward, unwrapped_name
+from ..anatomy.architectures import exceptional
+from ..anatomy.recording import forward
 from ..errors import UnsupportedError
 from ..forward.trace import Trace
 from .by_hand import ModelByHand
@@ -136,7 +137,7 @@ class ModelUnderTest:
             for site in self.resolver.table.values()
             if site.layer is not None and site.component is not None
         }
-        with_cache = unwrapped_name(self.net) in NEEDS_CACHE
+        with_cache = bool(exceptional(self.net).needs_cache)
         return ModelByHand(self.net, places, self.resolver.structure.embed, with_cache)
 
     @functools.cached_property

@@ -18,7 +18,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from ..anatomy.probe import forward
+from ..anatomy.recording import forward
 from ..anatomy.resolver import ModuleResolver
 from ..engine import calibration
 from .law import TooNoisy

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import mlx.core as mx
 import mlx.nn as nn
 
-from ..anatomy.probe import NEEDS_CACHE, unwrapped_name
+from ..anatomy.architectures import exceptional
 from ..anatomy.recording import record
 
 
@@ -26,6 +26,6 @@ def state_beside_the_stream(
     for value in (v for call in calls for v in (*call.args, *call.kwargs.values())):
         if isinstance(value, dict) or type(value).__module__ == type(net).__module__:
             return f"layers share a {type(value).__name__}"
-    if unwrapped_name(net) in NEEDS_CACHE:
+    if exceptional(net).needs_cache:
         return "keys and values are shared between layers through the cache"
     return ""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from ..anatomy.resolver import ModuleResolver, Site
-from ..engine import calibration, choice
+from ..engine import choice
 from ..engine.runs import Cell, Patch, Run
 from ..engine.sweep import Engine, Outcome, Sweep
 from .law import DoesNotApply, Measurement, relative_error
@@ -38,9 +38,9 @@ class SweepUnderTest:
         self.layers, self.middles = layers, set(middles)
 
     @functools.cached_property
-    def probe(self) -> choice.Probe:
+    def probe(self) -> choice.TrialSweep:
         """What the choice of an engine tried on this model."""
-        return calibration.once(self.resolver, "probe", lambda: choice.Probe(self.resolver))
+        return choice.trial_sweep(self.resolver)
 
     @property
     def chosen(self) -> Engine:

@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from .. import plotting
+from ..anatomy.components import short_words
 from ..errors import InputError
 from ..experiments.causal_trace import CausalTrace
 from ..results.record import Record
@@ -30,7 +32,6 @@ ROLES = (
     "further tokens",
     "last token",
 )
-WORDS = {None: "state", "mlp": "MLP", "attn": "attention"}
 NORMAL_95 = 1.96  # standard errors on either side
 
 
@@ -139,15 +140,11 @@ class AverageTrace(Record):
 
     def plot(self, path: str | os.PathLike | None = None) -> Any:
         """A matplotlib Figure: six rows of tokens by layers, a map for each kind, one colour scale."""
-        from ..plotting import causal_figures
-
-        return causal_figures.average_maps(self, path)
+        return plotting.average_maps(self, path)
 
     def plot_lines(self, path: str | os.PathLike | None = None) -> Any:
         """A matplotlib Figure: a line with its 95 % band for each role, a panel for each kind."""
-        from ..plotting import causal_figures
-
-        return causal_figures.average_lines(self, path)
+        return plotting.average_lines(self, path)
 
     def __repr__(self) -> str:
         lines = [
@@ -157,7 +154,7 @@ class AverageTrace(Record):
             f"clean {self.high_score:.4f}, corrupted {self.low_score:.4f}",
             "",
             "  largest average indirect effect by layer, ± its 95 % interval (1.96 standard errors)",
-            f"  {'':<24}{'tokens':>6}" + "".join(f"   {WORDS[k]:<25}" for k in self.kinds).rstrip(),
+            f"  {'':<24}{'tokens':>6}" + "".join(f"   {short_words(k):<25}" for k in self.kinds).rstrip(),
         ]
         for i, (role, count) in enumerate(zip(ROLES, self.counts, strict=True)):
             cells = [self._peak_cell(k, i) if count else "-" for k in range(len(self.kinds))]

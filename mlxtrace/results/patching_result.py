@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from .. import plotting
 from ..arguments import as_integer
 from ..errors import EngineError, InputError, LoadError, MlxtraceError, SiteError, closest
 from ..metrics import recovery
-from ..plotting.labels import Panel
+from ..plotting.protocols import Panel
 from ..storage import load_arrays, plain, save_arrays, write_csv, write_json
 from . import tables
 
@@ -247,9 +248,7 @@ class PatchingResult(Mapping):
 
     def plot(self, path: str | os.PathLike | None = None, metric: str | None = None) -> Any:
         """A matplotlib Figure of one metric's recoveries (the first's), also written to `path` if given."""
-        from ..plotting import maps
-
-        return maps.plot(self, path, metric=metric)
+        return plotting.plot(self, path, metric=metric)
 
     # -- to keep ---------------------------------------------------------------------------------
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import html
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..plotting.labels import Panel, describe, position_label, quoted, run_lines, short, text_bar
+from ..anatomy.components import COMPONENTS
+from ..plotting.labels import describe, position_label, quoted, run_lines, short, text_bar
+from ..plotting.protocols import Panel, Patched
 from ..terminal import printable
 
-if TYPE_CHECKING:
-    from .patching_result import PatchingResult
 TINTS = {
     "attn": "203,24,29",
     "mlp": "35,139,69",
@@ -19,13 +18,13 @@ TINTS = {
 }  # red, green, purple, as in the figures
 
 
-def _labels(result: PatchingResult, name: str, labels: list) -> list[str]:
+def _labels(result: Patched, name: str, labels: list) -> list[str]:
     if name != "position":
         return [str(x) for x in labels]
     return [f"{p:>3} {position_label(result, p, lambda t: quoted(t)[1:-1])}" for p in labels]
 
 
-def text(result: PatchingResult) -> str:
+def text(result: Patched) -> str:
     """The result for a terminal: both runs, then bars for each layer, or a shaded map with its strongest cells."""
     lines = [describe(result), *(f"  {run + ':':<11}{line}" for run, line in run_lines(result))]
     for metric in result.metrics:
@@ -42,7 +41,7 @@ def text(result: PatchingResult) -> str:
     return printable("\n".join(lines + _text_top(result)))
 
 
-def _text_top(result: PatchingResult) -> list[str]:
+def _text_top(result: Patched) -> list[str]:
     if result.panels()[0].column_name == "component":
         return []
     lines = ["", "strongest:"]
@@ -54,7 +53,7 @@ def _text_top(result: PatchingResult) -> list[str]:
     return lines
 
 
-def _text_bars(result: PatchingResult, panel: Panel) -> list[str]:
+def _text_bars(result: Patched, panel: Panel) -> list[str]:
     moved = panel.values - result.no_effect
     low, high = min(moved.min(), 0.0), max(moved.max(), 0.0)
     lines = ["  layer" + "".join(f"  {c:<33}" for c in panel.columns).rstrip()]
@@ -64,7 +63,7 @@ def _text_bars(result: PatchingResult, panel: Panel) -> list[str]:
     return lines
 
 
-def _text_map(result: PatchingResult, panel: Panel) -> list[str]:
+def _text_map(result: Patched, panel: Panel) -> list[str]:
     moved = (panel.values - result.no_effect) * (-1 if result.direction == "noise" else 1)
     steps = np.clip(np.ceil(moved / 20 - 0.25), 0, 4).astype(int)  # a shade for each 20 %, from 5 % on
     names = _labels(result, panel.row_name, panel.rows)
@@ -78,7 +77,7 @@ def _text_map(result: PatchingResult, panel: Panel) -> list[str]:
     return lines
 
 
-def as_html(result: PatchingResult) -> str:
+def as_html(result: Patched) -> str:
     """The result for a notebook: a table of shaded cells for each panel."""
     parts = [f"<b>{html.escape(describe(result))}</b>"]
     parts += [f"<br>{run}: {html.escape(line)}" for run, line in run_lines(result)]
@@ -98,6 +97,6 @@ def as_html(result: PatchingResult) -> str:
 
 
 def _html_cell(value: float, moved: float, component: str) -> str:
-    tint = next((rgb for name, rgb in TINTS.items() if component.startswith(name)), TINTS["attn"])
+    tint = TINTS[COMPONENTS[component].colour]
     shade = f"background:rgba({tint},{min(abs(moved) / 100, 1) * 0.75:.2f})"
     return f'<td style="{shade};text-align:right">{value:.1f}</td>'

@@ -12,7 +12,7 @@ from models import make
 
 from mlxtrace import ActivationCache, InterpretableModel, errors
 from mlxtrace.anatomy import attention
-from mlxtrace.anatomy.probe import forward
+from mlxtrace.anatomy.recording import forward
 
 IDS = [3, 17, 40, 41, 52, 60, 77, 8, 9]
 OTHER = [3, 17, 90, 91, 52, 60, 77, 8, 9]
@@ -28,7 +28,7 @@ def llama():
 def nothing_is_left():
     yield
     assert mx.fast.scaled_dot_product_attention is attention.plain_attention
-    assert not attention._runs
+    assert not attention._open.running()
 
 
 def numpy(x):

@@ -188,8 +188,8 @@ def test_peak_memory_stays_within_what_was_allowed():
 
 def test_an_engine_that_is_wrong_here_is_refused(model, monkeypatch):
     other = InterpretableModel(make("llama", seed=3))
-    probe = calibration.once(other.resolver, "probe", lambda: choice.Probe(other.resolver))
-    monkeypatch.setattr(type(probe), "wrong", lambda self, name: "it is off by 3")
+    trial = choice.trial_sweep(other.resolver)
+    monkeypatch.setattr(type(trial), "wrong", lambda self, name: "it is off by 3")
     with pytest.raises(errors.EngineError, match="off by 3"):
         other.activation_patching(CLEAN, CORRUPTED, engine="fanout")
     assert choice.choose(other.resolver).name == "loop"

@@ -186,7 +186,10 @@ def test_result_prints_plots_saves_and_loads(both, tmp_path):
     figure = trace.plot(tmp_path / "trace.png")
     assert figure.get_suptitle().replace("\n", " ") == "Impact of restoring MLP after corrupted input"
     side = plotting.rome_heatmap({None: trace.scores, "mlp": trace.scores}, trace.tokens, low=trace.low_score)
-    assert side.get_suptitle().replace("\n", " ") == "Impact of restoring state or MLP after corrupted input"
+    assert (
+        side.get_suptitle().replace("\n", " ")
+        == "Impact of restoring layer output or MLP after corrupted input"
+    )
     loaded = CausalTrace.load(trace.save(tmp_path / "trace"))
     np.testing.assert_array_equal(loaded.raw, trace.raw)
     for name in ("low_score", "subject_range", "answer", "tokens", "kind", "window", "settings", "notes"):

@@ -15,7 +15,7 @@ from noise import close
 
 from mlxtrace import InterpretableModel, errors
 from mlxtrace import interventions as iv
-from mlxtrace.anatomy.probe import forward
+from mlxtrace.anatomy.recording import forward
 from mlxtrace.anatomy.taps import _traced
 
 IDS = [3, 17, 5, 90, 41, 8, 77]

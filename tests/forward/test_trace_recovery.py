@@ -14,14 +14,16 @@ import numpy as np
 import pytest
 
 from mlxtrace import InterpretableModel, errors
-from mlxtrace.anatomy import attention, block, taps
+from mlxtrace.anatomy import attention, block, calls, taps
 from mlxtrace.anatomy.attention import attending, plain_attention
 from mlxtrace.anatomy.taps import tapping
-from mlxtrace.forward import activation, forward_pass, trace
+from mlxtrace.forward import activation, editing, forward_pass, open_traces, trace
 
 IDS = [3, 17, 5, 90]
 OTHER = [3, 17, 66, 12]
-FILES = {m.__file__ for m in (activation, attention, block, forward_pass, taps, trace)}
+FILES = {
+    m.__file__ for m in (activation, attention, block, calls, editing, forward_pass, open_traces, taps, trace)
+}
 
 
 class Stop(BaseException):
@@ -105,7 +107,10 @@ def use_attention_site(model):
 
 
 USES = {f.__name__: f for f in (use_taps, use_attention, use_trace, use_attention_site)}
-ENTERING = {"__enter__", "__exit__", "enter", "abandon", "put_in", "tidy", "running", "__get__", "gone"}
+ENTERING = {
+    *("__enter__", "__exit__", "enter", "abandon", "put_in", "tidy", "running", "__get__", "gone"),
+    *("add", "remove", "here", "go_in", "go_out", "set_here", "_within_runs"),
+}
 PLACES = {"taps": ENTERING, "trace": {*ENTERING, "_begin", "begin", "activate", "stop", "close"}}
 
 

@@ -7,7 +7,7 @@ from models import CONFIGS, make
 from noise import allowed, close
 
 from mlxtrace import GaussianNoise, InterpretableModel
-from mlxtrace.anatomy.resolver import COMPONENTS
+from mlxtrace.anatomy.components import COMPONENTS
 from mlxtrace.engine import choice
 from mlxtrace.engine.differences import side_axes
 from mlxtrace.engine.runs import Cell, Patch, Run, capture
@@ -53,7 +53,7 @@ def percent(result, model):
 def test_auto_equals_the_textbook(model, component):
     if not has(model, component):
         pytest.skip(f"this architecture has no {component}")
-    options = OPTIONS[COMPONENTS.index(component) % len(OPTIONS)]
+    options = OPTIONS[list(COMPONENTS).index(component) % len(OPTIONS)]
     if component in HEADED:  # one of the heads: all of them are in test_head_laws
         fewest = min(model.resolver.head_count(component, i) for i in range(model.n_layers))
         options = {**options, "heads": [fewest - 1]}

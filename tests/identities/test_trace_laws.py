@@ -13,7 +13,7 @@ from mlx.utils import tree_flatten
 from mlx_lm.models.base import create_attention_mask
 
 from mlxtrace import InterpretableModel
-from mlxtrace.anatomy.probe import forward
+from mlxtrace.anatomy.recording import forward
 
 IDS = [3, 17, 5, 90, 41, 8, 77]
 OTHER = [3, 17, 66, 12, 41, 8, 20]

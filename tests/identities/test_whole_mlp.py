@@ -222,9 +222,9 @@ def test_mixer_and_mlp_account_for_the_layer(several, name):
 
 
 def test_the_law_sees_half_an_mlp(monkeypatch):
-    from mlxtrace.anatomy import probe
+    from mlxtrace.anatomy import contributions, layers
 
-    monkeypatch.setattr(probe, "written", lambda *a: probe.Written(a[3], a[4], a[4], plain=True))
+    monkeypatch.setattr(layers, "written", lambda *a: contributions.Written(a[3], a[4], a[4], plain=True))
     found = accounted(ModelUnderTest(built(Two)))
     assert found.error > 100 * found.tolerance and "layers" in found.note
 

@@ -7,6 +7,7 @@ import pytest
 from faulty_models import Model, SeeingLaterPositions, failing, rows_of
 
 from mlxtrace import InterpretableModel, check
+from mlxtrace.anatomy.architectures import EXCEPTIONS, Exceptional
 from mlxtrace.laws import engine_laws, stream_laws, tracing_laws
 from mlxtrace.laws.model_under_test import ModelUnderTest
 
@@ -59,7 +60,7 @@ def test_an_engine_that_the_probe_refuses_is_a_failure(monkeypatch, engine, prob
 
 def test_a_known_exception_is_no_failure(monkeypatch, probe):
     monkeypatch.setattr(probe, "wrong", lambda self, name: "it errs")
-    monkeypatch.setitem(engine_laws.EXCEPTIONS, ("llama", "fanout"), "a reason")
+    monkeypatch.setitem(EXCEPTIONS, "llama", Exceptional(engines={"fanout": "a reason"}))
     (row,) = check.run(models.make("llama"), [engine_laws.fanout])
     assert row.status == "n/a" and row.note == "not used on this architecture: a reason"
 

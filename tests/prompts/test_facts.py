@@ -19,7 +19,9 @@ from mlxtrace.errors import InputError, LoadError
 from mlxtrace.experiments.causal_trace import CausalTrace
 from mlxtrace.experiments.compare_bits import compare, compare_bits
 from mlxtrace.prompts import averages, running
+from mlxtrace.prompts import known as knowing
 from mlxtrace.prompts.averages import AverageTrace, average_traces, roles_of
+from mlxtrace.prompts.fact_files import DEMO, parse
 
 ROOT = Path(__file__).parents[2]
 SUBJECTS = [
@@ -53,7 +55,7 @@ def known(model):
     assert len(found) >= 6
     found = found[:6]
     found[2] = {**found[2], "attribute": "Berlin"}
-    return facts.parse(found, "the test's facts")
+    return parse(found, "the test's facts")
 
 
 # ---- loading
@@ -73,7 +75,7 @@ def test_the_bundled_facts():
     assert len({f.id for f in found}) == len(found)
     assert all(f.subject in f.prompt and "{}" not in f.prompt for f in found)
     first = found[0]
-    told = json.loads(facts.DEMO.read_text())
+    told = json.loads(DEMO.read_text())
     assert first.prompt == told["relations"][first.relation]["templates"][0].format(first.subject)
 
 
@@ -117,7 +119,6 @@ def test_lines_and_ids(tmp_path):
     [
         ("", "no facts"),
         ("[]", "no facts"),
-        ("{", "no JSON"),
         ('"facts"', "a list of facts was expected, not str"),
         ([ENTRY, {"prompt": "a", "attribute": "b"}], "entry 1: field 'subject' is missing"),
         ([{**ENTRY, "subject": 5}], "entry 0: field 'subject' is 5"),
@@ -126,7 +127,7 @@ def test_lines_and_ids(tmp_path):
         ([{"subject": "a", "object": "b"}], "entry 0: field 'prompt' or 'template' is missing"),
         ([{"subject": "a", "object": "b", "template": "c"}], "has no {}"),
         ([{**ENTRY, "subject": "Paris"}], "entry 0: field 'prompt'.*does not contain the subject 'Paris'"),
-        ([ENTRY, 3], "entry 1: is no object with fields but int"),
+        ([ENTRY, 3], "entry 1: is int, not an object with fields"),
         ([3] * 9, "entry 2.*and 6 more"),
         (
             {"relations": {"r": {}}, "facts": [{"subject": "a", "object": "b", "relation": "r"}]},
@@ -142,8 +143,10 @@ def test_malformed_files_name_entry_and_field(tmp_path, text, says):
 
 
 def test_a_broken_line_is_named(tmp_path):
-    with pytest.raises(InputError, match="line 2 is no JSON"):
+    with pytest.raises(LoadError, match="line 2 is not JSON"):
         facts.load(write(tmp_path / "facts.jsonl", json.dumps(ENTRY) + "\n{oops\n"))
+    with pytest.raises(LoadError, match=r"facts.json is not JSON: Expecting property name"):
+        facts.load(write(tmp_path / "facts.json", "{"))
 
 
 def test_names_that_lead_nowhere(tmp_path, monkeypatch):
@@ -300,7 +303,7 @@ def test_a_finished_run_is_not_run_again(model, known, whole, monkeypatch):
         raise AssertionError("this was done before")
 
     monkeypatch.setattr(running, "causal_trace", never)
-    monkeypatch.setattr(running, "capture", never)
+    monkeypatch.setattr(knowing, "capture", never)
     times = {p: p.stat().st_mtime_ns for p in Path(whole.folder, "traces").iterdir()}
     again = facts.run(model, known, out=whole.folder, **QUICK)
     np.testing.assert_array_equal(again.indirect_effect, whole.indirect_effect)
@@ -357,7 +360,7 @@ def test_bad_runs(model, known, tmp_path):
         facts.run(model, known, out=write(tmp_path / "file", "x"))
     with pytest.raises(InputError, match=r"the model gets none of 1 facts right.*the model says"):
         facts.run(model, [known[2].to_dict()], out=tmp_path / "wrong", **QUICK)
-    with pytest.raises(LoadError, match="no folder of traces"):
+    with pytest.raises(LoadError, match="not a folder of traces"):
         facts.averages(tmp_path)
 
 

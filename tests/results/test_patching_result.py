@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from mlxtrace import storage
 from mlxtrace.errors import EffectError, EngineError, InputError, LoadError, SiteError
 from mlxtrace.plotting.labels import text_bar
 from mlxtrace.results.patching_result import Answer, PatchingResult
@@ -260,7 +259,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(failing, tmp_path, 
     def fail(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(storage.os, failing, fail)
+    monkeypatch.setattr(os, failing, fail)
     with pytest.raises(KeyboardInterrupt):
         write_atomic(path, b"new")
     assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["kept.npz"]

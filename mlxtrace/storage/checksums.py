@@ -1,12 +1,22 @@
-"""Checksums of arrays: of weights, so that traces of other weights are told apart, and of what a file holds."""
+"""Checksums: of arrays, so that traces of other weights are seen to be others, and of values that JSON can hold."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import zlib
 from collections.abc import Mapping
+from typing import Any
 
 import mlx.core as mx
+
+from .formats import plain
+
+
+def digest(value: Any) -> str:
+    """A short hash of a value that JSON can hold."""
+    text = json.dumps(plain(value), sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def of_arrays(arrays: Mapping[str, mx.array], more: str = "") -> str:

@@ -1,0 +1,111 @@
+"""The one table of components: what can be read and written in a layer, and everything that is said of it elsewhere.
+
+A component is added by an entry here and a function in `finders.py` that says where it is in a layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from ..errors import SiteError, closest
+
+Stage = Literal["input", "mixer", "output"]
+Heads = Literal["query", "key-value"]
+Colour = Literal["resid", "attn", "mlp"]
+
+GLOBAL_SITES = ("embed", "norm", "logits")  # sites without a layer
+
+
+@dataclass(frozen=True)
+class Component:
+    """One kind of place in a layer.
+
+    Attributes:
+        name: as users write it. aliases: what else they may write.
+        stage: when in a layer it is written. "input": before tokens are mixed, so that a change reaches every later
+            token in this very layer; "mixer": after the mixing and before the MLP has run; "output": at the MLP's
+            end or after it, so that in the last layer no position but the last can matter.
+        words: in titles. short: in the titles of causal traces, where there is little room.
+        colour: family of colours in figures and tables; "resid" is the residual stream itself.
+        heads: None, or which heads it is split by.
+    """
+
+    name: str
+    stage: Stage
+    words: str
+    colour: Colour
+    heads: Heads | None = None
+    aliases: tuple[str, ...] = ()
+    short: str = ""
+
+    def __post_init__(self):
+        known = self.stage in get_args(Stage) and self.colour in get_args(Colour)
+        if not known or self.heads not in (None, *get_args(Heads)) or not (self.name and self.words):
+            raise TypeError(
+                f"the component {self.name!r} needs a stage, words, a colour family and its heads"
+            )
+
+
+_TABLE = (  # in the order of the stream
+    Component("resid_pre", "input", "layer input", "resid"),
+    Component("q", "mixer", "queries", "attn", "query"),
+    Component("k", "input", "keys", "attn", "key-value"),
+    Component("v", "input", "values", "attn", "key-value"),
+    Component("pattern", "mixer", "attention pattern", "attn", "query"),
+    Component("head", "mixer", "attention heads", "attn", "query"),
+    Component("attn", "mixer", "attention output", "attn", aliases=("self_attn",), short="attention"),
+    Component("resid_mid", "mixer", "residual stream after attention", "resid"),
+    Component("router", "mixer", "router logits", "mlp"),
+    Component("neuron", "output", "MLP neurons", "mlp"),
+    Component("mlp", "output", "MLP output", "mlp", short="MLP"),
+    Component("resid_post", "output", "layer output", "resid", aliases=("output",)),
+)
+COMPONENTS: dict[str, Component] = {c.name: c for c in _TABLE}
+ALIASES: dict[str, str] = {alias: c.name for c in _TABLE for alias in c.aliases}
+HEADED: tuple[str, ...] = tuple(c.name for c in _TABLE if c.heads)
+STREAM: tuple[str, ...] = tuple(c.name for c in _TABLE if c.colour == "resid")
+KINDS: tuple[str | None, ...] = (
+    None,
+    "mlp",
+    "attn",
+)  # what a causal trace restores; None: one layer's output
+
+
+def canonical(name: str) -> str:
+    """A component's own name, from that name or an alias.
+
+    Raises:
+        SiteError: there is no such component, with the closest names.
+
+    Example:
+        >>> from mlxtrace.anatomy.components import canonical
+        >>> canonical("output")
+        'resid_post'
+    """
+    found = ALIASES.get(name, name) if isinstance(name, str) else None
+    if found not in COMPONENTS:
+        raise SiteError(
+            f"unknown component {name!r}; {closest(str(name), [*COMPONENTS, *ALIASES])}"
+            f" (all: {', '.join(COMPONENTS)})"
+        )
+    return found
+
+
+def complete(found: Iterable[str]) -> None:
+    """Check that there is one finder per component; TypeError names those that are missing or too many."""
+    if odd := COMPONENTS.keys() ^ set(found):
+        raise TypeError(f"each component has one entry in the table and one finder, unlike {sorted(odd)}")
+
+
+def short_words(name: str | None) -> str:
+    """What the titles of causal traces call a component: "MLP"; None is a single layer's output.
+
+    Example:
+        >>> from mlxtrace.anatomy.components import short_words
+        >>> short_words("mlp"), short_words(None)
+        ('MLP', 'layer output')
+    """
+    component = COMPONENTS[name or "resid_post"]
+    return component.short or component.words
