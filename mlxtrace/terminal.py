@@ -38,9 +38,8 @@ class Output:
     def __init__(self, command: str) -> None:
         self.command = command
         self.error: OSError | ValueError | None = None
-        if hasattr(sys.stdout, "reconfigure"):  # an arrow in ASCII becomes `?`
-            self._errors = sys.stdout.errors
-            sys.stdout.reconfigure(errors="replace")
+        self._errors = getattr(sys.stdout, "errors", None)
+        self._handle_errors("replace")  # an arrow in ASCII becomes `?`
 
     def __call__(self, text: Any = "") -> None:
         if sys.stdout is not None and self.error is None:
@@ -58,9 +57,14 @@ class Output:
         """Write what is still to be written; the error if anything could not be."""
         if sys.stdout is not None and self.error is None:
             self._try(sys.stdout.flush)
-        if hasattr(sys.stdout, "reconfigure") and self.error is None:
-            sys.stdout.reconfigure(errors=self._errors)
+        if self.error is None:
+            self._handle_errors(self._errors)
         return self.error
+
+    def _handle_errors(self, how: str | None) -> None:
+        reconfigure = getattr(sys.stdout, "reconfigure", None)  # which a notebook's has not
+        if reconfigure is not None:
+            reconfigure(errors=how)
 
     def _try(self, write: Callable[[], Any]) -> None:
         try:
@@ -75,7 +79,7 @@ def closing(output: Output, status: int, unwritten: int = 1) -> int:
     error = output.close()
     if error is None:
         return status
-    if not isinstance(error, BrokenPipeError):  # whose reader, such as `head`, has gone: nobody to tell
+    if not isinstance(error, BrokenPipeError):  # else its reader, such as `head`, has gone
         output.complain(f"standard output cannot be written: {getattr(error, 'strerror', None) or error}")
     return status or unwritten
 

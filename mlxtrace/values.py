@@ -10,9 +10,11 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from .arguments import positions_in
 from .errors import EditError, InputError
 
 Value = mx.array | np.ndarray | float
+Positions = int | slice | range | Sequence[int]
 LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -75,6 +77,22 @@ def _known(x: mx.array) -> Any:
 
 
 # ---- shapes
+
+
+def index_of(x: mx.array, positions: Positions, name: str) -> mx.array:
+    """Token positions of x `[B, T, ...]` as an array of integers."""
+    if x.ndim < 2:
+        raise EditError(
+            f"{name}: positions count along axis 1, but the activation has shape {list(x.shape)}."
+        )
+    return mx.array(positions_in(positions, x.shape[1]))
+
+
+def put_at(x: mx.array, index: mx.array, rows: mx.array) -> mx.array:
+    """x with these rows at those positions; x itself stays as it is."""
+    y = mx.array(x)  # a handle of its own: the assignment below must not reach the caller's
+    y[:, index] = rows
+    return y
 
 
 def fits(value: mx.array, shape: Sequence[int]) -> bool:

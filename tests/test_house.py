@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import subprocess
 import sys
 from collections.abc import Collection
@@ -20,6 +21,7 @@ ROOMS = [
     ["__init__"],
     ["patch", "check"],
     ["options"],
+    ["option_values"],
     ["model"],
     ["laws"],
     ["prompts"],
@@ -248,8 +250,32 @@ def test_files_say_what_they_are_for(path):
     assert ast.get_docstring(ast.parse(path.read_text()))
 
 
+@cache
+def defined(path: Path) -> frozenset[str]:
+    """The names that a file gives to anything: functions, classes, arguments, attributes, variables."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        name = getattr(node, "name", None) or getattr(node, "arg", None) or getattr(node, "id", None)
+        found |= {x for x in (name, getattr(node, "attr", None)) if isinstance(x, str)}
+    return frozenset(found)
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_what_is_referred_to_is_there(path):
+    """`see x` names a module, a class, something in this file, or `module.something`; `x.py` is a file."""
+    text = path.read_text()
+    modules = {part for module in MODULES for part in module.split(".")}
+    for name in re.findall(r"\b[Ss]ee `([A-Za-z_][\w.]*)`", text):
+        first, *rest = name.split(".")
+        nearby = FILES if first[0].isupper() else [path]
+        assert first in modules or any(first in defined(file) for file in nearby), name
+        assert all(any(part in defined(file) for file in FILES) for part in rest), name
+    for name in re.findall(r"(?<![\w./])(?:[a-z_]+/)*[a-z_]+\.py\b", text):
+        assert any(str(file).endswith(f"/{name}") for file in [*FILES, *TESTS.rglob("*.py")]), name
+
+
 # Nobody calls these from outside.
-INSIDE = ("options", "engine", "results.record")
+INSIDE = ("options", "option_values", "engine", "results.record")
 
 
 def _speaks_for_itself(node: ast.AST) -> bool:

@@ -22,6 +22,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
+from . import attention, taps
 from .attention import Attending, hook_of
 from .block import Block
 from .taps import Handler, Taps, arrays_of, first_array, put_argument, put_first
@@ -107,6 +108,12 @@ class Calls:
     def attends(self, path: str, visit: int) -> bool:
         """Whether the attention call made inside a call may be wanted; asked before the call."""
         return False
+
+
+def tidy() -> None:
+    """Put back what blocks that do not run any more have left behind; may be repeated, at any time."""
+    taps.tidy()
+    attention.tidy()
 
 
 def argument(args: tuple, kwargs: dict, slot: Slot | None) -> tuple[Slot | None, mx.array | None]:

@@ -8,6 +8,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
+from ..errors import LoadError
 from .contributions import written
 from .heads import split_heads
 from .layout import Layer
@@ -15,7 +16,6 @@ from .middle import middle
 from .parts import acts, attention_call, mixers_and_mlps, mixes, projection, reads
 from .recording import Call, same
 from .routers import find_router
-from .taps import arrays_of
 
 Slot = int | str | None
 Paths = dict[str, nn.Module]
@@ -27,7 +27,9 @@ def called_layer(
     """A layer from the recorded call of its module. given_next: what the next layer was given in its own slot."""
     length = tokens.shape[1]
     inside = calls[call.index + 1 : call.end]
-    before = dict(arrays_of(call.args, call.kwargs))[slot]
+    before = call.argument(slot)
+    if before is None:
+        raise LoadError(f"{call.path} is a layer, but is given no hidden state [B, T, width]")
     known = mixers_and_mlps(inside, call.path, length, paths)
     parts = written(calls, call, slot, *known, paths, lambda c: mixes(c, length))
     mixers, mlps = parts.mixers, parts.mlps

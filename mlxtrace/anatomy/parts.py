@@ -7,9 +7,9 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from .contributions import has_matrices
 from .recording import Call, same, without_caches
 from .taps import arrays_of, first_array, put_argument
+from .wiring import has_matrices
 
 # Names only break ties: a part that has none of these is told by whether it mixes tokens.
 MIXER_NAMES = {
@@ -100,9 +100,13 @@ def reads(calls: list[Call], mixer: Call, paths: Paths) -> tuple[str, ...]:
     """The linear maps inside a mixer that are given its own input."""
     given = next(iter(mixer.inputs()), None)
     inside = calls[mixer.index + 1 : mixer.end]
-    linear = [c for c in inside if "weight" in paths[c.path] and paths[c.path].weight.ndim == 2]
+    linear = [c for c in inside if _is_table(paths[c.path].get("weight"))]
     plain = [c for c in linear if len(c.inputs()) == 1 and isinstance(c.output, mx.array)]
     return tuple(c.path for c in plain if same(c.inputs()[0], given))
+
+
+def _is_table(weight: Any) -> bool:
+    return isinstance(weight, mx.array) and weight.ndim == 2
 
 
 def acts(out_proj: str | None, mixers: list[Call], mlps: list[Call], length: int) -> tuple[str, ...]:

@@ -14,13 +14,13 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ..errors import LoadError
-from .contributions import has_matrices
 from .layers import Paths, Slot, called_layer, uncalled_layer, with_heads
 from .layout import Layer, Structure
 from .max_length import position_limit
 from .parts import is_hidden
 from .recording import Call, find_vocab, forward, module_paths, probe_tokens, record, same
 from .taps import arrays_of
+from .wiring import has_matrices
 
 
 def probe(net: nn.Module) -> Structure:
@@ -105,10 +105,7 @@ def _called(
         before = call.array()
     if slots[0] != slots[-1] and isinstance(slots[-1], type(slots[0])):
         slots[0] = slots[-1]
-    following: list[mx.array | None] = [
-        dict(arrays_of(call.args, call.kwargs)).get(slot)
-        for call, slot in zip(runs[1:], slots[1:], strict=True)
-    ]
+    following = [call.argument(slot) for call, slot in zip(runs[1:], slots[1:], strict=True)]
     return tuple(
         called_layer(calls, call, slot, tokens, paths, given)
         for call, slot, given in zip(runs, slots, [*following, None], strict=True)

@@ -10,7 +10,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ..errors import LoadError
-from .architectures import exceptional
+from .architecture_exceptions import exceptional
 from .attention import attending, plain_attention
 from .calls import Calls
 from .taps import arrays_of, first_array, fresh, own_run
@@ -41,6 +41,10 @@ class Call:
         found = self.hidden()
         assert found is not None, f"{self.path} gives no array"
         return found
+
+    def argument(self, slot: int | str | None) -> mx.array | None:
+        """The array that the module was given in a slot, if any."""
+        return None if slot is None else dict(arrays_of(self.args, self.kwargs)).get(slot)
 
     def inputs(self) -> list[mx.array]:
         """The arrays that the module was given."""

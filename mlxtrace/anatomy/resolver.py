@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 from ..errors import PositionError, SiteError, UnsupportedError, closest
 from . import remarks
-from .architectures import unwrapped_name
+from .architecture_exceptions import unwrapped_name
 from .components import ALIASES, COMPONENTS, GLOBAL_SITES, canonical
 from .finders import FINDERS, Missing, Place
 from .model_parts import ModelParts
@@ -155,17 +155,16 @@ class ModuleResolver(ModelParts):
         if len(matches) != 1:
             return self._canonical(name)
         try:
-            canonical = self._canonical(name)
+            site = self._canonical(name)
         except UnsupportedError:
             if name.endswith(".mlp") and self.structure.layers[int(name.split(".")[1])].no_mlp:
                 raise  # one of several would be taken for the whole
             return matches[0]
         except PositionError:
             return matches[0]
-        if canonical is not None and canonical.modules:  # the module of that name is a part of the MLP
-            return canonical
-        same = canonical is not None and (canonical.path, canonical.side) == matches[0].port[:2]
-        return canonical if same or (canonical and name in GLOBAL_SITES) else matches[0]
+        if site is None or not (name in GLOBAL_SITES or site.is_meant_by(matches[0].path)):
+            return matches[0]
+        return site if site.side == "output" or site.path != matches[0].path else matches[0]
 
     def _modules(self, name: str) -> list[Site]:
         """The outputs of the modules whose path is `name`, or else ends with it."""

@@ -14,12 +14,11 @@ from typing import Any, NamedTuple
 
 import mlx.core as mx
 import mlx.nn as nn
+import numpy as np
 
 from .recording import Call, same, without_caches
 from .taps import arrays_of, first_array, fresh, tapping
-
-# How far a map may be off from linear, relative to what moved: rounding in each precision.
-ROUNDING = {mx.float32: 1e-3, mx.float16: 2e-2}
+from .wiring import number, rounding
 
 
 class Router(NamedTuple):
@@ -87,7 +86,7 @@ def _is_linear(call: Call) -> bool:
 
     none, one, two = out(0.0), out(1.0), out(2.0)
     off, size = mx.abs(two - 2 * one + none).max(), mx.abs(one - none).max()
-    return bool((off <= ROUNDING.get(call.output.dtype, 1e-1) * size).item())
+    return number(off) <= rounding(call.output.dtype) * number(size)
 
 
 def _wraps(outer: Call, call: Call) -> bool:
@@ -126,7 +125,7 @@ def _chooses(calls: list[Call], gate: Call, experts: dict[int, int], paths: dict
         def raised(x: mx.array) -> mx.array:
             return x + (by * mx.abs(x).max() * (mx.arange(size) == column)).astype(x.dtype)
 
-        return sum(int((x == column).sum().item()) for x in run(raised)[1])
+        return sum(int(np.array(x == column).sum()) for x in run(raised)[1])
 
     count = min(experts.values())
     columns = sorted({0, count // 3, 2 * count // 3, count - 1})

@@ -45,6 +45,10 @@ class Site:
         """The event of a pass in which the array can be read and replaced."""
         return self.path, self.side, self.visit
 
+    def is_meant_by(self, path: str) -> bool:
+        """Whether a module of the site's own name stands for the site: it carries it, holds it or is a part of it."""
+        return self.path == path or self.path.startswith(path + ".") or bool(self.modules)
+
     def base(self, passed: Callable[[Site], mx.array]) -> mx.array | None:
         """What the array at the port is seen with, from what passed at the `bases`; None where there are none."""
         parts = [passed(site) for site in self.bases]

@@ -13,7 +13,7 @@ import mlx.core as mx
 import numpy as np
 from mlx_lm.models.cache import KVCache, make_prompt_cache
 
-from ..anatomy.architectures import exceptional
+from ..anatomy.architecture_exceptions import exceptional
 from ..anatomy.recording import forward
 from ..anatomy.resolver import ModuleResolver
 from ..errors import EngineError, InputError, UnsupportedError, closest

@@ -21,8 +21,8 @@ from ..plotting.labels import short
 
 def of_cells(resolver: ModuleResolver, cells: Iterable[Cell]) -> list[str]:
     """What is to be said of the sites that some cells patch."""
-    patches = [patch.site for cell in cells for patch in cell.patches]
-    return cautions(resolver, [(s.component, s.layer) for s in patches if s.layer is not None])
+    sites = [(patch.site.component, patch.site.layer) for cell in cells for patch in cell.patches]
+    return cautions(resolver, [(c, layer) for c, layer in sites if c is not None and layer is not None])
 
 
 def cautions(resolver: ModuleResolver, sites: Iterable[tuple[str, int]]) -> list[str]:

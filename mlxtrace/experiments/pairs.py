@@ -1,26 +1,29 @@
-"""The two runs of an experiment, clean and corrupted, and which position of one answers to which of the other.
+"""The two runs of an experiment, clean and corrupted, which position of one is paired with which of the other, and
+which of them is patched.
 
-    both = pair(model, clean, corrupted)
+    made = pair(model, clean, corrupted)
+    roles = made.roles("denoise")       # roles.base is patched with activations of roles.source
 
 Every bad input raises here, before a sweep. Prompts are read once; a pair that is made already passes through `pair`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from ..engine import corruption
 from ..engine.corruption import GaussianNoise, Substitution
 from ..engine.runs import Run
 from ..errors import EffectError, InputError, SubjectError
 from ..text.alignment import Alignment, check_align, infer_subject
 from ..text.alignment import align as align_prompts
 from ..text.prompt import Prompt, PromptLike
+from .noise import noised_run, table_scale
 from .protocol import TracedModel
 
 DIRECTIONS = ("denoise", "noise")
+Corrupted = PromptLike | GaussianNoise | Substitution  # how a corrupted run is made
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -53,11 +56,42 @@ class Pair:
         """Clean position -> corrupted position, where they are paired."""
         return dict(self.alignment.pairs)
 
+    def roles(self, direction: str) -> Roles:
+        """Which run is patched and which one gives the activations: "denoise" patches the corrupted run.
+
+        InputError for a direction that there is not.
+        """
+        if not isinstance(direction, str) or direction not in DIRECTIONS:
+            raise InputError(f"direction={direction!r} is unknown; it is one of {', '.join(DIRECTIONS)}")
+        clean = (self.clean, {p: p for p in self.of_clean})
+        corrupted = (self.corrupted, self.of_clean)
+        patched, giving = (corrupted, clean) if direction == "denoise" else (clean, corrupted)
+        (base, at), (source, source_at) = patched, giving
+        return Roles(direction, base, source, at, source_at)
+
+
+@dataclass(frozen=True)
+class Roles:
+    """The runs of a pair by what they do: base is patched with activations of source.
+
+    at, source_at: clean position -> where it is written in the base run, and read in the source run.
+    """
+
+    direction: str
+    base: Run
+    source: Run
+    at: dict[int, int]
+    source_at: dict[int, int]
+
+    def clean_first(self, of_base: T, of_source: T) -> tuple[T, T]:
+        """What there is of the base and of the source run, as of the clean and of the corrupted run."""
+        return (of_source, of_base) if self.direction == "denoise" else (of_base, of_source)
+
 
 def pair(
     model: TracedModel,
     clean: PromptLike | Pair,
-    corrupted: PromptLike | GaussianNoise | Substitution | None = None,
+    corrupted: Corrupted | None = None,
     subject: Any = None,
     align: Any = "strict",
 ) -> Pair:
@@ -122,32 +156,9 @@ def _noised(model: TracedModel, clean: Prompt, noise: GaussianNoise, subject: An
         raise SubjectError(
             f"the noise goes to {noise.subject!r}, but subject={given!r} is another one: leave subject= out"
         )
-    std, notes = None, []
-    if noise.parsed_level.kind == "s":
-        std = embedding_std(model)
-        notes.append(f"noise scale from the whole embedding table: std {std:.4g}")
-    if read.note:
-        notes.append(read.note)
+    std, note = table_scale(model, noise)
+    notes = [said for said in (note, read.note) if said]
     run = noised_run(model, read.ids, read.subject, noise, std)
     alignment = Alignment([(i, i) for i in range(len(read))], read.subject[0])
     what = f"{noise.parsed_level} on the subject's embeddings, {noise.samples} samples"
     return Pair(read, read, Run(read.ids), run, alignment, what, tuple(notes))
-
-
-def noised_run(
-    model: TracedModel, ids: Sequence[int], where: range, noise: GaussianNoise, std: float | None
-) -> Run:
-    """The prompt with noise on the embeddings at `where`, one row per sample."""
-    array = corruption.noise_array(noise, len(where), model.d_model, std)
-    return Run(tuple(ids), array, tuple(where), noise.replace)
-
-
-def embedding_std(model: TracedModel) -> float:
-    """The standard deviation of the whole embedding table, dequantized; measured anew when its numbers changed."""
-    module = model.resolver.get_embedding_layer()
-    key = corruption.table_key(module)
-    known = model.resolver.measured.setdefault("table_std", {})
-    if key not in known:
-        known.clear()
-        known[key] = corruption.table_std(module)
-    return known[key]

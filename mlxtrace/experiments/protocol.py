@@ -22,6 +22,8 @@ class TracedModel(Protocol):
     tokenizer: Any
     resolver: ModuleResolver
 
+    def __init__(self, model: Any, tokenizer: Any = None) -> None: ...
+
     @property
     def n_layers(self) -> int: ...
 

@@ -20,9 +20,25 @@ __all__ = ["Activation", "SiteState"]
 class Activation(Editable):
     """An activation `[B, T, ...]`: everything an `mx.array` is, with `save`, `copy` and checked edits.
 
-    What is cut out of it (by an index, by iterating, `reshape`, `flatten`, `squeeze`, `split` and the transposes)
-    is a view: it shows the values of that moment, and what is written to it is written to the site. What is
-    computed (arithmetic, `mx` functions, `astype`, `copy`) is an array of its own, free to edit.
+    Made by `.output` and `.input` inside a trace. What is cut out of it (by an index, by iterating, `reshape`,
+    `flatten`, `squeeze`, `split` and the transposes) is a view: it shows the values of that moment, and what is
+    written to it is written to the site. What is computed (arithmetic, `mx` functions, `astype`, `copy`) is an array
+    of its own, free to edit.
+
+    Raises:
+        OrderError: an edit after the pass went by. EditError: an edit of a wrong shape or type.
+        PositionError: an index outside the array, which MLX itself lets through.
+
+    Example:
+        >>> from mlxtrace import InterpretableModel
+        >>> model = InterpretableModel("demo")
+        >>> with model.trace("The Eiffel Tower is in the city of") as trace:
+        ...     x = model.layers[3].mlp.output
+        ...     before = x.copy()
+        ...     last = x[:, -1]
+        ...     last *= 2.0
+        >>> (x[:, -1] == 2 * before[:, -1]).all().item()
+        True
     """
 
     @classmethod

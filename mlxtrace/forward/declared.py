@@ -1,13 +1,18 @@
-"""Interventions and sites that are named before a pass runs: found, or refused, before anything runs."""
+"""Interventions and sites that are named before a pass runs: found or refused before it, applied as it runs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import mlx.core as mx
+
 from ..anatomy.resolver import ModuleResolver, Site
+from ..anatomy.taps import untapped
 from ..errors import InputError, SiteError
-from ..interventions import Edit, called
+from ..interventions import Edit, refuse_uncalled
+from ..values import checked, unbroken
+from .activation import Activation, SiteState
 
 
 def names_of(sites: Any) -> Iterable[str]:
@@ -27,7 +32,7 @@ def declared(resolver: ModuleResolver, interventions: Mapping[str, Edit]) -> lis
     for key, fn in interventions.items():
         site = resolver.resolve(key)
         key = key if isinstance(key, str) else site.name
-        called(fn)
+        refuse_uncalled(fn)
         if not callable(fn):
             raise InputError(
                 f"the intervention at {key!r} is {type(fn).__name__}, not a function array -> array"
@@ -38,3 +43,20 @@ def declared(resolver: ModuleResolver, interventions: Mapping[str, Edit]) -> lis
             )
         found.append((key, site, fn))
     return found
+
+
+def edit_at(key: str, site: Site, fn: Edit, base_of: Callable[[Site], mx.array | None]) -> Edit:
+    """A declared intervention as an edit of the array at its port; `base_of` says what a site is added to."""
+
+    def edit(x: mx.array) -> mx.array:
+        base = base_of(site)
+        before = site.get(x, base)
+        state = SiteState(key)
+        try:
+            with untapped():
+                after = fn(Activation.of(before, state))
+        finally:
+            state.close()
+        return site.put(x, unbroken(before, checked(after, before, key), site.name), base)
+
+    return edit

@@ -109,7 +109,7 @@ class Editable(mx.array):
         if not view.parent._current():
             return False
         try:
-            return mx.array_equal(view.take(mx.array(view.parent)), self, equal_nan=True).item()
+            return bool(mx.array_equal(view.take(mx.array(view.parent)), self, equal_nan=True).item())
         except ValueError:
             return False  # being differentiated: there are no values to compare
 
@@ -152,7 +152,8 @@ def plain_value(value: Any) -> Any:
         return value
     if value.dtype.kind not in "biufc":
         raise TypeError(f"{value.dtype} values are not numbers")
-    return mx.array(value)
+    number: Any = value  # MLX takes NumPy's numbers, which its annotations leave out
+    return mx.array(number)
 
 
 def _in_place(name: str):

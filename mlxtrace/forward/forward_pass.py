@@ -1,31 +1,29 @@
 """One forward pass as a coroutine: it runs in a greenlet, and waits at whatever port it is asked for.
 
-    run = Pass(resolver, tokens)
-    run.begin()
+    run = Pass(resolver, tokens, keep_all=True, after_waiting=...)
+    run.begin(block, only=None, refuse=...)
     x = run.until(port)      # the array that passes there, or None when the pass ended without it
     run.until(None)          # to the end
 
-A port is (module path, "input" or "output", visit). At each port that fires, declared edits come first, then
-whoever waits there, then the record.
+At each port that fires (see `anatomy.calls`), declared edits come first, then the body if it waits there, then the
+record.
 """
 
 from __future__ import annotations
 
 import contextvars
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import mlx.core as mx
 from greenlet import GreenletExit, getcurrent, greenlet
 from greenlet import error as GreenletError
 
-from ..anatomy.attention import tidy as stop_intercepting
 from ..anatomy.block import Block
-from ..anatomy.calls import Calls, Port
+from ..anatomy.calls import Calls, Port, tidy
 from ..anatomy.recording import forward
 from ..anatomy.resolver import ModuleResolver, Site
-from ..anatomy.taps import fresh
 from ..errors import OrderError
 
 
@@ -39,7 +37,10 @@ class Pass(Calls):
         order: the ports in the order in which they fired.
         after_waiting: (x, next port) -> what the body has made of the array x that it waited at. A weak method: a
             waiting pass must not keep alive the trace that it belongs to.
+        logits: `[B, T, V]`, once the pass has ended.
     """
+
+    logits: mx.array
 
     def __init__(
         self, resolver: ModuleResolver, tokens: mx.array, keep_all: bool, after_waiting: weakref.WeakMethod
@@ -53,7 +54,6 @@ class Pass(Calls):
         self.order: dict[Port, None] = {}
         self.paused: Port | None = None
         self.awaited: Port | None = None
-        self.logits: mx.array | None = None
         self.error: BaseException | None = None
         self._kept_bases: list[Port] = []  # of this layer: what its resid_mid and its sums are computed from
         self._coroutine: greenlet | None = None
@@ -61,15 +61,19 @@ class Pass(Calls):
 
     # ---- running it
 
-    def begin(
-        self, block: Block, only: set[str] | None = None, refuse: Callable[[Any], None] | None = None
-    ) -> None:
+    def begin(self, block: Block, only: set[str] | None, refuse: weakref.WeakMethod) -> None:
         """Put taps in all modules or only in those paths, for as long as the block runs at most.
 
         refuse: called with a tapped module that somebody else calls meanwhile.
         """
+
+        def refuse_weakly(module: Any) -> None:
+            method = refuse()
+            if method is not None:
+                method(module)
+
         modules = self.resolver.modules if only is None else {p: self.resolver.paths[p] for p in only}
-        self.taps = self.tapping(modules, block, refuse)
+        self.taps = self.tapping(modules, block, refuse_weakly)
         self._coroutine = greenlet(self._run)
         context = self._coroutine.gr_context = contextvars.copy_context()
         self.taps.activate(context)
@@ -112,12 +116,12 @@ class Pass(Calls):
         finally:
             if taps is not None:
                 taps.abandon()
-            stop_intercepting()
+            tidy()
             # each of these leads back here: without it only the cycle collector would free the activations
             self._coroutine = self._body = self.taps = self.error = None
             self.edits, self.seen = {}, {}
 
-    # ---- inside it
+    # ---- inside it; what is recorded is a handle of its own (`mx.array(x)`): models rebind theirs in place
 
     def wants(self, port: Port) -> bool:
         """Whether a port fires: every input and output does, the others where they are asked for."""
@@ -141,20 +145,20 @@ class Pass(Calls):
         if port == self.awaited:
             x = self._wait(port, x)
         if self.keep_all or port in self.needed:
-            self.seen[port] = fresh(x)
+            self.seen[port] = mx.array(x)
         elif port in self.resolver.bases:
             if port[1] == "input":  # a new layer: the last one's are no longer needed
                 for old in self._kept_bases:
                     self.seen.pop(old, None)
                 self._kept_bases = []
             self._kept_bases.append(port)
-            self.seen[port] = fresh(x)
+            self.seen[port] = mx.array(x)
         else:
             self.seen.pop(port, None)
         return x
 
     def _wait(self, port: Port, x: mx.array) -> mx.array:
-        self.paused, self.seen[port] = port, fresh(x)
+        self.paused, self.seen[port] = port, mx.array(x)
         if self._body is not None:
             self._body.switch()
         after_waiting = self.after_waiting()
@@ -170,3 +174,17 @@ class Pass(Calls):
             if base.port not in self.seen:
                 raise OrderError(f"{site.name} needs {base.name}, which went by unrecorded (cache=False)")
         return site.base(lambda base: self.seen[base.port])
+
+
+def port_name(port: Port | None) -> str:
+    """A port for error messages; None is the end of the pass."""
+    return ".".join((port[0] or "logits", port[1])) if port else "the end"
+
+
+def compute(arrays: Sequence[mx.array]) -> None:
+    """Compute now, so that a failure surfaces here; inside `mx.grad` the arrays stay symbolic."""
+    try:
+        mx.eval(arrays)
+    except ValueError as error:
+        if "transform" not in str(error):
+            raise

@@ -146,6 +146,10 @@ class LayerReference(ModuleReference):
     def __getattr__(self, name: str) -> Any:
         if name == "mlp" and self._has_several_mlps():
             return SiteReference(self._model, self._model.resolver.site("mlp", self._layer))
+        if name == "router":  # a module of that name may hold the one whose output are the logits
+            site = self._model.resolver.table.get(f"layers.{self._layer}.router")
+            if site is not None and site.path != f"{self._path}.router":
+                return SiteReference(self._model, site)
         return super().__getattr__(name)
 
     def _has_several_mlps(self) -> bool:

@@ -14,28 +14,46 @@ from typing import Any
 import mlx.core as mx
 
 from ..anatomy.block import Block, leaving
+from ..anatomy.calls import tidy
 from ..anatomy.resolver import ModuleResolver, Site
-from ..anatomy.taps import fresh, tidy, untapped
 from ..errors import OrderError
 from ..interventions import Edit
 from ..values import checked, unbroken
 from . import open_traces
 from .activation import Activation, SiteState
 from .cache import ActivationCache, port_key
-from .declared import declared, names_of
-from .forward_pass import Pass, Port
+from .declared import declared, edit_at, names_of
+from .forward_pass import Pass, Port, compute, port_name
 
 
 class Trace(Block):
-    """The context manager behind `model.trace(...)`.
+    """One traced forward pass: the context manager that `model.trace(...)` gives.
 
     Args:
         resolver: of the model to run.
         prompt: token ids `[B, T]`, or None when only `invoke` is used.
         prepare: prompt -> token ids `[B, T]`, for `invoke`.
-        interventions: `{site name: fn}`, applied whenever the site is reached, before the body sees it.
-        cache: keep every module's activations. sites: keep only these.
+        interventions: `{site name: function array -> array}`, applied whenever the site is reached, before the body
+            sees it.
+        cache: keep every module's activations.
+        sites: keep only these.
+
+    Raises:
+        SiteError: a name matches no site, or several.
+
+    Example:
+        >>> from mlxtrace import InterpretableModel
+        >>> model = InterpretableModel("demo")
+        >>> with model.trace("The Eiffel Tower is in the city of") as trace:
+        ...     before = model.layers[3].mlp.output.copy()
+        ...     model.layers[3].mlp.output[:, -1] = 0.0
+        >>> trace.output.shape[-1] == model.vocab_size, trace.output.shape[1] == before.shape[1]
+        (True, True)
+        >>> trace.activations["layers.3.mlp"][:, -1].sum().item()
+        0.0
     """
+
+    _activations: ActivationCache  # once the block has ended
 
     def __init__(
         self,
@@ -54,7 +72,6 @@ class Trace(Block):
         self._live: list[tuple[Site, Activation]] = []  # what the body was given where the pass waits
         self._given: list[Activation] = []  # all that it was given
         self._pass: Pass | None = None
-        self._activations: ActivationCache | None = None
         self._state = "new"
         self.generators: frozenset = frozenset()  # where the block was opened
 
@@ -78,18 +95,16 @@ class Trace(Block):
 
     @property
     def output(self) -> mx.array:
-        """Logits `[B, T, V]`, edits included."""
+        """Logits `[B, T, V]`, edits included; OrderError before the block has ended."""
         self._need_done("output")
-        assert self._own.logits is not None
         return self._own.logits
 
     @property
     def activations(self) -> ActivationCache:
-        """Every activation as it went on, edits included."""
+        """Every activation as it went on, edits included; OrderError before the block has ended."""
         self._need_done("activations")
         if not self._cache and self._kept is None:
             raise OrderError("this trace was made with cache=False, so it keeps no activations")
-        assert self._activations is not None
         return self._activations
 
     def _need_done(self, what: str) -> None:
@@ -104,7 +119,24 @@ class Trace(Block):
             )
 
     def invoke(self, prompt: Any, interventions: Mapping[str, Edit] | None = None) -> Trace:
-        """A further prompt in the same block, as its own pass: `with trace.invoke(prompt) as run: ...`."""
+        """A further prompt in the same block, as a pass of its own: `with trace.invoke(prompt) as run: ...`.
+
+        Args:
+            prompt: text, ids, or an array `[B, T]` of ids.
+            interventions: as those of `model.trace`, for this pass alone.
+
+        Returns:
+            A trace, with an output and activations of its own.
+
+        Example:
+            >>> from mlxtrace import InterpretableModel
+            >>> model = InterpretableModel("demo")
+            >>> with model.trace() as trace:
+            ...     with trace.invoke("The Eiffel Tower is in the city of") as run:
+            ...         h = model.layers[3].output.save()
+            >>> run.output.shape[1] == h.shape[1]
+            True
+        """
         made = Trace(self.resolver, self._prepare(prompt), self._prepare, interventions, self._cache)
         self.invokes.append(made)
         return made
@@ -142,7 +174,7 @@ class Trace(Block):
         own = self._own
         if site.port not in own.seen:
             raise OrderError(f"{site.name} has gone by, and this trace keeps no activations (cache=False)")
-        state = SiteState(site.name, open=False, gone_to=_port_name(own.paused))
+        state = SiteState(site.name, open=False, gone_to=port_name(own.paused))
         return self._give(site.get(own.seen[site.port], own.base(site)), state)
 
     def _live_view(self, site: Site) -> Activation:
@@ -165,9 +197,9 @@ class Trace(Block):
         """The array that goes on, and the end of the body's chance to change it."""
         for site, given in self._live:
             if given.state.edited:
-                value = fresh(given).astype(x.dtype)
+                value = mx.array(given).astype(x.dtype)
                 x = unbroken(x, site.put(x, value, self._own.base(site)), site.name)
-            given.state.open, given.state.gone_to = False, now or _port_name(awaited)
+            given.state.open, given.state.gone_to = False, now or port_name(awaited)
         self._live = []
         return x
 
@@ -191,19 +223,15 @@ class Trace(Block):
     def _begin(self, tokens: mx.array) -> None:
         after_waiting = weakref.WeakMethod(self._after_waiting)
         run = self._pass = Pass(self.resolver, tokens, self._cache and self._kept is None, after_waiting)
-        sites = [*(self._kept or {}).values(), *(site for _, site, _ in self._declared)]
-        run.needed = {b.port for s in sites for b in s.bases} | {s.port for s in (self._kept or {}).values()}
+        sites = list((self._kept or {}).values())
+        run.needed = {site.port for site in sites}
         for key, site, fn in self._declared:
-            run.edits.setdefault(site.port, []).append(_edit(run, key, site, fn))
-        only = {"", *(s.path for site in sites for s in (site, *site.bases))}
-        weakly = weakref.WeakMethod(self._refuse)
-
-        def refuse(module: Any) -> None:
-            method = weakly()
-            if method is not None:
-                method(module)
-
-        run.begin(self, None if self._kept is None else only, refuse)
+            run.edits.setdefault(site.port, []).append(edit_at(key, site, fn, run.base))
+            sites.append(site)
+        bases = [base for site in sites for base in site.bases]
+        run.needed.update(base.port for base in bases)
+        only = {"", *(site.path for site in [*sites, *bases])}
+        run.begin(self, None if self._kept is None else only, weakref.WeakMethod(self._refuse))
 
     def _refuse(self, module: Any) -> None:
         """OrderError when the model is run in this block by somebody else than this trace."""
@@ -260,7 +288,7 @@ class Trace(Block):
         run.seen = {}
         self._activations = ActivationCache(kept, self.resolver.table)
         now = [x for (side, _), x in kept.items() if side != "pattern"]  # patterns wait until they are read
-        _compute([run.logits, *now, *self._given])
+        compute([run.logits, *now, *self._given])
 
     def _to_keep(self, run: Pass) -> dict[tuple[str, str], mx.array]:
         """Of what was seen: what was named, or else all outputs and whatever a canonical site is at."""
@@ -270,33 +298,3 @@ class Trace(Block):
             return {}
         ports = self.resolver.ports
         return {port_key(p): x for p, x in run.seen.items() if p[1] == "output" or p in ports}
-
-
-def _edit(run: Pass, key: str, site: Site, fn: Edit) -> Callable[[mx.array], mx.array]:
-    """A declared intervention as an edit of the array at its port."""
-
-    def edit(x: mx.array) -> mx.array:
-        base = run.base(site)
-        before = site.get(x, base)
-        state = SiteState(key)
-        try:
-            with untapped():
-                after = fn(Activation.of(before, state))
-        finally:
-            state.close()
-        return site.put(x, unbroken(before, checked(after, before, key), site.name), base)
-
-    return edit
-
-
-def _port_name(port: Port | None) -> str:
-    return ".".join((port[0] or "logits", port[1])) if port else "the end"
-
-
-def _compute(arrays: list[mx.array | None]) -> None:
-    """Compute now, so that a failure surfaces here; inside `mx.grad` the arrays stay symbolic."""
-    try:
-        mx.eval(arrays)
-    except ValueError as error:
-        if "transform" not in str(error):
-            raise

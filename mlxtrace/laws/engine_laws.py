@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..anatomy.architectures import exceptional
+from ..anatomy.architecture_exceptions import exceptional
 from ..errors import InputError
 from .law import DoesNotApply, Measurement, law, relative_error
 from .model_under_test import DIFFERENT, ModelUnderTest

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import mlx.core as mx
 import mlx.nn as nn
 
-from ..anatomy.architectures import exceptional
+from ..anatomy.architecture_exceptions import exceptional
 from ..anatomy.recording import forward
 from ..errors import UnsupportedError
 from ..forward.trace import Trace

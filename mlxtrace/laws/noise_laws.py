@@ -6,7 +6,7 @@ import numpy as np
 
 from ..engine.corruption import GaussianNoise
 from ..engine.runs import Run, capture
-from ..experiments.pairs import embedding_std, noised_run
+from ..experiments.noise import embedding_std, noised_run
 from .law import DoesNotApply, Measurement, law, relative_error
 from .model_under_test import LENGTH, SUBJECT, ModelUnderTest
 from .pair_by_hand import NOISE_SEED, SAMPLES, PairByHand, drawn_by_hand, embedding_std_by_hand

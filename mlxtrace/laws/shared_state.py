@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import mlx.core as mx
 import mlx.nn as nn
 
-from ..anatomy.architectures import exceptional
+from ..anatomy.architecture_exceptions import exceptional
 from ..anatomy.recording import record
 
 

@@ -124,5 +124,5 @@ def noising(result: NoisedButAWindow, path: str | os.PathLike | None = None) -> 
         ax.legend(frameon=False, fontsize=7)
         plain_axes(ax)
         words = COMPONENTS[result.component].words
-        headline(fig, f"Noise on every layer's {words} but a window", [f"prompt: {result.prompt}"])
+        headline(fig, f"Noise on every {words} but a window", [f"prompt: {result.prompt}"])
     return finished(fig, path)

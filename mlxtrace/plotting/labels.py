@@ -78,6 +78,18 @@ def text_bar(value: float, low: float, high: float, width: int = 24) -> str:
     return " " * (left - n) + "▒" * min(n, left) if value < 0 else " " * left + "█" * n
 
 
+def text_map(names: list[str], values: np.ndarray, whole: float) -> list[str]:
+    """A map `[rows, columns]` in characters: a shade for each fifth of `whole`, `-` where it is negative."""
+    parts = values / whole if whole else np.zeros_like(values)
+    steps = np.clip(np.ceil(5 * parts - 0.25), 0, 4).astype(int)
+    width = max(map(len, names))
+    lines = []
+    for name, shades, row in zip(names, steps, parts, strict=True):
+        cells = "".join("-" if v < -0.05 else "·░▒▓█"[s] for s, v in zip(shades, row, strict=True))
+        lines.append(f"  {name:<{width}}  {cells}")
+    return lines
+
+
 def short(labels: list) -> str:
     """Labels on one line: a run of numbers as "0-11", others one by one."""
     runs = len(labels) > 2 and labels == list(range(labels[0], labels[-1] + 1))

@@ -171,7 +171,8 @@ def comparison(result: ComparedTraces, path: str | os.PathLike | None = None) ->
     Example:
         >>> from mlxtrace import InterpretableModel, plotting
         >>> model = InterpretableModel("demo")
-        >>> result = model.compare_bits("The Eiffel Tower is in", "Eiffel Tower", 4, samples=2, progress=False)
+        >>> options = {"positions": "subject_last", "samples": 1, "progress": False}
+        >>> result = model.compare_bits("The Eiffel Tower is in", "Eiffel Tower", 4, **options)
         >>> [axis.get_title() for axis in plotting.comparison(result).axes[:2]]
         ['demo', '4 bits']
     """

@@ -21,7 +21,21 @@ SHOWN = 3  # malformed entries that an error names
 
 @dataclass(frozen=True)
 class Fact:
-    """One fact: the prompt contains the subject, and the attribute should follow it."""
+    """One fact: the prompt contains the subject, and the attribute should follow it.
+
+    Args:
+        subject: what the fact is about, as it stands in the prompt.
+        prompt: the text.
+        attribute: what should follow.
+        relation: the name of the relation, if the data set has one.
+        id: a name, another for each fact.
+
+    Example:
+        >>> from mlxtrace import facts
+        >>> fact = facts.Fact("Eiffel Tower", "The Eiffel Tower is in", "Paris", id="0")
+        >>> fact.to_dict()["attribute"]
+        'Paris'
+    """
 
     subject: str
     prompt: str
@@ -30,17 +44,33 @@ class Fact:
     id: str = ""
 
     def to_dict(self) -> dict[str, Any]:
+        """The fields, by name."""
         return asdict(self)
 
 
 def load(path_or_name: str | os.PathLike | None = None) -> list[Fact]:
-    """The facts of a file, of a hub data set, or the bundled ones (None or "demo").
+    """The facts of a file, of a hub data set, or the bundled ones.
 
-    A JSON file holds a list of entries, or `{"relations": {name: {"templates": [...]}}, "facts": [...]}`; a JSONL
-    file an entry per line. An entry has `subject`, `attribute` (or `object`, `target_true`), and `prompt` or
-    `template` (with `{}` where the subject goes), or a `relation` whose first template is used. A hub data set is
-    named `owner/name`, or `owner/name:file` when it has several JSON files. LoadError when nothing can be read,
-    InputError for malformed entries, naming each and its field.
+    A JSON file has a list of entries, or `{"relations": {name: {"templates": [...]}}, "facts": [...]}`; a JSONL file
+    an entry per line. An entry has `subject`, `attribute` (or `object`, `target_true`), and `prompt` or `template`
+    (with `{}` where the subject goes), or a `relation` whose first template is used.
+
+    Args:
+        path_or_name: a file; or a hub data set, `owner/name`, or `owner/name:file` when it has several JSON files;
+            None or "demo" for the bundled facts.
+
+    Returns:
+        The facts, in the file's order.
+
+    Raises:
+        LoadError: when there is no such file or data set, or it is not JSON.
+        InputError: for malformed entries, naming each and its field.
+
+    Example:
+        >>> from mlxtrace import facts
+        >>> known = facts.load("demo")
+        >>> known[0].subject in known[0].prompt
+        True
     """
     if path_or_name is None or path_or_name == "demo":
         return parse(_read(DEMO), "the bundled facts")

@@ -13,16 +13,43 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..errors import InputError
+from ..results.average_trace import AverageTrace
 from .fact_files import Fact, load, once, parse
 from .running import averages, run_facts
 
 __all__ = ["Fact", "averages", "load", "run"]
 
 
-def run(model: Any, facts: Any, out: str | os.PathLike, **options: Any) -> Any:
-    """Trace every fact that the model gets right, one file per fact and kind, and average; see `run_facts`.
+def run(model: Any, facts: Any, out: str | os.PathLike, **options: Any) -> AverageTrace:
+    """Trace every fact that the model gets right, into a folder, and average (Meng et al. 2022, section 2.2).
 
-    facts: what `load` returns, entries of that form, or a path or name to load.
+    A fact counts as right when the clean run's top token is the first of the attribute. Facts that are wrong, or whose
+    subject cannot be found in the tokens, are recorded and skipped. A run that was stopped goes on where it stood.
+
+    Args:
+        model: an InterpretableModel.
+        facts: what `load` returns, entries of that form, or a path or name to load.
+        out: the folder; begun if need be, resumed if it was begun with the same model, facts and settings.
+        options: kinds, None (one layer output at a time), "mlp", "attn" (windows of `window` layers), all three by
+            default; limit, to trace the first so many facts only; group, a distributed group (default: that of
+            `mlx.launch`); samples, noise, window, seed, replace, engine, max_memory, progress as in `causal_trace`.
+            A level such as "s3" is in standard deviations of the embeddings of all the facts' subjects.
+
+    Returns:
+        An `AverageTrace`, on every rank; the folder has it as numbers, as a table and as figures.
+
+    Raises:
+        InputError: when the folder was begun with other settings, the model gets no fact right, or nothing can be
+            written there.
+
+    Example:
+        >>> import tempfile
+        >>> from mlxtrace import InterpretableModel, facts
+        >>> model = InterpretableModel("demo")
+        >>> with tempfile.TemporaryDirectory() as out:
+        ...     average = facts.run(model, facts.load()[:2], out, kinds=(None,), samples=1, progress=False)
+        >>> average.facts, average.indirect_effect.shape == (1, len(average.roles), model.n_layers)
+        (2, True)
     """
     if not hasattr(model, "resolver"):
         raise InputError(f"facts.run traces an InterpretableModel, not {model!r}")

@@ -16,7 +16,7 @@ import numpy as np
 
 from .. import storage
 from ..errors import InputError, LoadError
-from ..experiments.causal_trace import CausalTrace
+from ..results.causal_trace_result import CausalTrace
 from .fact_files import Fact
 
 KIND_NAMES = {None: "state", "mlp": "mlp", "attn": "attn"}

@@ -23,11 +23,12 @@ from ..anatomy.components import KINDS
 from ..arguments import whole_number
 from ..engine.corruption import GaussianNoise
 from ..errors import InputError, TokenError
-from ..experiments import caveats
-from ..experiments.causal_trace import CausalTrace, causal_trace, spread
+from ..experiments.causal_trace import causal_trace
+from ..experiments.noise import published_scale
 from ..experiments.protocol import TracedModel
+from ..results.average_trace import AverageTrace
+from ..results.causal_trace_result import CausalTrace
 from ..storage import digest, readable_folder
-from .averages import AverageTrace
 from .fact_files import Fact
 from .folder_averages import average_folder, publish
 from .known import read_known
@@ -60,14 +61,19 @@ def run_facts(
     deviations of the embeddings of all the facts' subjects, each tokenized alone, as in the authors' code.
 
     Args:
+        model: an InterpretableModel.
+        facts: what is traced.
         out: the folder; begun if need be, resumed if it was begun with the same model, facts and settings.
-        kinds: None (single layer outputs), "mlp", "attn" (windows of `window` layers); all three by default.
+        kinds: None (one layer output at a time), "mlp", "attn" (windows of `window` layers); all three by default.
         samples, noise, window, seed, replace, engine, max_memory: as in `causal_trace`.
         limit: trace the first so many facts only; a later run may go further.
         group: a distributed group; default: the one that `mlx.launch` started, if it did.
 
-    Returns the averages, on every rank. Raises InputError when the folder was begun with other settings, or the
-    model gets no fact right.
+    Returns:
+        The averages, on every rank.
+
+    Raises:
+        InputError: when the folder was begun with other settings, or the model gets no fact right.
     """
     kinds = _kinds(kinds)
     whole_number("window", window)
@@ -76,7 +82,7 @@ def run_facts(
     drawn = GaussianNoise(level=noise, samples=samples, seed=seed, replace=replace)
     if ranks.rank == 0:
         Folder(out).make()
-    std, notes = spread(model, drawn, _readable(model, [fact.subject for fact in facts]))
+    std, notes = published_scale(model, drawn, _readable(model, [fact.subject for fact in facts]))
     level = noise if std is None else drawn.parsed_level.value * std
     options = {"window": window, "samples": samples, "seed": seed, "replace": replace}
     settings = {**options, "window": int(window), "noise": str(noise)}
@@ -95,7 +101,29 @@ def run_facts(
 
 
 def averages(folder: str | os.PathLike, kinds: Iterable[str | None] = KINDS) -> AverageTrace:
-    """The averages over all facts that a folder holds traces of, of each of these kinds."""
+    """The averages over all facts that a folder has traces of.
+
+    Args:
+        folder: what `facts.run` was given as `out`.
+        kinds: None (one layer output at a time), "mlp", "attn"; all three by default.
+
+    Returns:
+        An `AverageTrace`, over the facts that have a trace of each of these kinds.
+
+    Raises:
+        LoadError: when it is not a folder of traces, or its settings are damaged.
+        InputError: when no fact has a trace of each kind, or traces were made with other settings.
+
+    Example:
+        >>> import tempfile
+        >>> from mlxtrace import InterpretableModel, facts
+        >>> model = InterpretableModel("demo")
+        >>> with tempfile.TemporaryDirectory() as out:
+        ...     one = facts.run(model, facts.load()[:2], out, kinds=(None,), samples=1, progress=False)
+        ...     again = facts.averages(out, kinds=(None,))
+        >>> again.ids == one.ids
+        True
+    """
     return average_folder(Folder(readable_folder(folder)), _kinds(kinds))
 
 
@@ -134,8 +162,7 @@ def _trace_fact(
     for kind in missing:
         trace = causal_trace(model, prompt, kind=kind, **options)
         assert isinstance(trace, CausalTrace)  # a plan is not asked for
-        patched = [(kind or "resid_post", layer) for layer in range(model.n_layers)]
-        trace.notes = [*notes, *caveats.cautions(model.resolver, patched)]
+        trace.notes = [*notes, *trace.notes]
         trace.settings = {"fact": fact.to_dict(), **made_with}
         folder.save(fact.id, kind, trace)
 
@@ -144,6 +171,6 @@ def _kinds(kinds: Iterable[str | None] | str | None) -> list[str | None]:
     given = list(kinds) if isinstance(kinds, Iterable) and not isinstance(kinds, str) else [kinds]
     if not given or any(kind not in KINDS for kind in given) or len(set(given)) < len(given):
         raise InputError(
-            f"kinds={kinds!r}: name one or more of None (single layer outputs), 'mlp', 'attn', each once"
+            f"kinds={kinds!r}: name one or more of None (layer outputs), 'mlp', 'attn', each once"
         )
     return given

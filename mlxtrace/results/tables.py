@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import html
-
-import numpy as np
+from typing import Any, Protocol
 
 from ..anatomy.components import COMPONENTS
-from ..plotting.labels import describe, position_label, quoted, run_lines, short, text_bar
+from ..plotting.labels import describe, position_label, quoted, run_lines, short, text_bar, text_map
 from ..plotting.protocols import Panel, Patched
 from ..terminal import printable
+
+
+class Printed(Patched, Protocol):
+    """A result of activation patching, as it prints."""
+
+    notes: list[str]
+    _clean: dict[str, float]
+    _corrupted: dict[str, float]
+
+    def top(self, k: int = 5) -> list[dict[str, Any]]: ...
+
 
 TINTS = {
     "attn": "203,24,29",
@@ -24,7 +34,7 @@ def _labels(result: Patched, name: str, labels: list) -> list[str]:
     return [f"{p:>3} {position_label(result, p, lambda t: quoted(t)[1:-1])}" for p in labels]
 
 
-def text(result: Patched) -> str:
+def text(result: Printed) -> str:
     """The result for a terminal: both runs, then bars for each layer, or a shaded map with its strongest cells."""
     lines = [describe(result), *(f"  {run + ':':<11}{line}" for run, line in run_lines(result))]
     for metric in result.metrics:
@@ -41,7 +51,7 @@ def text(result: Patched) -> str:
     return printable("\n".join(lines + _text_top(result)))
 
 
-def _text_top(result: Patched) -> list[str]:
+def _text_top(result: Printed) -> list[str]:
     if result.panels()[0].column_name == "component":
         return []
     lines = ["", "strongest:"]
@@ -65,16 +75,11 @@ def _text_bars(result: Patched, panel: Panel) -> list[str]:
 
 def _text_map(result: Patched, panel: Panel) -> list[str]:
     moved = (panel.values - result.no_effect) * (-1 if result.direction == "noise" else 1)
-    steps = np.clip(np.ceil(moved / 20 - 0.25), 0, 4).astype(int)  # a shade for each 20 %, from 5 % on
     names = _labels(result, panel.row_name, panel.rows)
-    width = max(map(len, names))
     title = f"{panel.component}{'' if panel.head is None else f' {panel.head}'}"
     across = f"{panel.column_name}s {short(panel.columns)} across"
-    lines = [f"  {title}: {across}; ░ ▒ ▓ █ from 5, 25, 45, 65 % of effect"]
-    for name, step, row in zip(names, steps, moved, strict=True):
-        cells = "".join("-" if v < -5 else "·░▒▓█"[s] for s, v in zip(step, row, strict=True))
-        lines.append(f"  {name:<{width}}  {cells}")
-    return lines
+    heading = f"  {title}: {across}; ░ ▒ ▓ █ from 5, 25, 45, 65 % of effect"
+    return [heading, *text_map(names, moved, 100)]
 
 
 def as_html(result: Patched) -> str:

@@ -32,4 +32,5 @@ def of_arrays(arrays: Mapping[str, mx.array], more: str = "") -> str:
 
 
 def _crc(x: mx.array) -> int:
-    return zlib.crc32(memoryview(x.reshape(-1).view(mx.uint8))) if x.size else 0
+    data: Any = x.reshape(-1).view(mx.uint8)  # its buffer is not part of mlx's type hints
+    return zlib.crc32(memoryview(data)) if x.size else 0

@@ -32,8 +32,8 @@ def plain(value: Any) -> Any:
         return plain(value.to_dict())
     if is_dataclass(value) and not isinstance(value, type):
         return plain(asdict(value))
-    if hasattr(value, "tolist"):  # of NumPy or of MLX
-        return plain(value.tolist())
+    if (tolist := getattr(value, "tolist", None)) is not None:  # of NumPy or of MLX
+        return plain(tolist())
     return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 
@@ -27,7 +28,8 @@ def load_tensors(path: str | os.PathLike, kind: str) -> tuple[dict[str, mx.array
     """
     path = readable(path)
     try:
-        arrays, metadata = mx.load(str(path), format="safetensors", return_metadata=True)
+        loaded: Any = mx.load(str(path), format="safetensors", return_metadata=True)
+        arrays, metadata = loaded
         mx.eval(list(arrays.values()))
         table = metadata["mlxtrace"]
         kept = metadata.get("checksum")  # files of earlier versions have none

@@ -36,6 +36,22 @@ class Prompt:
         subject_text: The subject as it was given, when it was given as text.
         decoded: Whether `text` was decoded from ids.
         tokenizer: What read it; None for ids without a tokenizer.
+
+    Example:
+        >>> from mlxtrace import InterpretableModel
+        >>> model = InterpretableModel("demo")
+        >>> prompt = model.prompt("The Louvre is in", subject="Louvre")
+        >>> prompt
+        position    id  token
+               0     0  '<|bos|>'  BOS
+               1  1604  'The'
+               2   420  ' Lou'     *
+               3   335  'vre'      *
+               4  1875  ' is'
+               5   534  ' in'
+        6 tokens; * marks the subject
+        >>> prompt.regions
+        {'last': range(5, 6), 'subject': range(2, 4), 'subject_last': range(3, 4)}
     """
 
     text: str
@@ -69,18 +85,68 @@ class Prompt:
         return tuple(token for i, token in enumerate(self.ids) if i not in self.special)
 
     def answer_token(self, answer: str | int, vocab_size: int | None = None) -> int:
-        """The one token that an answer starts with after this prompt; TokenError as in `tokens.answer_token`."""
+        """The one token that an answer starts with after this prompt.
+
+        Args:
+            answer: Text, with its space (" Paris"), or a token id.
+            vocab_size: The number of logits, which ids are checked against.
+
+        Returns:
+            The token's id.
+
+        Raises:
+            TokenError: The answer is empty, ambiguous or no token.
+
+        Example:
+            >>> from mlxtrace import InterpretableModel
+            >>> model = InterpretableModel("demo")
+            >>> token = model.prompt("The Louvre is in").answer_token(" Paris")
+            >>> model.token_to_str(token)
+            ' Paris'
+        """
         if self.tokenizer is None or not isinstance(answer, str):
             return tk.answer_token(self.tokenizer, answer, None, vocab_size)
         return tk.answer_token(self.tokenizer, answer, self.text, vocab_size, self.plain_ids)
 
     def find(self, subject: str | int | range | Sequence[int]) -> range:
-        """The positions of a text in the prompt (its first occurrence), or positions, checked; SubjectError."""
+        """The positions of a text in the prompt.
+
+        Args:
+            subject: Text, whose first occurrence counts, or consecutive positions, which are checked.
+
+        Returns:
+            Every position that shares a character with it.
+
+        Raises:
+            SubjectError, PositionError: It is not in the prompt.
+
+        Example:
+            >>> from mlxtrace import InterpretableModel
+            >>> model = InterpretableModel("demo")
+            >>> model.prompt("The Louvre is in").find("Louvre")
+            range(2, 4)
+        """
         given = list(self.ids) if self.decoded else self.text
         return tk.subject_range(self.tokenizer, given, subject, self.ids)
 
     def with_subject(self, subject: str | int | range | Sequence[int]) -> Prompt:
-        """The same prompt with this subject, given as text or as positions; SubjectError when it is not there."""
+        """The same prompt with this subject.
+
+        Args:
+            subject: Text that occurs in it (its first occurrence counts), or consecutive positions.
+
+        Returns:
+            A new `Prompt`; the same one if this is its subject already.
+
+        Raises:
+            SubjectError, PositionError: It is not in the prompt.
+
+        Example:
+            >>> from mlxtrace import InterpretableModel
+            >>> model = InterpretableModel("demo")
+            >>> model.prompt("The Louvre is in").with_subject(range(2, 4)).regions["subject_last"]
+            range(3, 4)
+        """
         if isinstance(subject, str | range) and subject in (self.subject_text, self.subject):
             return self
         found = self.find(subject)

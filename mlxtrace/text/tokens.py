@@ -86,13 +86,13 @@ def decode(tokenizer: Any, ids: Iterable[int]) -> str:
 
 def token_to_str(tokenizer: Any, token: int) -> str:
     """The text of one token as it stands inside a sentence: a leading space is kept."""
-    if as_integer(token) is None:
+    number = as_integer(token)
+    if number is None:
         raise TokenError(f"one token id was expected, not {token!r}; of several, decode gives the text")
-    token = as_integer(token)
     if tokenizer is None:
-        return f"<{int(token)}>"
+        return f"<{number}>"
     # SentencePiece drops the space of the first token only, so the second of two shows it
-    return decode(tokenizer, [token, token])[len(decode(tokenizer, [token])) :]
+    return decode(tokenizer, [number, number])[len(decode(tokenizer, [number])) :]
 
 
 def to_str_tokens(tokenizer: Any, ids: Sequence[int]) -> list[str]:
@@ -370,9 +370,9 @@ def answer_token(
 
 def _first_after(tokenizer: Any, answer: str, prompt: str | None, prompt_ids: Sequence[int] | None) -> int:
     """The first token of the answer behind the prompt, or behind a stand-in that it does not merge with."""
+    known = prompt_ids if prompt else None
     for head in (prompt,) if prompt else ("of", "x", ".") if answer[0].isspace() else ("\n", ":", "."):
-        known = prompt and prompt_ids is not None
-        before = list(prompt_ids) if known else _tokenize(tokenizer, head, special=False)
+        before = _tokenize(tokenizer, head, special=False) if known is None else list(known)
         after = _tokenize(tokenizer, head + answer, special=False)
         if after[: len(before)] == before and len(after) > len(before):
             return after[len(before)]

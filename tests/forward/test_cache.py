@@ -117,3 +117,11 @@ def test_files_that_are_no_cache(tmp_path, cache):
         cache.save(tmp_path / "nowhere" / "x.safetensors")
     with pytest.raises(errors.InputError, match="folder"):
         cache.save(tmp_path)
+
+
+def test_the_caches_arrays_cannot_be_changed_from_outside(llama):
+    with llama.trace(IDS) as trace:
+        pass
+    x = trace.activations["layers.1.mlp"]
+    x *= 0
+    assert mx.abs(trace.activations["layers.1.mlp"]).max() > 0

@@ -52,6 +52,8 @@ REMARKS = [
     "gemma2, gear: the softcapped scores are computed without mlx's attention call, so there is no `pattern`.",
     "iquestloopcoder: layers and mixers are never called, so there are `mlp` and `neuron` sites and no others.",
     "longcat_flash, falcon_h1: two mixers to a layer; they are named by their module paths in traces.",
+    "`router` is the output of the one module that gives each expert its logit; where a gate gives out its choice only "
+    "(the deepseek family and its kin) there is none.",
     'Experts in half precision run on Metal only: on a CPU load with dtype="float32".',
 ]
 PLANTED = f"""## What the check would see
@@ -282,6 +284,11 @@ def test_the_table_is_what_the_documentation_says(capsys):
     if os.environ.get("MLXTRACE_WRITE"):
         page.write_text(text)
     assert _marks(page.read_text()) == _marks(text), "MLXTRACE_WRITE=1 writes it anew"
+
+
+def test_the_page_has_every_remark():
+    page = (ROOT / "docs" / "SUPPORT.md").read_text()
+    assert not [line for line in REMARKS if f"- {line}\n" not in page]
 
 
 def _marks(text: str) -> list[str]:

@@ -20,8 +20,9 @@ from mlxtrace.experiments.causal_trace import CausalTrace
 from mlxtrace.experiments.compare_bits import compare, compare_bits
 from mlxtrace.prompts import averages, running
 from mlxtrace.prompts import known as knowing
-from mlxtrace.prompts.averages import AverageTrace, average_traces, roles_of
+from mlxtrace.prompts.averages import average_traces, roles_of
 from mlxtrace.prompts.fact_files import DEMO, parse
+from mlxtrace.results.average_trace import ROLES, AverageTrace
 
 ROOT = Path(__file__).parents[2]
 SUBJECTS = [
@@ -285,7 +286,7 @@ def test_average_prints_saves_and_loads(whole, tmp_path):
     loaded = AverageTrace.load(whole.save(tmp_path / "average"))
     np.testing.assert_array_equal(loaded.interval, whole.interval)
     assert repr(loaded) == repr(whole) and loaded.kinds == [None, "mlp", "attn"]
-    assert loaded.peak("mlp")[0] in averages.ROLES
+    assert loaded.peak("mlp")[0] in ROLES
     assert "1.96 standard errors" in repr(whole) and "skipped" in repr(whole)
     rows = whole.to_rows()
     assert len(rows) == 3 * sum(c > 0 for c in whole.counts) * whole.indirect_effect.shape[2]

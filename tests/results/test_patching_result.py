@@ -95,7 +95,7 @@ def test_recovery_per_metric_and_its_labels():
 )
 def test_sel_refuses_what_is_not_there(labels, says):
     for k in (-1, 1.5, True, None):
-        with pytest.raises(InputError, match="number of cells"):
+        with pytest.raises(InputError, match="k is a whole number"):
             full().top(k)
     with pytest.raises(SiteError, match=says):
         full().sel(**labels)

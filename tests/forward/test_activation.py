@@ -244,3 +244,27 @@ def test_gradients_reach_an_edit_of_a_part(llama):
     step[10] = 1e-2
     measured = (loss(step) - loss(-step)) / 2e-2
     assert abs(slope[10].item() - measured.item()) < 2e-3
+
+
+def test_saved_arrays_show_later_edits_of_their_site_and_copies_do_not(llama):
+    with llama.trace(IDS) as trace:
+        live = llama.layers[1].mlp.output.save()
+        before = llama.layers[1].mlp.output.copy()
+        llama.layers[1].mlp.output[:, 2] = 7.0
+        after = llama.layers[2].input.save()
+    assert live[0, 2, 0].item() == 7.0 and before[0, 2, 0].item() != 7.0
+    assert mx.array_equal(live, trace.activations["layers.1.mlp"])
+    live[:, 0] = 1.0  # the user's own now
+    assert trace.activations["layers.1.mlp"][0, 0, 0].item() != 1.0
+    assert after.shape == live.shape
+
+
+def test_at_gives_a_changed_copy(llama):
+    with llama.trace(IDS) as trace:
+        x = llama.layers[1].mlp.output
+        y = x.at[0, 4, :].set(mx.zeros(64))
+        assert mx.array_equal(x.at[:, 0].add(1.0)[:, 0], x[:, 0] + 1.0)
+        llama.layers[1].mlp.output = y
+    with llama.trace(IDS, interventions={"layers.1.mlp": iv.zero_at(4)}) as expected:
+        pass
+    assert mx.array_equal(trace.output, expected.output)

@@ -1,7 +1,7 @@
 """The exceptions: what has to be known of an architecture by name, because watching one pass does not show it.
 
 Everything else about a model is found by watching it run. An exception is an entry here with its reason, a line in
-`tests/anatomy/test_architectures.py` that fails without it, and one in docs/SUPPORT.md.
+`tests/anatomy/test_architecture_exceptions.py` that fails without it, and one in docs/SUPPORT.md.
 """
 
 from __future__ import annotations

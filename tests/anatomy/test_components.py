@@ -1,0 +1,163 @@
+"""Every component of the table through everything that it can be used for: one entry and one finder are enough.
+
+A component that is added to the table is found here by itself; one without finder, stage or words fails at import.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import mlx.core as mx
+import models
+import numpy as np
+import pytest
+from mlxtrace.plotting.maps import PALETTES
+
+from mlxtrace import InterpretableModel, errors
+from mlxtrace.anatomy.components import (
+    ALIASES,
+    COMPONENTS,
+    GLOBAL_SITES,
+    HEADED,
+    KINDS,
+    Component,
+    canonical,
+    complete,
+    short_words,
+)
+from mlxtrace.anatomy.finders import FINDERS
+from mlxtrace.engine.runs import rows_first
+from mlxtrace.laws.by_hand import Write
+from mlxtrace.laws.model_under_test import Trial
+from mlxtrace.results.tables import TINTS
+
+CLEAN, CORRUPTED = [3, 17, 5, 90, 41, 8], [3, 17, 66, 90, 41, 8]
+LAYER = 1
+
+
+@functools.cache
+def model_with(component: str) -> InterpretableModel:
+    """A dense model, or a mixture of experts for what only these have."""
+    for name in ("llama", "mixtral"):
+        model = loaded(name)
+        if f"layers.{LAYER}.{component}" in model.resolver.table:
+            return model
+    raise AssertionError(f"no model here has {component}: add one that does")
+
+
+@functools.cache
+def loaded(name: str) -> InterpretableModel:
+    return InterpretableModel(models.make(name))
+
+
+def each(component: str, engine: str):
+    model = model_with(component)
+    return model.activation_patching(
+        CLEAN, CORRUPTED, component=component, layers=[0, LAYER], positions="each", metric=["kl", "l2"],
+        target=7, engine=engine, progress=False,
+    )  # fmt: skip
+
+
+def logits_of(model: InterpretableModel, **options) -> mx.array:
+    with model.trace(CLEAN, **options) as trace:
+        pass
+    return trace.output
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_it_is_traced_cached_and_edited(component):
+    model, name = model_with(component), f"layers.{LAYER}.{component}"
+    with model.trace(CLEAN) as trace:
+        seen = getattr(model.layers[LAYER], component).output.save()
+    assert mx.array_equal(seen, trace.activations[name])
+    tokens = rows_first(model.resolver, model.resolver.site(component, LAYER), seen)
+    assert tokens.shape[:2] == (1, len(CLEAN))
+    logits, kept = model.run_with_cache(CLEAN, sites=[name])
+    assert mx.array_equal(kept[name], seen)
+    assert mx.array_equal(logits_of(model, interventions={name: lambda x: seen}), logits)
+    moved = logits_of(model, interventions={name: lambda x: mx.concatenate([x[:, 1:], x[:, :1]], axis=1)})
+    assert not mx.array_equal(moved, logits)
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_the_fast_engine_and_the_loop_agree(component):
+    fast, loop = each(component, "fanout"), each(component, "loop")
+    assert fast.plan.engine == "fanout" and loop.plan.engine == "loop"
+    np.testing.assert_allclose(fast.raw, loop.raw, rtol=1e-4, atol=2e-5)
+    l2 = loop.metrics.index("l2")
+    moved = np.abs(np.take(loop.raw, l2, loop.dims.index("metric")) - loop.corrupted["l2"])
+    assert moved.max() > 1e-3, "no cell does anything"
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_table_figure_and_rows(component):
+    result, entry = each(component, "fanout"), COMPONENTS[component]
+    assert entry.words in repr(result).splitlines()[0]
+    assert "<table>" in result._repr_html_() and TINTS[entry.colour] in result._repr_html_()
+    titles = [text.get_text() for text in result.plot().findobj(lambda x: hasattr(x, "get_text"))]
+    assert any(entry.words.lower() in title.replace("\n", " ").lower() for title in titles)
+    rows = result.to_rows()
+    assert {row["component"] for row in rows} == {component}
+    heads = {row.get("head") for row in rows}
+    assert (heads == {None}) == (component not in HEADED)
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_a_patch_is_what_a_loop_by_hand_does(component):
+    """Of the package the loop takes only where the module is; values, writes and logits are its own."""
+    trial = Trial(model_with(component))
+    at, heads = (3, 6), (0,) if component in HEADED else None
+    name = (component, LAYER)
+    plain, own = trial.hand.run(trial.ids, keep=[name])
+    _, kept = trial.hand.run(trial.other, keep=[name])
+    itself, _ = trial.hand.run(trial.ids, [Write(component, LAYER, at, own[name], at, heads)])
+    other, _ = trial.hand.run(trial.ids, [Write(component, LAYER, at, kept[name], at, heads)])
+    scale = np.abs(plain).max()
+    assert np.abs(itself - plain).max() <= trial.limit * scale
+    assert np.abs(other[-1] - trial.textbook[name]).max() <= trial.limit * scale
+    assert np.abs(other[-1] - plain[-1]).max() > 10 * trial.limit * scale
+
+
+# ---- the table
+
+
+def test_one_finder_for_each_and_colours_for_all():
+    assert FINDERS.keys() == COMPONENTS.keys()
+    assert {c.colour for c in COMPONENTS.values()} == PALETTES.keys() == TINTS.keys()
+    assert not COMPONENTS.keys() & {*ALIASES, *GLOBAL_SITES}
+    assert len({c.words for c in COMPONENTS.values()}) == len(COMPONENTS)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        ("router2", "sometime", "words", "mlp"),
+        ("router2", None, "words", "mlp"),
+        ("router2", "output", "", "mlp"),
+        ("", "output", "words", "mlp"),
+        ("router2", "output", "words", "pink"),
+        ("router2", "output", "words", "mlp", "some"),
+    ],
+)
+def test_an_entry_without_stage_words_or_colour_cannot_be_made(fields):
+    with pytest.raises(TypeError, match="needs a stage"):
+        Component(*fields)
+
+
+def test_an_entry_without_a_finder_fails_at_import():
+    with pytest.raises(TypeError, match="router"):
+        complete(name for name in COMPONENTS if name != "router")
+    with pytest.raises(TypeError, match="rooter"):
+        complete([*COMPONENTS, "rooter"])
+
+
+@pytest.mark.parametrize("name", ["mpl", "rooter", "", None, 3, ["mlp"]])
+def test_unknown_names_are_refused_with_all_of_them(name):
+    with pytest.raises(errors.SiteError, match="unknown component") as raised:
+        canonical(name)
+    assert all(component in str(raised.value) for component in COMPONENTS)
+
+
+def test_words_for_causal_traces():
+    assert [short_words(kind) for kind in KINDS] == ["layer output", "MLP", "attention"]
+    assert [canonical(alias) for alias in ("output", "self_attn", "mlp")] == ["resid_post", "attn", "mlp"]
