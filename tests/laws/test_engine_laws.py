@@ -7,7 +7,7 @@ import pytest
 from faulty_models import Model, SeeingLaterPositions, failing, rows_of
 
 from mlxtrace import InterpretableModel, check
-from mlxtrace.anatomy.architectures import EXCEPTIONS, Exceptional
+from mlxtrace.anatomy.architecture_exceptions import EXCEPTIONS, Exceptional
 from mlxtrace.laws import engine_laws, stream_laws, tracing_laws
 from mlxtrace.laws.model_under_test import ModelUnderTest
 
