@@ -111,25 +111,27 @@ def lacking(value: Any, elsewhere: str = "") -> list[str]:
     """What a docstring in mlx.nn's form has and this one has not.
 
     A method's example may stand in its class's docstring, given as `elsewhere`. Without parameters there is no
-    need of "Returns:": the first sentence says what is given.
+    need of "Returns:": the first sentence says what is given. A result may have "Attributes:" for "Args:", since
+    users do not make it. An experiment's model is what it is called on.
     """
     text = inspect.getdoc(value) if value.__doc__ else None
     if not text:
         return ["docstring"]
-    signature = inspect.signature(value)
-    parameters = [p for p in signature.parameters if p not in ("self", "cls")]
     error = inspect.isclass(value) and issubclass(value, Exception)
+    signature = inspect.Signature() if error else inspect.signature(value)
+    bound = [p.name for p in signature.parameters.values() if "TracedModel" in str(p.annotation)]
+    parameters = [p for p in signature.parameters if p not in ("self", "cls", *bound)]
     gives = parameters and not inspect.isclass(value) and str(signature.return_annotation) != "None"
     called = f">>> .*\\.{getattr(value, '__name__', '')}\\("
     first = text.split("\n\n")[0].rstrip()
     wanted = {
         "a sentence first": first.endswith((".", ":")) and not first.startswith(SECTIONS),
-        "Args": "Args:" in text or not parameters or error,
+        "Args": "Args:" in text or "Attributes:" in text or not parameters,
         "Returns": "Returns:" in text or not gives,
         "Example": ">>>" in text or error or bool(re.search(called, elsewhere)),
     }
     missing = [name for name, there in wanted.items() if not there]
-    if "Args" not in missing and parameters and not error:
+    if "Args:" in text:
         listed = text.partition("Args:")[2]
         missing += [
             f"Args: {name}" for name in parameters if f"{name}:" not in listed and f"{name}," not in listed

@@ -251,11 +251,3 @@ def _said_of(model: InterpretableModel, layer: int) -> bool:
     from mlxtrace.experiments.caveats import cautions
 
     return bool(cautions(model.resolver, [("resid_post", layer)]))
-
-
-def test_heads_that_are_mixed_before_the_projection_are_refused():
-    model = InterpretableModel(more_models.make("deepseek_v41"))
-    with pytest.raises(errors.UnsupportedError, match="mixes the heads"):
-        model.resolver.site("head", 0)
-    assert not any(name.endswith(".head") for name in model.resolver.sites())
-    assert InterpretableModel(models.make("llama")).resolver.layer(0).split == 4

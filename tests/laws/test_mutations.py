@@ -48,7 +48,7 @@ FAULTS: list[tuple[str, str, str, str]] = [
     ("rows born of the wrong base row", "engine/batch.py", "np.tile(np.arange(block) % base.rows, len(cells))",
      "np.tile(np.arange(block)[::-1] % base.rows, len(cells))"),
     ("noise of the first sample for all", "engine/runs.py", "self.noise[rows][:, kept]", "self.noise[rows * 0][:, kept]"),
-    ("the base check removed", "engine/sweep.py", "if not off <= limit:", "if False:"),
+    ("the base check removed", "engine/sweep.py", "        if off:\n", "        if False:\n"),
     ("cells in another order", "engine/sweep.py", "values[:, [cell.index for cell in group]]",
      "values[:, [cell.index for cell in group[::-1]]]"),
     ("null cells one too many", "engine/plan.py", "if p >= self.first_difference or p != q]",
