@@ -34,10 +34,11 @@ class Ours:
         chosen = choice.choose(self.model.resolver, self.engine)
         if self.whole:
             return
-        both = pairs.pair(self.model, list(case.clean), _corrupted(case))
-        self.laid = grid.grid(self.model, both, "denoise", case.component, None, "each", None, case.window)
+        pair = pairs.pair(self.model, list(case.clean), _corrupted(case))
+        made = grid.make_grid(self.model, pair, case.component, None, "each", None, case.window)
+        self.patches = made.cells(pair.roles("denoise"))
         self.cells = {(layer, p): i for i, (layer, p) in enumerate(_all(case))}
-        self.base, self.source, self.chosen = both.corrupted, both.clean, chosen
+        self.base, self.source, self.chosen = pair.corrupted, pair.clean, chosen
         Sweep(self.model.resolver, self.base, self.source, [], chosen).run(_measure(case), progress=False)
 
     def run(self, case: Case, cells: list[tuple[int, int]]) -> np.ndarray:
@@ -60,7 +61,7 @@ class Ours:
 
     def _loop(self, case: Case, cells: list[tuple[int, int]]) -> np.ndarray:
         """The textbook on some of the cells; the two plain runs are made again, 2 passes beside len(cells)."""
-        chosen = [self.laid.cells[self.cells[cell]] for cell in cells]
+        chosen = [self.patches[self.cells[cell]] for cell in cells]
         sweep = Sweep(self.model.resolver, self.base, self.source, chosen, self.chosen)
         return sweep.run(_measure(case), progress=False).values.mean(-1).T
 

@@ -166,15 +166,15 @@ def main(arguments: list[str] | None = None) -> int:
     reached = [] if options.quick else targets.reached(rows, beside)
     for item in reached:
         print(item)
-    apart = [r for r in rows if r.off_prob > AGREE["prob"] and r.off_logit > AGREE["logit"]]
-    for row in apart:
+    differing = [r for r in rows if r.off_prob > AGREE["prob"] and r.off_logit > AGREE["logit"]]
+    for row in differing:
         print(f"DISAGREES: {line(row)}")
     found = {"machine": about, "rows": [r.to_dict() for r in rows], "resources": beside, "targets": reached}
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "results.json").write_text(json.dumps(found, indent=1) + "\n")
     if "scaling" in options.only:
         figure.draw(found["rows"], options.out / "scaling.png")
-    return 1 if apart else 0
+    return 1 if differing else 0
 
 
 if __name__ == "__main__":

@@ -13,12 +13,12 @@ blas.preload()
 from . import errors, interventions, metrics, plotting  # noqa: E402
 from .anatomy.resolver import ModuleResolver  # noqa: E402
 from .engine.corruption import GaussianNoise, Substitution  # noqa: E402
-from .experiments.causal_effects import CausalEffects  # noqa: E402
-from .experiments.causal_trace import CausalTrace  # noqa: E402
 from .forward.cache import ActivationCache  # noqa: E402
 from .model import InterpretableModel  # noqa: E402
 from .prompts import facts  # noqa: E402
-from .prompts.averages import AverageTrace  # noqa: E402
+from .results.average_trace import AverageTrace  # noqa: E402
+from .results.causal_effects_result import CausalEffects  # noqa: E402
+from .results.causal_trace_result import CausalTrace  # noqa: E402
 from .results.patching_result import PatchingResult  # noqa: E402
 from .version import VERSION  # noqa: E402
 

@@ -21,12 +21,20 @@ def as_integer(value: Any) -> int | None:
     return int(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def whole_number(name: str, value: Any, least: int = 1) -> int:
-    """An argument that counts something; InputError when it is no integer of `least` or more."""
+def whole_number(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
+    """An argument that counts something; InputError when it is no integer of `least` or more, and up to `most`."""
     number = as_integer(value)
-    if number is None or number < least:
-        raise InputError(f"{name} is a whole number of {least} or more, not {value!r}")
+    if number is None or number < least or (most is not None and number > most):
+        valid = f"of {least} or more" if most is None else f"from {least} to {most}"
+        raise InputError(f"{name} is a whole number {valid}, not {value!r}")
     return number
+
+
+def true_or_false(name: str, value: Any, hint: str = "") -> bool:
+    """An argument that is a yes or a no; InputError for anything else, with what may have been meant."""
+    if not isinstance(value, bool):
+        raise InputError(f"{name} is True or False, not {value!r}" + (f"; {hint}" if hint else ""))
+    return value
 
 
 def positions_in(positions: int | slice | range | Sequence[int], length: int) -> list[int]:
@@ -45,11 +53,13 @@ def positions_in(positions: int | slice | range | Sequence[int], length: int) ->
             raise PositionError(f"{positions} reaches past the prompt: its {length} positions are {valid}.")
         found = list(range(*positions.indices(length)))
     else:
-        given = positions.tolist() if hasattr(positions, "tolist") else positions
+        given: Any = positions
+        given = given.tolist() if hasattr(given, "tolist") else given
         found = list(given) if isinstance(given, Sequence) and not isinstance(given, TEXTS) else [given]
-    if any(as_integer(p) is None for p in found):
+    numbers = [as_integer(p) for p in found]
+    found = [p for p in numbers if p is not None]
+    if len(found) < len(numbers):
         raise InputError(f"Positions are an int, a list of ints, a slice or a range, not {positions!r}.")
-    found = [as_integer(p) for p in found]
     outside = [p for p in found if not -length <= p < length]
     if outside:
         raise PositionError(

@@ -3,9 +3,9 @@
     for row in check.run(model):       # Row(law, status, error, tolerance, note)
         print(row.law, row.status)
 
-Run it first on a new model. A row for each law of `laws`, `laws_experiments` and `laws_runs` says pass, fail, n/a
-with the reason, or that the model's own movement is above any tolerance; the last line says what was found and on
-what. Exit status: 0 every law that applies holds, 1 one does not, 2 there is no such model.
+Run it first on a new model. A row for each law (`laws/registry.py` lists them) says pass, fail, n/a with the reason, or
+that the model's own logits move more than any tolerance allows; the last line says what was found and on what. Exit
+status: 0 every law that applies holds, 1 one does not, 2 there is no such model.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from typing import Any
 
 from . import terminal
 from .errors import MlxtraceError
-from .laws.model_under_test import LENGTH, AboveTheCap, NotHere, Trial
-from .laws.registry import Law
-from .laws.tracing_laws import LAWS  # the last of the three files of laws
+from .laws.law import DoesNotApply, Law, TooNoisy
+from .laws.model_under_test import LENGTH, ModelUnderTest
+from .laws.registry import LAWS
 from .model import InterpretableModel
 from .storage import writable, write_atomic
 from .terminal import Output
@@ -37,9 +37,22 @@ NOISY = "floor above the cap"
 class Row:
     """One law on one model.
 
-    status: "pass", "fail", "n/a", or NOISY: the model itself moves more than any tolerance allows, so that nothing can
-    be said. error: the largest that was measured, relative to the largest value of what is
-    compared (or a count, where the law counts); None for "n/a" and NOISY. distrust: what a failure puts in doubt.
+    Attributes:
+        law: its name.
+        status: "pass", "fail", "n/a", or NOISY: the model's own logits move more than any tolerance allows, so that
+            nothing can be said.
+        error: the largest that was measured, relative to the largest value of what is compared, or a count where the
+            law counts; None for "n/a" and NOISY.
+        tolerance: the largest error that is allowed; None for "n/a" and NOISY.
+        note: what is worth saying: where the error is, or why the law does not apply.
+        distrust: what a failure puts in doubt; '' where there is none.
+
+    Example:
+        >>> from mlxtrace import check
+        >>> row = check.Row("two plain runs agree to the bit", "pass", 0.0, 0.0)
+        >>> print(check.table([row]))
+        law                                        error    allowed
+        two plain runs agree to the bit  pass          0          0
     """
 
     law: str
@@ -51,21 +64,39 @@ class Row:
 
 
 def run(model: InterpretableModel | Any, laws: Sequence[Law] | None = None) -> list[Row]:
-    """Measure every law, or some, on a model (or on a loaded mlx module); a law that raises has failed."""
+    """Measure the laws on a model; a law that raises has failed.
+
+    Args:
+        model: an `InterpretableModel`, or a loaded mlx module.
+        laws: those to be measured (`mlxtrace.laws.registry.LAWS` has them by name); default: all.
+
+    Returns:
+        A `Row` for each law, in the order given.
+
+    Raises:
+        LoadError: when a module is given that cannot be run.
+
+    Example:
+        >>> from mlxtrace import InterpretableModel, check
+        >>> from mlxtrace.laws.registry import LAWS
+        >>> [row] = check.run(InterpretableModel("demo"), LAWS[:1])
+        >>> row.law, row.status, row.error
+        ('two plain runs agree to the bit', 'pass', 0.0)
+    """
     if not isinstance(model, InterpretableModel):
         model = InterpretableModel(model)
-    trial = Trial(model)
+    tested = ModelUnderTest(model)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return [_row(one, trial) for one in (LAWS if laws is None else laws)]
+        return [_row(one, tested) for one in (LAWS if laws is None else laws)]
 
 
-def _row(one: Law, trial: Trial) -> Row:
+def _row(one: Law, tested: ModelUnderTest) -> Row:
     try:
-        found = one.measure(trial)
-    except NotHere as reason:
+        found = one.measure(tested)
+    except DoesNotApply as reason:
         return Row(one.name, "n/a", None, None, str(reason))
-    except AboveTheCap as reason:
+    except TooNoisy as reason:
         return Row(one.name, NOISY, None, None, str(reason), one.distrust)
     except Exception as error:
         why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
@@ -73,13 +104,32 @@ def _row(one: Law, trial: Trial) -> Row:
     if found.error <= found.tolerance:
         return Row(one.name, "pass", found.error, found.tolerance, found.note)
     note = found.note
-    if found.tolerance and found.tolerance != trial.cap:  # a tolerance that was measured says from what
-        note = "; ".join(x for x in (note, f"{trial.said_floor}, and ten times that is allowed") if x)
+    if (
+        found.tolerance and found.tolerance != tested.tolerance.cap
+    ):  # a tolerance that was measured says from what
+        note = "; ".join(
+            x for x in (note, f"{tested.tolerance.describe()}, and ten times that is allowed") if x
+        )
     return Row(one.name, "fail", found.error, found.tolerance, note, one.distrust)
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The rows as text, notes under their laws."""
+    """The rows as text, notes under their laws.
+
+    Args:
+        rows: as `run` gives them.
+
+    Returns:
+        A line for each law: name, status, error, allowed error; errors in two digits.
+
+    Example:
+        >>> from mlxtrace import check
+        >>> rows = [check.Row("a law", "n/a", None, None, "there are no heads")]
+        >>> print(check.table(rows))
+        law             error    allowed
+        a law  n/a
+            there are no heads
+    """
     width = max(len(row.law) for row in rows)
     wide = max(len(row.status) for row in rows)
     lines = [f"{'law':<{width}}  {'':<{wide}}  {'error':>9}  {'allowed':>9}"]
@@ -95,24 +145,37 @@ def _number(x: float | None) -> str:
 
 
 def verdict(rows: Sequence[Row]) -> str:
-    """What was found, and on what: no more than was run."""
+    """What was found, and on what: no more than was run.
+
+    Args:
+        rows: as `run` gives them.
+
+    Returns:
+        A few sentences: how many laws hold, or what is not to be trusted.
+
+    Example:
+        >>> from mlxtrace import check
+        >>> row = check.Row("a law", "fail", 0.5, 0.0, "", "single heads")
+        >>> check.verdict([row])
+        '1 of 1 laws fail on this model. Do not trust single heads.'
+    """
     failed = [row for row in rows if row.status == "fail"]
     noisy = [row for row in rows if row.status == NOISY]
     absent = sum(row.status == "n/a" for row in rows)
     do = "does" if absent == 1 else "do"
-    apart = f" ({absent} of {len(rows)} {do} not apply to it, for the reasons above)" if absent else ""
+    but = f" ({absent} of {len(rows)} {do} not apply to it, for the reasons above)" if absent else ""
     run = f"Run were prompts of {LENGTH} and {LENGTH + 1} tokens, a few layers and positions, one dtype."
     if not failed and not noisy:
-        held = sum(row.status == "pass" for row in rows)
+        passed = sum(row.status == "pass" for row in rows)
         return (
-            f"{_laws(held, 'holds', 'hold')} on this model{apart}: what traces, patches, noise and the engines that "
+            f"{_laws(passed, 'holds', 'hold')} on this model{but}: what traces, patches, noise and the engines that "
             f"it takes return is what loops by hand give, to the errors above. {run} Longer prompts, other layers, "
             "and what the numbers mean were not tried."
         )
-    parts = [f"{len(failed)} of {len(rows)} laws fail on this model{apart}."] if failed else []
+    parts = [f"{len(failed)} of {len(rows)} laws fail on this model{but}."] if failed else []
     if noisy:
         parts.append(
-            f"Nothing can be said of {_laws(len(noisy), '', '').strip()}{'' if failed else apart}, because this "
+            f"Nothing can be said of {_laws(len(noisy), '', '').strip()}{'' if failed else but}, because this "
             "model's own logits move more than any tolerance allows."
         )
     doubts = "; ".join(dict.fromkeys(row.distrust for row in (*failed, *noisy)))
@@ -124,8 +187,23 @@ def _laws(n: int, one: str, several: str) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit status."""
-    output = Output()
+    """Run the command `python -m mlxtrace.check`.
+
+    Args:
+        argv: its arguments; default: those of the process.
+
+    Returns:
+        The exit status: 0 every law that applies holds, 1 one does not, 2 there is no such model, or it cannot be run.
+
+    Raises:
+        SystemExit: for `--help`, and for options that do not exist.
+
+    Example:
+        >>> from mlxtrace import check
+        >>> check.main(["no-such-folder"])
+        2
+    """
+    output = Output("mlxtrace.check")
     try:
         terminal.importing_is_over()
         status = _command(argv, output)
@@ -133,31 +211,36 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise SystemExit(terminal.closing(output, int(end.code or 0), unwritten=2)) from None
     except (MlxtraceError, KeyboardInterrupt) as error:
         known = isinstance(error, MlxtraceError)
-        terminal.complain(str(error) if known else "interrupted")
+        output.complain(str(error) if known else "interrupted")
         status = 2 if known else terminal.INTERRUPTED
     return terminal.closing(output, status, unwritten=2)
 
 
-def _command(argv: Sequence[str] | None, say: Output) -> int:
-    made = argparse.ArgumentParser(prog="python -m mlxtrace.check", description=__doc__.split("\n\n")[0])
-    made.add_argument(
+def _parser() -> argparse.ArgumentParser:
+    description = (__doc__ or "").split("\n\n")[0]
+    parser = argparse.ArgumentParser(prog="python -m mlxtrace.check", description=description)
+    parser.add_argument(
         "model", nargs="?", default="demo", metavar="MODEL", help='"demo", a folder, a hub name'
     )
-    made.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), help="cast, and dequantize")
-    made.add_argument("--json", metavar="FILE", help="write the rows there as well")
-    args = made.parse_args(argv)
+    parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), help="cast, and dequantize")
+    parser.add_argument("--json", metavar="FILE", help="write the rows there as well")
+    return parser
+
+
+def _command(argv: Sequence[str] | None, output: Output) -> int:
+    args = _parser().parse_args(argv)
     path = None if args.json is None else writable(args.json)
     with warnings.catch_warnings(record=True) as notes:  # said after the result; bad input is one line
         model = InterpretableModel(args.model, dtype=args.dtype)
-    say(f"{model!r}, errors relative to the largest value\n")
+    output(f"{model!r}, errors relative to the largest value\n")
     rows = run(model)
     if path is not None:
         write_atomic(path, json.dumps([dataclasses.asdict(row) for row in rows], indent=1).encode())
-    say(table(rows))
-    say("\n" + textwrap.fill(verdict(rows), WIDTH))
+    output(table(rows))
+    output("\n" + textwrap.fill(verdict(rows), WIDTH))
     for note in notes:
         if issubclass(note.category, UserWarning):
-            terminal.complain(f"note: {note.message}")
+            output.complain(f"note: {note.message}")
     return int(any(row.status in ("fail", NOISY) for row in rows))
 
 

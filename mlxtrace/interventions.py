@@ -16,25 +16,20 @@ of one token, put in place of nine, is an error.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from numbers import Real
 
 import mlx.core as mx
-import numpy as np
 
-from .arguments import as_integer, positions_in
-from .errors import EditError, InputError
-from .finite import finite
+from .arguments import as_integer
+from .errors import InputError
+from .values import Positions, Value, as_array, finite_number, fitted, index_of, put_at, rows_at
 
-Value = mx.array | np.ndarray | float
-Positions = int | slice | range | Sequence[int]
 Edit = Callable[[mx.array], mx.array]
-LARGEST = float(np.finfo(np.float32).max)
 
 
 class Intervention:
-    """A named function array -> array; the name is what errors and plans print."""
+    """A named function array -> array, as the functions below make; the name is what errors and plans print."""
 
     def __init__(self, name: str, fn: Edit):
         self.__name__ = name
@@ -50,80 +45,196 @@ class Intervention:
 def replace_with(value: Value) -> Intervention:
     """Put `value` in place of the whole activation.
 
-    value: a number, [D], [T, D] or [1 or B, T, D] for x [B, T, D]. EditError when the shapes differ.
+    Args:
+        value: a number, `[D]`, `[T, D]` or `[1 or B, T, D]` for x `[B, T, D]`.
+
+    Returns:
+        A function x -> value in x's shape and dtype.
+
+    Raises:
+        EditError: the value is not real, holds NaN, or does not fit x (this one when the pass is there).
+
+    Example:
+        >>> import mlx.core as mx
+        >>> from mlxtrace import interventions as iv
+        >>> iv.replace_with(mx.array([1.0, 2.0]))(mx.zeros((1, 2, 2))).tolist()
+        [[[1.0, 2.0], [1.0, 2.0]]]
     """
     value, name = _value(value, "replace_with")
-    return Intervention(name, lambda x: _fit(value, x.shape, x, name))
+    return Intervention(name, lambda x: fitted(value, x.shape, x, name))
 
 
 def replace_at(value: Value, positions: Positions) -> Intervention:
     """Put `value` at some token positions and leave the others.
 
-    value: a whole activation [.., T, D], whose rows at `positions` are taken; or [.., n, D], one row for each
-    of the n positions in the order given; or [D], or a number. When n == T it is read as a whole activation.
-    positions: an int, a list, a slice or a range; negative ones count from the end. EditError when the shapes
-    differ, PositionError when a position is outside the prompt.
+    Args:
+        value: a whole activation `[.., T, D]`, whose rows at `positions` are taken (also when n == T); or
+            `[.., n, D]`, one row for each of the n positions in the order given; or `[D]`, or a number.
+        positions: an int, a list, a slice or a range; negative ones count from the end.
+
+    Returns:
+        A function x `[B, T, D]` -> x with the value at those positions.
+
+    Raises:
+        EditError: the shapes differ. PositionError: a position is outside the prompt. Both when the pass is there.
+
+    Example:
+        >>> import mlx.core as mx
+        >>> from mlxtrace import interventions as iv
+        >>> iv.replace_at(mx.array([1.0, 2.0]), -1)(mx.zeros((1, 2, 2))).tolist()
+        [[[0.0, 0.0], [1.0, 2.0]]]
     """
     value, name = _value(value, "replace_at", positions)
 
     def edit(x: mx.array) -> mx.array:
-        index = _index(x, positions, name)
-        return _put(x, index, _rows(value, index, x, name))
+        index = index_of(x, positions, name)
+        return put_at(x, index, rows_at(value, index, x, name))
 
     return Intervention(name, edit)
 
 
 def zero_out() -> Intervention:
-    """Set the whole activation to zero."""
+    """Set the whole activation to zero.
+
+    Returns:
+        A function x -> zeros of x's shape and dtype.
+
+    Example:
+        >>> import mlx.core as mx
+        >>> from mlxtrace import interventions as iv
+        >>> iv.zero_out()(mx.ones((1, 2, 2))).tolist()
+        [[[0.0, 0.0], [0.0, 0.0]]]
+    """
     return Intervention("zero_out()", mx.zeros_like)
 
 
 def zero_at(positions: Positions) -> Intervention:
-    """Set the activation to zero at some token positions. PositionError when one is outside the prompt."""
+    """Set the activation to zero at some token positions.
+
+    Args:
+        positions: an int, a list, a slice or a range; negative ones count from the end.
+
+    Returns:
+        A function x `[B, T, ...]` -> x with zeros at those positions.
+
+    Raises:
+        PositionError: a position is outside the prompt (when the pass is there).
+
+    Example:
+        >>> import mlx.core as mx
+        >>> from mlxtrace import interventions as iv
+        >>> iv.zero_at(-1)(mx.ones((1, 2, 2))).tolist()
+        [[[1.0, 1.0], [0.0, 0.0]]]
+    """
     name = f"zero_at({positions})"
-    return Intervention(name, lambda x: _put(x, _index(x, positions, name), mx.array(0, x.dtype)))
+    return Intervention(name, lambda x: put_at(x, index_of(x, positions, name), mx.array(0, x.dtype)))
 
 
 def add_vector(v: Value, positions: Positions | None = None) -> Intervention:
-    """Add `v` everywhere, or at some token positions.
+    """Add `v` everywhere, or at some token positions: x + v.
 
-    v: as the value of `replace_with`, or of `replace_at` when positions are given; usually a direction [D].
+    Args:
+        v: as the value of `replace_with`, or of `replace_at` when positions are given; usually a direction `[D]`, in
+            units of the activation.
+        positions: None for all; else an int, a list, a slice or a range; negative ones count from the end.
+
+    Returns:
+        A function x `[B, T, D]` -> x with `v` added.
+
+    Raises:
+        EditError: the shapes differ. PositionError: a position is outside the prompt. Both when the pass is there.
+
+    Example:
+        >>> import mlx.core as mx
+        >>> from mlxtrace import interventions as iv
+        >>> iv.add_vector(mx.array([1.0, 2.0]), positions=-1)(mx.zeros((1, 2, 2))).tolist()
+        [[[0.0, 0.0], [1.0, 2.0]]]
     """
     v, name = _value(v, "add_vector", *([] if positions is None else [positions]))
 
     def edit(x: mx.array) -> mx.array:
         if positions is None:
-            return x + _fit(v, x.shape, x, name)
-        index = _index(x, positions, name)
-        return _put(x, index, x[:, index] + _rows(v, index, x, name))
+            return x + fitted(v, x.shape, x, name)
+        index = index_of(x, positions, name)
+        return put_at(x, index, x[:, index] + rows_at(v, index, x, name))
 
     return Intervention(name, edit)
 
 
 def scale(k: float) -> Intervention:
-    """Multiply by the finite number `k`."""
-    k = _number(k, "scale(k)")
+    """Multiply the activation: k x.
+
+    Args:
+        k: a finite number.
+
+    Returns:
+        A function x -> k x in x's dtype.
+
+    Raises:
+        InputError: `k` is not a finite number.
+
+    Example:
+        >>> import mlx.core as mx
+        >>> from mlxtrace import interventions as iv
+        >>> iv.scale(0.5)(mx.ones((1, 1, 2))).tolist()
+        [[[0.5, 0.5]]]
+    """
+    k = finite_number(k, "scale(k)")
     return Intervention(f"scale({k:g})", lambda x: (x * k).astype(x.dtype))
 
 
 def clamp(lo: float | None, hi: float | None) -> Intervention:
-    """Limit every element to [lo, hi]; None leaves that side open."""
+    """Limit every element: min(max(x, lo), hi).
+
+    Args:
+        lo: the least value, in units of the activation; None for no limit.
+        hi: the largest; None for no limit.
+
+    Returns:
+        A function x -> x within the limits.
+
+    Raises:
+        InputError: neither is given, `lo` is above `hi`, or one is not a finite number.
+
+    Example:
+        >>> import mlx.core as mx
+        >>> from mlxtrace import interventions as iv
+        >>> iv.clamp(-1, 1)(mx.array([[[-3.0, 0.5, 7.0]]])).tolist()
+        [[[-1.0, 0.5, 1.0]]]
+    """
     if lo is None and hi is None:
         raise InputError("clamp(None, None) limits nothing: give `lo`, `hi` or both.")
-    lo = None if lo is None else _number(lo, "clamp(lo, hi)")
-    hi = None if hi is None else _number(hi, "clamp(lo, hi)")
+    lo = None if lo is None else finite_number(lo, "clamp(lo, hi)")
+    hi = None if hi is None else finite_number(hi, "clamp(lo, hi)")
     if lo is not None and hi is not None and lo > hi:
         raise InputError(f"clamp(lo={lo:g}, hi={hi:g}): `lo` is above `hi`; swap them.")
     return Intervention(f"clamp({lo}, {hi})", lambda x: mx.clip(x, lo, hi).astype(x.dtype))
 
 
 def noise(std: float, seed: int = 0) -> Intervention:
-    """Add Gaussian noise of standard deviation `std` (in units of the activation).
+    """Add Gaussian noise: x + std n, with n drawn from N(0, 1).
 
     The draw depends on the seed and x's shape alone: every call adds the same noise, and MLX's global random
     state is left as it was.
+
+    Args:
+        std: the standard deviation, in units of the activation; 0 or more.
+        seed: an integer from 0 to 2**64 - 1.
+
+    Returns:
+        A function x -> x with noise added, in x's dtype.
+
+    Raises:
+        InputError: `std` or `seed` is out of range.
+
+    Example:
+        >>> import mlx.core as mx
+        >>> from mlxtrace import interventions as iv
+        >>> x, blur = mx.zeros((1, 2, 4)), iv.noise(0.1, seed=3)
+        >>> mx.array_equal(blur(x), blur(x)).item(), mx.array_equal(blur(x), x).item()
+        (True, False)
     """
-    std = _number(std, "noise(std)")
+    std = finite_number(std, "noise(std)")
     if std < 0:
         raise InputError(f"noise(std={std:g}): a standard deviation is zero or more.")
     number = as_integer(seed)
@@ -138,11 +249,27 @@ def noise(std: float, seed: int = 0) -> Intervention:
 
 
 def compose(*functions: Edit) -> Intervention:
-    """The functions one after the other, the first one first."""
+    """The functions one after the other, the first one first: x -> h(g(f(x))).
+
+    Args:
+        functions: interventions, or any functions array -> array; at least one.
+
+    Returns:
+        A function x -> what the last one returns.
+
+    Raises:
+        InputError: there is none, or one is not a function.
+
+    Example:
+        >>> import mlx.core as mx
+        >>> from mlxtrace import interventions as iv
+        >>> iv.compose(iv.scale(3), iv.add_vector(1.0))(mx.ones((1, 1, 2))).tolist()
+        [[[4.0, 4.0]]]
+    """
     if not functions:
         raise InputError("compose() needs at least one function array -> array.")
     for f in functions:
-        called(f)
+        refuse_uncalled(f)
         if not callable(f):
             raise InputError(f"compose() takes functions array -> array, not {type(f).__name__} {f!r}.")
 
@@ -154,112 +281,20 @@ def compose(*functions: Edit) -> Intervention:
     return Intervention(f"compose({', '.join(getattr(f, '__name__', repr(f)) for f in functions)})", edit)
 
 
-def _number(value: float, what: str) -> float:
-    if hasattr(value, "dtype") and getattr(value, "ndim", 1) == 0:
-        value = value.item()
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
-        raise InputError(f"{what} takes a finite number, not {value!r}.")
-    if abs(value) > LARGEST:
-        raise InputError(f"{what}: {value:g} is larger than any number in float32; give a smaller one.")
-    return float(value)
-
-
-def called(fn: object) -> None:
+def refuse_uncalled(fn: object) -> None:
     """InputError when `fn` makes an intervention and is none itself: `iv.zero_out` without its parentheses."""
-    if any(fn is factory for factory in FACTORIES):
-        name = fn.__name__
+    name = next((maker.__name__ for maker in MAKERS if fn is maker), None)
+    if name is not None:
         raise InputError(
             f"iv.{name} makes an intervention when it is called: write iv.{name}(...), with parentheses."
         )
 
 
 def _value(value: Value, what: str, *positions: Positions) -> tuple[mx.array, str]:
-    """The value as an array handle of our own, and the name of the edit that it makes."""
-    fits = isinstance(value, mx.array | np.ndarray | Real | list | tuple) and not isinstance(value, bool)
-    try:
-        array = mx.array(value) if fits else None
-    except (
-        TypeError,
-        ValueError,
-        OverflowError,
-        RuntimeError,
-    ):  # the last: a type or number that MLX has not
-        array = None
-    if array is None or array.dtype in (mx.bool_, mx.complex64):
-        kind = type(value).__name__ if array is None or isinstance(value, list | tuple) else array.dtype
-        raise EditError(
-            f"{what}: the value must be an array of real numbers or a number, not {kind} {value!r}."
-        )
-    if not array.size:
-        raise EditError(f"{what}: the value is empty, {list(array.shape)}; give a number for each element.")
-    if isinstance(value, Real):
-        _number(value, f"{what}(value)")
-    finite(array, what)
+    """The value as an array of our own, and the name of the edit that it makes."""
+    array = as_array(value, what)
     shown = f"{value:g}" if isinstance(value, Real) else str(list(array.shape))
     return array, f"{what}({', '.join([shown, *map(str, positions)])})"
 
 
-def _index(x: mx.array, positions: Positions, name: str) -> mx.array:
-    if x.ndim < 2:
-        raise EditError(
-            f"{name}: positions count along axis 1, but the activation has shape {list(x.shape)}."
-        )
-    return mx.array(positions_in(positions, x.shape[1]))
-
-
-def _put(x: mx.array, index: mx.array, rows: mx.array) -> mx.array:
-    y = mx.array(x)  # a handle of its own: the assignment below must not reach the caller's
-    y[:, index] = rows
-    return y
-
-
-def _fits(value: mx.array, shape: Sequence[int]) -> bool:
-    """Whether value broadcasts to `shape` along the batch axis only (or is a vector or a number)."""
-    missing = len(shape) - value.ndim
-    if missing < 0:
-        return False
-    if value.ndim < 2:
-        return value.ndim == 0 or value.shape[0] == shape[-1]
-    batch_is_one = missing == 0 and value.shape[0] == 1
-    start = 1 if batch_is_one else missing
-    return missing <= 1 and tuple(value.shape[start - missing :]) == tuple(shape[start:])
-
-
-def _fit(value: mx.array, shape: Sequence[int], x: mx.array, name: str) -> mx.array:
-    """The value, in full shape and x's dtype, on a handle of its own."""
-    if not _fits(value, shape):
-        batch, *rest = shape
-        raise EditError(
-            f"{name}: a value of shape {list(value.shape)} does not fit the activation of shape "
-            f"{list(x.shape)}. Give shape {[batch, *rest]} or {rest}, a vector [{shape[-1]}], or a number."
-        )
-    return mx.array(mx.broadcast_to(value, shape).astype(x.dtype))
-
-
-def _rows(value: mx.array, index: mx.array, x: mx.array, name: str) -> mx.array:
-    """What goes to the positions `index`: rows of a whole activation, or rows given one for each."""
-    batch, _, *rest = x.shape
-    if value.ndim >= 2 and _fits(value, x.shape):
-        return mx.take(_fit(value, x.shape, x, name), index, axis=1)
-    rows = (batch, index.size, *rest)
-    if not _fits(value, rows):
-        raise EditError(
-            f"{name}: a value of shape {list(value.shape)} fits neither the activation of shape "
-            f"{list(x.shape)} nor its {index.size} chosen positions, {list(rows)}. Give one of these shapes "
-            f"(the batch axis may be left out), a vector [{x.shape[-1]}], or a number."
-        )
-    return _fit(value, rows, x, name)
-
-
-FACTORIES = (
-    replace_with,
-    replace_at,
-    zero_out,
-    zero_at,
-    add_vector,
-    scale,
-    clamp,
-    noise,
-    compose,
-    Intervention,
-)
+MAKERS = replace_with, replace_at, zero_out, zero_at, add_vector, scale, clamp, noise, compose, Intervention

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,33 @@ import mlx.nn as nn
 
 from .errors import InputError, LoadError
 
+DEMO = Path(__file__).parent / "demo"
 DTYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
+
+
+def load_any(
+    model: str | os.PathLike | nn.Module, tokenizer: Any = None, dtype: Any = None
+) -> tuple[nn.Module, Any, str]:
+    """The module, the tokenizer and the name of a model in any form; LoadError when there is none.
+
+    model: "demo", a folder, a hub name, or a module, which is changed in place where a dtype is given.
+    """
+    target = dtype_of(dtype)
+    if isinstance(model, nn.Module):
+        net, name = model, type(model).__module__.rsplit(".", 1)[-1]
+    elif isinstance(model, (str, os.PathLike)):
+        name = os.fspath(model)
+        if name == "demo":
+            target = target or mx.float32  # it is stored in half precision, for its size
+        net, own = load(str(DEMO) if name == "demo" else name)
+        tokenizer = tokenizer or own
+    else:
+        raise LoadError(f"a model is a name, a folder or an mlx module, not {type(model).__name__}")
+    if tokenizer is not None and (isinstance(tokenizer, str) or not hasattr(tokenizer, "encode")):
+        raise LoadError(
+            f"a tokenizer encodes text; {type(tokenizer).__name__} does not (None: prompts are ids)"
+        )
+    return (net if target is None else cast(net, target)), tokenizer, name
 
 
 def dtype_of(dtype: Any) -> mx.Dtype | None:

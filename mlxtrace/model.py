@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -20,8 +19,7 @@ from mlx.utils import tree_flatten
 
 from . import blas
 from .anatomy.resolver import ModuleResolver
-from .arguments import as_integer
-from .errors import InputError, LoadError, SiteAttributeError, TokenError
+from .errors import InputError, LoadError, SiteAttributeError
 from .experiments.activation_patching import activation_patching
 from .experiments.causal_effects import causal_effects
 from .experiments.causal_trace import causal_trace
@@ -29,47 +27,42 @@ from .experiments.compare_bits import compare_bits
 from .experiments.noising_window import noising_window
 from .forward.activation import Activation
 from .forward.cache import ActivationCache
-from .forward.names import LayerList, SiteReference, child
-from .forward.trace import Edit, Trace, current
-from .loading import cast, dtype_of, load
-from .text import tokens
+from .forward.names import LayerList, SiteReference, child, part_names
+from .forward.open_traces import current
+from .forward.trace import Edit, Trace
+from .loading import load_any
+from .text.prompt import PromptLike
+from .text.reader import Reader
 
-DEMO = Path(__file__).parent / "demo"
 
-
-class InterpretableModel:
+class InterpretableModel(Reader):
     """A language model of mlx-lm that can be traced, edited and patched.
 
     Args:
         model: "demo" (ships with the package), a local folder, a hub name, or a loaded `nn.Module`.
-        tokenizer: for a loaded module; None if prompts will be token ids.
+        tokenizer: For a loaded module; None if prompts will be token ids.
         dtype: "float32", "float16" or "bfloat16": cast the weights, and dequantize a quantized model. A module
             that is passed in is changed in place. The demo is stored in half precision and computed in
-            float32 unless told otherwise.
+            float32 unless this says otherwise.
 
-    Raises LoadError when the model cannot be found, loaded or run.
+    Raises:
+        LoadError: The model cannot be found, loaded or run.
+
+    Example:
+        >>> from mlxtrace import InterpretableModel
+        >>> model = InterpretableModel("demo")
+        >>> model
+        InterpretableModel('demo': 12 layers, width 128, float)
+        >>> with model.trace("The Eiffel Tower is located in the city of") as trace:
+        ...     h = model.layers[5].output.save()
+        ...     model.layers[8].mlp.output[:, 4] = h[:, 4]
+        >>> h.shape, trace.output.shape == (1, 11, model.vocab_size)
+        ((1, 11, 128), True)
     """
 
     def __init__(self, model: str | os.PathLike | nn.Module, tokenizer: Any = None, dtype: Any = None):
-        target = dtype_of(dtype)
-        if isinstance(model, nn.Module):
-            net, self.name = model, type(model).__module__.rsplit(".", 1)[-1]
-        elif isinstance(model, (str, os.PathLike)):
-            name = os.fspath(model)
-            if name == "demo":
-                target = target or mx.float32
-            net, loaded = load(str(DEMO) if name == "demo" else name)
-            tokenizer, self.name = tokenizer or loaded, name
-        else:
-            raise LoadError(f"a model is a name, a folder or an mlx module, not {type(model).__name__}")
-        if tokenizer is not None and (isinstance(tokenizer, str) or not hasattr(tokenizer, "encode")):
-            raise LoadError(
-                f"a tokenizer encodes text; {type(tokenizer).__name__} does not (None: prompts are ids)"
-            )
-        if target is not None:
-            net = cast(net, target)
-        self.net, self.tokenizer = net, tokenizer
-        self.resolver, self._seen = ModuleResolver(net), self._parts()
+        self.net, self.tokenizer, self.name = load_any(model, tokenizer, dtype)
+        self.resolver, self._seen = ModuleResolver(self.net), self._parts()
         blas.notice()
 
     # ---- facts about the model
@@ -80,10 +73,12 @@ class InterpretableModel:
 
     @property
     def n_layers(self) -> int:
+        """The number of layers."""
         return self.resolver.n_layers
 
     @property
     def d_model(self) -> int:
+        """The width of the residual stream."""
         return self.resolver.structure.d_model
 
     @property
@@ -98,36 +93,23 @@ class InterpretableModel:
 
     @property
     def vocab_size(self) -> int:
+        """The number of logits, which may be more than the tokenizer's tokens."""
         return self.resolver.structure.vocab_size
 
     @property
     def is_quantized(self) -> bool:
+        """Whether any module has quantized weights."""
         return any(hasattr(m, "bits") and "scales" in m for _, m in self.net.named_modules())
 
-    # ---- text
+    # ---- what it can read: the methods are those of `Reader`
 
-    def encode(self, text: str) -> list[int]:
-        """Token ids as the model sees a prompt, special tokens included."""
-        return tokens.encode(self.tokenizer, text)
-
-    def decode(self, ids: Any) -> str:
-        """The text of token ids, special tokens included."""
-        return tokens.decode(self.tokenizer, self._known(ids))
-
-    def ids(self, prompt: str | mx.array | list[int]) -> list[int]:
-        """The ids of one prompt, checked against the vocabulary and the longest prompt that the model has room for."""
-        self._renew()
-        ids, limit = self._known(prompt), self.resolver.structure.max_length
-        if limit is not None and len(ids) > limit:
-            raise TokenError(
-                f"the prompt has {len(ids)} tokens, but the model has embeddings for {limit} positions only: shorten it"
-            )
-        return ids
-
-    def _known(self, prompt: str | mx.array | list[int]) -> list[int]:
-        """The ids of one prompt of any length, each of which has an embedding."""
+    def _known_ids(self) -> int:
         rows = getattr(self.resolver.get_embedding_layer().get("weight"), "shape", (self.vocab_size,))[0]
-        return tokens.as_ids(self.tokenizer, prompt, min(rows, self.vocab_size))
+        return min(rows, self.vocab_size)
+
+    def _longest(self) -> int | None:
+        self._renew()
+        return self.resolver.structure.max_length
 
     def _renew(self) -> None:
         """Look at the model anew when its modules or arrays are others than before (quantized, say, or cast)."""
@@ -136,56 +118,44 @@ class InterpretableModel:
             with contextlib.suppress(LoadError):  # one that cannot be probed says why when it is run
                 self.resolver = ModuleResolver(self.net)
         elif before[1] != self._seen[1]:
-            vars(self.resolver).pop("_measured", None)
+            self.resolver.measured.clear()
 
     def _parts(self) -> tuple[list, list]:
         """What tells the model's modules and arrays from others, without reading any weights."""
         modules = [id(m) for _, m in self.net.named_modules()]
-        return modules, [(id(x), str(x.dtype), x.shape) for _, x in tree_flatten(self.net.parameters())]
-
-    def to_tokens(self, prompt: str | mx.array | list[int]) -> mx.array:
-        """The ids as an array `[1, T]`."""
-        return mx.array([self.ids(prompt)])
-
-    def to_str_tokens(self, prompt: str | mx.array | list[int]) -> list[str]:
-        """The text of each token; together they are the decoded prompt."""
-        return tokens.to_str_tokens(self.tokenizer, self._known(prompt))
-
-    def token_to_str(self, token: int) -> str:
-        """The text of one token, a leading space kept."""
-        token = as_integer(token) if as_integer(token) is not None else token
-        text = tokens.token_to_str(self.tokenizer, token)
-        self._known([token])
-        return text
-
-    def answer_token(self, answer: str | int, prompt: str | None = None) -> int:
-        """The one token that an answer starts with after a prompt; TokenError if ambiguous."""
-        prompt = prompt if isinstance(prompt, str) else None
-        return tokens.answer_token(self.tokenizer, answer, prompt, self.vocab_size)
-
-    def subject_range(self, prompt: str | mx.array | list[int], subject: Any) -> range:
-        """The token positions of the subject; SubjectError when it is not in the prompt."""
-        return tokens.subject_range(self.tokenizer, prompt, subject, self._known(prompt))
-
-    def receipt(self, prompt: str | mx.array | list[int], subject: Any = None) -> tokens.Receipt:
-        """What was tokenized: ids, texts, positions, special tokens and the subject; prints as a table."""
-        self._known(prompt)
-        return tokens.receipt(self.tokenizer, prompt, subject)
+        arrays = dict(tree_flatten(self.net.parameters()))
+        return modules, [(id(x), str(x.dtype), x.shape) for x in arrays.values()]
 
     # ---- tracing
 
     def trace(
         self,
-        prompt: str | mx.array | list[int] | None = None,
+        prompt: PromptLike | None = None,
         interventions: Mapping[str, Edit] | None = None,
         cache: bool = True,
     ) -> Trace:
         """One forward pass, run while the `with` block reads and edits it.
 
         Args:
-            prompt: text, ids, or an array `[B, T]` of ids; None when only `trace.invoke` is used.
-            interventions: `{site name: function array -> array}`.
-            cache: keep every activation, for `trace.activations` and for reading sites that have gone by.
+            prompt: Text, ids, a `Prompt`, or an array `[B, T]` of ids; None when only `trace.invoke` is used.
+            interventions: `{site name: function array -> array}`; the functions are also in `interventions`.
+            cache: Keep every activation, for `trace.activations` and for reading sites that have gone by.
+
+        Returns:
+            A `Trace`: `.output` the logits `[B, T, V]`, `.activations` an `ActivationCache`.
+
+        Raises:
+            TokenError: The prompt is none. InputError: There are interventions without a prompt.
+            SiteError: An intervention names no site.
+
+        Example:
+            >>> import mlx.core as mx
+            >>> from mlxtrace import InterpretableModel
+            >>> model = InterpretableModel("demo")
+            >>> with model.trace("The Louvre is in", interventions={"layers.3.mlp": mx.zeros_like}) as trace:
+            ...     attn = model.layers[3].attn.output.save()
+            >>> attn.shape, float(trace.activations["layers.3.mlp"].max())
+            ((1, 6, 128), 0.0)
         """
         if prompt is None and interventions:
             raise InputError(
@@ -195,16 +165,34 @@ class InterpretableModel:
         return Trace(self.resolver, batch, self._batch, interventions, cache)
 
     def run_with_cache(
-        self, prompt: str | mx.array | list[int], sites: list[str] | None = None
+        self, prompt: PromptLike, sites: list[str] | None = None
     ) -> tuple[mx.array, ActivationCache]:
-        """Logits `[B, T, V]` and the activations, of all sites or of those named."""
+        """Run a prompt, and keep its activations.
+
+        Args:
+            prompt: Text, ids, a `Prompt`, or an array `[B, T]` of ids.
+            sites: The names of the sites to keep; None: all of them.
+
+        Returns:
+            The logits `[B, T, V]`, and an `ActivationCache`.
+
+        Raises:
+            TokenError: The prompt is none. SiteError: A name matches no site, or several.
+
+        Example:
+            >>> from mlxtrace import InterpretableModel
+            >>> model = InterpretableModel("demo")
+            >>> logits, cache = model.run_with_cache("The Louvre is in", sites=["layers.8.mlp"])
+            >>> list(cache), cache["layers.8.mlp"].shape
+            (['model.layers.8.mlp'], (1, 6, 128))
+        """
         if isinstance(sites, str):
             sites = [sites]
         with Trace(self.resolver, self._batch(prompt), self._batch, sites=sites) as trace:
             pass
         return trace.output, trace.activations
 
-    # ---- experiments, each with its page in `patching`
+    # ---- experiments, each with a file in `experiments`
 
     activation_patching = activation_patching
     causal_trace = causal_trace
@@ -237,6 +225,9 @@ class InterpretableModel:
         if name in ("embed", "norm", "logits"):
             return SiteReference(self, self.resolver.site(name))
         return child(self, "", name)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *part_names(self)})
 
     def __setattr__(self, name: str, value: Any) -> None:
         known = name in vars(self) or hasattr(type(self), name) or name.startswith("_")

@@ -1,8 +1,8 @@
 """What a terminal gets: no escape codes out of data, and no traceback when it, or its reader, goes away.
 
 printable("Paris\\x1b[2J")       # 'Paris\\\\x1b[2J': a prompt cannot clear the screen
-with terminal.output() as say:   # a command's standard output
-    say(result)                  # never raises: what cannot be written does not stop what comes after
+say = Output("mlxtrace.patch")   # a command's standard output
+say(result)                      # never raises: what cannot be written does not stop what comes after
 """
 
 from __future__ import annotations
@@ -30,25 +30,41 @@ def _escaped(found: re.Match) -> str:
 
 
 class Output:
-    """Standard output for a command: prints what it can, in replacement characters if need be, and never raises."""
+    """Standard output for a command: prints what it can, in replacement characters if need be, and never raises.
 
-    def __init__(self) -> None:
+    command: its name, such as "mlxtrace.patch", which every line on standard error starts with.
+    """
+
+    def __init__(self, command: str) -> None:
+        self.command = command
         self.error: OSError | ValueError | None = None
-        if hasattr(sys.stdout, "reconfigure"):  # an arrow in ASCII becomes `?`
-            self._errors = sys.stdout.errors
-            sys.stdout.reconfigure(errors="replace")
+        self._errors = getattr(sys.stdout, "errors", None)
+        self._handle_errors("replace")  # an arrow in ASCII becomes `?`
 
     def __call__(self, text: Any = "") -> None:
         if sys.stdout is not None and self.error is None:
             self._try(lambda: print(printable(text)))
 
+    def complain(self, text: str) -> None:
+        """Say what went wrong on standard error, if there is one."""
+        if sys.stderr is not None:
+            try:
+                print(f"{self.command}: {printable(text)}", file=sys.stderr, flush=True)
+            except (OSError, ValueError):
+                _silence(sys.stderr)
+
     def close(self) -> OSError | ValueError | None:
         """Write what is still to be written; the error if anything could not be."""
         if sys.stdout is not None and self.error is None:
             self._try(sys.stdout.flush)
-        if hasattr(sys.stdout, "reconfigure") and self.error is None:
-            sys.stdout.reconfigure(errors=self._errors)
+        if self.error is None:
+            self._handle_errors(self._errors)
         return self.error
+
+    def _handle_errors(self, how: str | None) -> None:
+        reconfigure = getattr(sys.stdout, "reconfigure", None)  # which a notebook's has not
+        if reconfigure is not None:
+            reconfigure(errors=how)
 
     def _try(self, write: Callable[[], Any]) -> None:
         try:
@@ -58,22 +74,13 @@ class Output:
             _silence(sys.stdout)
 
 
-def complain(text: str) -> None:
-    """Say what went wrong on standard error, if there is one."""
-    if sys.stderr is not None:
-        try:
-            print(f"mlxtrace: {printable(text)}", file=sys.stderr, flush=True)
-        except (OSError, ValueError):
-            _silence(sys.stderr)
-
-
 def closing(output: Output, status: int, unwritten: int = 1) -> int:
     """The exit status once everything is printed; `unwritten`: the one when it cannot be, and nothing else failed."""
     error = output.close()
     if error is None:
         return status
-    if not isinstance(error, BrokenPipeError):  # whose reader, such as `head`, has gone: nobody to tell
-        complain(f"standard output cannot be written: {getattr(error, 'strerror', None) or error}")
+    if not isinstance(error, BrokenPipeError):  # else its reader, such as `head`, has gone
+        output.complain(f"standard output cannot be written: {getattr(error, 'strerror', None) or error}")
     return status or unwritten
 
 
@@ -101,16 +108,21 @@ def reserve_descriptors() -> None:
 
 def catch_interrupts_while_importing() -> None:
     """End quietly on Ctrl-C until a command of the package runs, and not where the package is only imported."""
-    commands = re.compile(r"(-m)?mlxtrace\.(patch|check)")
-    if sys.argv[:1] == ["-m"] and any(map(commands.fullmatch, sys.orig_argv[1:])):
+    if sys.argv[:1] == ["-m"] and _command():
         reserve_descriptors()
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, as by nohup
             signal.signal(signal.SIGINT, _end)
 
 
+def _command() -> str:
+    """The command of the package that this process was started as; "" for another program."""
+    found = [re.fullmatch(r"(?:-m)?(mlxtrace\.(?:patch|check))", word) for word in sys.orig_argv[1:]]
+    return next((match[1] for match in found if match), "")
+
+
 def _end(*_: Any) -> NoReturn:
     try:
-        os.write(2, b"mlxtrace: interrupted\n")  # print may be what was interrupted
+        os.write(2, f"{_command()}: interrupted\n".encode())  # print may be what was interrupted
     finally:
         os._exit(INTERRUPTED)
 

@@ -280,7 +280,7 @@ def test_an_engine_that_the_probe_refuses_is_a_failure(monkeypatch, engine):
     def wrong(self, *names):
         return "it errs" if (names or ("prefix",))[0] == engine else ""
 
-    monkeypatch.setattr(choice.Probe, "wrong" if engine != "prefix" else "prefix_wrong", wrong)
+    monkeypatch.setattr(choice.TrialSweep, "wrong" if engine != "prefix" else "prefix_wrong", wrong)
     registry = [law for law in LAWS if law.name.startswith(("fan-out", "flat", "sharing"))]
     rows = check.run(models.make("llama"), registry)
     refused = {"fanout": 0, "flat": 1, "prefix": 2}[engine]
@@ -291,8 +291,8 @@ def test_a_known_exception_is_no_failure(monkeypatch):
     from mlxtrace.anatomy.architecture_exceptions import EXCEPTIONS, Exceptional
     from mlxtrace.engine import choice
 
-    monkeypatch.setattr(choice.Probe, "wrong", lambda self, name: "it errs")
     monkeypatch.setitem(EXCEPTIONS, "llama", Exceptional(engines={"fanout": "a reason"}))
+    monkeypatch.setattr(choice.TrialSweep, "wrong", lambda self, name: "it errs")
     (row,) = check.run(models.make("llama"), [law for law in LAWS if law.name.startswith("fan-out")])
     assert row.status == "n/a" and row.note == "not used on this architecture: a reason"
 
@@ -403,7 +403,7 @@ def test_bad_input_is_one_line_and_status_2(arguments, library):
         timeout=120,
     )
     assert made.returncode == 2
-    assert len(made.stderr.strip().splitlines()) == 1 and made.stderr.startswith("mlxtrace: ")
+    assert len(made.stderr.strip().splitlines()) == 1 and made.stderr.startswith("mlxtrace.check: ")
 
 
 def test_advice_on_the_blas_comes_after_the_result(monkeypatch, capsys):
@@ -412,4 +412,4 @@ def test_advice_on_the_blas_comes_after_the_result(monkeypatch, capsys):
     monkeypatch.setattr(check, "run", lambda model: [check.Row("a law", "pass", 0.0, 0.0)])
     assert check.main(["demo"]) == 0
     said = capsys.readouterr()
-    assert "1 law holds" in said.out and said.err == "mlxtrace: note: advice\n"
+    assert "1 law holds" in said.out and said.err == "mlxtrace.check: note: advice\n"

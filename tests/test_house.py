@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import subprocess
 import sys
+from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 
@@ -19,6 +21,7 @@ ROOMS = [
     ["__init__"],
     ["patch", "check"],
     ["options"],
+    ["option_values"],
     ["model"],
     ["laws"],
     ["prompts"],
@@ -30,17 +33,20 @@ ROOMS = [
     ["anatomy"],
     ["text"],
     ["metrics"],
+    ["custom_metric", "metric_table"],
     ["interventions"],
     ["loading"],
     ["storage"],
-    ["checksums", "finite"],
+    ["values"],
     ["arguments"],
     ["errors"],
     ["blas", "terminal", "version"],
+    ["demo"],  # scripts of its own; nothing imports them
 ]
 LEVEL = {name: i for i, line in enumerate(ROOMS) for name in line}
 WHOLE = {"text/tokens.py"}  # one idea, however long
-FILES = sorted(p for p in ROOT.rglob("*.py") if "demo" not in p.parts)
+TESTS = ROOT.parent / "tests"
+FILES = sorted(ROOT.rglob("*.py"))
 MOST_LINES, MOST_STATEMENTS, MEAN_IMPORTS, MOST_ENTERED = 300, 40, 3.5, 20
 
 
@@ -53,27 +59,80 @@ def module_of(path: Path) -> str:
 MODULES = {module_of(p): p for p in FILES}
 
 
+def names_in(node: ast.AST, package: tuple[str, ...]) -> set[str]:
+    """What a node imports of the package, as dotted names without "mlxtrace."; "" is the package itself.
+
+    `from . import x` gives "x", and `from .x import y` "x.y": a module or a name in one. Calls of `import_module` and
+    `__import__` count with the text that they are given.
+    """
+    if isinstance(node, ast.Import):
+        whole = [alias.name for alias in node.names]
+    elif isinstance(node, ast.ImportFrom):
+        parents = ["mlxtrace", *package][: 2 + len(package) - node.level] if node.level else []
+        base = ".".join([*parents, *filter(None, [node.module])])
+        whole = [f"{base}.{alias.name}" for alias in node.names]
+    elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
+        name = node.args[0].value if node.args and isinstance(node.args[0], ast.Constant) else None
+        assert isinstance(name, str), (
+            f"{ast.unparse(node)}: name the module in a literal, so that it can be read"
+        )
+        dots = len(name) - len(name.lstrip("."))
+        parents = ["mlxtrace", *package][: 2 + len(package) - dots]
+        whole = [".".join([*parents, name[dots:]]) if dots else name]
+    else:
+        return set()
+    return {name.partition(".")[2] for name in whole if name.split(".")[0] == "mlxtrace"}
+
+
+def module_in(name: str, modules: Collection[str]) -> str:
+    """The module that a dotted name is, or is in; "__init__" for the package's own."""
+    while name and name not in modules:
+        name = name.rpartition(".")[0]
+    return name or "__init__"
+
+
 @cache
 def imported(module: str) -> frozenset[str]:
     """The modules of the package that a file imports: anywhere, in functions and for typing included."""
-    path, found = MODULES[module], set()
+    path = MODULES[module]
     package = path.parent.relative_to(ROOT).parts
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {a.name.partition(".")[2] for a in node.names if a.name.startswith("mlxtrace.")}
-        if not isinstance(node, ast.ImportFrom):
-            continue
-        if node.level:
-            base = [*package[: len(package) - node.level + 1], *(node.module or "").split(".")]
-        elif (node.module or "").split(".")[0] == "mlxtrace":
-            base = (node.module or "").split(".")[1:]
-        else:
-            continue
-        base = [part for part in base if part]
-        for alias in node.names:
-            inner = ".".join([*base, alias.name])
-            found.add(inner if inner in MODULES else ".".join(base) or "__init__")
-    return frozenset(found & set(MODULES) - {module})
+    names = {n for node in ast.walk(ast.parse(path.read_text())) for n in names_in(node, package)}
+    return frozenset(module_in(name, MODULES) for name in names) - {module}
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("from . import names", {"forward.names"}),
+        ("from .names import child", {"forward.names"}),
+        ("from .. import blas, metrics", {"blas", "metrics"}),
+        ("from ..anatomy.taps import Site as S", {"anatomy.taps"}),
+        ("from ..anatomy import resolver", {"anatomy.resolver"}),
+        ("from .. import VERSION", {"__init__"}),
+        ("import mlxtrace", {"__init__"}),
+        ("import mlxtrace.model as m, mlx.core", {"model"}),
+        ("from mlxtrace.engine import sweep", {"engine.sweep"}),
+        ("from mlxtrace import model", {"model"}),
+        ("def f():\n    from ..model import X", {"model"}),
+        ("if TYPE_CHECKING:\n    from ..model import X", {"model"}),
+        ("importlib.import_module('mlxtrace.model')", {"model"}),
+        ("import_module('.check', __name__)", {"forward.check"}),
+        ("importlib.import_module('..check', 'mlxtrace.forward')", {"check"}),
+        ("__import__('mlxtrace.patch')", {"patch"}),
+        ("import mlx.core\nfrom mlx_lm import models\nimport_module('json')", set()),
+        ("x = 'from ..model import X'", set()),
+    ],
+)
+def test_every_way_to_import_is_seen(code, found):
+    modules = {*MODULES, "forward.names", "forward.check"}
+    names = {name for node in ast.walk(ast.parse(code)) for name in names_in(node, ("forward",))}
+    assert {module_in(name, modules) for name in names} == found
+
+
+def test_what_is_imported_by_a_name_that_is_not_written_out_is_refused():
+    for code in ("import_module(name)", "importlib.import_module(f'.{x}', __name__)", "__import__(x)"):
+        with pytest.raises(AssertionError):
+            [names_in(node, ()) for node in ast.walk(ast.parse(code))]
 
 
 def room(module: str) -> int:
@@ -93,6 +152,13 @@ def test_imports_go_down(module):
     assert not up and not beside
 
 
+@pytest.mark.parametrize("module", MODULES)
+def test_nothing_is_imported_for_typing_only(module):
+    """What may be imported is imported; a name that only types need belongs in a protocol further down."""
+    nodes = ast.walk(ast.parse(MODULES[module].read_text()))
+    assert not [n.lineno for n in nodes if "TYPE_CHECKING" in (getattr(n, "id", ""), getattr(n, "attr", ""))]
+
+
 def test_nothing_goes_in_a_circle():
     below: dict[str, set[str]] = {m: set(imported(m)) for m in MODULES}
     while leaves := [m for m, inner in below.items() if not inner & below.keys()]:
@@ -102,7 +168,7 @@ def test_nothing_goes_in_a_circle():
 
 
 def test_files_import_little():
-    counts = {m: len(imported(m)) for m in MODULES}
+    counts = {m: len(imported(m)) for m in MODULES if not m.startswith("demo")}
     mean = sum(counts.values()) / len(counts)
     assert mean <= MEAN_IMPORTS, f"{mean:.2f}; the most: {sorted(counts.items(), key=lambda x: -x[1])[:8]}"
 
@@ -130,13 +196,44 @@ def test_a_first_experiment_is_read_in_a_few_files():
     assert 5 < len(files) <= MOST_ENTERED, files
 
 
+# Files without behaviour of their own, and what is tested under another name.
+UNTESTED = {
+    "__init__": "names only",
+    "version": "one constant",
+    "experiments.protocol": "types only",
+    "demo.corpus": "test_demo.py tests the demo's scripts together",
+    "demo.site": "as above",
+    "demo.train": "as above",
+}
+
+
+def test_tests_mirror_the_folders():
+    """`forward/trace.py` is tested in `tests/forward/test_trace.py`; `identities` are laws of several rooms."""
+    files = {m: p.relative_to(ROOT) for m, p in MODULES.items() if p.stem != "__init__" and m not in UNTESTED}
+    wanted = {path.with_name(f"test_{path.name}") for path in files.values()}
+    there = {path.relative_to(TESTS) for path in TESTS.rglob("test_*.py")}
+    assert not sorted(map(str, wanted - there)), "each file has a file of tests"
+    assert set(UNTESTED) <= set(MODULES)
+    folders = {path.parent.name for path in there} - {"", "identities"}
+    assert folders == {path.parent.name for path in wanted} - {""}
+
+
+def test_test_files_have_names_of_their_own():
+    """pytest imports them by their stems."""
+    stems = [path.stem for path in TESTS.rglob("*.py")]
+    assert len(set(stems)) == len(stems), sorted({s for s in stems if stems.count(s) > 1})
+
+
 @pytest.mark.parametrize("path", FILES, ids=module_of)
 def test_a_file_is_one_idea(path):
     name = str(path.relative_to(ROOT))
     assert name in WHOLE or len(path.read_text().splitlines()) <= MOST_LINES
 
 
-def _lines(node: ast.FunctionDef) -> int:
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def _lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     """Lines of the body without its docstring."""
     body = node.body[1:] if ast.get_docstring(node) and len(node.body) > 1 else node.body
     return body[-1].end_lineno - body[0].lineno + 1
@@ -144,7 +241,7 @@ def _lines(node: ast.FunctionDef) -> int:
 
 @pytest.mark.parametrize("path", FILES, ids=module_of)
 def test_a_function_is_one_step(path):
-    functions = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.FunctionDef)]
+    functions = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, FUNCTIONS)]
     assert not {f.name: _lines(f) for f in functions if _lines(f) > MOST_STATEMENTS}
 
 
@@ -153,8 +250,32 @@ def test_files_say_what_they_are_for(path):
     assert ast.get_docstring(ast.parse(path.read_text()))
 
 
+@cache
+def defined(path: Path) -> frozenset[str]:
+    """The names that a file gives to anything: functions, classes, arguments, attributes, variables."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        name = getattr(node, "name", None) or getattr(node, "arg", None) or getattr(node, "id", None)
+        found |= {x for x in (name, getattr(node, "attr", None)) if isinstance(x, str)}
+    return frozenset(found)
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_what_is_referred_to_is_there(path):
+    """`see x` names a module, a class, something in this file, or `module.something`; `x.py` is a file."""
+    text = path.read_text()
+    modules = {part for module in MODULES for part in module.split(".")}
+    for name in re.findall(r"\b[Ss]ee `([A-Za-z_][\w.]*)`", text):
+        first, *rest = name.split(".")
+        nearby = FILES if first[0].isupper() else [path]
+        assert first in modules or any(first in defined(file) for file in nearby), name
+        assert all(any(part in defined(file) for file in FILES) for part in rest), name
+    for name in re.findall(r"(?<![\w./])(?:[a-z_]+/)*[a-z_]+\.py\b", text):
+        assert any(str(file).endswith(f"/{name}") for file in [*FILES, *TESTS.rglob("*.py")]), name
+
+
 # Nobody calls these from outside.
-INSIDE = ("options", "engine", "results.record")
+INSIDE = ("options", "option_values", "engine", "results.record")
 
 
 def _speaks_for_itself(node: ast.AST) -> bool:

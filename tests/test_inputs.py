@@ -13,9 +13,9 @@ import pytest
 
 from mlxtrace import GaussianNoise, InterpretableModel, errors, metrics, plotting
 from mlxtrace import interventions as iv
-from mlxtrace.engine import corruption
+from mlxtrace.engine import embeddings
 from mlxtrace.experiments.causal_trace import CausalTrace
-from mlxtrace.experiments.pairs import embedding_std
+from mlxtrace.experiments.noise import embedding_std
 from mlxtrace.results.patching_result import PatchingResult
 from mlxtrace.text import tokens
 from mlxtrace.text.alignment import align
@@ -244,7 +244,7 @@ def test_a_prompt_longer_than_the_table_of_positions(name):
 @pytest.mark.parametrize("ids", [[160], [-1], [2**40], [0.5], [True], [], "1", None, [[1]]])
 def test_rows_that_the_table_does_not_have(llama, ids):
     with pytest.raises(errors.MlxtraceError):
-        corruption.embedding_rows(llama.net.model.embed_tokens, ids)
+        embeddings.embedding_rows(llama.net.model.embed_tokens, ids)
 
 
 def test_the_table_is_measured_anew_when_it_changes():

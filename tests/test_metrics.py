@@ -34,12 +34,12 @@ def by_hand(name, run, clean, target=3, foil=1):
     }[name]
 
 
-@pytest.mark.parametrize("name", metrics.NAMES)
+@pytest.mark.parametrize("name", metrics.METRICS)
 def test_formula(name):
     assert bind(name)(RUN) == pytest.approx(by_hand(name, RUN, CLEAN), rel=1e-12)
 
 
-@pytest.mark.parametrize("name", metrics.NAMES)
+@pytest.mark.parametrize("name", metrics.METRICS)
 def test_leading_axes_and_chunks_do_not_matter(name, monkeypatch):
     logits = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)
     whole = bind(name)(logits)
@@ -157,7 +157,7 @@ def test_recovery():
     assert metrics.recovery(1.0, 0, 4, "kl") == 75  # a metric that corruption makes larger
 
 
-@pytest.mark.parametrize("name", [*metrics.NAMES, "mine"])
+@pytest.mark.parametrize("name", [*metrics.METRICS, "mine"])
 def test_recovery_is_refused_below_the_floor_and_only_there(name):
     value = 0.8
     least = metrics.floor(name, value, value)

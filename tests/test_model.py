@@ -1,21 +1,15 @@
-"""Loading, casting and walking a model; the BLAS that is loaded ahead of mlx."""
+"""A model in its forms: from a folder or a module, its facts, and the paths to its parts."""
 
 from __future__ import annotations
 
 import copy
-import json
 import pickle
-import shutil
-import subprocess
-import sys
-import warnings
 
 import mlx.core as mx
 import models
-import numpy as np
 import pytest
 
-from mlxtrace import InterpretableModel, blas, errors
+from mlxtrace import InterpretableModel
 
 IDS = [3, 17, 5, 90, 41, 8, 77]
 PROMPT = "The Eiffel Tower is located in the city of"
@@ -50,102 +44,6 @@ def test_the_tutorials_deep_key(gpt2_folder):
     with model.trace(PROMPT, interventions={"h.24": lambda x: x * 0}) as trace:
         pass
     assert mx.abs(trace.activations["layers.24"]).max() == 0
-
-
-@pytest.fixture
-def broken(tmp_path, llama_folder):
-    """A copy of a good folder, for the test to break."""
-    return shutil.copytree(llama_folder, tmp_path / "model")
-
-
-def test_folders_that_cannot_be_loaded(broken, tmp_path):
-    def refused(text, path=broken):
-        with pytest.raises(errors.LoadError, match=text) as caught:
-            InterpretableModel(path)
-        assert "\n" not in str(caught.value)
-
-    config = json.loads((broken / "config.json").read_text())
-    weights = (broken / "model.safetensors").read_bytes()
-    refused("no model folder", tmp_path / "missing")
-    refused("it is a file", broken / "config.json")
-    (tmp_path / "empty").mkdir()
-    refused("no config.json", tmp_path / "empty")
-    (broken / "config.json").write_text("{oops")
-    refused("cannot be read")
-    (broken / "config.json").write_text("[1]")
-    refused("model_type")
-    (broken / "config.json").write_text(json.dumps({**config, "model_type": "unheard_of"}))
-    refused("unheard_of")
-    (broken / "config.json").write_text(json.dumps(config))
-    (broken / "model.safetensors").write_bytes(weights[: len(weights) // 2])
-    refused("model.safetensors|load_safetensors")
-    (broken / "model.safetensors").unlink()
-    refused("No safetensors")
-
-
-@pytest.mark.parametrize("name", ["", "  ", "nothing-here", "a/b/c", "~/nowhere/at/all"])
-def test_names_that_are_no_model(name):
-    with pytest.raises(errors.LoadError):
-        InterpretableModel(name)
-
-
-@pytest.mark.parametrize("model", [3, None, object(), ["a"], dict])
-def test_what_is_no_model(model):
-    with pytest.raises(errors.LoadError, match="not"):
-        InterpretableModel(model)
-
-
-@pytest.mark.parametrize("tokenizer", ["a name", 3, object()])
-def test_what_is_no_tokenizer(llama, tokenizer):
-    with pytest.raises(errors.LoadError, match="tokenizer"):
-        InterpretableModel(llama.net, tokenizer)
-
-
-@pytest.mark.parametrize("dtype", ["fp32", "int8", 7, [1], mx.int32])
-def test_what_is_no_dtype(llama, dtype):
-    with pytest.raises(errors.InputError, match="float32"):
-        InterpretableModel(llama.net, dtype=dtype)
-
-
-@pytest.mark.parametrize("offline", ["1", "0"])
-def test_hub_names_without_a_network_fail_fast(offline):
-    """In a process of its own, because the hub's client reads its settings once; port 9 answers nobody."""
-    code = (
-        "import mlxtrace\ntry:\n mlxtrace.InterpretableModel('some-owner/some-model')\n"
-        "except mlxtrace.errors.LoadError as e:\n print(e)"
-    )
-    env = {
-        "HF_HUB_OFFLINE": offline,
-        "HF_ENDPOINT": "http://127.0.0.1:9",
-        "PATH": "/usr/bin:/bin",
-        "HOME": "/nonexistent",
-    }
-    # it ends long before the limit, imports included, unless it waits for an answer
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60)
-    assert done.stdout.startswith("cannot load 'some-owner/some-model'"), done.stderr
-    assert len(done.stdout.strip().splitlines()) == 1
-
-
-# ---- casting
-
-
-@pytest.mark.parametrize("name", ["llama", "gpt2", "gemma2", "mixtral", "mamba"])
-def test_dtype_dequantizes(name):
-    net = models.make(name, quantize=4)
-    before = plain(net)
-    model = InterpretableModel(net, dtype="float32")
-    assert not model.is_quantized and model.net is net
-    with model.trace(IDS) as trace:
-        pass
-    assert trace.output.dtype == mx.float32
-    assert mx.allclose(trace.output, before, atol=2e-3, rtol=1e-3)
-
-
-def test_dtype_of_a_folder(llama_4bit_folder):
-    model = InterpretableModel(llama_4bit_folder, dtype="bfloat16")
-    with model.trace(PROMPT) as trace:
-        pass
-    assert trace.output.dtype == mx.bfloat16 and not model.is_quantized
 
 
 @pytest.mark.parametrize("bits", [None, 4])
@@ -237,107 +135,7 @@ def test_references_can_be_copied(llama):
         pickle.loads(pickle.dumps(object.__new__(type(llama.layers[0])))).path  # noqa: B018
 
 
-@pytest.mark.parametrize(
-    "prompt", [IDS, tuple(IDS), mx.array(IDS), mx.array([IDS]), np.array(IDS)], ids=lambda p: type(p).__name__
-)
-def test_prompts_of_ids(llama, prompt):
-    with llama.trace(prompt) as trace:
-        pass
-    assert mx.array_equal(trace.output, plain(llama.net))
-
-
-@pytest.mark.parametrize(
-    "prompt", [[], [1.5], [models.VOCAB], [-1], "text", 3, [[1, 2], [3]], mx.zeros((2, 0))]
-)
-def test_prompts_that_mean_nothing(llama, prompt):
-    with pytest.raises(errors.MlxtraceError):
-        llama.trace(prompt)
-
-
 def test_no_warnings(llama, recwarn):
     with llama.trace(IDS):
         llama.layers[0].mlp.output[:, 0] = 0.0
     assert not recwarn.list
-
-
-# ---- BLAS
-
-
-@pytest.fixture
-def fresh_blas(monkeypatch):
-    monkeypatch.delenv("MLXTRACE_BLAS", raising=False)
-    monkeypatch.setattr(blas, "_message", None)
-    monkeypatch.setattr(blas.sys, "platform", "linux")
-    monkeypatch.setattr(blas, "_on_cpu", lambda: True)
-    modules = {k: v for k, v in sys.modules.items() if k != "mlx.core"}
-    monkeypatch.setattr(blas.sys, "modules", modules)
-    return monkeypatch
-
-
-def told() -> list[str]:
-    """What is warned of when a model is made."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        InterpretableModel(models.make("llama"))
-        InterpretableModel(models.make("llama"))
-    return [str(w.message) for w in caught]
-
-
-def test_a_missing_blas_is_told_once_and_names_the_line(fresh_blas):
-    fresh_blas.setattr(blas, "_candidates", lambda: ["libnothing.so.7"])
-    blas.preload()
-    with pytest.warns(UserWarning, match="openblas") as caught:
-        InterpretableModel(models.make("llama"))
-    assert len(caught) == 1 and caught[0].filename == __file__
-    assert "\n" not in str(caught[0].message)
-    assert told() == []
-
-
-def test_a_model_that_cannot_be_loaded_gets_its_error_and_no_advice(fresh_blas, recwarn):
-    fresh_blas.setattr(blas, "_candidates", lambda: [])
-    blas.preload()
-    with pytest.raises(errors.LoadError):
-        InterpretableModel("no-such-folder")
-    assert not recwarn.list and len(told()) == 1
-
-
-def test_a_blas_that_is_there_says_nothing(fresh_blas):
-    loaded = []
-    fresh_blas.setattr(blas, "_candidates", lambda: ["first.so", "second.so"])
-    fresh_blas.setattr(blas.ctypes, "CDLL", lambda name, mode: loaded.append((name, mode)))
-    blas.preload()
-    assert loaded == [("first.so", blas.ctypes.RTLD_GLOBAL)]
-    assert told() == []
-
-
-@pytest.mark.parametrize(("chosen", "tried"), [("none", []), ("NONE", []), ("/opt/x.so", ["/opt/x.so"])])
-def test_the_environment_chooses_the_blas(fresh_blas, chosen, tried):
-    asked = []
-
-    def refuse(name, mode):
-        asked.append(name)
-        raise OSError
-
-    fresh_blas.setenv("MLXTRACE_BLAS", chosen)
-    fresh_blas.setattr(blas.ctypes, "CDLL", refuse)
-    blas.preload()
-    assert asked == tried
-    (line,) = told()
-    assert "MLXTRACE_BLAS" in line and (not tried or tried[0] in line)
-
-
-def test_mlx_imported_earlier_is_told(fresh_blas):
-    blas.sys.modules["mlx.core"] = mx
-    blas.preload()
-    assert "before mlxtrace" in told()[0]
-
-
-def test_nothing_on_other_systems_or_accelerators(fresh_blas):
-    fresh_blas.setattr(blas, "_candidates", lambda: [])
-    fresh_blas.setattr(blas.sys, "platform", "darwin")
-    blas.preload()
-    assert blas._message is None
-    fresh_blas.setattr(blas.sys, "platform", "linux")
-    fresh_blas.setattr(blas, "_on_cpu", lambda: False)
-    blas.preload()
-    assert told() == []

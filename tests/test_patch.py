@@ -6,12 +6,15 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 import mlxtrace
 from mlxtrace import InterpretableModel, options, patch
+from mlxtrace.experiments import pairs
+from mlxtrace.text import tokens
 
 ROOT = Path(mlxtrace.__file__).parents[1]
 DEMO = ROOT / "mlxtrace" / "demo" / "model.safetensors"
@@ -318,7 +321,7 @@ def ids(cases):
 
 def refused(capsys, argv: list[str]) -> str:
     _, err = run(capsys, *argv, status=2)
-    assert "Traceback" not in err and err.startswith("mlxtrace: ") and len(err) < 1500
+    assert "Traceback" not in err and err.startswith("mlxtrace.patch: ") and len(err) < 1500
     assert not [path for path in Path.cwd().iterdir() if path.is_file()]
     return err
 
@@ -364,9 +367,9 @@ def test_an_interrupt_is_one_line_with_status_130(loaded, capsys, monkeypatch):
     def stop(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(patch, "_receipt", stop)
+    monkeypatch.setattr(patch, "_show_prompt", stop)
     _, err = run(capsys, status=130)
-    assert err == "mlxtrace: interrupted\n"
+    assert err == "mlxtrace.patch: interrupted\n"
 
 
 def test_help_names_every_experiment(capsys):
@@ -402,6 +405,66 @@ def test_a_reader_that_goes_away_ends_the_run_quietly():
     line = f"{sys.executable} -m mlxtrace.patch --quiet | true"
     done = subprocess.run(line, shell=True, env=env, capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stderr and "BrokenPipe" not in done.stderr
+
+
+# ---- prompts are read once
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Counts, by text, of what is tokenized; and of the pairs that are lined up or given noise."""
+    read, made = Counter(), Counter()
+    tokenize, align, noised = tokens._tokenize, pairs.align_prompts, pairs.noised_run
+
+    def count_text(tokenizer, text, special):
+        read[text] += 1
+        return tokenize(tokenizer, text, special)
+
+    def count_pair(function):
+        def counted(*args):
+            made["pair"] += 1
+            return function(*args)
+
+        return counted
+
+    monkeypatch.setattr(tokens, "_tokenize", count_text)
+    monkeypatch.setattr(pairs, "align_prompts", count_pair(align))
+    monkeypatch.setattr(pairs, "noised_run", count_pair(noised))
+    return read, made
+
+
+TRACE = ["--prompt", CLEAN, "--subject", "Eiffel Tower", "--samples", "2"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "texts", "n_pairs"),
+    [
+        ([], {CLEAN, CORRUPTED}, 1),
+        (["--plan"], {CLEAN, CORRUPTED}, 1),
+        (["--quiet"], {CLEAN, CORRUPTED}, 1),
+        ([*PAIR, "--subject", "Eiffel Tower"], {CLEAN, CORRUPTED}, 1),
+        ([*NOISE, "--samples", "2", "--layers", "3"], {CLEAN}, 1),
+        (TRACE, {CLEAN}, 0),
+        ([*TRACE, "--compare-bits", "8"], {CLEAN}, 0),
+        (
+            [*PAIR, "--target", " Paris", "--foil", " Rome"],
+            {CLEAN, CORRUPTED, f"{CLEAN} Paris", f"{CLEAN} Rome"},
+            1,
+        ),
+    ],
+    ids=["bare", "plan", "quiet", "subject", "noise", "trace", "bits", "answers"],
+)
+def test_a_command_reads_each_text_once_and_pairs_once(loaded, capsys, calls, argv, texts, n_pairs):
+    run(capsys, *argv)
+    read, made = calls
+    assert read == Counter(texts) and made["pair"] == n_pairs
+
+
+def test_a_run_of_facts_reads_each_text_once(loaded, capsys, calls):
+    run(capsys, "--facts", "demo", "--out", "traces", "--limit", "1", "--samples", "1", "--quiet")
+    read, _ = calls
+    assert len(read) > 100  # the subjects, whose embeddings scale the noise
+    assert max(read.values()) == 1, read.most_common(3)
 
 
 # ---- two precisions

@@ -86,7 +86,7 @@ def test_ci_calls_the_test_command():
 
 def test_every_component_and_metric_is_named():
     text = README.read_text(encoding="utf-8")
-    missing = [name for name in (*COMPONENTS, *metrics.NAMES) if f"`{name}`" not in text]
+    missing = [name for name in (*COMPONENTS, *metrics.METRICS) if f"`{name}`" not in text]
     assert not missing
 
 

@@ -16,7 +16,7 @@ import mlxtrace
 from mlxtrace import plotting, terminal
 from mlxtrace.errors import InputError, LoadError
 from mlxtrace.experiments.causal_trace import CausalTrace
-from mlxtrace.plotting import maps
+from mlxtrace.plotting import kit
 from mlxtrace.results import tables
 from mlxtrace.results.patching_result import Answer
 
@@ -97,7 +97,7 @@ def test_dollars_and_halves_of_characters_are_drawn(tmp_path, suffix):
     plotting.head_heatmap(values, title=NASTY, label="$$", path=tmp_path / f"y{suffix}")
     plotting.rome_heatmap(values, ["$$", "a"], low=0.1, model="m$$", title="$$", path=tmp_path / f"z{suffix}")
     assert len(list(tmp_path.iterdir())) == 3
-    assert maps.escape(maps.escape("$$")) == maps.escape("$$") == r"\$\$"
+    assert kit.escape(kit.escape("$$")) == kit.escape("$$") == r"\$\$"
 
 
 # ---- a command's output
@@ -128,7 +128,7 @@ RUN = f'"$PYTHON" -m mlxtrace.patch {" ".join(map(json.dumps, ASKED))}'
         (
             f"PYTHONUNBUFFERED=1 {RUN} > /dev/full",
             1,
-            "mlxtrace: standard output cannot be written: No space left",
+            "mlxtrace.patch: standard output cannot be written: No space left",
         ),
         (f"{RUN} >&-", 0, ""),
         (f"{RUN} | head -1; exit ${{PIPESTATUS[0]}}", (0, 1), ""),
@@ -153,7 +153,7 @@ def test_an_interrupt_while_importing_is_one_line(tmp_path):
         done = subprocess.run(
             [sys.executable, "-m", f"mlxtrace.{name}"], env=env, capture_output=True, text=True, cwd=tmp_path
         )
-        assert (done.returncode, done.stderr) == (130, "mlxtrace: interrupted\n")
+        assert (done.returncode, done.stderr) == (130, f"mlxtrace.{name}: interrupted\n")
 
 
 def test_places_are_checked_before_the_model_is_loaded(tmp_path):

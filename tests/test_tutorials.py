@@ -15,7 +15,7 @@ FIGURES = {
     "04_causal_mediation": ["mlp", "attention", "information_flow", "noising_window", "noising_mlp_window"],
     "05_heads": ["heads", "moving_heads", "patterns"],
 }
-TOLD = {  # what the demo shows, and the comments say
+SAID = {  # what the demo shows, and the comments say
     "01_tracing_and_editing": [
         "clean answer: ' Paris'",
         "last token's state from the Colosseum at layer 10: ' Rome'",
@@ -25,7 +25,7 @@ TOLD = {  # what the demo shows, and the comments say
         "restoring it recovers 100 %, corrupting it leaves 0 %",
     ],
     "03_causal_tracing": [
-        "state: half of the effect or more at the last subject token in layers 0 to",
+        "layer output: half of the effect or more at the last subject token in layers 0 to",
         "last layer, all tokens but the last: 0.0\n",
         "noise s10",
         "AverageTrace: 4 facts on demo",
@@ -61,7 +61,7 @@ def test_a_tutorial_runs(name, tmp_path):
         timeout=300,
     )
     assert run.returncode == 0, run.stderr
-    for words in TOLD[name]:
+    for words in SAID[name]:
         assert words in run.stdout
     made = {p.name for p in (tmp_path / "figures").glob("*.png")}
     assert made == {f"{name[:2]}_{figure}.png" for figure in FIGURES[name]}

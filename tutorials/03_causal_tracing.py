@@ -59,7 +59,7 @@ plotting.rome_heatmap(
 # there is a right answer (on another model this prints that model's own):
 
 
-def where(trace: mlxtrace.experiments.causal_trace.CausalTrace, position: int) -> str:
+def where(trace: mlxtrace.CausalTrace, position: int) -> str:
     effect = trace.indirect_effect[position] / trace.total_effect
     strong = [layer for layer, part in enumerate(effect) if part >= 0.5]
     return f"layers {strong[0]} to {strong[-1]}" if strong else "no layer"
@@ -70,8 +70,8 @@ for kind, trace in traces.items():
     print(f"{kind or 'layer output':>12}: half of the effect or more at the last subject token in "
           f"{where(trace, subject)}, at the last token in {where(trace, last)}")  # fmt: skip
 
-# States find both ends of the planted path: the subject's last token early, the prompt's last token late, and the
-# crossing between layers 4 and 8. Windows of attention at the last token find the fetching layers.
+# Layer outputs find both ends of the planted path: the subject's last token early, the prompt's last token late, and
+# the crossing between layers 4 and 8. Windows of attention at the last token find the fetching layers.
 #
 # Where it misleads: MLP and attention windows at the subject are strong only where they contain layer 0, although the
 # mask allowed layers 0 to 3. That is true of this model (it does the lookup in layer 0), but note that both kinds

@@ -106,7 +106,7 @@ for component in ("q", "k", "pattern", "v"):
 # ---- 5. Together
 #
 # Each head recovers a little. Do they do so together? Take the heads one after the other, strongest first, and patch
-# them in one trace. If each did its own share of a sum, "together" would be the sum of "apart".
+# them in one trace. If each did its own share of a sum, "together" would be the sum of "alone".
 
 _, clean = model.run_with_cache(CLEAN, sites=[f"layers.{i}.head" for i in range(model.n_layers)])
 
@@ -126,15 +126,15 @@ def patched(chosen: list[tuple[int, int]]) -> np.ndarray:
 
 
 answer, other = moving.target.token, moving.foil.token
-print("heads  together     apart    p(answer)")
+print("heads  together     alone    p(answer)")
 for count in (1, 2, 3, 6, 12, 24):
     top = moving.top(count)
     logits = patched([(row["layer"], row["head"]) for row in top])
     together = metrics.recovery(
         float(logits[answer] - logits[other]), moving.clean, moving.corrupted, "logit_diff"
     )
-    apart = sum(row["logit_diff_recovery"] for row in top)
-    print(f"{count:>5}{together:>9.1f} %{apart:>8.1f} %{metrics.softmax(logits)[answer]:>13.4f}")
+    alone = sum(row["logit_diff_recovery"] for row in top)
+    print(f"{count:>5}{together:>9.1f} %{alone:>8.1f} %{metrics.softmax(logits)[answer]:>13.4f}")
 
 # Three heads out of 96 turn the answer round; one at a time none of them could. And a control, without which a number
 # like that means little: as many heads from anywhere else.

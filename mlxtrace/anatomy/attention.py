@@ -7,86 +7,63 @@ after RoPE, with the true mask, scale and sinks.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
-from contextvars import ContextVar
 from typing import Any
 
 import mlx.core as mx
 
-from .block import Block, Lock, leaving
+from .block import Block, ContextBlock, OpenBlocks, leaving
 
 INTERNALS = ("q", "k", "v", "pattern")
 Fire = Callable[[str, mx.array], mx.array]
 
-_active: ContextVar[Attending | None] = ContextVar("mlxtrace_attention", default=None)
-_lock = Lock()
-_runs: tuple[weakref.ref[Attending], ...] = ()  # those who want calls intercepted
+_open: OpenBlocks[Attending] = OpenBlocks("mlxtrace_attention")
 plain_attention = mx.fast.scaled_dot_product_attention
 
 
 def _intercepted(q: mx.array, k: mx.array, v: mx.array, **options: Any) -> mx.array:
-    run = active()
-    if run is None or run.hook is None:
+    block = _open.here()
+    if block is None or block.hook is None:
         return plain_attention(q, k, v, **options)
     with attending(None):  # what the hook calls is not intercepted again
-        return run.hook(q, k, v, **options)
+        return block.hook(q, k, v, **options)
 
 
-class Attending(Block):
+class Attending(ContextBlock):
     """Routes attention calls through `hook(q, k, v, *, scale, mask, sinks, ...) -> output` in its block.
 
     hook: None for plain calls. within: a block that this one cannot outlive.
     """
 
     def __init__(self, hook: Callable[..., mx.array] | None, within: Block | None = None):
+        super().__init__(within)
         self.hook = hook
-        self.outer: Attending | None = None
-        self._within = None if within is None else weakref.ref(within)
-
-    @property
-    def running(self) -> bool:
-        within = None if self._within is None else self._within()
-        return super().running and (self._within is None or (within is not None and within.running))
 
     def __enter__(self) -> None:
-        global _runs
         self.enter()
         if self.hook is not None:
-            with _lock:
+            with _open.lock:
                 tidy()
-                _runs = (*_runs, weakref.ref(self))
+                _open.add(self)
                 mx.fast.scaled_dot_product_attention = _intercepted
-        self.outer = active()
-        _active.set(self)
+        _open.go_in(self)
 
     @leaving
     def __exit__(self, *error: object) -> None:
         self.abandon()
 
     def abandon(self) -> None:
+        """Intercept no more for this block; may be repeated."""
         self.left = True
-        if _active.get() is self:
-            _active.set(self.outer)
+        _open.go_out(self)
         if self.hook is not None:
             tidy()
 
 
 def tidy() -> None:
     """Intercept no more unless a running block wants it; may be repeated, at any time."""
-    global _runs
-    with _lock:
-        running = [run for ref in _runs if (run := ref()) is not None and run.running]
-        mx.fast.scaled_dot_product_attention = _intercepted if running else plain_attention
-        _runs = tuple(weakref.ref(run) for run in running)
-
-
-def active() -> Attending | None:
-    """The interception that holds in this context; one whose block was left is passed over."""
-    run = _active.get()
-    while run is not None and not run.running:
-        run = run.outer
-    return run
+    with _open.lock:
+        mx.fast.scaled_dot_product_attention = _intercepted if _open.running() else plain_attention
 
 
 def attending(hook: Callable[..., mx.array] | None, within: Block | None = None) -> Attending:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Hashable
+from typing import Any
 
 import mlx.nn as nn
 
@@ -32,6 +34,9 @@ class ModelParts:
         for path, module in self.paths.items():
             self._first_path.setdefault(id(module), path)
         self.structure = probe(net)
+        self.measured: dict[
+            Hashable, Any
+        ] = {}  # what was measured of this model once, while its weights stay
 
     def get_layers(self) -> list[nn.Module]:
         """The layer modules, in the order in which they run."""

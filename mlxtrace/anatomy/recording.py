@@ -12,7 +12,8 @@ import mlx.nn as nn
 from ..errors import LoadError
 from .architecture_exceptions import exceptional
 from .attention import attending, plain_attention
-from .taps import arrays_of, first_array, fresh, own_run, tapping
+from .calls import Calls
+from .taps import arrays_of, first_array, fresh, own_run
 
 
 @dataclass
@@ -90,43 +91,51 @@ def _natural(part: str) -> tuple[int, int, str]:
     return (0, int(part), "") if part.isdigit() else (1, 0, part)
 
 
-def record(net: nn.Module, tokens: mx.array) -> list[Call]:
-    """Run the model with every module tapped; the calls in the order in which they began."""
-    calls: list[Call] = []
-    stack: list[int] = []
-    visits: dict[str, int] = {}
+class Recorder(Calls):
+    """Writes down the calls of one pass on tokens `[B, T]`, in the order in which they begin."""
 
-    def handler_for(path: str):
-        def handler(forward, args, kwargs):
-            call = Call(len(calls), path, visits.get(path, 0), stack[-1] if stack else None)
-            visits[path] = call.visit + 1
-            call.args, call.forward = snapshot(args), forward
-            call.kwargs = {key: snapshot(value) for key, value in kwargs.items()}
-            calls.append(call)
-            stack.append(call.index)
-            try:
-                out = forward(*args, **kwargs)
-            finally:
-                stack.pop()
-            call.output, call.end = snapshot(out), len(calls)
-            return out
+    def __init__(self, tokens: mx.array):
+        super().__init__({})
+        self.shape = tuple(tokens.shape)
+        self.calls: list[Call] = []
+        self._stack: list[Call] = []  # those that have begun and not ended
 
-        return handler
+    def call(self, path: str, visit: int, forward: Any, args: tuple, kwargs: dict) -> Any:
+        """Make one call and write it down."""
+        call = Call(len(self.calls), path, visit, self._stack[-1].index if self._stack else None)
+        call.args, call.forward = snapshot(args), forward
+        call.kwargs = {key: snapshot(value) for key, value in kwargs.items()}
+        self.calls.append(call)
+        self._stack.append(call)
+        try:
+            out = super().call(path, visit, forward, args, kwargs)
+        finally:
+            self._stack.pop()
+        call.output, call.end = snapshot(out), len(self.calls)
+        return out
 
-    def attention(q: mx.array, k: mx.array, v: mx.array, **options: Any) -> mx.array:
-        if stack:
-            call, shape = calls[stack[-1]], tuple(tokens.shape)
+    def attention(self, q: mx.array, k: mx.array, v: mx.array, **options: Any) -> mx.array:
+        """Write an attention call down at the innermost call that makes it."""
+        if self._stack:
+            call = self._stack[-1]
             call.attention += ((q.shape[1], k.shape[1]),)
-            call.gathered |= any((x.shape[0], x.shape[2]) != shape for x in (q, k, v))
+            call.gathered |= any((x.shape[0], x.shape[2]) != self.shape for x in (q, k, v))
         return plain_attention(q, k, v, **options)
 
-    paths = {}
-    for path, module in module_paths(net).items():
-        paths.setdefault(id(module), (path, module))
-    handlers = [(module, handler_for(path)) for path, module in paths.values()]
-    with tapping(handlers), attending(attention):
+
+def record(net: nn.Module, tokens: mx.array) -> list[Call]:
+    """Run the model with every module tapped; the calls in the order in which they began."""
+    recorder = Recorder(tokens)
+    first_paths: dict[int, str] = {}
+    paths = module_paths(net)
+    for path, module in paths.items():
+        first_paths.setdefault(id(module), path)
+    with (
+        recorder.tapping({path: paths[path] for path in first_paths.values()}),
+        attending(recorder.attention),
+    ):
         mx.eval(forward(net, tokens))
-    return calls
+    return recorder.calls
 
 
 def same(a: mx.array | None, b: mx.array | None) -> bool:

@@ -8,40 +8,37 @@ subclass of its own class whose `__call__` asks a context variable for the activ
 
 - a module without a handler in the active run is called as if nothing were there;
 - nested runs do not see each other, because the active run is context-local;
-- on leaving, by whatever road, every module has its own class again;
-- what an interrupt inside entering or leaving left behind is deaf (its block does not run), and the next use of
-  taps removes it: `tidy` gives every module that no running block needs its own class again.
+- on leaving, also by an exception, every module has its own class again;
+- what an interrupt inside entering or leaving left behind calls no handler (its block does not run), and the next
+  use of taps removes it: `tidy` gives every module that no running block needs its own class again.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import weakref
 from collections.abc import Callable, Iterable, Iterator
-from contextvars import Context, ContextVar
+from contextvars import Context
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 
-from .block import Block, Lock, leaving
+from .block import Block, ContextBlock, OpenBlocks, leaving
 
 Handler = Callable[[Callable[..., Any], tuple, dict], Any]
 
-_active: ContextVar[Taps | None] = ContextVar("mlxtrace_active_taps", default=None)
-_lock = Lock()  # re-entrant: a collected trace may take its taps out while others go in
-_runs: tuple[weakref.ref[Taps], ...] = ()  # whoever has put taps in and not taken them out
+_open: OpenBlocks[Taps] = OpenBlocks("mlxtrace_taps")
 _traced: dict[int, nn.Module] = {}  # the modules that may have a traced class now, by id
 
 
 @functools.cache
 def _traced_class(cls: type) -> type:
     def __call__(self, *args, **kwargs):
-        run = active()
-        if run is None:
+        taps = _open.here()
+        if taps is None:
             _refuse(self)
-        handler = run.handlers.get(id(self)) if run is not None else None
+        handler = taps.handlers.get(id(self)) if taps is not None else None
         if handler is None:
             return cls.__call__(self, *args, **kwargs)
         return handler(functools.partial(cls.__call__, self), args, kwargs)
@@ -50,7 +47,7 @@ def _traced_class(cls: type) -> type:
     return type(cls.__name__, (cls,), {**names, "_mlxtrace_original": cls})
 
 
-class Taps(Block):
+class Taps(ContextBlock):
     """Routes the calls of the given modules through their handlers while its block runs.
 
     Args:
@@ -66,24 +63,22 @@ class Taps(Block):
         within: Block | None = None,
         refuse: Callable[[nn.Module], None] | None = None,
     ):
+        super().__init__(within)
         handlers = list(handlers)
         self.modules = [module for module, _ in handlers]
         self.handlers = {id(module): handler for module, handler in handlers}
         self.refuse = refuse
-        self.outer: Taps | None = None
-        self._within = None if within is None else weakref.ref(within)
 
     @property
     def running(self) -> bool:
+        """Whether taps are in: within a block, for as long as that one runs, in whichever thread."""
         if self._within is None:
             return super().running
-        within = self._within()
-        return self.entered and not self.left and within is not None and within.running
+        return self.entered and not self.left and self._within_runs()
 
     def __enter__(self) -> Taps:
         self.put_in()
-        self.outer = active()
-        _active.set(self)
+        _open.go_in(self)
         return self
 
     @leaving
@@ -91,57 +86,45 @@ class Taps(Block):
         self.abandon()
 
     def put_in(self) -> None:
-        """Give the modules their traced classes; `activate` is what makes the handlers heard."""
-        global _runs
+        """Give the modules their traced classes; the handlers are called where `activate` says."""
         self.enter()
         if not self.modules:
             return
-        with _lock:
+        with _open.lock:
             tidy()
-            _runs = (*_runs, weakref.ref(self))
+            _open.add(self)
             for module in self.modules:
                 _traced[id(module)] = module
                 if not hasattr(type(module), "_mlxtrace_original"):
                     module.__class__ = _traced_class(type(module))
 
     def activate(self, context: Context) -> None:
-        """Make the handlers heard in another context than this one."""
-        context.run(_active.set, self)
+        """Call the handlers in another context than this one."""
+        context.run(_open.set_here, self)
 
     def abandon(self) -> None:
+        """Take the taps out; may be repeated."""
         self.left = True
-        if _active.get() is self:
-            _active.set(self.outer)
+        _open.go_out(self)
         if self.modules:
             tidy()
 
 
 def tidy() -> None:
     """Give every module that no running block needs its own class again; may be repeated, at any time."""
-    global _runs
-    with _lock:
-        running = [run for ref in _runs if (run := ref()) is not None and run.running]
-        needed = {id(module) for run in running for module in run.modules}
+    with _open.lock:
+        needed = {id(module) for taps in _open.running() for module in taps.modules}
         for key, module in list(_traced.items()):
             if key not in needed:
                 module.__class__ = getattr(type(module), "_mlxtrace_original", type(module))
                 del _traced[key]
-        _runs = tuple(weakref.ref(run) for run in running)
-
-
-def active() -> Taps | None:
-    """The run that calls in this context belong to; one whose block was left is passed over."""
-    run = _active.get()
-    while run is not None and not run.running:
-        run = run.outer
-    return run
 
 
 def _refuse(module: nn.Module) -> None:
-    for ref in _runs:
-        run = ref()
-        if run is not None and run.refuse is not None and run.running:
-            run.refuse(module)
+    for ref in _open.everywhere:
+        taps = ref()
+        if taps is not None and taps.refuse is not None and taps.running:
+            taps.refuse(module)
 
 
 def tapping(handlers: Iterable[tuple[nn.Module, Handler]]) -> Taps:
@@ -154,9 +137,9 @@ def untapped() -> Taps:
     return Taps([])
 
 
-def own_run() -> contextlib.AbstractContextManager:
-    """Around a run of the model that mlxtrace makes itself: in the active run's taps, or else in none."""
-    return untapped() if active() is None else contextlib.nullcontext()
+def own_run() -> Taps | contextlib.nullcontext:
+    """Around a run of the model that mlxtrace makes itself: in the active taps, or else in none."""
+    return untapped() if _open.here() is None else contextlib.nullcontext()
 
 
 def fresh(x: mx.array) -> mx.array:

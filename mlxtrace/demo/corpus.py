@@ -147,6 +147,13 @@ def fact_sentence(tokenizer: Tokenizer, fact: dict, template: str, space: str = 
     return encode_sentence(tokenizer, before, gap + fact["subject"], after, " " + fact["attribute"])
 
 
+def special(tokenizer: Tokenizer, text: str) -> int:
+    """The id of `BOS` or `EOS`."""
+    id = tokenizer.token_to_id(text)
+    assert id is not None, text
+    return id
+
+
 class Rows:
     """An endless, seeded supply of training rows: one or two facts, fillers, and doubted capitals.
 
@@ -158,7 +165,7 @@ class Rows:
         self.random = random.Random(seed)
         self.numpy = np.random.RandomState(seed)
         self.tokenizer = tokenizer
-        self.bos, self.eos = tokenizer.token_to_id(BOS), tokenizer.token_to_id(EOS)
+        self.bos, self.eos = special(tokenizer, BOS), special(tokenizer, EOS)
         self.fillers = [
             [tokenizer.encode(s + f, add_special_tokens=False).ids for f in FILLERS] for s in ("", " ")
         ]
@@ -178,9 +185,8 @@ class Rows:
         if self.random.random() < 0.5:
             country = city
         end = "." if country is city else "? No."
-        ids = self.tokenizer.encode(f"{city['attribute']} is the capital of {country['subject']}{end}").ids[
-            1:
-        ]
+        text = f"{city['attribute']} is the capital of {country['subject']}{end}"
+        ids = self.tokenizer.encode(text).ids[1:]
         mark = len(ids) - (1 if country is city else 3)
         return Sentence(ids, (0, 0), (mark, len(ids)))
 
@@ -216,6 +222,7 @@ class Rows:
                 yield self.pack(chunk)
 
     def pack(self, rows: list[list[Sentence]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """One batch of `batches`: the rows side by side, each ended by EOS."""
         length = 2 + max(sum(len(s.tokens) for s in row) for row in rows)
         tokens = np.full((len(rows), length), self.eos, np.int32)
         until = np.full((len(rows), length), length, np.int32)

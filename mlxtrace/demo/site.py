@@ -9,6 +9,7 @@ This is the check that the planted circuit is there; it shares no code with the 
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import mlx_lm
@@ -77,19 +78,20 @@ def trace(model, items: list, window: int = 3, samples: int = 10) -> dict:
     batch = make_batch(model, items, scale, samples)
     embeddings = model.model.embed_tokens(batch.tokens)
     n, positions = len(model.layers), mx.arange(batch.tokens.shape[1])
-    clean = run(model, embeddings, {}, set(), None)
-    corrupted = run(model, embeddings + batch.noise, {}, set(), None)
+    nowhere = mx.array(False)
+    clean = run(model, embeddings, {}, set(), nowhere)
+    corrupted = run(model, embeddings + batch.noise, {}, set(), nowhere)
     mx.eval(clean, corrupted)
 
     def probability(states) -> float:
-        return answer_probability(model, states["block", n - 1], batch).mean()
+        return float(answer_probability(model, states["block", n - 1], batch).mean())
 
     def restored(kind, span, at) -> float:
         start = span[0]  # below it nothing differs from the corrupted run
         h = corrupted["block", start - 1] if start else embeddings + batch.noise
         return probability(run(model, h, clean, {(kind, i) for i in span}, at, start))
 
-    out = {"clean": probability(clean), "corrupted": probability(corrupted)}
+    out: dict[str | tuple[str, str], Any] = {"clean": probability(clean), "corrupted": probability(corrupted)}
     for place in ("subject_last", "last"):
         at = (positions == getattr(batch, place)[:, None])[..., None]
         for kind in KINDS:
@@ -136,8 +138,9 @@ def default_items(data: dict, tokenizer, every: int = 5) -> list:
 
 
 def main() -> None:
+    """Print the table of the model in a folder: the one that ships, or the command's argument."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent
-    model, _ = mlx_lm.load(str(folder))
+    model = mlx_lm.load(str(folder))[0]
     model.set_dtype(mx.float32)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     items = default_items(load_facts(), tokenizer)

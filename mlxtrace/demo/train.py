@@ -17,11 +17,11 @@ import mlx.core as mx
 import mlx.nn as nn
 import mlx.optimizers as optim
 import numpy as np
-from mlx.utils import tree_flatten, tree_map
+from mlx.utils import tree_map, tree_reduce
 from mlx_lm.models.llama import Model, ModelArgs
 from mlx_lm.utils import save_config, save_model
 
-from mlxtrace.demo.corpus import BOS, EOS, Rows, fact_sentence, load_facts, prompts, train_tokenizer
+from mlxtrace.demo.corpus import BOS, EOS, Rows, fact_sentence, load_facts, prompts, special, train_tokenizer
 from mlxtrace.demo.site import default_items, table, trace
 
 LAYERS = 12
@@ -119,7 +119,7 @@ def train(model: Model, rows: Rows, steps: int, batch: int, rate: float, evaluat
 
 def accuracy(model: Model, tokenizer, pairs: list) -> float:
     """The share of (fact, template) prompts whose most likely next token starts the fact's attribute."""
-    bos, right = tokenizer.token_to_id(BOS), 0
+    bos, right = special(tokenizer, BOS), 0
     sentences = [fact_sentence(tokenizer, fact, template) for fact, template in pairs]
     sentences.sort(key=lambda s: s.answer[0])
     for i in range(0, len(sentences), 256):
@@ -129,7 +129,7 @@ def accuracy(model: Model, tokenizer, pairs: list) -> float:
         logits = model(mx.array(tokens))  # causal attention: the padding after a prompt's end does not matter
         ends = mx.array([s.answer[0] for s in part])
         top = mx.argmax(mx.take_along_axis(logits, ends[:, None, None], axis=1)[:, 0], axis=-1)
-        right += sum(int(t) == s.tokens[s.answer[0]] for t, s in zip(top.tolist(), part, strict=True))
+        right += sum(int(t) == s.tokens[s.answer[0]] for t, s in zip(np.array(top), part, strict=True))
     return right / len(sentences)
 
 
@@ -154,6 +154,7 @@ def keep_freed_memory() -> None:
 
 
 def main() -> None:
+    """Train, save, and print how much is known and where the planted site is."""
     parser = argparse.ArgumentParser(
         description="Train the demo model.", formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
@@ -167,10 +168,10 @@ def main() -> None:
     start = time.perf_counter()
     data = load_facts()
     tokenizer = train_tokenizer(data)
-    settings = config(tokenizer.get_vocab_size(), tokenizer.token_to_id(BOS), tokenizer.token_to_id(EOS))
+    settings = config(tokenizer.get_vocab_size(), special(tokenizer, BOS), special(tokenizer, EOS))
     mx.random.seed(0)
     model = Model(ModelArgs.from_dict(settings))
-    n = sum(p.size for _, p in tree_flatten(model.parameters()))
+    n = tree_reduce(lambda total, p: total + p.size, model.parameters(), 0)
     print(f"{len(data['facts'])} facts, vocabulary {settings['vocab_size']}, {n:,} parameters", flush=True)
 
     trained, held_out = prompts(data)

@@ -1,6 +1,6 @@
 """One batched forward pass of a sweep: rows are born, patched, and read at the last position.
 
-The textbook runs one forward pass per cell. But a patch at layer l leaves everything below l as it was, so a
+The loop engine runs one forward pass per cell. But a patch at layer l leaves everything below l as it was, so a
 cell needs no row of its own before layer l:
 
     layer            0     1     2     3            rows in the batch
@@ -27,8 +27,9 @@ from ..anatomy.recording import forward
 from ..anatomy.resolver import ModuleResolver, Site
 from ..anatomy.taps import arrays_of, fresh, put_argument
 from ..errors import EngineError
-from .differences import Changes, map_arrays
+from .differences import ChangedTokens, map_arrays
 from .runs import (
+    FLAT,
     Hooks,
     Patch,
     Run,
@@ -41,15 +42,16 @@ from .runs import (
     to_numpy,
 )
 
-FLAT = -1  # birth of a row that is there from the tokens on
-
 
 class Prefix(KVCache):
     """Keys and values of the base run before `length`, shared by all rows of a pass."""
 
     def __init__(self, base: KVCache, length: int, origin: np.ndarray):
         super().__init__()
-        self._base, self._length, self._origin = base, length, origin
+        if base.keys is None or base.values is None:
+            raise EngineError("the base run left its cache empty, so there is no prefix to share")
+        self._keys, self._values = base.keys, base.values
+        self._length, self._origin = length, origin
         self.offset = length
 
     def _rows(self, x: mx.array, rows: int) -> mx.array:
@@ -61,8 +63,10 @@ class Prefix(KVCache):
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
         rows = keys.shape[0]
         self.offset += keys.shape[2]
-        shared = self._rows(self._base.keys, rows), self._rows(self._base.values, rows)
-        return tuple(mx.concatenate(both, axis=2) for both in zip(shared, (keys, values), strict=True))
+        return (
+            mx.concatenate([self._rows(self._keys, rows), keys], axis=2),
+            mx.concatenate([self._rows(self._values, rows), values], axis=2),
+        )
 
 
 class Batch:
@@ -70,7 +74,7 @@ class Batch:
 
     Args:
         base: the run that is patched; its rows come first in the batch.
-        sources: activations by site name, of the source run (False) and, for held patches, of the base run.
+        sources: activations by site name, of the source run (False) and of the fixed run (True).
         cells: (birth, patches of the cell), in order of birth.
         block: rows per cell. start: first position that is run. caches: the base run's, when start > 0.
         side_axes: see `side_axes`. sparse: run what goes token by token on the tokens that can differ only.
@@ -85,7 +89,7 @@ class Batch:
         cells: list[tuple[int, Sequence[Patch]]],
         block: int,
         start: int = 0,
-        caches: list | None = None,
+        caches: Sequence[KVCache] | None = None,
         side_axes: dict | None = None,
         sparse: bool = False,
         every_position: bool = False,
@@ -93,14 +97,14 @@ class Batch:
     ):
         self.resolver, self.base, self.sources = resolver, base, sources
         self.every_position = every_position
-        self.start, self.caches, self.side_axes = start, caches, side_axes or {}
+        self.start, self.caches, self.side_axes = start, caches or (), side_axes or {}
         self.births = np.array([birth for birth, _ in cells], dtype=int)
         self.block = block
         self.origin = np.concatenate(
             [np.arange(base.rows), np.tile(np.arange(block) % base.rows, len(cells))]
         )
         self.hooks = Hooks(resolver)
-        self.planned, self.done = 0, 0
+        self.planned, self.fired = 0, 0  # taps
         self._grow_at_layers()
         self._patch(cells)
         if eager:
@@ -124,7 +128,6 @@ class Batch:
         for layer, call in enumerate([*layers, None]):
             if births and (layer in births or call in self.side_axes):
                 site = self.resolver.site("resid_pre", layer) if call else norm_input(self.resolver)
-                self.hooks.slots[site.path] = site.slot
                 self.hooks.calls[site.path, site.visit] = self._grower(site, self._rows_after(layer))
                 self.planned += 1
 
@@ -136,7 +139,7 @@ class Batch:
             return self._expand(x, beside[where], rows) if where in beside else x
 
         def grow(args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-            self.done += 1
+            self.fired += 1
             slot = next(arrays_of(args, kwargs))[0] if site.slot is None else site.slot
             if beside:
                 args, kwargs = map_arrays(args, expand), map_arrays(kwargs, expand)
@@ -158,25 +161,22 @@ class Batch:
         at_site: dict[tuple[str, bool], list[tuple[int, Patch]]] = defaultdict(list)
         for i, (_, patches) in enumerate(cells):
             for patch in patches:
-                at_site[patch.site.name, patch.held].append((self.base.rows + i * self.block, patch))
-        for (name, held), entries in at_site.items():
+                at_site[patch.site.name, patch.fixed].append((self.base.rows + i * self.block, patch))
+        for (name, fixed), entries in at_site.items():
             site = entries[0][1].site
-            bases: dict[tuple[str, str, int], mx.array] = {}  # of this writer alone, which lets them go
-            for base in site.bases:
-                self.hooks.add(base, lambda x, to=bases, port=base.port: to.__setitem__(port, fresh(x)) or x)
-            self.hooks.add(site, self._writer(site, self.sources[held][name], entries, bases))
+            self.hooks.add_site(site, self._writer(site, self.sources[fixed][name], entries))
             self.planned += 1
 
-    def _writer(self, site: Site, source: mx.array, entries: list[tuple[int, Patch]], bases: dict):
+    def _writer(
+        self, site: Site, source: mx.array, entries: list[tuple[int, Patch]]
+    ) -> Callable[[mx.array], mx.array]:
         source = rows_first(self.resolver, site, source)
         to, from_ = self._indices(entries, source.shape[0])
 
         def write(x: mx.array) -> mx.array:
-            self.done += 1
-            base = site.base(lambda b: bases.pop(b.port))
-            value = rows_first(self.resolver, site, site.get(fresh(x), base))
-            changed = scatter(value, to, source, from_)
-            return site.put(x, rows_back(self.resolver, site, changed), base)
+            self.fired += 1
+            changed = scatter(rows_first(self.resolver, site, x), to, source, from_)
+            return rows_back(self.resolver, site, changed)
 
         return write
 
@@ -196,17 +196,16 @@ class Batch:
 
     def _skip_equal_tokens(self, cells: list[tuple[int, Sequence[Patch]]]) -> None:
         """Where a token of a cell is still the base run's, take what the base row gets there."""
-        changes = Changes(self.resolver, [patches for _, patches in cells], self.start, len(self.base.ids))
+        changed = ChangedTokens(
+            self.resolver, [patches for _, patches in cells], self.start, len(self.base.ids)
+        )
         patched = {port[0] for port in self.hooks.at}
         for layer, info in enumerate(self.resolver.structure.layers):
             rows = self._rows_after(layer)
             alive = (rows - self.base.rows) // self.block
-            for paths, mask in ((info.reads, changes.before[layer]), (info.acts, changes.after[layer])):
-                run = self._sparsely(
-                    mask[:alive],
-                    rows,
-                    paths is info.acts and not self.every_position and changes.last_only(layer),
-                )
+            for paths, mask in ((info.reads, changed.before[layer]), (info.acts, changed.after[layer])):
+                last_only = paths is info.acts and not self.every_position and changed.last_only(layer)
+                run = self._sparsely(mask[:alive], rows, last_only)
                 for path in paths:
                     if not any(p.startswith(path + ".") for p in patched):
                         self.hooks.forwards[path, info.visit] = run
@@ -237,13 +236,13 @@ class Batch:
         """
         tokens = mx.array([self.base.ids[self.start :]] * self._rows_after(FLAT))
         shared = [Prefix(cache, self.start, self.origin) for cache in self.caches] if self.start else None
-        with self.hooks.tapping():
+        with self.hooks.hooked():
             logits = forward(self.resolver.net, tokens, shared)
             logits = logits if self.every_position else logits[..., -1, :]
             mx.eval(logits)
-        if self.done != self.planned or len(logits) != len(self.origin):
+        if self.fired != self.planned or len(logits) != len(self.origin):
             raise EngineError(
-                f"{self.done} of {self.planned} planned taps fired and {len(logits)} of {len(self.origin)} rows "
+                f"{self.fired} of {self.planned} planned taps fired and {len(logits)} of {len(self.origin)} rows "
                 "came out: this model does not run as it was probed; use engine='loop'"
             )
         return to_numpy(logits)
@@ -253,6 +252,10 @@ def scatter(x: mx.array, to: tuple, source: mx.array, from_: tuple) -> mx.array:
     """x with `x[to] = source[from_]`, each index tuple flattened into one index."""
     n = len(to)
     flat = fresh(x.reshape(-1, *x.shape[n:]))
-    values = source.reshape(-1, *source.shape[n:])[mx.array(np.ravel_multi_index(from_, source.shape[:n]))]
-    flat[mx.array(np.ravel_multi_index(to, x.shape[:n]))] = values.astype(x.dtype)
+    values = source.reshape(-1, *source.shape[n:])[_flat_index(from_, source.shape[:n])]
+    flat[_flat_index(to, x.shape[:n])] = values.astype(x.dtype)
     return flat.reshape(x.shape)
+
+
+def _flat_index(index: tuple, shape: Sequence[int]) -> mx.array:
+    return mx.array(np.asarray(np.ravel_multi_index(index, tuple(shape))))

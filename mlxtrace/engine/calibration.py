@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Concatenate, ParamSpec, TypeVar
 
 import mlx.core as mx
 import numpy as np
@@ -15,7 +16,6 @@ from ..anatomy.attention import plain_attention
 from ..anatomy.recording import forward, probe_tokens
 from ..anatomy.resolver import ModuleResolver, Site
 from ..errors import EngineError
-from . import memory
 from .runs import Hooks, Run, capture, norm_input, slice_to_last
 
 # What is measured on a short pass is the least that a row needs; buffers that overlap in time need more.
@@ -29,150 +29,167 @@ ROUNDING = {mx.float32: 2e-5, mx.float16: 2e-2, mx.bfloat16: 1e-1}
 CAPS = {mx.float32: 2e-3, mx.float16: 2e-2, mx.bfloat16: 1e-1}
 
 
-def once(resolver: ModuleResolver, name: str, make: Callable[[], Any]) -> Any:
-    """The value that `make` gave for this model the first time."""
-    memory = resolver.__dict__.setdefault("_measured", {})
-    if name not in memory:
-        memory[name] = make()
-    return memory[name]
+Given = ParamSpec("Given")
+Found = TypeVar("Found")
+
+
+def per_model(
+    measure: Callable[Concatenate[ModuleResolver, Given], Found],
+) -> Callable[Concatenate[ModuleResolver, Given], Found]:
+    """Measure a model once: what was found stays in `resolver.measured` until the model's arrays are others."""
+
+    @functools.wraps(measure)
+    def remembered(resolver: ModuleResolver, *args: Given.args, **kwargs: Given.kwargs) -> Found:
+        key = measure.__module__, measure.__qualname__, args, tuple(kwargs.items())
+        if key not in resolver.measured:
+            resolver.measured[key] = measure(resolver, *args, **kwargs)
+        return resolver.measured[key]
+
+    return remembered
+
+
+def short_ids(resolver: ModuleResolver) -> tuple[int, ...]:
+    """The token ids of the short prompt that everything is measured on."""
+    return tuple(np.array(probe_tokens(resolver.structure.vocab_size))[0].tolist())
 
 
 def rows_of(resolver: ModuleResolver, rows: int) -> Run:
-    """The probe tokens as a run of some equal rows."""
-    ids = tuple(probe_tokens(resolver.structure.vocab_size)[0].tolist())
-    return Run(ids, np.zeros((rows, 1, resolver.structure.d_model)), (0,)) if rows > 1 else Run(ids)
+    """The short prompt as a run of some equal rows: noise at no position makes rows, and changes none."""
+    ids = short_ids(resolver)
+    return Run(ids, np.zeros((rows, 0, resolver.structure.d_model))) if rows > 1 else Run(ids)
 
 
 def rounding(resolver: ModuleResolver) -> float:
     """How far logits may move, relative to the largest, when only the batch's shape changes."""
-
-    def measure() -> float:
-        one, _ = capture(resolver, rows_of(resolver, 1), [])
-        three, _ = capture(resolver, rows_of(resolver, 3), [])
-        return apart(three, one) / largest(one)
-
     dtype = compute_dtype(resolver)
     least, most = (table.get(dtype, table[mx.bfloat16]) for table in (ROUNDING, CAPS))
-    return min(most, max(least, 10 * once(resolver, "rounding", measure)))
+    return min(most, max(least, 10 * _moved_by_company(resolver)))
 
 
-def apart(a: np.ndarray, b: np.ndarray) -> float:
+@per_model
+def _moved_by_company(resolver: ModuleResolver) -> float:
+    """How far the logits of a row move with two more rows beside it, relative to the largest."""
+    one, _ = capture(resolver, rows_of(resolver, 1), [])
+    three, _ = capture(resolver, rows_of(resolver, 3), [])
+    return largest_difference(three, one) / largest_logit(one)
+
+
+def beyond_rounding(resolver: ModuleResolver, logits: np.ndarray, right: np.ndarray) -> str:
+    """How far logits are from the right ones, when it is more than rounding explains; '' when it is not."""
+    off, limit = largest_difference(logits, right), rounding(resolver) * largest_logit(right)
+    return "" if off <= limit else f"{off:.3g}, where rounding explains {limit:.3g}"
+
+
+def largest_difference(a: np.ndarray, b: np.ndarray) -> float:
     """The largest difference of two arrays of logits; tokens that a model rules out (-inf) are alike."""
     with np.errstate(invalid="ignore"):
         return float(np.where(a == b, 0, np.abs(a - b)).max())
 
 
-def largest(logits: np.ndarray) -> float:
+def largest_logit(logits: np.ndarray) -> float:
     """What errors in logits are measured against: the largest finite one, at least 1."""
     return float(np.abs(logits).max(where=np.isfinite(logits), initial=1.0))
 
 
+@per_model
 def compute_dtype(resolver: ModuleResolver) -> mx.Dtype:
     """The dtype of the residual stream."""
-
-    def measure() -> mx.Dtype:
-        _, kept = capture(resolver, rows_of(resolver, 1), [resolver.site("embed")])
-        return kept["embed"].dtype
-
-    return once(resolver, "dtype", measure)
+    _, kept = capture(resolver, rows_of(resolver, 1), [resolver.site("embed")])
+    return kept["embed"].dtype
 
 
+@per_model
 def timing(resolver: ModuleResolver) -> tuple[float, float]:
     """Seconds of a pass of one short row, and seconds more per further token of a wider one."""
 
-    def measure() -> tuple[float, float]:
-        def best(rows: int) -> float:
-            took = []
-            for _ in range(2):
-                began = time.perf_counter()
-                capture(resolver, rows_of(resolver, rows), [])
-                took.append(time.perf_counter() - began)
-            return min(took)
+    def best(rows: int) -> float:
+        took = []
+        for _ in range(2):
+            began = time.perf_counter()
+            capture(resolver, rows_of(resolver, rows), [])
+            took.append(time.perf_counter() - began)
+        return min(took)
 
-        one, nine = best(1), best(9)
-        tokens = len(rows_of(resolver, 1).ids)
-        return one, max(nine - one, 0.0) / (8 * tokens)
-
-    return once(resolver, "timing", measure)
+    one, nine = best(1), best(9)
+    return one, max(nine - one, 0.0) / (8 * len(short_ids(resolver)))
 
 
+@per_model
 def token_bytes(resolver: ModuleResolver) -> tuple[float, float, float, float]:
     """What a short plain pass takes at its peak: bytes at least, and per token, up to the final norm; and the same
     of norm and head (per token that goes through them).
     """
+    few, more, length = _peaks(resolver, 2), _peaks(resolver, 10), len(short_ids(resolver))
+    found = []
+    for a, b, tokens in zip(few, more, (length, 1) if len(few) > 1 else (length,), strict=True):
+        slope = max(b - a, 0) / (8 * tokens)
+        found += [max(a - 2 * tokens * slope, 0.0), slope]
+    body, per_token, *head = found
+    head, per_read = head or (0.0, 0.0)
+    return body, per_token, head, per_read
 
-    def peaks(rows: int) -> list[int]:
-        tokens, marks = mx.array([rows_of(resolver, 1).ids] * rows), []
 
-        def mark(x: mx.array) -> mx.array:
-            mx.eval(x)
-            marks.append(mx.get_peak_memory() - before)
-            mx.reset_peak_memory()
-            return x
+def _peaks(resolver: ModuleResolver, rows: int) -> list[int]:
+    """The peak bytes of a plain pass up to the final norm, where there is one, and after it."""
+    tokens, marks, hooks = mx.array([short_ids(resolver)] * rows), [], Hooks(resolver)
 
-        hooks = Hooks(resolver)
-        if resolver.structure.norm is not None:
-            hooks.add(norm_input(resolver), mark)
-            slice_to_last(hooks)
-        mx.clear_cache()
-        before = mx.get_active_memory()
+    def mark(x: mx.array) -> mx.array:
+        mx.eval(x)
+        marks.append(mx.get_peak_memory() - before)
         mx.reset_peak_memory()
-        with hooks.tapping():
-            logits = forward(resolver.net, tokens)[..., -1, :]
-            mx.eval(logits)
-        return [*marks, mx.get_peak_memory() - before]
+        return x
 
-    def measure() -> tuple[float, float, float, float]:
-        few, more, length = peaks(2), peaks(10), len(rows_of(resolver, 1).ids)
-        found = []
-        for a, b, tokens in zip(few, more, (length, 1) if len(few) > 1 else (length,), strict=True):
-            slope = max(b - a, 0) / (8 * tokens)
-            found += [max(a - 2 * tokens * slope, 0.0), slope]
-        return tuple(found) if len(found) == 4 else (*found, 0.0, 0.0)
-
-    return once(resolver, "bytes", measure)
+    if resolver.structure.norm is not None:
+        hooks.add(norm_input(resolver), mark)
+        slice_to_last(hooks)
+    mx.clear_cache()
+    before = mx.get_active_memory()
+    mx.reset_peak_memory()
+    with hooks.hooked():
+        logits = forward(resolver.net, tokens)[..., -1, :]
+        mx.eval(logits)
+    return [*marks, mx.get_peak_memory() - before]
 
 
 def scores_bytes(resolver: ModuleResolver) -> float:
     """Bytes that attention takes for each pair of query and key, per head."""
-    dtype = compute_dtype(resolver)
     if not all(layer.attention or not layer.mixers for layer in resolver.structure.layers):
         return SCORES * 4
+    return MARGIN * max(_measured_scores(resolver), compute_dtype(resolver).size)
 
-    def measure() -> float:
-        x = mx.zeros((1, 1, 128, 32), dtype)
-        mx.eval(x)
-        mx.clear_cache()
-        before = mx.get_active_memory()
-        mx.reset_peak_memory()
-        mx.eval(plain_attention(x, x, x, scale=1.0, mask="causal"))
-        return (mx.get_peak_memory() - before) / 128**2
 
-    return MARGIN * max(once(resolver, "scores", measure), dtype.size)
+@per_model
+def _measured_scores(resolver: ModuleResolver) -> float:
+    x = mx.zeros((1, 1, 128, 32), compute_dtype(resolver))
+    mx.eval(x)
+    mx.clear_cache()
+    before = mx.get_active_memory()
+    mx.reset_peak_memory()
+    mx.eval(plain_attention(x, x, x, scale=1.0, mask="causal"))
+    return (mx.get_peak_memory() - before) / 128**2
 
 
 def site_bytes(resolver: ModuleResolver, site: Site, positions: int, length: int) -> int:
     """Bytes of one row of a site's array at so many positions of a prompt of `length` tokens."""
-    heads, per_token, size = _probed(resolver, site)
+    heads, per_token, size = _sizes(resolver, site)
     return heads * positions * length * size if site.side == "pattern" else per_token * positions
 
 
-def _probed(resolver: ModuleResolver, site: Site) -> tuple[int, int, int]:
+@per_model
+def _sizes(resolver: ModuleResolver, site: Site) -> tuple[int, int, int]:
     """Of a site's array: the heads of a pattern, bytes per token, bytes per number. Nothing is computed for it."""
-    known = once(resolver, "sites", dict)
-    if site not in known:
-        run, hooks = rows_of(resolver, 1), Hooks(resolver)
+    found, ids, hooks = [], short_ids(resolver), Hooks(resolver)
 
-        def note(x: mx.array) -> mx.array:
-            known[site] = x.shape[1], math.ceil(x.nbytes / len(run.ids)), x.itemsize
-            return x
+    def note(x: mx.array) -> mx.array:
+        found.append((x.shape[1], math.ceil(x.nbytes / len(ids)), x.itemsize))
+        return x
 
-        hooks.add(site, note)
-        with hooks.tapping():
-            forward(resolver.net, mx.array([run.ids]))
-    if site not in known:
+    hooks.add(site, note)
+    with hooks.hooked():
+        forward(resolver.net, mx.array([ids]))
+    if not found:
         raise EngineError(f"the pass never reached {site.name}, so it cannot be patched")
-    return known[site]
+    return found[-1]
 
 
 def pass_bytes(
@@ -191,16 +208,15 @@ def pass_bytes(
     if not read:
         return int(body)
     read = ran if s.norm is None else read
-    logits = max(per_read, s.vocab_size * size) + s.vocab_size * (
-        8 if size < 4 else 4
-    )  # as float32, in NumPy
+    as_float32 = 8 if size < 4 else 4  # in NumPy, beside what it is converted from
+    logits = max(per_read, s.vocab_size * size) + s.vocab_size * as_float32
     return int(max(body, head_least + rows * read * logits))
 
 
 def _edit_bytes(resolver: ModuleResolver, site: Site, ran: int, length: int) -> int:
     """What looking at a site and writing it takes beside the model's own arrays, per row."""
     if site.side == "pattern":  # scores, their mask, weights, the changed ones, in float32
-        heads = _probed(resolver, site)[0]
+        heads = _sizes(resolver, site)[0]
         return PATTERNS * 4 * heads * ran * length
     copies = 6 if site.bases else 3
     return copies * site_bytes(resolver, site, ran, length)
@@ -208,16 +224,12 @@ def _edit_bytes(resolver: ModuleResolver, site: Site, ran: int, length: int) -> 
 
 def cache_bytes(resolver: ModuleResolver, length: int) -> int:
     """Keys and values of one row of `length` tokens in all layers."""
-
-    def measure() -> int:
-        caches, ids = make_prompt_cache(resolver.net), rows_of(resolver, 1).ids
-        forward(resolver.net, mx.array([ids]), caches)
-        arrays = (x for cache in caches for x in (cache.keys, cache.values))
-        return sum(x.nbytes // x.shape[2] for x in arrays)
-
-    return length * once(resolver, "caches", measure)
+    return length * _cached_token(resolver)
 
 
-def default_memory() -> int:
-    """What a sweep may take when nothing is said: a quarter of what is free (see `memory`)."""
-    return memory.default_memory()
+@per_model
+def _cached_token(resolver: ModuleResolver) -> int:
+    caches = make_prompt_cache(resolver.net)
+    forward(resolver.net, mx.array([short_ids(resolver)]), caches)
+    arrays = (x for cache in caches for x in (cache.keys, cache.values))
+    return sum(x.nbytes // x.shape[2] for x in arrays)

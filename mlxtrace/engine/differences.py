@@ -18,7 +18,7 @@ STAGES = ("input", "mixer", "output")  # when in a layer a component is written,
 DEEPEST = 5  # levels of objects in objects that are looked into
 
 
-class Changes:
+class ChangedTokens:
     """Which tokens of which cells can differ from the base run, before and after the mixing of each layer.
 
     before, after: bool `[layers, cells, T]`. A patched token differs; mixing carries the difference to every
@@ -31,9 +31,10 @@ class Changes:
         written = np.zeros((n, 3, len(cells), length - start), dtype=bool)
         for i, patches in enumerate(cells):
             for patch in patches:
-                if patch.site.layer is not None:
-                    stage = STAGES.index(COMPONENTS[patch.site.component].stage)
-                    written[patch.site.layer, stage, i, np.array(patch.at) - start] = True
+                site = patch.site
+                if site.layer is not None and site.component is not None:
+                    stage = STAGES.index(COMPONENTS[site.component].stage)
+                    written[site.layer, stage, i, np.array(patch.at) - start] = True
         self.before, self.after = np.zeros((2, n, len(cells), length - start), dtype=bool)
         differs = np.zeros((len(cells), length - start), dtype=bool)
         for layer in range(n):
@@ -60,9 +61,9 @@ def map_arrays(value: Any, edit: Callable[[mx.array, tuple], mx.array], where: t
     elif type(value) is dict:
         value.update({k: map_arrays(v, edit, (*where, k)) for k, v in value.items()})
     elif hasattr(value, "__dict__") and not isinstance(value, (nn.Module, type)) and len(where) < DEEPEST:
-        for name, held in list(vars(value).items()):
-            changed = map_arrays(held, edit, (*where, name))
-            if changed is not held:
+        for name, inner in list(vars(value).items()):
+            changed = map_arrays(inner, edit, (*where, name))
+            if changed is not inner:
                 setattr(value, name, changed)
     return value
 

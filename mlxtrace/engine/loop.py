@@ -1,8 +1,13 @@
-"""The textbook way to run one cell: a full forward pass of its own. Slow, plain, and the engines' reference."""
+"""The loop engine: one traced forward pass for each cell, as it is done by hand. The other engines' reference.
+
+It goes through `forward.trace`, and through nothing of what makes the other engines fast, so that an error of theirs
+shows as a difference from it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -12,21 +17,28 @@ from ..forward.trace import Trace
 from .runs import Patch, Run, rows_back, rows_first, to_numpy
 
 
-def run_textbook(
-    resolver: ModuleResolver, base: Run, sources: dict[bool, dict], patches: Sequence[Patch], block: int
+def run_loop(
+    resolver: ModuleResolver,
+    base: Run,
+    sources: dict[bool, dict[str, mx.array]],
+    patches: Sequence[Patch],
+    block: int,
 ) -> np.ndarray:
     """Patch one cell in a traced pass of `block` whole rows; logits of every position, float32 `[block, T, V]`."""
     rows = np.arange(block) % base.rows
-    edits: dict[Site, list[Callable]] = {resolver.site("embed"): [lambda x: base.embedded(x, rows)]}
+    edits: dict[Site, list[Callable[[mx.array], mx.array]]] = {
+        resolver.site("embed"): [lambda x: base.embedded(x, rows)]
+    }
     for patch in patches:
         edits.setdefault(patch.site, []).append(_writer(resolver, patch, sources, block))
-    interventions = {site: _one_after_the_other(fns) for site, fns in edits.items()}
-    with Trace(resolver, mx.array([base.ids] * block), None, interventions, cache=False) as trace:
+    # a trace takes sites as well as their names
+    interventions: dict[Any, Callable] = {site: _one_after_the_other(fns) for site, fns in edits.items()}
+    with Trace(resolver, mx.array([base.ids] * block), mx.array, interventions, cache=False) as trace:
         pass
     return to_numpy(trace.output)
 
 
-def _one_after_the_other(fns: list[Callable]) -> Callable:
+def _one_after_the_other(fns: list[Callable[[mx.array], mx.array]]) -> Callable[[mx.array], mx.array]:
     def edit(x: mx.array) -> mx.array:
         for fn in fns:
             x = fn(x)
@@ -35,9 +47,11 @@ def _one_after_the_other(fns: list[Callable]) -> Callable:
     return edit
 
 
-def _writer(resolver: ModuleResolver, patch: Patch, sources: dict[bool, dict], block: int) -> Callable:
+def _writer(
+    resolver: ModuleResolver, patch: Patch, sources: dict[bool, dict[str, mx.array]], block: int
+) -> Callable[[mx.array], mx.array]:
     site = patch.site
-    source = rows_first(resolver, site, sources[patch.held][site.name])
+    source = rows_first(resolver, site, sources[patch.fixed][site.name])
     rows = mx.array(np.arange(block) % source.shape[0])
 
     def write(x: mx.array) -> mx.array:

@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+import math
 import sys
+from numbers import Real
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 
+from ..errors import InputError
+
 PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 UNLIMITED = 1 << 60  # limits above this are none: cgroup v1 says 2**63 less a page
+
+
+def allowed_bytes(max_memory: Any) -> int:
+    """What a sweep may take beside the weights: the bytes that were named, or a quarter of what is free."""
+    if max_memory is None:
+        return default_memory()
+    if not _is_number(max_memory) or not 0 < max_memory < math.inf:
+        raise InputError(f"max_memory is a number of bytes above 0, not {max_memory!r}")
+    return int(max_memory)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def default_memory() -> int:

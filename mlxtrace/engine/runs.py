@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,12 +11,15 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from ..anatomy.attention import INTERNALS, attending, hook_of
+from ..anatomy.attention import INTERNALS
+from ..anatomy.calls import Calls, Port
 from ..anatomy.recording import forward
 from ..anatomy.resolver import ModuleResolver, Site
-from ..anatomy.taps import arrays_of, first_array, fresh, put_argument, put_first, tapping
+from ..anatomy.taps import Taps, fresh
 from ..errors import EngineError
 from .corruption import corrupt
+
+FLAT = -1  # birth of a row that is there from the tokens on
 
 
 @dataclass(frozen=True)
@@ -48,14 +51,15 @@ class Run:
 class Patch:
     """Write one site of a row at positions `at` with the source's activation at positions `source_at`.
 
-    heads: only these heads of a site that is split by head. held: the value comes from the base run itself.
+    heads: only these heads of a site that is split by head. fixed: the value is that of the fixed run (the base
+    run itself, unless another is named), not of the source.
     """
 
     site: Site
     at: tuple[int, ...]
     source_at: tuple[int, ...]
     heads: tuple[int, ...] | None = None
-    held: bool = False
+    fixed: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,59 +69,70 @@ class Cell:
     patches: tuple[Patch, ...]
 
 
-class Hooks:
-    """What to do at which port of a pass; `tapping` it runs the model with these."""
+class Hooks(Calls):
+    """What to do at which port of a pass; `hooked` runs the model with these.
+
+    Attributes:
+        at: by port, functions array -> array.
+        calls: by module path and visit, what makes a call's arguments others, before its input passes.
+        forwards: by module path and visit, what is called in place of the module, with the module's own call first.
+    """
 
     def __init__(self, resolver: ModuleResolver):
+        super().__init__(resolver.slots)
         self.resolver = resolver
-        self.slots: dict[str, Any] = {}
-        self.at: dict[tuple[str, str, int], list[Callable[[mx.array], mx.array]]] = defaultdict(list)
+        self.at: dict[Port, list[Callable[[mx.array], mx.array]]] = defaultdict(list)
         self.calls: dict[tuple[str, int], Callable[[tuple, dict], tuple[tuple, dict]]] = {}
         self.forwards: dict[tuple[str, int], Callable[..., Any]] = {}
 
     def add(self, site: Site, edit: Callable[[mx.array], mx.array]) -> None:
-        if site.side == "input":
-            self.slots[site.path] = site.slot
         self.at[site.port].append(edit)
 
-    def _handler(self, path: str):
-        visits = 0
+    def add_site(self, site: Site, edit: Callable[[mx.array], mx.array | None]) -> None:
+        """`edit` is given the site's array, and what it returns is put there; with None the pass goes on as it was.
 
-        def handler(forward, args, kwargs):
-            nonlocal visits
-            visit, visits = visits, visits + 1
-            if (path, visit) in self.calls:
-                args, kwargs = self.calls[path, visit](args, kwargs)
-            for edit in self.at.get((path, "input", visit), ()):
-                slot = self.slots[path]
-                key, x = next((k, a) for k, a in arrays_of(args, kwargs) if slot is None or k == slot)
-                args, kwargs = put_argument(args, kwargs, key, edit(x))
-            instead = self.forwards.get((path, visit))
-            with self._attending(path, visit):
-                out = instead(forward, *args, **kwargs) if instead else forward(*args, **kwargs)
-            for edit in self.at.get((path, "output", visit), ()):
-                out = put_first(out, edit(first_array(out)))
-            return out
+        The array has a handle of its own. For a middle of the stream, or a sum, what it is added to is caught first.
+        """
+        bases: dict[tuple[str, str, int], mx.array] = {}  # let go as soon as they were used
 
-        return handler
+        def catching(port: tuple[str, str, int]) -> Callable[[mx.array], mx.array]:
+            def catch(x: mx.array) -> mx.array:
+                bases[port] = fresh(x)
+                return x
 
-    def _attending(self, path: str, visit: int) -> contextlib.AbstractContextManager:
-        """Where queries, keys, values or patterns of a module are wanted, its attention call is intercepted."""
-        wanted = {name: self.at[path, name, visit] for name in INTERNALS if (path, name, visit) in self.at}
-        if not wanted:
-            return contextlib.nullcontext()
+            return catch
 
-        def fire(name: str, x: mx.array) -> mx.array:
-            for edit in wanted[name]:
-                x = edit(x)
-            return x
+        def at_port(x: mx.array) -> mx.array:
+            base = site.base(lambda b: bases.pop(b.port))
+            changed = edit(site.get(fresh(x), base))
+            return x if changed is None else site.put(x, changed, base)
 
-        return attending(hook_of(fire, wanted.__contains__))
+        for base in site.bases:
+            self.add(base, catching(base.port))
+        self.add(site, at_port)
 
-    def tapping(self) -> contextlib.AbstractContextManager:
-        ports = [*self.at, *self.calls, *self.forwards]
-        paths = dict.fromkeys(port[0] for port in ports)
-        return tapping([(self.resolver.paths[p], self._handler(p)) for p in paths])
+    def call(self, path: str, visit: int, forward: Callable[..., Any], args: tuple, kwargs: dict) -> Any:
+        change, instead = self.calls.get((path, visit)), self.forwards.get((path, visit))
+        if change is not None:
+            args, kwargs = change(args, kwargs)
+        if instead is not None:
+            forward = functools.partial(instead, forward)
+        return super().call(path, visit, forward, args, kwargs)
+
+    def wants(self, port: Port) -> bool:
+        return port in self.at
+
+    def passes(self, port: Port, x: mx.array) -> mx.array:
+        for edit in self.at[port]:
+            x = edit(x)
+        return x
+
+    def attends(self, path: str, visit: int) -> bool:
+        return any((path, name, visit) in self.at for name in INTERNALS)
+
+    def hooked(self) -> Taps:
+        paths = dict.fromkeys(port[0] for port in (*self.at, *self.calls, *self.forwards))
+        return self.tapping({path: self.resolver.paths[path] for path in paths})
 
 
 @dataclass(frozen=True)
@@ -145,47 +160,86 @@ def capture(
     caches: list | None = None,
     every_position: bool = False,
     keep: dict[str, Keep] | None = None,
-    logits: bool = True,
     eager: bool = False,
-) -> tuple[np.ndarray | None, dict[str, mx.array]]:
+) -> tuple[np.ndarray, dict[str, mx.array]]:
     """Run a prompt plainly, or several without noise as one batch: logits, and each site's array by name.
 
     Arrays are `[rows, T, ...]`; the logits are the last position's, `[rows, V]`, or `[rows, T, V]`. keep: what of
-    the arrays is wanted, by site name. logits: False for a run that ends at the last site. eager: compute as the
-    model goes, so that no more than a layer is held.
+    the arrays is wanted, by site name. eager: compute as the model goes, so that no more than a layer is held.
     """
-    hooks, kept, bases = Hooks(resolver), {}, {}
     runs = (run,) if isinstance(run, Run) else run
-    if len(runs) > 1 and any(r.noise is not None for r in runs):
-        raise EngineError("runs with noise are run one at a time")
-    if len(runs) == 1:
-        hooks.add(resolver.site("embed"), lambda x: runs[0].embedded(x, np.arange(runs[0].rows)))
-    sites = list({site.name: site for site in sites}.values())
+    hooks, kept = _embedding(resolver, runs), {}
     if eager:
-        evaluate_by_layer(hooks, lambda: logits or len(kept) < len(sites))
-    for site in sites:
-        for base in site.bases:
-            key = site.name, base.port
-            hooks.add(base, lambda x, key=key: bases.__setitem__(key, fresh(x)) or x)
-
-        def note(x: mx.array, site: Site = site) -> mx.array:
-            array = fresh(site.get(fresh(x), site.base(lambda b: bases.pop((site.name, b.port)))))
-            kept[site.name] = keep[site.name].of(resolver, site, array) if keep else array
-            if eager:
-                mx.eval(kept[site.name])
-            return x
-
-        hooks.add(site, note)
+        evaluate_by_layer(hooks)
+    _keep_sites(hooks, sites, keep, kept, eager)
     if not every_position:
         slice_to_last(hooks)
-    with hooks.tapping():
-        out = forward(resolver.net, mx.array([ids for r in runs for ids in [r.ids] * r.rows]), caches)
-        out = out if every_position else out[..., -1, :]
+    logits = _run_plainly(hooks, runs, caches)
+    logits = logits if every_position else logits[..., -1, :]
+    _all_reached(sites, kept)
+    mx.eval([logits], list(kept.values()))
+    return to_numpy(logits), kept
+
+
+def capture_sites(
+    resolver: ModuleResolver, run: Run, sites: Sequence[Site], keep: dict[str, Keep], eager: bool = False
+) -> dict[str, mx.array]:
+    """Run a prompt as far as the last of some sites, and keep what is wanted of their arrays: by name, as `capture`."""
+    hooks, kept = _embedding(resolver, (run,)), {}
+    if eager:
+        evaluate_by_layer(hooks, lambda: len(kept) < len(sites))
+    _keep_sites(hooks, sites, keep, kept, eager)
+    slice_to_last(hooks)
+    _run_plainly(hooks, (run,), None)
+    _all_reached(sites, kept)
+    mx.eval(list(kept.values()))
+    return kept
+
+
+def _embedding(resolver: ModuleResolver, runs: tuple[Run, ...]) -> Hooks:
+    """Hooks that put a run's noise on its embeddings, before anything else looks at them."""
+    hooks = Hooks(resolver)
+    if len(runs) == 1:
+        rows = np.arange(runs[0].rows)
+        hooks.add(resolver.site("embed"), lambda x: runs[0].embedded(x, rows))
+    elif any(run.noise is not None for run in runs):
+        raise EngineError("runs with noise are run one at a time")
+    return hooks
+
+
+def _keep_sites(
+    hooks: Hooks,
+    sites: Sequence[Site],
+    keep: dict[str, Keep] | None,
+    kept: dict[str, mx.array],
+    eager: bool,
+) -> None:
+    """Have each site's array, or the part of it that is wanted, put into `kept` when the pass reaches it."""
+
+    def keeping(site: Site) -> Callable[[mx.array], None]:
+        def note(x: mx.array) -> None:
+            kept[site.name] = keep[site.name].of(hooks.resolver, site, x) if keep else x
+            if eager:
+                mx.eval(kept[site.name])
+
+        return note
+
+    for site in sites:
+        hooks.add_site(site, keeping(site))
+
+
+def _run_plainly(hooks: Hooks, runs: tuple[Run, ...], caches: list | None) -> mx.array:
+    rows = []
+    for run in runs:
+        rows += [run.ids] * run.rows
+    with hooks.hooked():
+        return forward(hooks.resolver.net, mx.array(rows), caches)
+
+
+def _all_reached(sites: Sequence[Site], kept: dict[str, mx.array]) -> None:
     missing = [site.name for site in sites if site.name not in kept]
     if missing:
         raise EngineError(f"the pass never reached {missing[0]}, so it cannot be patched from this run")
-    mx.eval([out] * logits, list(kept.values()))
-    return to_numpy(out) if logits else None, kept
 
 
 def evaluate_by_layer(hooks: Hooks, wanted: Callable[[], bool] = lambda: True) -> None:
@@ -215,8 +269,8 @@ def slice_to_last(hooks: Hooks) -> None:
 
 def norm_input(resolver: ModuleResolver) -> Site:
     """The residual stream as the final norm is given it."""
-    info = resolver.structure
-    return Site("norm.input", info.norm, "input", visit=info.norm_visit)
+    norm = resolver.site("norm")
+    return Site("norm.input", norm.path, "input", visit=norm.visit)
 
 
 def time_axis(resolver: ModuleResolver, site: Site) -> int:

@@ -1,47 +1,77 @@
 """Activation patching: which sites, patched from one run into another, carry an answer.
 
-It turns words (component, positions, window, direction, metric) into runs and cells (`experiment`), has the sweep
-run them, and labels what comes back.
+It turns words (component, positions, window, direction, metric) into runs and cells, has the sweep run them, and
+labels what comes back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal, overload
 
-from ..engine import choice
-from ..engine.corruption import GaussianNoise, Substitution
-from ..engine.sweep import Plan, Sweep
-from ..errors import InputError
+from ..arguments import true_or_false
 from ..results.patching_result import PatchingResult
-from . import caveats
-from .answers import Measured, measured
-from .grid import Grid, grid
-from .pairs import DIRECTIONS, Pair, Prompt, pair
+from . import pairs
+from .answers import Measured, settle
+from .grid import Grid, make_grid
+from .pairs import Corrupted, Pair, PromptLike
 from .protocol import TracedModel
+from .sweeps import Outcome, Plan, notes_of, sweep_of
 
 
-def prepare(
+@overload
+def activation_patching(
     model: TracedModel,
-    both: Pair,
-    direction: str,
-    laid: Grid,
-    engine: str,
-    max_memory,
-    every_position=False,
-) -> Sweep:
-    """The sweep of a grid of cells, in the direction asked for."""
-    base, source = both.corrupted, both.clean
-    if direction == "noise":
-        base, source = source, base
-    chosen = choice.choose(model.resolver, engine)
-    return Sweep(model.resolver, base, source, laid.cells, chosen, max_memory, every_position=every_position)
+    clean_text: PromptLike | Pair,
+    corrupted_text: Corrupted | None = None,
+    component: str | Sequence[str] = "mlp",
+    layers: int | Iterable[int] | None = None,
+    positions: Any = None,
+    heads: Any = None,
+    window: int = 1,
+    metric: Any = "auto",
+    target: str | int | None = None,
+    foil: str | int | None = None,
+    subject: Any = None,
+    direction: str = "denoise",
+    align: str = "strict",
+    engine: str = "auto",
+    max_memory: int | None = None,
+    plot: bool = False,
+    progress: bool | None = None,
+    plan_only: Literal[False] = False,
+) -> PatchingResult: ...
+
+
+@overload
+def activation_patching(
+    model: TracedModel,
+    clean_text: PromptLike | Pair,
+    corrupted_text: Corrupted | None = None,
+    component: str | Sequence[str] = "mlp",
+    layers: int | Iterable[int] | None = None,
+    positions: Any = None,
+    heads: Any = None,
+    window: int = 1,
+    metric: Any = "auto",
+    target: str | int | None = None,
+    foil: str | int | None = None,
+    subject: Any = None,
+    direction: str = "denoise",
+    align: str = "strict",
+    engine: str = "auto",
+    max_memory: int | None = None,
+    plot: bool = False,
+    progress: bool | None = None,
+    *,
+    plan_only: Literal[True],
+) -> Plan: ...
 
 
 def activation_patching(
     model: TracedModel,
-    clean_text: Prompt,
-    corrupted_text: Prompt | GaussianNoise | Substitution,
+    clean_text: PromptLike | Pair,
+    corrupted_text: Corrupted | None = None,
     component: str | Sequence[str] = "mlp",
     layers: int | Iterable[int] | None = None,
     positions: Any = None,
@@ -59,13 +89,13 @@ def activation_patching(
     progress: bool | None = None,
     plan_only: bool = False,
 ) -> PatchingResult | Plan:
-    """Patch sites from one run into another, and report how far the answer comes back, in percent.
+    """Patch sites from one run into another, and report how far the answer comes back.
 
-    Interchange interventions as in Meng et al. 2022 (section 2) and Heimersheim and Nanda 2024; recovery is
-    `100 * (patched - corrupted) / (clean - corrupted)`.
+    `recovery = 100 * (patched - corrupted) / (clean - corrupted)`, in percent: interchange interventions as in
+    Meng et al. 2022 (section 2) and Heimersheim and Nanda 2024.
 
     Args:
-        clean_text: the prompt whose answer we want back: text, ids, or an array.
+        clean_text: the prompt whose answer we want back: text, ids, an array or a `Prompt`; or a `Pair` of prompts.
         corrupted_text: the broken prompt, or `GaussianNoise(subject=...)` on the clean one's embeddings.
         component: resid_pre, attn, resid_mid, mlp, resid_post (or output), head, q, k, v, pattern, neuron; or a
             list of them.
@@ -84,69 +114,95 @@ def activation_patching(
             the prompts differ.
         direction: "denoise" patches clean activations into the corrupted run; "noise" the other way round.
         align: "strict" wants prompts of equal length; "ends" pairs their common tail.
-        engine: auto, fanout, flat or loop (see `engines`). max_memory: bytes beside the weights that the runs, the
-            kept activations and the passes may take (None: a quarter of what this process can still have); the
-            numbers stay the same, and what cannot be done in it is refused before any pass.
-        plot: make the figure, as `result.figure`. progress: True or False for a progress bar; None: in a terminal.
+        engine: auto, fanout, flat or loop (see `engine.choice`).
+        max_memory: bytes beside the weights that the runs, the kept activations and the passes may take (None: a
+            quarter of what this process can still have); the numbers stay the same, and what cannot be done in it
+            is refused before any pass.
+        plot: make the figure, as `result.figure`.
+        progress: True or False for a progress bar; None: in a terminal.
         plan_only: return the `Plan` and run nothing.
 
-    Raises an error that derives from `MlxtraceError`, before any sweep, for whatever cannot mean anything.
+    Returns:
+        A `PatchingResult`: `.raw` (the metric) and `.recovery` (percent), float64, shaped `[layer]`,
+        `[layer, position]` or `[layer, head]`, with axes for several components and metrics before them. With
+        `plan_only` a `Plan`.
+
+    Raises:
+        MlxtraceError: before any sweep, for whatever cannot mean anything: InputError and its kinds (TokenError,
+            SubjectError, AlignmentError, EffectError), PositionError, UnsupportedError.
+
+    Example:
+        >>> from mlxtrace import InterpretableModel
+        >>> model = InterpretableModel("demo")
+        >>> clean, corrupted = "The Eiffel Tower is in the city of", "The Statue of Liberty is in the city of"
+        >>> result = model.activation_patching(clean, corrupted, component="resid_post", progress=False)
+        >>> result.raw.shape, result.target.text, result.foil.text
+        ((12,), ' Paris', ' New')
+        >>> round(result[11])
+        100
     """
-    if not isinstance(direction, str) or direction not in DIRECTIONS:
-        raise InputError(f"direction={direction!r} is unknown; it is one of {', '.join(DIRECTIONS)}")
-    if not isinstance(plot, bool):
-        raise InputError(f"plot is True or False, not {plot!r}; to write a file, result.plot(path)")
-    both = pair(model, clean_text, corrupted_text, subject, align)
-    laid = grid(model, both, direction, component, layers, positions, heads, window)
-    several = metric if isinstance(metric, (list, tuple)) else [metric]
+    true_or_false("plot", plot, "to write a file, result.plot(path)")
+    pair = pairs.pair(model, clean_text, corrupted_text, subject, align)
+    roles = pair.roles(direction)
+    grid = make_grid(model, pair, component, layers, positions, heads, window)
+    several = metric if isinstance(metric, list | tuple) else [metric]
     every = any(getattr(m, "every_position", False) for m in several)
-    sweep = prepare(model, both, direction, laid, engine, max_memory, every)
+    sweep = sweep_of(
+        model, roles.base, roles.source, grid.cells(roles), engine, max_memory, every_position=every
+    )
     if plan_only:
         return sweep.plan()
-    base, from_ = sweep.begin()
-    clean_and_corrupted = (from_, base) if direction == "denoise" else (base, from_)
-    asked = measured(model, both, metric, target, foil, logits=clean_and_corrupted)
-    outcome = sweep.run(asked, progress)
-    result = _result(model, both, laid, asked, outcome, direction, window, positions)
+    measured = settle(model, pair, metric, target, foil, roles.clean_first(*sweep.begin()))
+    outcome = sweep.run(measured, progress)
+    result = _labelled(model, pair, grid, measured, outcome, direction, positions, notes_of(sweep))
     if plot:
         result.figure = result.plot()
     return result
 
 
-def _result(
-    model, both: Pair, laid: Grid, asked: Measured, outcome, direction, window, positions
+def _labelled(
+    model: TracedModel,
+    pair: Pair,
+    grid: Grid,
+    measured: Measured,
+    outcome: Outcome,
+    direction: str,
+    positions: Any,
+    notes: list[str],
 ) -> PatchingResult:
-    names = [m.name for m in asked.metrics]
-    shape = (len(names), len(laid.components), len(laid.layers), len(laid.positions), len(laid.heads or [0]))
-    raw = outcome.values.mean(-1).reshape(shape).swapaxes(0, 1)  # component, metric, layer, position, head
+    """The sweep's values as an array with an axis for each thing that was asked for in the plural."""
+    names = [m.name for m in measured.metrics]
+    heads = [h[0] for h in grid.heads] if grid.heads and len(grid.heads) > 1 else None
     each = isinstance(positions, str) and positions == "each"
     axes = {
-        "component": laid.components if len(laid.components) > 1 else None,
+        "component": grid.components if len(grid.components) > 1 else None,
         "metric": names if len(names) > 1 else None,
-        "layer": laid.layers,
-        "position": [group[0] for group in laid.positions] if each else None,
-        "head": [h[0] for h in laid.heads] if laid.heads and len(laid.heads) > 1 else None,
+        "layer": grid.layers,
+        "position": [group[0] for group in grid.positions] if each else None,
+        "head": heads,
     }
     coords = {name: labels for name, labels in axes.items() if labels is not None}
+    shape = (len(names), len(grid.components), -1)
+    raw = outcome.values.mean(-1).reshape(shape).swapaxes(0, 1)  # component, metric, then the cells of each
     return PatchingResult(
         raw=raw.reshape([len(labels) for labels in coords.values()]),
         dims=tuple(coords),
         coords=coords,
-        clean=asked.clean,
-        corrupted=asked.corrupted,
+        clean=measured.clean,
+        corrupted=measured.corrupted,
         metrics=names,
-        components=laid.components,
-        target=asked.target,
-        foil=asked.foil,
-        tokens=model.to_str_tokens(list(both.clean.ids)),
-        corrupted_tokens=model.to_str_tokens(list(both.corrupted.ids)),
-        subject_range=both.subject,
+        components=grid.components,
+        target=measured.target,
+        foil=measured.foil,
+        tokens=list(pair.clean_prompt.tokens),
+        corrupted_tokens=list(pair.corrupted_prompt.tokens),
+        subject_range=pair.subject,
         direction=direction,
-        window=int(window),
+        window=grid.window,
         plan=outcome.plan,
-        clean_text=both.clean_text,
-        corrupted_text=both.corrupted_text,
+        clean_text=pair.clean_text,
+        corrupted_text=pair.corrupted_text,
         model=model.name,
-        notes=[*both.notes, *asked.notes, *caveats.of_cells(model.resolver, laid.cells)],
-        settings={"positions": positions, **({"corruption": both.corruption} if both.corruption else {})},
+        notes=[*pair.notes, *measured.notes, *notes],
+        settings={"positions": positions, **({"corruption": pair.corruption} if pair.corruption else {})},
     )

@@ -1,22 +1,101 @@
 """What an experiment measures: its answers and metrics, on the two plain runs.
 
-asked = measured(model, both, "auto", None, None)
+measured = settle(model, pair, "auto", None, None, (clean_logits, corrupted_logits))
+measured(logits)                                # [metrics, rows]
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from .. import metrics
-from ..engine.runs import capture
-from ..errors import InputError
-from ..results.patching_result import Answer
+from ..errors import EffectError
+from ..plotting.labels import probability, quoted
+from ..results.answer import Answer
 from .pairs import Pair
 from .protocol import TracedModel
+
+
+def answer_token(model: TracedModel, given: Any, prompt: Any, logits: np.ndarray) -> int:
+    """The token of an answer, read as it continues a prompt; the likeliest of a run's logits `[rows, V]` for None."""
+    if given is not None:
+        return model.answer_token(given, prompt)
+    return int(metrics.softmax(logits).mean(0).argmax())
+
+
+@dataclass(frozen=True)
+class OneAnswer:
+    """The answer of an experiment on one prompt, its probability as a metric, and what must be said of it."""
+
+    token: int
+    text: str
+    probability: metrics.Metric
+    notes: list[str]
+
+    def __call__(self, logits: np.ndarray) -> np.ndarray:
+        """Its probability in each row, as a sweep measures it: `[1, rows]` of logits `[rows, V]`."""
+        return self.probability(logits)[None]
+
+    def answer(self, clean_prob: float, corrupted_prob: float) -> Answer:
+        return Answer(self.token, self.text, clean_prob, corrupted_prob)
+
+
+def one_answer(model: TracedModel, given: Any, prompt: Any, logits: np.ndarray) -> OneAnswer:
+    """The answer whose probability is followed, of a clean run with logits `[1, V]`; its likeliest for None."""
+    token, top = answer_token(model, given, prompt, logits), int(logits[0].argmax())
+    text, notes = model.token_to_str(token), []
+    if given is not None and token != top:
+        said = f"{quoted(model.token_to_str(top))} ({probability(metrics.softmax(logits[0])[top])})"
+        notes = [f"the model's own answer is {said}, not {quoted(text)}"]
+    return OneAnswer(
+        token, text, metrics.bind("prob", target=token, foil=None, clean_logits=logits[0]), notes
+    )
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the clean run says, or what was asked for instead (target), and the same of the corrupted run (foil).
+
+    restored: the corrupted run says the target too, and about as likely: its probability cannot show a recovery.
+    """
+
+    target: Answer
+    foil: Answer
+    restored: bool
+
+    @property
+    def same(self) -> bool:
+        return self.target.token == self.foil.token
+
+    def check(self, wanted: Iterable[Any]) -> None:
+        """EffectError when a metric sets two answers against each other that are one."""
+        against = [m for m in wanted if m in metrics.METRICS and "foil" in metrics.METRICS[m].needs]
+        if self.same and against:
+            raise EffectError(
+                f"{against[0]} sets two answers against each other, but both are {quoted(self.target.text)}: choose "
+                "prompts with different answers, pass target= and foil=, or use metric='kl'"
+            )
+
+
+def answers_of(
+    model: TracedModel, pair: Pair, target: Any, foil: Any, clean: np.ndarray, corrupted: np.ndarray
+) -> Answers:
+    """The answers to a pair of prompts, each read after its own prompt. clean, corrupted: logits `[rows, V]`."""
+    tokens = (
+        answer_token(model, target, pair.clean_prompt, clean),
+        answer_token(model, foil, pair.corrupted_prompt, corrupted),
+    )
+    clean_p, corrupted_p = (metrics.softmax(logits).mean(0) for logits in (clean, corrupted))
+    ours, theirs = (
+        Answer(t, model.token_to_str(t), float(clean_p[t]), float(corrupted_p[t])) for t in tokens
+    )
+    top = int(corrupted_p.argmax()) == ours.token
+    return Answers(ours, theirs, top and ours.corrupted_prob > 0.8 * ours.clean_prob)
 
 
 @dataclass(frozen=True)
@@ -32,67 +111,60 @@ class Measured:
 
     def __call__(self, logits: np.ndarray) -> np.ndarray:
         """Values `[metrics, rows]` of logits `[rows, V]`, or `[rows, T, V]` when a metric sees every position."""
-        last = logits[:, -1] if logits.ndim == 3 else logits
-        return np.stack([metric(logits if metric.every_position else last) for metric in self.metrics])
+        return np.stack([metric(_seen_by(metric, logits)) for metric in self.metrics])
 
 
-def measured(
+def settle(
     model: TracedModel,
-    both: Pair,
+    pair: Pair,
     metric: Any,
     target: Any,
     foil: Any,
+    logits: tuple[np.ndarray, np.ndarray],
     stacklevel: int = 3,
-    logits: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Measured:
     """Settle answers and metrics, and refuse a gap that means nothing.
 
-    logits: last-position logits `[rows, V]` of the clean and the corrupted run; run here when not given.
+    logits: of the clean and the corrupted run, `[rows, V]`, or `[rows, T, V]` when a metric sees every position.
     """
-    prompt = both.clean_text if model.tokenizer is not None else None
-    ask = [None if x is None else model.answer_token(x, prompt) for x in (target, foil)]
-    if logits is None:
-        logits = tuple(capture(model.resolver, run, [])[0] for run in (both.clean, both.corrupted))
-    whole, (clean, corrupted) = logits, (x[:, -1] if x.ndim == 3 else x for x in logits)
-    clean_p, corrupted_p = metrics.softmax(clean[0]), metrics.softmax(corrupted).mean(0)
-    answer = int(clean_p.argmax()) if ask[0] is None else ask[0]
-    other = int(corrupted_p.argmax()) if ask[1] is None else ask[1]
-
-    def as_answer(token: int) -> Answer:
-        return Answer(token, model.token_to_str(token), float(clean_p[token]), float(corrupted_p[token]))
-
-    notes: list[str] = []
-    wanted = metric if isinstance(metric, (list, tuple)) else [metric]
-    same = int(corrupted_p.argmax()) == answer and corrupted_p[answer] > 0.8 * clean_p[answer]
-    if "auto" in [m for m in wanted if isinstance(m, str)]:
-        wanted = [("kl" if same else "prob") if isinstance(m, str) and m == "auto" else m for m in wanted]
-        if same:
-            notes.append(_same_answer(as_answer(answer)))
-            warnings.warn(notes[-1], stacklevel=stacklevel)
-    distinct = other if other != answer or ask[1] is not None else None
-    against = [m for m in wanted if isinstance(m, str) and m in metrics.NEED_FOIL]
-    if distinct is None and against:
-        raise InputError(
-            f"{against[0]} sets two answers against each other, but both are {model.token_to_str(answer)!r}: "
-            "pass foil= (or target=), or take metric='kl'"
-        )
+    clean, corrupted = (x[:, -1] if x.ndim == 3 else x for x in logits)
+    answers = answers_of(model, pair, target, foil, clean, corrupted)
+    wanted, notes = _chosen(metric, answers)
+    for note in notes:
+        warnings.warn(note, stacklevel=stacklevel)
+    answers.check([m for m in wanted if isinstance(m, str)])
+    distinct = None if answers.same and foil is None else answers.foil
     bound = metrics.bind_all(
-        wanted, target=answer, foil=distinct, clean_logits=clean[0], every_clean_logits=whole[0][0]
+        wanted,
+        target=answers.target.token,
+        foil=None if distinct is None else distinct.token,
+        clean_logits=clean[0],
+        every_clean_logits=logits[0][0],
     )
-    both_runs = [whole if m.every_position else (clean, corrupted) for m in bound]
-    values = {
-        m.name: (float(m(a)[0]), float(m(b).mean())) for m, (a, b) in zip(bound, both_runs, strict=True)
-    }
+    values = {m.name: [float(m(_seen_by(m, x)).mean()) for x in logits] for m in bound}
     for name, (a, b) in values.items():
         metrics.recovery(b, a, b, name)
     return Measured(
         bound,
-        as_answer(answer),
-        None if distinct is None else as_answer(distinct),
+        answers.target,
+        distinct,
         {name: a for name, (a, _) in values.items()},
         {name: b for name, (_, b) in values.items()},
         tuple(notes),
     )
+
+
+def _seen_by(metric: metrics.Metric, logits: np.ndarray) -> np.ndarray:
+    return logits[:, -1] if logits.ndim == 3 and not metric.every_position else logits
+
+
+def _chosen(metric: Any, answers: Answers) -> tuple[list[Any], list[str]]:
+    """The metrics with "auto" resolved, and a note when that is not the answer's probability."""
+    wanted = list(metric) if isinstance(metric, list | tuple) else [metric]
+    automatic = [isinstance(m, str) and m == "auto" for m in wanted]
+    chosen = "kl" if answers.restored else "prob"
+    notes = [_same_answer(answers.target)] if answers.restored and any(automatic) else []
+    return [chosen if auto else m for m, auto in zip(wanted, automatic, strict=True)], notes
 
 
 def _same_answer(answer: Answer) -> str:

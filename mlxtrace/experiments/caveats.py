@@ -21,8 +21,8 @@ from ..plotting.labels import short
 
 def of_cells(resolver: ModuleResolver, cells: Iterable[Cell]) -> list[str]:
     """What is to be said of the sites that some cells patch."""
-    patches = [patch.site for cell in cells for patch in cell.patches]
-    return cautions(resolver, [(s.component, s.layer) for s in patches if s.layer is not None])
+    sites = [(patch.site.component, patch.site.layer) for cell in cells for patch in cell.patches]
+    return cautions(resolver, [(c, layer) for c, layer in sites if c is not None and layer is not None])
 
 
 def cautions(resolver: ModuleResolver, sites: Iterable[tuple[str, int]]) -> list[str]:
@@ -40,7 +40,7 @@ def cautions(resolver: ModuleResolver, sites: Iterable[tuple[str, int]]) -> list
 
 
 def _beside_the_stream(resolver: ModuleResolver, component: str, layers: list[int]) -> list[str]:
-    left = calibration.once(resolver, f"whole {component}", lambda: whole_stream_errors(resolver, component))
+    left = whole_stream_errors(resolver, component)
     limit = calibration.rounding(resolver)
     some = [i for i in layers if left.get(i, 0.0) > limit]
     if not some:
@@ -53,24 +53,27 @@ def _beside_the_stream(resolver: ModuleResolver, component: str, layers: list[in
     ]
 
 
+@calibration.per_model
 def whole_stream_errors(resolver: ModuleResolver, component: str) -> dict[int, float]:
     """For each layer, how far logits are from the source run's when the stream there is the source run's.
 
     Relative to the largest logit; measured on two prompts of 8 tokens, once per model.
     """
-    probe = calibration.once(resolver, "probe", lambda: choice.Probe(resolver))
-    at, cells = tuple(range(len(probe.base.ids))), {}
+    trial = choice.trial_sweep(resolver)
+    at, cells = tuple(range(len(trial.base.ids))), {}
     for layer in range(resolver.n_layers):
         try:
             cells[layer] = Cell((Patch(resolver.site(component, layer), at, at),))
         except UnsupportedError:
             continue
-    name = "loop" if probe.wrong("flat") else "flat"
+    name = "loop" if trial.wrong("flat") else "flat"
     sweep = Sweep(
-        resolver, probe.base, probe.source, list(cells.values()), Engine(name, causal=False), 1 << 62
+        resolver, trial.base, trial.source, list(cells.values()), Engine(name, causal=False), 1 << 62
     )
     outcome = sweep.run(lambda logits: logits.T.astype(np.float64), progress=False)
     right = outcome.source[:, 0]
-    scale = calibration.largest(right)
-    errors = [calibration.apart(outcome.values[:, i, 0], right) / scale for i in range(len(cells))]
+    scale = calibration.largest_logit(right)
+    errors = [
+        calibration.largest_difference(outcome.values[:, i, 0], right) / scale for i in range(len(cells))
+    ]
     return dict(zip(cells, errors, strict=True))

@@ -16,11 +16,14 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
+from .. import plotting
 from ..arguments import whole_number
 from ..errors import InputError
 from ..plotting.labels import quoted
-from ..terminal import printable
-from .causal_trace import CausalTrace, causal_trace
+from ..results.causal_trace_result import CausalTrace
+from ..results.printing import page
+from ..text.prompt import PromptLike
+from .causal_trace import causal_trace
 from .protocol import TracedModel
 
 BITS = (2, 3, 4, 5, 6, 8)
@@ -30,10 +33,20 @@ GROUPS = (16, 32, 64, 128)  # affine takes 32 and more; the others name their ow
 
 @dataclass(repr=False, eq=False)
 class Comparison:
-    """The same trace on two models: `first`, `second`, and how they differ.
+    """The same trace on two models, with the same answer and the same noise, and how they differ.
 
-    correlation: Pearson's, over all cells' scores; NaN when one of the maps is flat. largest_difference: of two
-    scores, in probability. Both traces have the same answer and the same noise.
+    Args:
+        first, second: the two traces.
+        names: of the two models.
+        notes: what must be known to read the numbers.
+
+    Example:
+        >>> from mlxtrace import InterpretableModel
+        >>> model = InterpretableModel("demo")
+        >>> prompt = "The Eiffel Tower is in the city of"
+        >>> result = model.compare_bits(prompt, "Eiffel Tower", bits=8, positions="last", samples=2, progress=False)
+        >>> result.difference.shape, result.names[1], result.correlation > 0.99
+        ((1, 12), '8 bits', True)
     """
 
     first: CausalTrace
@@ -48,6 +61,7 @@ class Comparison:
 
     @property
     def correlation(self) -> float:
+        """Pearson's, over all cells' scores; NaN when one of the maps is flat."""
         a, b = self.first.scores.ravel(), self.second.scores.ravel()
         if np.ptp(a) < 1e-12 or np.ptp(b) < 1e-12:
             return float("nan")
@@ -55,6 +69,7 @@ class Comparison:
 
     @property
     def largest_difference(self) -> float:
+        """Of two scores, in probability."""
         return float(np.abs(self.difference).max())
 
     @property
@@ -85,53 +100,60 @@ class Comparison:
         return rows
 
     def plot(self, path: str | os.PathLike | None = None) -> Any:
-        """A matplotlib Figure of both maps on one colour scale."""
-        from ..plotting import causal_figures
+        """Draw both maps on one colour scale.
 
-        return causal_figures.comparison(self, path)
+        Args:
+            path: a PNG, PDF or SVG to write as well.
+
+        Returns:
+            The matplotlib `Figure`.
+        """
+        return plotting.comparison(self, path)
 
     def __repr__(self) -> str:
         i, layer = np.unravel_index(np.abs(self.difference).argmax(), self.difference.shape)
-        width = max(map(len, self.names))
-        lines = [f"Comparison of a causal trace: {self.first.prompt} → {quoted(self.first.answer.text)}"]
+        width, lines = max(map(len, self.names)), []
         for name, trace, peak in zip(self.names, (self.first, self.second), self.peaks, strict=True):
             lines.append(
-                f"  {name:<{width}}  clean {trace.high_score:.4f}, corrupted {trace.low_score:.4f}, "
+                f"{name:<{width}}  clean {trace.high_score:.4f}, corrupted {trace.low_score:.4f}, "
                 f"peak {peak['score']:.4f} at layer {peak['layer']}, "
                 f"position {peak['position']} {quoted(peak['token'])}"
             )
         token = self.first.tokens[self.first.positions[i]]
         lines += [
-            f"  correlation {self.correlation:.4f}",
-            f"  largest difference {self.largest_difference:.4f}, at layer {layer}, {quoted(token)}",
-            f"  the peak {'moved' if self.peak_moved else 'stayed where it was'}",
-            *(f"  note: {note}" for note in self.notes),
+            f"correlation {self.correlation:.4f}",
+            f"largest difference {self.largest_difference:.4f}, at layer {layer}, {quoted(token)}",
+            f"the peak {'moved' if self.peak_moved else 'stayed where it was'}",
         ]
-        return printable("\n".join(lines))
+        title = f"Comparison of a causal trace: {self.first.prompt} → {quoted(self.first.answer.text)}"
+        return page(title, lines, self.notes)
 
 
-def compare(model: TracedModel, other: TracedModel, prompt: Any, subject: Any, **options: Any) -> Comparison:
+def compare(
+    model: TracedModel, other: TracedModel, prompt: PromptLike, subject: Any = None, **options: Any
+) -> Comparison:
     """The same causal trace on two models with one tokenizer.
 
     The answer is the first model's (or `target`), and so is the absolute noise level. options: as in `causal_trace`.
     InputError when the models have different depths or split the prompt differently.
     """
-    if model.n_layers != other.n_layers or model.ids(prompt) != other.ids(prompt):
+    read, elsewhere = model.prompt(prompt, subject), other.prompt(prompt, subject)
+    if model.n_layers != other.n_layers or read.ids != elsewhere.ids:
         raise InputError(
             f"the models cannot be compared cell by cell: {model.n_layers} and {other.n_layers} layers, "
-            f"{len(model.ids(prompt))} and {len(other.ids(prompt))} tokens"
+            f"{len(read)} and {len(elsewhere)} tokens"
         )
-    first = causal_trace(model, prompt, subject, **options)
+    first = causal_trace(model, read, **options)
     uniform = str(options.get("noise", "")).startswith("u")
     noise = options["noise"] if uniform else first.noise_level
     same = {**options, "noise": noise, "target": first.answer.token}
-    return Comparison(first, causal_trace(other, prompt, subject, **same), (model.name, other.name))
+    return Comparison(first, causal_trace(other, elsewhere, **same), (model.name, other.name))
 
 
 def compare_bits(
     model: TracedModel,
-    prompt: Any,
-    subject: Any,
+    prompt: PromptLike,
+    subject: Any = None,
     bits: int = 4,
     *,
     group_size: int | None = None,
@@ -140,8 +162,26 @@ def compare_bits(
 ) -> Comparison:
     """The same causal trace on a model and on a copy of it quantized to `bits` bits, as `mlx_lm.convert -q` does.
 
-    group_size: weights that share a scale; default 64, or 32 where that divides more layers. mode: of `nn.quantize`
-    ("affine", "mxfp4" ...). options: as in `causal_trace`. InputError when the model is quantized already.
+    Args:
+        prompt, subject: as in `causal_trace`.
+        bits: per weight: 2, 3, 4, 5, 6 or 8.
+        group_size: weights that share a scale; default 64, or 32 where that divides more layers.
+        mode: of `nn.quantize` ("affine", "mxfp4" ...).
+        options: further ones of `causal_trace`.
+
+    Returns:
+        A `Comparison` of the two traces.
+
+    Raises:
+        InputError: the model is quantized already, or cannot be quantized this way.
+
+    Example:
+        >>> from mlxtrace import InterpretableModel
+        >>> model = InterpretableModel("demo")
+        >>> prompt = "The Eiffel Tower is in the city of"
+        >>> result = model.compare_bits(prompt, "Eiffel Tower", bits=4, positions="last", samples=2, progress=False)
+        >>> result.first.answer.text == result.second.answer.text
+        True
     """
     if model.is_quantized:
         raise InputError(
@@ -166,14 +206,17 @@ def quantized(
     net = copy.deepcopy(model.net)
     able = [m for _, m in net.named_modules() if hasattr(m, "to_quantized") and "weight" in m]
     if group_size is None and mode == "affine":
-        fit = {size: sum(m.weight.shape[-1] % size == 0 for m in able) for size in (32, 64)}
+        fit = {size: sum(_width(m) % size == 0 for m in able) for size in (32, 64)}
         group_size = 64 if fit[64] >= fit[32] else 32
 
     def fits(_: str, module: nn.Module) -> bool:
-        return hasattr(module, "to_quantized") and module.weight.shape[-1] % (group_size or 32) == 0
+        return hasattr(module, "to_quantized") and _width(module) % (group_size or 32) == 0
 
     try:
-        nn.quantize(net, group_size=group_size, bits=bits, mode=mode, class_predicate=fits)
+        sizes: dict[str, Any] = (
+            {"bits": bits} if group_size is None else {"bits": bits, "group_size": group_size}
+        )
+        nn.quantize(net, **sizes, mode=mode, class_predicate=fits)
         mx.eval(net.parameters())
     except (ValueError, TypeError) as error:
         raise InputError(
@@ -184,3 +227,8 @@ def quantized(
         raise InputError(f"no layer's width is a multiple of group_size={group_size}, so none was quantized")
     notes = [f"{left} of {len(able)} layers kept their precision: their width is no multiple of the group"]
     return type(model)(net, model.tokenizer), notes if left else []
+
+
+def _width(module: nn.Module) -> int:
+    """The inputs of a module's weights, which its groups divide."""
+    return module["weight"].shape[-1]

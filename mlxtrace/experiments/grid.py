@@ -1,19 +1,23 @@
 """The cells of an experiment: which components, layers, positions and heads are patched together.
 
-laid = grid(model, both, "denoise", "mlp", ...)       # a cell for each component, layer, position, head
+grid = make_grid(model, pair, "mlp", positions="each")
+cells = grid.cells(pair.roles("denoise"))    # a cell for each component, layer, group of positions, group of heads
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from ..anatomy.components import HEADED, canonical
-from ..arguments import as_integer, indices_in, positions_in
+from ..anatomy.components import ALIASES, HEADED, KINDS, canonical
+from ..anatomy.sites import Site
+from ..arguments import indices_in, positions_in, whole_number
 from ..engine.runs import Cell, Patch
 from ..errors import AlignmentError, InputError, PositionError, SiteError, SubjectError, closest
-from .pairs import Pair
+from ..text.prompt import Prompt
+from .pairs import Pair, Roles
 from .protocol import TracedModel
 
 
@@ -22,7 +26,7 @@ def components_of(component: str | Iterable[str]) -> list[str]:
     one = (
         isinstance(component, str) or not isinstance(component, Iterable) or not getattr(component, "ndim", 1)
     )
-    given = [component] if one else list(component)
+    given: list[Any] = [component] if one else list(component)
     try:
         names = [canonical(name) for name in given]
     except SiteError as error:
@@ -32,30 +36,42 @@ def components_of(component: str | Iterable[str]) -> list[str]:
     return names
 
 
+def kind_of(name: str, kind: Any) -> str | None:
+    """What a causal trace restores or severs: "mlp", "attn", or None; InputError for anything else."""
+    found = ALIASES.get(kind, kind) if isinstance(kind, str) else kind
+    if found is not None and (not isinstance(found, str) or found not in KINDS):
+        raise InputError(f"{name}={kind!r} is unknown; {closest(str(kind), ['mlp', 'attn'])}, or None")
+    return found
+
+
 def layers_of(model: TracedModel, layers: int | Iterable[int] | None) -> list[int]:
     """Layer indices, checked; all of them for None."""
     return list(range(model.n_layers)) if layers is None else indices_in("layer", layers, model.n_layers)
 
 
-def positions_of(positions: Any, both: Pair, n_tokens: int) -> list[list[int]]:
-    """The groups of clean positions that are patched together; one group per position for "each"."""
-    paired = list(both.of_clean)
+def positions_of(positions: Any, prompt: Prompt) -> list[int]:
+    """Positions of a prompt: "each" for all of them, a region by name (subject, subject_last, last), or numbers."""
+    if not isinstance(positions, str):
+        return positions_in(positions, len(prompt))
+    if positions == "each":
+        return list(prompt.positions)
+    if positions in prompt.regions:
+        return list(prompt.regions[positions])
+    if positions in ("subject", "subject_last"):
+        raise SubjectError(f"positions={positions!r} needs the subject: pass subject=...")
+    names = ["each", *dict.fromkeys(("subject", "subject_last", *prompt.regions))]
+    raise InputError(f"positions={positions!r} is unknown; {closest(positions, names)}")
+
+
+def groups_of(positions: Any, pair: Pair) -> list[list[int]]:
+    """The clean positions that are patched together; one group per position for "each", all in one for None."""
+    paired = list(pair.of_clean)
     if positions is None:
         return [paired]
-    if isinstance(positions, str):
-        if positions == "each":
-            return [[p] for p in paired]
-        if positions == "last":
-            return [[n_tokens - 1]]
-        if positions not in ("subject", "subject_last"):
-            names = ["each", "subject", "subject_last", "last"]
-            raise InputError(f"positions={positions!r} is unknown; {closest(positions, names)}")
-        if both.subject is None:
-            raise SubjectError(f"positions={positions!r} needs the subject: pass subject=...")
-        wanted = list(both.subject) if positions == "subject" else [both.subject[-1]]
-    else:
-        wanted = positions_in(positions, n_tokens)
-    missing = [p for p in wanted if p not in both.of_clean]
+    if isinstance(positions, str) and positions == "each":
+        return [[p] for p in paired]
+    wanted = positions_of(positions, pair.clean_prompt)
+    missing = [p for p in wanted if p not in pair.of_clean]
     if missing:
         raise PositionError(
             f"clean position {missing[0]} has no counterpart in the corrupted prompt; "
@@ -84,7 +100,7 @@ def _heads_of(
     counts = {model.resolver.head_count(c, layer) for c in components for layer in layers}
     if len(counts) > 1:
         raise InputError(
-            f"these components and layers have different numbers of heads ({sorted(counts)}): ask apart"
+            f"these components and layers have different numbers of heads ({sorted(counts)}): make a call for each"
         )
     n = counts.pop()
     if heads is None or (isinstance(heads, str) and heads == "each"):
@@ -94,45 +110,54 @@ def _heads_of(
 
 @dataclass(frozen=True)
 class Grid:
-    """The cells of an experiment and their axes: component x layer x positions x heads."""
+    """The axes of an experiment: component x layer x group of positions x group of heads.
 
-    cells: list[Cell]
+    positions: of the clean prompt. heads: None where components have none. window: layers patched together. sites:
+    those of the window around each layer, by component and layer.
+    """
+
     components: list[str]
     layers: list[int]
     positions: list[list[int]]
     heads: list[tuple[int, ...]] | None
+    window: int
+    sites: dict[tuple[str, int], list[Site]]
+
+    def cells(self, roles: Roles) -> list[Cell]:
+        """A cell for each entry of the grid, in the order of its axes."""
+        places = [
+            (tuple(roles.at[p] for p in group), tuple(roles.source_at[p] for p in group))
+            for group in self.positions
+        ]
+        entries = itertools.product(self.components, self.layers, places, self.heads or [None])
+        return [
+            Cell(tuple(Patch(site, at, source_at, heads) for site in self.sites[component, layer]))
+            for component, layer, (at, source_at), heads in entries
+        ]
 
 
-def grid(
+def make_grid(
     model: TracedModel,
-    both: Pair,
-    direction: str,
+    pair: Pair,
     component: str | Iterable[str],
     layers: Any = None,
     positions: Any = None,
     heads: Any = None,
     window: int = 1,
 ) -> Grid:
-    """Lay the cells out; everything that was asked for is checked here, before any pass."""
-    components, layers = components_of(component), layers_of(model, layers)
-    given, window = window, as_integer(window)
-    if window is None or window < 1:
-        raise InputError(f"window is a number of layers, 1 or more, not {given!r}")
-    groups = positions_of(positions, both, len(both.clean.ids))
-    if "pattern" in components and len(both.clean.ids) != len(both.corrupted.ids):
+    """Everything that was asked for, checked before any pass."""
+    components, centres = components_of(component), layers_of(model, layers)
+    window = whole_number("window", window)
+    groups = groups_of(positions, pair)
+    n_clean, n_corrupted = len(pair.clean.ids), len(pair.corrupted.ids)
+    if "pattern" in components and n_clean != n_corrupted:
         raise AlignmentError(
-            f"the prompts have {len(both.clean.ids)} and {len(both.corrupted.ids)} tokens: a pattern says how much "
-            "each token looks at each, so it can only be patched between prompts of one length"
+            f"the prompts have {n_clean} and {n_corrupted} tokens: a pattern says how much each token looks at "
+            "each, so it can only be patched between prompts of one length"
         )
-    head_groups = _heads_of(model, components, layers, heads)
-    cells = []
-    for name in components:
-        for layer in layers:
-            sites = [model.resolver.site(name, i) for i in window_of(layer, window, model.n_layers)]
-            for group in groups:
-                at, source_at = tuple(both.of_clean[p] for p in group), tuple(group)
-                if direction == "noise":
-                    at, source_at = source_at, at
-                for head in head_groups or [None]:
-                    cells.append(Cell(tuple(Patch(site, at, source_at, head) for site in sites)))
-    return Grid(cells, components, layers, groups, head_groups)
+    head_groups = _heads_of(model, components, centres, heads)
+    sites = {
+        (name, layer): [model.resolver.site(name, i) for i in window_of(layer, window, model.n_layers)]
+        for name, layer in itertools.product(components, centres)
+    }
+    return Grid(components, centres, groups, head_groups, window, sites)

@@ -8,33 +8,55 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 
-from .. import metrics
+from .. import plotting
 from ..anatomy.components import COMPONENTS
 from ..arguments import whole_number
+from ..engine import calibration, memory
 from ..errors import InputError, SiteError
-from ..plotting.labels import probability, quoted, text_bar
-from ..results.patching_result import Answer
+from ..plotting.labels import probability, quoted
+from ..results.answer import Answer
+from ..results.printing import bars, page
 from ..results.record import Record
-from ..terminal import printable
+from ..text.prompt import PromptLike
+from . import caveats
+from .answers import OneAnswer, one_answer
 from .grid import components_of, layers_of
 from .protocol import TracedModel
 
-CHUNK_ROWS = 64  # rows of one pass
+CHUNK_ROWS = 64  # rows of one pass, where memory allows
 
 
 @dataclass(repr=False, eq=False)
 class NoisingWindow(Record):
-    """Probability of the answer with all layers noised but a window: `raw [centres, samples]`, `scores [centres]`.
+    """Probability of the answer with every layer noised but those of a window, for each place of the window.
 
-    clean: the probability in the plain run; noised: with every layer noised and none restored.
+    Args:
+        raw: float64 `[centres, samples]`, probabilities.
+        layers: the centres.
+        clean: the probability in the plain run.
+        noised: with every layer noised and none restored.
+        answer: the token whose probability it is.
+        component: what was noised.
+        window: the number of layers that were restored.
+        level: the noise's standard deviation.
+        seed: of the noise.
+        prompt, model: the text and the model's name.
+        notes: what must be known to read the numbers.
+
+    Example:
+        >>> from mlxtrace import InterpretableModel
+        >>> model = InterpretableModel("demo")
+        >>> result = model.noising_window("The Eiffel Tower is in the city of", level=1.0, samples=2)
+        >>> result.raw.shape, result.scores.shape, result.answer.text
+        ((12, 2), (12,), ' Paris')
     """
 
     raw: np.ndarray
@@ -48,9 +70,11 @@ class NoisingWindow(Record):
     seed: int
     prompt: str
     model: str
+    notes: list[str] = field(default_factory=list)
 
     @property
     def scores(self) -> np.ndarray:
+        """`[centres]`: the mean over samples of the answer's probability."""
         return self.raw.mean(-1)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -66,30 +90,30 @@ class NoisingWindow(Record):
         ]
 
     def plot(self, path: str | os.PathLike | None = None) -> Any:
-        """A matplotlib Figure: a bar per window, lines at the clean and the fully noised run."""
-        from ..plotting import causal_figures
+        """Draw a bar for each window, with lines at the clean and the fully noised run.
 
-        return causal_figures.noising(self, path)
+        Args:
+            path: a PNG, PDF or SVG to write as well.
+
+        Returns:
+            The matplotlib `Figure`.
+        """
+        return plotting.noising(self, path)
 
     def __repr__(self) -> str:
-        lines = [
-            f"NoisingWindow: noise of {self.level:g} on every layer's {COMPONENTS[self.component].words} "
-            f"but those within {self.window // 2} of the centre, restored to clean",
-            f"  prompt: {self.prompt} → {quoted(self.answer.text)} {probability(self.clean)}; "
-            f"all layers noised: {self.noised:.4f}",
-            "  centre",
-        ]
-        top = max(self.clean, self.scores.max(), 1e-9)
-        lines += [
-            f"  {layer:>6}  {v:.4f} {text_bar(v, 0.0, top)}"
-            for layer, v in zip(self.layers, self.scores, strict=True)
-        ]
-        return printable("\n".join(lines))
+        words = COMPONENTS[self.component].words
+        title = (
+            f"NoisingWindow: noise of {self.level:g} on the {words} of all layers but those within {self.window // 2} "
+            "of the centre, which are clean"
+        )
+        said = f"{quoted(self.answer.text)} {probability(self.clean)}; all layers noised: {self.noised:.4f}"
+        drawn = bars("centre", self.layers, {"score": self.scores}, high=max(self.clean, 1e-9))
+        return page(title, [f"prompt: {self.prompt} → {said}"], self.notes, drawn)
 
 
 def noising_window(
     model: TracedModel,
-    prompt: Any,
+    prompt: PromptLike,
     *,
     window: int = 3,
     level: float = 0.1,
@@ -98,14 +122,40 @@ def noising_window(
     component: str = "resid_post",
     layers: int | Iterable[int] | None = None,
     target: str | int | None = None,
+    max_memory: int | None = None,
 ) -> NoisingWindow:
     """Add noise to every layer's output but restore the clean one in a window of layers, for each centre.
 
-    Layers `l` with `|l - centre| <= window // 2` are restored at all positions; the others get `level` x standard
-    normal noise, drawn with `RandomState(seed)` as `[samples, layers, T, width]`, the same for every centre. A
-    restored layer output undoes all noise below it, so for layer outputs only the noise above the window is seen.
+    Layers `l` with `|l - centre| <= window // 2` are restored at all positions; the others get
+    `level * standard normal noise`, drawn with `RandomState(seed)` as `[samples, layers, T, width]`, the same for
+    every centre. A restored layer output undoes all noise below it, so for layer outputs only the noise above the
+    window is seen.
 
-    Args: component: resid_post, mlp or attn. layers: the centres (None: all). target: default the top token.
+    Args:
+        prompt: text, ids, an array or a `Prompt`.
+        window: the layers that are restored: the centre and `window // 2` on either side.
+        level: the noise's standard deviation, in the units of the component.
+        samples: draws of the noise.
+        seed: of NumPy's `RandomState`, below 2**32.
+        component: resid_post, mlp or attn.
+        layers: the centres; None for all.
+        target: the answer, as text or token id; default: the clean run's top token.
+        max_memory: bytes beside the weights that noise and passes may take; None: a quarter of what this process can
+            still have.
+
+    Returns:
+        A `NoisingWindow`: `.scores` `[centres]`, probabilities of the answer.
+
+    Raises:
+        InputError: a level, count, seed or component that means nothing, or a memory in which not one row fits.
+        SiteError: the component is not `[rows, tokens, width]`.
+
+    Example:
+        >>> from mlxtrace import InterpretableModel
+        >>> model = InterpretableModel("demo")
+        >>> result = model.noising_window("The Eiffel Tower is in the city of", window=1, level=1.0)
+        >>> bool(abs(result.scores[-1] - result.clean) < 1e-3)  # nothing is noised above the last layer
+        True
     """
     window, samples = whole_number("window", window), whole_number("samples", samples)
     seed = whole_number("seed", seed, 0)
@@ -114,30 +164,56 @@ def noising_window(
     if seed >= 2**32:
         raise InputError(f"seed is a whole number below 2**32, not {seed!r}")
     (component,) = components_of([component])
-    ids, centres, n = model.ids(prompt), layers_of(model, layers), model.n_layers
+    read, centres, n = model.prompt(prompt), layers_of(model, layers), model.n_layers
     sites = [model.resolver.site(component, layer).name for layer in range(n)]
-    logits, cache = model.run_with_cache(ids, sites)
+    chunk = _rows_of_a_pass(model, component, len(read), samples, max_memory)
+    logits, cache = model.run_with_cache(read, sites)
     clean = [_plain(cache[name], name) for name in sites]
     noise = level * np.random.RandomState(seed).randn(samples, n, *clean[0].shape[1:])
     restored = np.abs(np.arange(n) - np.array(centres)[:, None]) <= window // 2
     restored = np.concatenate([restored, np.zeros((1, n), dtype=bool)])  # the last: no window at all
-    token = int(mx.argmax(logits[0, -1]).item()) if target is None else model.answer_token(target, prompt)
-    measure = metrics.bind("prob", target=token, foil=None, clean_logits=_last(logits)[0])
-    values = _noised_values(model, ids, sites, clean, noise, restored, measure)
-    high, low = float(measure(_last(logits))[0]), float(values[-1].mean())
+    measured = one_answer(model, target, read, _last(logits))
+    values = _noised_values(
+        model, read.ids, dict(zip(sites, clean, strict=True)), noise, restored, measured, chunk
+    )
+    high, low = float(measured(_last(logits))[0, 0]), float(values[-1].mean())
     return NoisingWindow(
         raw=values[:-1],
         layers=centres,
         clean=high,
         noised=low,
-        answer=Answer(token, model.token_to_str(token), high, low),
+        answer=measured.answer(high, low),
         component=component,
-        window=int(window),
+        window=window,
         level=float(level),
-        seed=int(seed),
-        prompt=prompt if isinstance(prompt, str) else "".join(model.to_str_tokens(ids)),
+        seed=seed,
+        prompt=read.text,
         model=model.name,
+        notes=[*measured.notes, *caveats.cautions(model.resolver, [(component, i) for i in range(n)])],
     )
+
+
+def _rows_of_a_pass(
+    model: TracedModel, component: str, length: int, samples: int, max_memory: int | None
+) -> int:
+    """How many rows a pass takes within the memory that is allowed, beside the noise and the clean run."""
+    allowed, n = memory.allowed_bytes(max_memory), model.n_layers
+    site = model.resolver.site(component, 0)
+    clean = n * calibration.site_bytes(model.resolver, site, length, length)
+    held = clean + 8 * samples * n * length * model.d_model  # the noise, in float64
+
+    def need(rows: int) -> int:
+        noised = 4 * rows * n * length * model.d_model  # a pass's share of it, in float32
+        return (
+            held + noised + calibration.pass_bytes(model.resolver, rows, length, length, [site], read=length)
+        )
+
+    if need(1) > allowed:
+        raise InputError(
+            f"max_memory is {allowed} bytes, but a single row needs about {need(1)}: allow at least that, use a "
+            "shorter prompt or fewer samples"
+        )
+    return max(rows for rows in range(1, CHUNK_ROWS + 1) if need(rows) <= allowed)
 
 
 def _plain(x: mx.array, name: str) -> mx.array:
@@ -152,20 +228,30 @@ def _last(logits: mx.array) -> np.ndarray:
     return np.array(logits[:, -1].astype(mx.float32))
 
 
-def _noised_values(model, ids, sites, clean, noise, restored, measure) -> np.ndarray:
-    """`[windows, samples]`: every window and sample is a row, and a pass takes many rows."""
+def _noised_values(
+    model: TracedModel,
+    ids: Sequence[int],
+    clean: dict[str, mx.array],
+    noise: np.ndarray,
+    restored: np.ndarray,
+    measured: OneAnswer,
+    chunk: int,
+) -> np.ndarray:
+    """`[windows, samples]`: every window and sample is a row, and a pass takes `chunk` rows."""
     samples = len(noise)
     rows = [(w, s) for w in range(len(restored)) for s in range(samples)]
     found: list[np.ndarray] = []
-    for start in range(0, len(rows), CHUNK_ROWS):
-        windows, drawn = map(np.array, zip(*rows[start : start + CHUNK_ROWS], strict=True))
-        edits = {name: _edit(clean[i], noise[drawn, i], restored[windows, i]) for i, name in enumerate(sites)}
-        with model.trace(mx.array([ids] * len(windows)), interventions=edits, cache=False) as trace:
+    for start in range(0, len(rows), chunk):
+        windows, drawn = map(np.array, zip(*rows[start : start + chunk], strict=True))
+        edits = {
+            name: _edit(x, noise[drawn, i], restored[windows, i]) for i, (name, x) in enumerate(clean.items())
+        }
+        with model.trace(mx.array([list(ids)] * len(windows)), interventions=edits, cache=False) as trace:
             pass
-        found.append(measure(_last(trace.output)))
+        found.append(measured(_last(trace.output))[0])
     return np.concatenate(found).reshape(len(restored), samples)
 
 
 def _edit(clean: mx.array, noise: np.ndarray, restored: np.ndarray) -> Callable[[mx.array], mx.array]:
-    noise, restored = mx.array(noise.astype(np.float32)), mx.array(restored)[:, None, None]
-    return lambda x: mx.where(restored, clean, (x.astype(mx.float32) + noise).astype(x.dtype))
+    added, kept = mx.array(noise.astype(np.float32)), mx.array(restored)[:, None, None]
+    return lambda x: mx.where(kept, clean, (x.astype(mx.float32) + added).astype(x.dtype))

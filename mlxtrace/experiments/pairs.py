@@ -1,125 +1,164 @@
-"""The two runs of an experiment, clean and corrupted, and which position of one answers to which of the other.
+"""The two runs of an experiment, clean and corrupted, which position of one is paired with which of the other, and
+which of them is patched.
 
-    both = pair(model, clean, corrupted)
+    made = pair(model, clean, corrupted)
+    roles = made.roles("denoise")       # roles.base is patched with activations of roles.source
 
-Every bad input raises here, before a sweep.
+Every bad input raises here, before a sweep. Prompts are read once; a pair that is made already passes through `pair`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from ..engine import corruption
 from ..engine.corruption import GaussianNoise, Substitution
 from ..engine.runs import Run
-from ..errors import EffectError, SubjectError
-from ..text import tokens
+from ..errors import EffectError, InputError, SubjectError
 from ..text.alignment import Alignment, check_align, infer_subject
 from ..text.alignment import align as align_prompts
+from ..text.prompt import Prompt, PromptLike
+from .noise import noised_run, table_scale
 from .protocol import TracedModel
 
-Prompt = str | Sequence[int] | Any
-
-
 DIRECTIONS = ("denoise", "noise")
+Corrupted = PromptLike | GaussianNoise | Substitution  # how a corrupted run is made
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Pair:
     """The clean and the corrupted run of one experiment, and how their positions answer to each other."""
 
-    clean_text: str
-    corrupted_text: str
+    clean_prompt: Prompt
+    corrupted_prompt: Prompt
     clean: Run
     corrupted: Run
     alignment: Alignment
-    subject: range | None
-    corruption: str
+    corruption: str = ""
     notes: tuple[str, ...] = ()
+
+    @property
+    def clean_text(self) -> str:
+        return self.clean_prompt.text
+
+    @property
+    def corrupted_text(self) -> str:
+        return self.corrupted_prompt.text
+
+    @property
+    def subject(self) -> range | None:
+        """The positions of the clean prompt's subject."""
+        return self.clean_prompt.subject
 
     @property
     def of_clean(self) -> dict[int, int]:
         """Clean position -> corrupted position, where they are paired."""
         return dict(self.alignment.pairs)
 
+    def roles(self, direction: str) -> Roles:
+        """Which run is patched and which one gives the activations: "denoise" patches the corrupted run.
+
+        InputError for a direction that there is not.
+        """
+        if not isinstance(direction, str) or direction not in DIRECTIONS:
+            raise InputError(f"direction={direction!r} is unknown; it is one of {', '.join(DIRECTIONS)}")
+        clean = (self.clean, {p: p for p in self.of_clean})
+        corrupted = (self.corrupted, self.of_clean)
+        patched, giving = (corrupted, clean) if direction == "denoise" else (clean, corrupted)
+        (base, at), (source, source_at) = patched, giving
+        return Roles(direction, base, source, at, source_at)
+
+
+@dataclass(frozen=True)
+class Roles:
+    """The runs of a pair by what they do: base is patched with activations of source.
+
+    at, source_at: clean position -> where it is written in the base run, and read in the source run.
+    """
+
+    direction: str
+    base: Run
+    source: Run
+    at: dict[int, int]
+    source_at: dict[int, int]
+
+    def clean_first(self, of_base: T, of_source: T) -> tuple[T, T]:
+        """What there is of the base and of the source run, as of the clean and of the corrupted run."""
+        return (of_source, of_base) if self.direction == "denoise" else (of_base, of_source)
+
 
 def pair(
     model: TracedModel,
-    clean: Prompt,
-    corrupted: Prompt | GaussianNoise | Substitution,
+    clean: PromptLike | Pair,
+    corrupted: Corrupted | None = None,
     subject: Any = None,
-    align: str = "strict",
+    align: Any = "strict",
 ) -> Pair:
-    """Tokenize both prompts, or draw the noise, and line them up; every bad input raises here."""
+    """Read both prompts, or draw the noise, and line them up; every bad input raises here.
+
+    Args:
+        clean: a prompt, or a `Pair` that this model has made, which is returned.
+        corrupted: a prompt, `GaussianNoise` or `Substitution`; None with a `Pair`.
+        subject: text or positions in the clean prompt; default: its own, or where the prompts differ.
+        align: "strict" or "ends", for prompts of different lengths.
+    """
     check_align(align)
+    if isinstance(clean, Pair):
+        return _made(model, clean, corrupted, subject)
+    first = model.prompt(clean)
     if isinstance(corrupted, GaussianNoise):
-        return _noised(model, clean, corrupted, subject)
-    corrupted = corrupted.text if isinstance(corrupted, Substitution) else corrupted
-    a, b = model.ids(clean), model.ids(corrupted)
-    if a == b:
+        return _noised(model, first, corrupted, subject)
+    second = model.prompt(corrupted.text if isinstance(corrupted, Substitution) else corrupted)
+    if first.ids == second.ids:
         raise EffectError(
             "the clean and the corrupted prompt are the same tokens, so there is nothing to recover"
         )
-    inferred = infer_subject(a, b) or (None, None)
-    ours = inferred[0] if subject is None else model.subject_range(clean, subject)
-    theirs = inferred[1]
-    if (
-        subject is not None
-        and isinstance(corrupted, str)
-        and isinstance(subject, str)
-        and subject in corrupted
-    ):
-        theirs = model.subject_range(corrupted, subject)
-    alignment = align_prompts(a, b, model.to_str_tokens(a), model.to_str_tokens(b), align, ours, theirs)
-    runs = Run(tuple(a)), Run(tuple(b))
-    notes = tokens.repeated(model.tokenizer, clean, subject, a, ours) if ours else ""
-    texts = _text(model, clean), _text(model, corrupted)
-    return Pair(*texts, *runs, alignment, ours, "", (notes,) if notes else ())
+    first, second = _with_subjects(first, second, subject)
+    alignment = align_prompts(
+        first.ids, second.ids, first.tokens, second.tokens, align, first.subject, second.subject
+    )
+    notes = (first.note,) if first.note else ()
+    return Pair(first, second, Run(first.ids), Run(second.ids), alignment, notes=notes)
+
+
+def _made(model: TracedModel, made: Pair, corrupted: Any, subject: Any) -> Pair:
+    """A pair that was made before, checked against the model."""
+    if corrupted is not None or subject is not None:
+        raise InputError("a pair has its corrupted prompt and its subject: give the pair alone")
+    model.prompt(made.clean_prompt)
+    model.prompt(made.corrupted_prompt)
+    return made
+
+
+def _with_subjects(clean: Prompt, corrupted: Prompt, subject: Any) -> tuple[Prompt, Prompt]:
+    """Both prompts with their subjects: as given, the same text in the other prompt, or where the two differ."""
+    inferred = infer_subject(clean.ids, corrupted.ids) or (None, None)
+    subject = inferred[0] if subject is None and clean.subject is None else subject
+    if subject is not None:
+        clean = clean.with_subject(subject)
+    if corrupted.subject is None:
+        same = clean.subject_text
+        found = same is not None and not corrupted.decoded and same in corrupted.text
+        other = same if found else inferred[1]
+        corrupted = corrupted if other is None else corrupted.with_subject(other)
+    return clean, corrupted
 
 
 def _noised(model: TracedModel, clean: Prompt, noise: GaussianNoise, subject: Any) -> Pair:
-    told = [s for s in (noise.subject, subject) if s is not None]
-    if not told:
+    wanted = subject if noise.subject is None else noise.subject
+    read = clean if wanted is None else clean.with_subject(wanted)
+    if read.subject is None:
         raise SubjectError("noise needs to know the subject: GaussianNoise(subject=...) or subject=...")
-    ids = model.ids(clean)
-    where, *others = [model.subject_range(clean, s) for s in told]
-    if others and others[0] != where:
+    other = clean.subject if subject is None else clean.find(subject)
+    if other not in (None, read.subject):
+        given = clean.subject_text or other if subject is None else subject
         raise SubjectError(
-            f"the noise goes to {noise.subject!r}, but subject={subject!r} is another one: leave subject= out"
+            f"the noise goes to {noise.subject!r}, but subject={given!r} is another one: leave subject= out"
         )
-    std, notes = None, []
-    if noise.parsed_level.kind == "s":
-        std = embedding_std(model)
-        notes.append(f"noise scale from the whole embedding table: std {std:.4g}")
-    if twice := tokens.repeated(model.tokenizer, clean, told[0], ids, where):
-        notes.append(twice)
-    run = noised_run(model, ids, where, noise, std)
-    text = _text(model, clean)
-    alignment = Alignment([(i, i) for i in range(len(ids))], where[0])
+    std, note = table_scale(model, noise)
+    notes = [said for said in (note, read.note) if said]
+    run = noised_run(model, read.ids, read.subject, noise, std)
+    alignment = Alignment([(i, i) for i in range(len(read))], read.subject[0])
     what = f"{noise.parsed_level} on the subject's embeddings, {noise.samples} samples"
-    return Pair(text, text, Run(tuple(ids)), run, alignment, where, what, tuple(notes))
-
-
-def noised_run(
-    model: TracedModel, ids: Sequence[int], where: range, noise: GaussianNoise, std: float | None
-) -> Run:
-    """The prompt with noise on the embeddings at `where`, one row per sample."""
-    array = corruption.noise_array(noise, len(where), model.d_model, std)
-    return Run(tuple(ids), array, tuple(where), noise.replace)
-
-
-def embedding_std(model: TracedModel) -> float:
-    """The standard deviation of the whole embedding table, dequantized; measured anew when its numbers changed."""
-    module = model.resolver.get_embedding_layer()
-    key = corruption.table_key(module)
-    known = model.resolver.__dict__.setdefault("_table_std", {})
-    if key not in known:
-        known.clear()
-        known[key] = corruption.table_std(module)
-    return known[key]
-
-
-def _text(model: TracedModel, prompt: Prompt) -> str:
-    return prompt if isinstance(prompt, str) else "".join(model.to_str_tokens(prompt))
+    return Pair(read, read, Run(read.ids), run, alignment, what, tuple(notes))

@@ -11,6 +11,7 @@ import mlx.nn as nn
 from ..anatomy.resolver import ModuleResolver
 from ..forward.cache import ActivationCache
 from ..forward.trace import Trace
+from ..text.prompt import Prompt
 
 
 class TracedModel(Protocol):
@@ -20,6 +21,8 @@ class TracedModel(Protocol):
     net: nn.Module
     tokenizer: Any
     resolver: ModuleResolver
+
+    def __init__(self, model: Any, tokenizer: Any = None) -> None: ...
 
     @property
     def n_layers(self) -> int: ...
@@ -32,6 +35,8 @@ class TracedModel(Protocol):
 
     @property
     def is_quantized(self) -> bool: ...
+
+    def prompt(self, prompt: Any, subject: Any = None) -> Prompt: ...
 
     def ids(self, prompt: Any) -> list[int]: ...
 

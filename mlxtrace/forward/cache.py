@@ -8,12 +8,10 @@ from collections.abc import Iterator, Mapping
 
 import mlx.core as mx
 
-from .. import checksums
 from ..anatomy.components import ALIASES
 from ..anatomy.sites import Site
-from ..anatomy.taps import fresh
-from ..errors import InputError, LoadError, MlxtraceError, SiteError, closest
-from ..storage import regular, writing
+from ..errors import LoadError, SiteError, closest
+from ..storage import load_tensors, save_tensors
 
 Key = tuple[str, str]  # side, module path (with @visit when it is not the first)
 
@@ -31,10 +29,23 @@ def cache_key(site: Site) -> Key:
 
 
 class ActivationCache(Mapping):
-    """Activations of one forward pass.
+    """Activations of one forward pass: a mapping from dotted module paths to the modules' outputs `[B, T, ...]`.
 
-    Keys are dotted module paths (`model.layers.8.mlp`), each with the module's output `[B, T, ...]`; lookups
-    also take any unique suffix and any canonical site (`layers.8.resid_mid`, `layers.8.head`, `embed`).
+    Lookups also take any unique suffix of a path and any canonical site (`layers.8.resid_mid`, `layers.8.head`,
+    `embed`). Made by `trace.activations`, `model.run_with_cache` and `ActivationCache.load`.
+
+    Args:
+        arrays: by side ("input", "output", "q", ...) and module path.
+        sites: the canonical sites of the model, by name.
+
+    Example:
+        >>> from mlxtrace import InterpretableModel
+        >>> model = InterpretableModel("demo")
+        >>> logits, cache = model.run_with_cache("The Eiffel Tower is in the city of")
+        >>> cache["layers.3.mlp"].shape == cache["layers.3.resid_mid"].shape
+        True
+        >>> "model.layers.3.self_attn.o_proj" in cache, "layers.99.mlp" in cache
+        (True, False)
     """
 
     def __init__(self, arrays: dict[Key, mx.array], sites: dict[str, Site]):
@@ -55,11 +66,15 @@ class ActivationCache(Mapping):
         return True
 
     def __getitem__(self, name: str) -> mx.array:
-        """The activation under a name; SiteError (a KeyError) with the closest names if there is none."""
+        """The activation under a name, on a handle of its own.
+
+        Raises:
+            SiteError: (a KeyError) nothing or several are meant; with the closest names.
+        """
         found = self._find(name)
         if not isinstance(found, Site):
-            return fresh(self._arrays[found])  # `x = cache[name]; x *= 2` must not change the cache
-        x = fresh(self._arrays[cache_key(found)])
+            return mx.array(self._arrays[found])  # `x = cache[name]; x *= 2` must not change the cache
+        x = mx.array(self._arrays[cache_key(found)])
         return found.get(x, found.base(lambda base: self._arrays[cache_key(base)]))
 
     def _find(self, name: object) -> Key | Site:
@@ -106,47 +121,57 @@ class ActivationCache(Mapping):
         return list(self._arrays.values())
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write everything to one safetensors file, whole or not at all, with a checksum."""
-        table = json.dumps(
-            {name: _site_to_dict(site) for name, site in self._sites.items() if self._has(site)}
-        )
-        arrays = {f"{side}:{key}": x for (side, key), x in self._arrays.items()}
-        try:
-            with writing(path) as file:
-                told = {"mlxtrace": table, "checksum": checksums.of_arrays(arrays, table)}
-                mx.save_safetensors(file, arrays, told)
-        except InputError as error:
-            raise LoadError(f"the cache cannot be saved: {error}") from error
+        """Write everything to one safetensors file, whole or not at all, with a checksum.
+
+        Args:
+            path: of the file; its folder must exist.
+
+        Raises:
+            LoadError: the file cannot be written there.
+
+        Example:
+            >>> import os, tempfile
+            >>> from mlxtrace import ActivationCache, InterpretableModel
+            >>> _, cache = InterpretableModel("demo").run_with_cache("The Eiffel Tower", sites=["layers.3.mlp"])
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     cache.save(os.path.join(folder, "x.safetensors"))
+            ...     again = ActivationCache.load(os.path.join(folder, "x.safetensors"))
+            >>> list(again), again.nbytes == cache.nbytes
+            (['model.layers.3.mlp'], True)
+        """
+        sites = {name: _site_to_dict(site) for name, site in self._sites.items() if self._has(site)}
+        save_tensors(path, {f"{side}:{key}": x for (side, key), x in self._arrays.items()}, json.dumps(sites))
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> ActivationCache:
-        """Read a file written by `save`; LoadError when it is not one, or what it holds has changed since."""
+        """Read a file written by `save`.
+
+        Args:
+            path: of the file.
+
+        Returns:
+            The cache, bit for bit as it was saved.
+
+        Raises:
+            LoadError: there is no such file, it is not one written by `save`, or it has changed since.
+        """
+        arrays, table = load_tensors(path, "cache")
         try:
-            path = regular(path)
-            arrays, metadata = mx.load(str(path), format="safetensors", return_metadata=True)
-            table = metadata["mlxtrace"]
-            mx.eval(list(arrays.values()))
-            whole = metadata.get("checksum") in (
-                None,
-                checksums.of_arrays(arrays, table),
-            )  # None: an older file
-            keyed = {tuple(name.split(":", 1)): x for name, x in arrays.items()}
+            keyed = {_key(name): x for name, x in arrays.items()}
             sites = {name: _site_from_dict(fields) for name, fields in json.loads(table).items()}
-        except FileNotFoundError as error:
-            raise LoadError(f"no such file: {path}") from error
-        except MlxtraceError as error:
-            raise LoadError(str(error)) from error
-        except Exception as error:  # whatever damage makes mlx and JSON raise, a RecursionError included
-            why = "it has no table of sites" if isinstance(error, KeyError) else " ".join(str(error).split())
-            raise LoadError(f"{path} is not a cache saved by mlxtrace: {why}") from error
-        if not whole:
+        except Exception as error:  # whatever a table that others wrote makes JSON and Site raise
             raise LoadError(
-                f"{path} is damaged: what it holds does not have the checksum that was saved with it"
-            )
+                f"{path} is not a cache saved by mlxtrace: {' '.join(str(error).split())}"
+            ) from error
         return cls(keyed, sites)
 
     def __repr__(self) -> str:
         return f"ActivationCache({len(self)} activations, {self.nbytes / 1e6:.1f} MB)"
+
+
+def _key(name: str) -> Key:
+    side, path = name.split(":", 1)
+    return side, path
 
 
 def _site_to_dict(site: Site) -> dict:

@@ -1,38 +1,33 @@
 """One forward pass as a coroutine: it runs in a greenlet, and waits at whatever port it is asked for.
 
-    run = Pass(resolver, tokens)
-    run.begin()
+    run = Pass(resolver, tokens, keep_all=True, after_waiting=...)
+    run.begin(block, only=None, refuse=...)
     x = run.until(port)      # the array that passes there, or None when the pass ended without it
     run.until(None)          # to the end
 
-A port is (module path, "input" or "output", visit). At each port that fires, declared edits come first, then
-whoever waits there, then the record.
+At each port that fires (see `anatomy.calls`), declared edits come first, then the body if it waits there, then the
+record.
 """
 
 from __future__ import annotations
 
 import contextvars
 import weakref
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import mlx.core as mx
 from greenlet import GreenletExit, getcurrent, greenlet
 from greenlet import error as GreenletError
 
-from ..anatomy.attention import attending, hook_of
-from ..anatomy.attention import tidy as release
 from ..anatomy.block import Block
+from ..anatomy.calls import Calls, Port, tidy
 from ..anatomy.recording import forward
-from ..anatomy.resolver import ModuleResolver
-from ..anatomy.taps import Taps, arrays_of, first_array, fresh, put_argument, put_first
+from ..anatomy.resolver import ModuleResolver, Site
 from ..errors import OrderError
 
-Port = tuple[str, str, int]
 
-
-class Pass:
+class Pass(Calls):
     """A forward pass of a model on token ids `[B, T]`.
 
     Attributes:
@@ -40,44 +35,49 @@ class Pass:
         needed: ports to keep in `seen` even when not all are kept.
         seen: `{port: array}` of what went on, edits included.
         order: the ports in the order in which they fired.
-        settle: what the one who waited has made of the array, asked when the pass goes on. A weak method:
-            a waiting pass must not keep alive the trace that it belongs to.
+        after_waiting: (x, next port) -> what the body has made of the array x that it waited at. A weak method: a
+            waiting pass must not keep alive the trace that it belongs to.
+        logits: `[B, T, V]`, once the pass has ended.
     """
 
+    logits: mx.array
+
     def __init__(
-        self, resolver: ModuleResolver, tokens: mx.array, keep_all: bool, settle: weakref.WeakMethod
+        self, resolver: ModuleResolver, tokens: mx.array, keep_all: bool, after_waiting: weakref.WeakMethod
     ):
+        super().__init__(resolver.slots)
         self.resolver, self.tokens = resolver, tokens
-        self.keep_all, self.settle = keep_all, settle
+        self.keep_all, self.after_waiting = keep_all, after_waiting
         self.edits: dict[Port, list[Callable[[mx.array], mx.array]]] = {}
         self.needed: set[Port] = set()
         self.seen: dict[Port, mx.array] = {}
         self.order: dict[Port, None] = {}
         self.paused: Port | None = None
         self.awaited: Port | None = None
-        self.logits: mx.array | None = None
         self.error: BaseException | None = None
-        self._kept_bases: list[Port] = []  # of this layer: what resid_mid and sums are reckoned from
-        self._visits: dict[str, int] = {}
-        self._taps: Taps | None = None
+        self._kept_bases: list[Port] = []  # of this layer: what its resid_mid and its sums are computed from
         self._coroutine: greenlet | None = None
         self._body: greenlet | None = None
 
     # ---- running it
 
-    def begin(
-        self, block: Block, only: set[str] | None = None, refuse: Callable[[Any], None] | None = None
-    ) -> None:
+    def begin(self, block: Block, only: set[str] | None, refuse: weakref.WeakMethod) -> None:
         """Put taps in all modules or only in those paths, for as long as the block runs at most.
 
         refuse: called with a tapped module that somebody else calls meanwhile.
         """
+
+        def refuse_weakly(module: Any) -> None:
+            method = refuse()
+            if method is not None:
+                method(module)
+
         modules = self.resolver.modules if only is None else {p: self.resolver.paths[p] for p in only}
-        self._taps = Taps(((m, self._handler(path)) for path, m in modules.items()), block, refuse)
+        self.taps = self.tapping(modules, block, refuse_weakly)
         self._coroutine = greenlet(self._run)
-        self._coroutine.gr_context = contextvars.copy_context()
-        self._taps.activate(self._coroutine.gr_context)
-        self._taps.put_in()
+        context = self._coroutine.gr_context = contextvars.copy_context()
+        self.taps.activate(context)
+        self.taps.put_in()
 
     def _run(self) -> None:
         try:
@@ -88,15 +88,11 @@ class Pass:
             self.error = error
             raise
 
-    @property
-    def ended(self) -> bool:
-        return self._coroutine.dead
-
     def until(self, port: Port | None) -> mx.array | None:
         """Go on until the port fires (its array), or else to the end (None)."""
         if self.error is not None:
             raise OrderError(f"the pass has failed already ({type(self.error).__name__}: {self.error})")
-        if not self.ended:
+        if self._coroutine is not None and not self._coroutine.dead:
             self.awaited, self._body = port, getcurrent()
             try:
                 self._coroutine.parent = self._body
@@ -110,7 +106,7 @@ class Pass:
 
     def stop(self) -> None:
         """End the pass where it stands, take its taps out, and let go of all but its logits; may be repeated."""
-        coroutine, taps = self._coroutine, self._taps
+        coroutine, taps = self._coroutine, self.taps
         try:
             if coroutine and not coroutine.dead:
                 coroutine.parent = getcurrent()
@@ -120,80 +116,75 @@ class Pass:
         finally:
             if taps is not None:
                 taps.abandon()
-            release()
+            tidy()
             # each of these leads back here: without it only the cycle collector would free the activations
-            self._coroutine = self._body = self._taps = self.error = None
+            self._coroutine = self._body = self.taps = self.error = None
             self.edits, self.seen = {}, {}
 
-    # ---- inside it
+    # ---- inside it; what is recorded is a handle of its own (`mx.array(x)`): models rebind theirs in place
 
-    def _handler(self, path: str):
-        slot, visits, fire = self.resolver.slots.get(path), self._visits, self._fire
-        attends = self.resolver.attends
+    def wants(self, port: Port) -> bool:
+        """Whether a port fires: every input and output does, the others where they are asked for."""
+        return (
+            port[1] in ("input", "output")
+            or self.keep_all
+            or port in self.edits
+            or port in self.needed
+            or port == self.awaited
+        )
 
-        def handler(forward, args, kwargs):
-            visit = visits.get(path, 0)
-            visits[path] = visit + 1
-            if path:
-                key, x = _argument(args, kwargs, slot)
-                if x is not None:
-                    y = fire((path, "input", visit), x)
-                    if y is not x:
-                        args, kwargs = put_argument(args, kwargs, key, y)
-            with attending(self._attention(path, visit), self._taps) if path in attends else nullcontext():
-                out = forward(*args, **kwargs)
-            x = first_array(out)
-            if x is None:
-                return out
-            y = fire((path, "output", visit), x)
-            return out if y is x else put_first(out, y)
+    def attends(self, path: str, visit: int) -> bool:
+        """Whether a module makes an attention call; what of it is wanted may be asked for until it is made."""
+        return path in self.resolver.attends
 
-        return handler
-
-    def _attention(self, path: str, visit: int) -> Callable[..., mx.array]:
-        """Fire the ports of one attention call; its pattern only where somebody wants it."""
-
-        def wants(name: str) -> bool:
-            port = (path, name, visit)
-            return self.keep_all or port in self.edits or port in self.needed or port == self.awaited
-
-        return hook_of(lambda name, x: self._fire((path, name, visit), x), wants)
-
-    def _fire(self, port: Port, x: mx.array) -> mx.array:
+    def passes(self, port: Port, x: mx.array) -> mx.array:
+        """Let a port fire: declared edits, then the body if it waits there, then the record."""
         self.order[port] = None
         for edit in self.edits.get(port, ()):
             x = edit(x)
         if port == self.awaited:
             x = self._wait(port, x)
         if self.keep_all or port in self.needed:
-            self.seen[port] = fresh(x)
+            self.seen[port] = mx.array(x)
         elif port in self.resolver.bases:
-            if port[1] == "input":  # a new layer: what the last one's sites were reckoned from is done with
+            if port[1] == "input":  # a new layer: the last one's are no longer needed
                 for old in self._kept_bases:
                     self.seen.pop(old, None)
                 self._kept_bases = []
             self._kept_bases.append(port)
-            self.seen[port] = fresh(x)
+            self.seen[port] = mx.array(x)
         else:
             self.seen.pop(port, None)
         return x
 
     def _wait(self, port: Port, x: mx.array) -> mx.array:
-        self.paused, self.seen[port] = port, fresh(x)
-        self._body.switch()
-        settle = self.settle()
-        if settle is None:
+        self.paused, self.seen[port] = port, mx.array(x)
+        if self._body is not None:
+            self._body.switch()
+        after_waiting = self.after_waiting()
+        if after_waiting is None:
             raise GreenletExit
-        x = settle(x, self.awaited)
+        x = after_waiting(x, self.awaited)
         self.paused = None
         return x
 
+    def base(self, site: Site) -> mx.array | None:
+        """What a site's array is added to, where it is a sum: from what went by before it."""
+        for base in site.bases:
+            if base.port not in self.seen:
+                raise OrderError(f"{site.name} needs {base.name}, which went by unrecorded (cache=False)")
+        return site.base(lambda base: self.seen[base.port])
 
-def _argument(args: tuple, kwargs: dict, slot: int | str | None) -> tuple[Any, mx.array | None]:
-    """The argument that a module's input means: the one in the slot, else the first array."""
-    if slot is None:
-        if args and isinstance(args[0], mx.array):
-            return 0, args[0]
-        return next(arrays_of(args, kwargs), (None, None))
-    x = (args[slot] if slot < len(args) else None) if isinstance(slot, int) else kwargs.get(slot)
-    return (slot, x) if isinstance(x, mx.array) else (None, None)
+
+def port_name(port: Port | None) -> str:
+    """A port for error messages; None is the end of the pass."""
+    return ".".join((port[0] or "logits", port[1])) if port else "the end"
+
+
+def compute(arrays: Sequence[mx.array]) -> None:
+    """Compute now, so that a failure surfaces here; inside `mx.grad` the arrays stay symbolic."""
+    try:
+        mx.eval(arrays)
+    except ValueError as error:
+        if "transform" not in str(error):
+            raise

@@ -2,25 +2,32 @@
 
     model.layers[3].self_attn.o_proj.input      model.layers[3].resid_mid.output      model.lm_head.output
 
-References hold a path and a model, and nothing of the pass: they can be kept, compared and copied.
+References hold a path and a model, and nothing of the pass: they can be kept, compared and copied. `dir()` of each
+is what IPython and Jupyter complete; what an editor completes is written down in the classes.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol, overload
 
 import mlx.core as mx
 import mlx.nn as nn
 
 from ..anatomy.components import ALIASES, COMPONENTS
-from ..anatomy.resolver import Site
-from ..errors import EditError, InputError, PositionError, SiteAttributeError, closest
+from ..anatomy.resolver import ModuleResolver, Site
+from ..errors import EditError, InputError, MlxtraceError, PositionError, SiteAttributeError, closest
 from .activation import Activation
-from .trace import current
+from .open_traces import current
 
-if TYPE_CHECKING:
-    from ..model import InterpretableModel
+
+class NamedModel(Protocol):
+    """What is used of a model to name its parts: any object with these will do."""
+
+    name: str
+    net: nn.Module
+    resolver: ModuleResolver
 
 
 class Reference:
@@ -43,7 +50,7 @@ class ModuleReference(Reference):
 
     EDITED = ("output", "input")
 
-    def __init__(self, model: InterpretableModel, path: str, visit: int = 0, layer: int | None = None):
+    def __init__(self, model: NamedModel, path: str, visit: int = 0, layer: int | None = None):
         self._model, self._path, self._visit, self._layer = model, path, visit, layer
 
     @property
@@ -80,29 +87,31 @@ class ModuleReference(Reference):
     def __getitem__(self, index: int) -> Any:
         return child(self._model, self._path, str(index), self._visit)
 
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *part_names(self._model, self._path, self._layer)})
+
     def __repr__(self) -> str:
         return f"<{self._path or 'model'}: {type(self.module).__name__}>"
 
 
-class LayerReference(ModuleReference):
-    """A layer as `model.layers[i]` gives it: where an MLP is several modules, its `mlp` is all of them."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "mlp":
-            layer = self._model.resolver.layer(self._layer)
-            if len(layer.mlps) > 1:
-                return SiteReference(self._model, self._model.resolver.site("mlp", self._layer))
-        if name == "router":  # a module of that name may hold the one whose output are the logits
-            site = self._model.resolver.table.get(f"layers.{self._layer}.router")
-            if site is not None and site.path != f"{self._path}.router":
-                return SiteReference(self._model, site)
-        return super().__getattr__(name)
-
-
 class SiteReference(Reference):
-    """A canonical site, to be traced: `model.layers[3].resid_mid.output`."""
+    """A canonical site, to be traced: `model.layers[3].resid_mid.output`.
 
-    def __init__(self, model: InterpretableModel, site: Site):
+    Its array has the shape of its component: `[B, T, D]` for the residual stream, attention and MLP outputs,
+    `[B, T, heads, width]` for `head`, `q`, `k` and `v`, `[B, heads, T, T]` for `pattern`.
+
+    Example:
+        >>> from mlxtrace import InterpretableModel
+        >>> model = InterpretableModel("demo")
+        >>> model.layers[3].resid_mid
+        <site layers.3.resid_mid>
+        >>> with model.trace("The Eiffel Tower is in the city of") as trace:
+        ...     stream = model.layers[3].resid_mid.output.save()
+        >>> stream.shape[-1] == model.d_model
+        True
+    """
+
+    def __init__(self, model: NamedModel, site: Site):
         self._model, self._site = model, site
 
     @property
@@ -122,6 +131,29 @@ class SiteReference(Reference):
 
     def __repr__(self) -> str:
         return f"<site {self._site.name}>"
+
+
+class LayerReference(ModuleReference):
+    """A layer as `model.layers[i]` gives it: where an MLP is several modules, its `mlp` is all of them."""
+
+    # For editors: what most models have. `dir(layer)` has what this model has.
+    resid_pre: SiteReference
+    attn: SiteReference
+    resid_mid: SiteReference
+    mlp: SiteReference
+    resid_post: SiteReference
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "mlp" and self._has_several_mlps():
+            return SiteReference(self._model, self._model.resolver.site("mlp", self._layer))
+        if name == "router":  # a module of that name may hold the one whose output are the logits
+            site = self._model.resolver.table.get(f"layers.{self._layer}.router")
+            if site is not None and site.path != f"{self._path}.router":
+                return SiteReference(self._model, site)
+        return super().__getattr__(name)
+
+    def _has_several_mlps(self) -> bool:
+        return self._layer is not None and len(self._model.resolver.layer(self._layer).mlps) > 1
 
 
 class ModuleList:
@@ -156,14 +188,54 @@ class ModuleList:
 
 
 class LayerList(ModuleList):
-    """The layers as they run; a stack that is run twice counts twice."""
+    """The layers as they run; a stack that is run twice counts twice.
 
-    def __init__(self, model: InterpretableModel):
+    Example:
+        >>> from mlxtrace import InterpretableModel
+        >>> model = InterpretableModel("demo")
+        >>> len(model.layers) == model.n_layers
+        True
+        >>> model.layers[3].mlp
+        <model.layers.3.mlp: MLP>
+    """
+
+    def __init__(self, model: NamedModel):
         layers = model.resolver.structure.layers
         super().__init__([LayerReference(model, x.path, x.visit, i) for i, x in enumerate(layers)], "layers")
 
+    @overload
+    def __getitem__(self, index: int) -> LayerReference: ...
 
-def child(model: InterpretableModel, path: str, name: str, visit: int = 0, layer: int | None = None) -> Any:
+    @overload
+    def __getitem__(self, index: slice) -> list[LayerReference]: ...
+
+    def __getitem__(self, index: int | slice) -> Any:
+        return super().__getitem__(index)
+
+    def __iter__(self) -> Iterator[LayerReference]:
+        return super().__iter__()
+
+
+def submodules(model: NamedModel, path: str) -> set[str]:
+    """The names of what is directly inside a module."""
+    begin = path + "." if path else ""
+    return {p[len(begin) :].split(".")[0] for p in model.resolver.paths if p.startswith(begin) and p != path}
+
+
+def part_names(model: NamedModel, path: str = "", layer: int | None = None) -> set[str]:
+    """What can be written after a module: its submodules, and the canonical sites that this model has there."""
+    names = {name for name in submodules(model, path) if name.isidentifier()}
+    begin = "" if layer is None else f"layers.{layer}."
+    if layer is not None or not path:
+        with contextlib.suppress(
+            MlxtraceError
+        ):  # a model that cannot be run has no sites, and completes all the same
+            sites = [name[len(begin) :] for name in model.resolver.table if name.startswith(begin)]
+            names.update(name for name in sites if "." not in name)
+    return names
+
+
+def child(model: NamedModel, path: str, name: str, visit: int = 0, layer: int | None = None) -> Any:
     """What `reference.name` means: a submodule, a list of them, a canonical site, or a plain attribute."""
     paths = model.resolver.paths
     inner = f"{path}.{name}" if path else name
@@ -174,8 +246,7 @@ def child(model: InterpretableModel, path: str, name: str, visit: int = 0, layer
     try:
         value = getattr(paths[path], name)
     except AttributeError:
-        begin = path + "." if path else ""
-        inside = {p[len(begin) :].split(".")[0] for p in paths if p.startswith(begin) and p != path}
+        inside = submodules(model, path)
         sites = COMPONENTS if layer is not None else ("layers", "embed", "norm", "output") if not path else ()
         tied = ": its head is the embedding (tied), see `model.output`" if name == "lm_head" else ""
         raise SiteAttributeError(

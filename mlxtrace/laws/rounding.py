@@ -1,7 +1,8 @@
-"""How far a model's own logits move when only the batch changes: the floor under every comparison of two ways.
+"""How far a model's own logits move when only the batch changes, and what a law may therefore allow.
 
     floor = measure(net, vocab_size)
     floor.typical, floor.most        # of the rows: the median's movement and the worst one's, relative
+    Tolerance(resolver).limit        # the error that a law allows on this model
 
 A prompt's logits should not depend on how many others run beside it, nor in which order. In floating point they do
 a little, and with experts or top-k choices one row in many jumps where a choice ties. What is more than that is a
@@ -10,6 +11,7 @@ fault of the model or its backend, and no law's tolerance may grow to hide it.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -17,6 +19,9 @@ import mlx.nn as nn
 import numpy as np
 
 from ..anatomy.recording import forward
+from ..anatomy.resolver import ModuleResolver
+from ..engine import calibration
+from .law import TooNoisy
 
 LENGTH, LEAST_ROWS, MOST_ROWS = 10, 8, 60
 MOST_LOGITS = 1 << 24  # of one pass: what a large vocabulary leaves of the rows
@@ -29,6 +34,44 @@ class Floor:
 
     typical: float
     most: float
+
+
+class Tolerance:
+    """The errors that laws allow on one model, relative to the largest value."""
+
+    def __init__(self, resolver: ModuleResolver):
+        self.resolver = resolver
+
+    @functools.cached_property
+    def limit(self) -> float:
+        """What rounding does in this model's precision, or ten times what its own logits move with the batch, but never
+        more than the cap; TooNoisy when they move more.
+        """
+        if self.floor.most > self.cap:
+            raise TooNoisy(f"{self.describe()}; the most that any law may allow is {self.cap:.1g}")
+        return min(self.cap, max(self.least, TIMES * self.floor.most))
+
+    @functools.cached_property
+    def floor(self) -> Floor:
+        """How far this model's own logits move."""
+        return measure(self.resolver.net, self.resolver.structure.vocab_size)
+
+    @property
+    def least(self) -> float:
+        """What rounding may do in any model of this precision."""
+        return self._by_precision(calibration.ROUNDING)
+
+    @property
+    def cap(self) -> float:
+        """The most that a law may allow in this precision, however much the model itself moves."""
+        return self._by_precision(calibration.CAPS)
+
+    def _by_precision(self, table: dict[mx.Dtype, float]) -> float:
+        return table.get(calibration.compute_dtype(self.resolver), table[mx.bfloat16])
+
+    def describe(self) -> str:
+        """The floor in a sentence."""
+        return f"this model's own logits move by up to {self.floor.most:.2g} with the rows beside them and their order"
 
 
 def measure(net: nn.Module, vocab_size: int) -> Floor:

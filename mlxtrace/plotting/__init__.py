@@ -2,10 +2,17 @@
 
 plotting.plot(result, "map.png")
 plotting.rome_heatmap(trace.scores, trace.tokens, low=trace.low_score)
+
+Tokens run down the y axis with the subject's marked `*`, layers along the x axis; purple is the residual stream, green
+the MLP, red attention (Meng et al. 2022, figure 1).
 """
 
-from .causal_figures import average_lines, average_maps, comparison, effects, noising, severed
-from .maps import attention_pattern, check_path, head_heatmap, plot, rome_heatmap, save
+from .effects import effects, noising
+from .fact_averages import average_lines, average_maps
+from .kit import check_path, save
+from .patterns import attention_pattern, head_heatmap
+from .recoveries import plot
+from .traces import comparison, rome_heatmap, severed
 
 __all__ = [
     "attention_pattern",
@@ -21,3 +28,8 @@ __all__ = [
     "save",
     "severed",
 ]
+
+
+def __dir__() -> list[str]:
+    """What users call; the files that it stands in are not shown."""
+    return __all__

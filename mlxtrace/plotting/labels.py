@@ -4,51 +4,39 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from ..anatomy.components import COMPONENTS
-from ..storage import plain
 from ..terminal import printable
-
-if TYPE_CHECKING:
-    from ..results.patching_result import PatchingResult
+from .protocols import Patched
 
 PLACES = {"subject": "subject tokens", "subject_last": "last subject token", "last": "last token"}
 
 
-class Panel(NamedTuple):
-    """One table of recoveries: `values[i, j]`, percent, belongs to `rows[i]` and `columns[j]`."""
-
-    component: str
-    head: int | None
-    row_name: str  # "layer" or "position"
-    column_name: str  # "layer", "head" or "component"
-    rows: list
-    columns: list
-    values: np.ndarray
-
-
-def describe(result: PatchingResult) -> str:
+def describe(result: Patched) -> str:
     """What was patched, in words: "Restoring the MLP output (last subject token, 3 layers at a time)"."""
     verb = "Corrupting" if result.direction == "noise" else "Restoring"
     words = [COMPONENTS[c].words for c in result.components]
     what = " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]
-    asked = result.settings.get("positions")
-    if "position" in result.dims or (isinstance(asked, str) and asked == "each"):
-        where = "each token"
-    elif asked is None:
-        where = "whole sequence"
-    elif isinstance(asked, str):
-        where = PLACES.get(asked, asked)
-    else:
-        where = f"position {short(np.atleast_1d(plain(asked)).tolist())}"
+    where = _where(result)
     window = f", {result.window} layers at a time" if result.window > 1 else ""
     return f"{verb} the {what} ({where}{window})"
 
 
-def run_lines(result: PatchingResult) -> list[tuple[str, str]]:
+def _where(result: Patched) -> str:
+    """The positions that were patched, in words."""
+    positions = result.settings.get("positions")
+    if "position" in result.dims or (isinstance(positions, str) and positions == "each"):
+        return "each token"
+    if positions is None:
+        return "whole sequence"
+    if isinstance(positions, str):
+        return PLACES.get(positions, positions)
+    return f"position {short(np.ravel(positions).tolist())}"
+
+
+def run_lines(result: Patched) -> list[tuple[str, str]]:
     """The two runs in words: ("clean", 'The Eiffel Tower is in → " Paris" 0.98'), then ("corrupted", ...)."""
     lines = []
     for run, text in (("clean", result.clean_text), ("corrupted", result.corrupted_text)):
@@ -64,14 +52,16 @@ def run_lines(result: PatchingResult) -> list[tuple[str, str]]:
 
 
 def quoted(text: str) -> str:
+    """The text in double quotes, safe to print."""
     return printable(json.dumps(text, ensure_ascii=False))
 
 
 def probability(p: float) -> str:
+    """A probability in two digits, or one where it is small."""
     return f"{p:.2f}" if p >= 0.01 else f"{p:.1g}"
 
 
-def position_label(result: PatchingResult, position: int, show: Callable[[str], str] = str) -> str:
+def position_label(result: Patched, position: int, show: Callable[[str], str] = str) -> str:
     """A position's token; both tokens where they differ; `*` behind those of the subject."""
     clean, label = result.tokens[position], show(result.tokens[position])
     same_length = len(result.tokens) == len(result.corrupted_tokens)
@@ -86,6 +76,18 @@ def text_bar(value: float, low: float, high: float, width: int = 24) -> str:
     left = round(-low / span * width)
     n = round(min(abs(value), span) / span * width)
     return " " * (left - n) + "▒" * min(n, left) if value < 0 else " " * left + "█" * n
+
+
+def text_map(names: list[str], values: np.ndarray, whole: float) -> list[str]:
+    """A map `[rows, columns]` in characters: a shade for each fifth of `whole`, `-` where it is negative."""
+    parts = values / whole if whole else np.zeros_like(values)
+    steps = np.clip(np.ceil(5 * parts - 0.25), 0, 4).astype(int)
+    width = max(map(len, names))
+    lines = []
+    for name, shades, row in zip(names, steps, parts, strict=True):
+        cells = "".join("-" if v < -0.05 else "·░▒▓█"[s] for s, v in zip(shades, row, strict=True))
+        lines.append(f"  {name:<{width}}  {cells}")
+    return lines
 
 
 def short(labels: list) -> str:

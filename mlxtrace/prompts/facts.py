@@ -8,67 +8,48 @@ A fact is a subject, a prompt that contains it, and the attribute that should fo
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
-from ..errors import InputError, LoadError
+from ..errors import InputError
+from ..results.average_trace import AverageTrace
+from .fact_files import Fact, load, once, parse
 from .running import averages, run_facts
 
-DEMO = Path(__file__).parents[1] / "demo" / "facts.json"
-ATTRIBUTES = ("attribute", "object", "target_true")  # what data sets call it
-IDS = ("id", "known_id", "case_id")
-SUFFIXES = (".jsonl", ".json")
-SHOWN = 3  # malformed entries that an error tells of
 __all__ = ["Fact", "averages", "load", "run"]
 
 
-@dataclass(frozen=True)
-class Fact:
-    """One fact: the prompt contains the subject, and the attribute should follow it."""
+def run(model: Any, facts: Any, out: str | os.PathLike, **options: Any) -> AverageTrace:
+    """Trace every fact that the model gets right, into a folder, and average (Meng et al. 2022, section 2.2).
 
-    subject: str
-    prompt: str
-    attribute: str
-    relation: str | None = None
-    id: str = ""
+    A fact counts as right when the clean run's top token is the first of the attribute. Facts that are wrong, or whose
+    subject cannot be found in the tokens, are recorded and skipped. A run that was stopped goes on where it stood.
 
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+    Args:
+        model: an InterpretableModel.
+        facts: what `load` returns, entries of that form, or a path or name to load.
+        out: the folder; begun if need be, resumed if it was begun with the same model, facts and settings.
+        options: kinds, None (one layer output at a time), "mlp", "attn" (windows of `window` layers), all three by
+            default; limit, to trace the first so many facts only; group, a distributed group (default: that of
+            `mlx.launch`); samples, noise, window, seed, replace, engine, max_memory, progress as in `causal_trace`.
+            A level such as "s3" is in standard deviations of the embeddings of all the facts' subjects.
 
+    Returns:
+        An `AverageTrace`, on every rank; the folder has it as numbers, as a table and as figures.
 
-def load(path_or_name: str | os.PathLike | None = None) -> list[Fact]:
-    """The facts of a file, of a hub data set, or the bundled ones (None or "demo").
+    Raises:
+        InputError: when the folder was begun with other settings, the model gets no fact right, or nothing can be
+            written there.
 
-    A JSON file holds a list of entries, or `{"relations": {name: {"templates": [...]}}, "facts": [...]}`; a JSONL
-    file an entry per line. An entry has `subject`, `attribute` (or `object`, `target_true`), and `prompt` or
-    `template` (with `{}` where the subject goes), or a `relation` whose first template is used. A hub data set is
-    named `owner/name`, or `owner/name:file` when it has several JSON files. LoadError when nothing can be read,
-    InputError for malformed entries, naming each and its field.
-    """
-    if path_or_name is None or path_or_name == "demo":
-        return parse(_read(DEMO), "the bundled facts")
-    if not isinstance(path_or_name, str | os.PathLike):
-        raise LoadError(f"facts come from a file or a data set, named by a text, not {path_or_name!r}")
-    name = os.fspath(path_or_name)
-    path = Path(name).expanduser()
-    if path.is_file():
-        return parse(_read(path), str(path))
-    if path.is_dir():
-        raise LoadError(f"{path} is a folder: name a JSON or JSONL file of facts")
-    is_file = path.suffix.lower() in SUFFIXES and ":" not in name
-    if is_file or name.startswith((".", "/", "~")) or name.split(":")[0].count("/") != 1:
-        raise LoadError(f"there is no file {name!r}; a hub data set has the form owner/name")
-    return parse(_read(_download(name)), f"the data set {name}")
-
-
-def run(model: Any, facts: Any, out: str | os.PathLike, **options: Any) -> Any:
-    """Trace every fact that the model gets right, one file per fact and kind, and average; see `run_facts`.
-
-    facts: what `load` returns, entries of that form, or a path or name to load.
+    Example:
+        >>> import tempfile
+        >>> from mlxtrace import InterpretableModel, facts
+        >>> model = InterpretableModel("demo")
+        >>> with tempfile.TemporaryDirectory() as out:
+        ...     average = facts.run(model, facts.load()[:2], out, kinds=(None,), samples=1, progress=False)
+        >>> average.facts, average.indirect_effect.shape == (1, len(average.roles), model.n_layers)
+        (2, True)
     """
     if not hasattr(model, "resolver"):
         raise InputError(f"facts.run traces an InterpretableModel, not {model!r}")
@@ -84,153 +65,5 @@ def run(model: Any, facts: Any, out: str | os.PathLike, **options: Any) -> Any:
     for fact in facts:
         if not all(isinstance(text, str) for text in (fact.subject, fact.prompt, fact.attribute, fact.id)):
             raise InputError(f"a fact's subject, prompt, attribute and id are texts: {fact!r}")
-    _once([fact.id for fact in facts], "the facts given")
+    once([fact.id for fact in facts], "the facts given")
     return run_facts(model, list(facts), out, **options)
-
-
-# ---- reading
-
-
-def _read(path: Path) -> Any:
-    """What the file says: JSON, or a list of the JSON values of its lines."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise LoadError(f"{path} cannot be read: {error}") from error
-    try:
-        whole = json.loads(text) if text.strip() else []
-    except (ValueError, RecursionError) as error:
-        return _lines(path, text, error)
-    return [whole] if isinstance(whole, dict) and "facts" not in whole else whole
-
-
-def _lines(path: Path, text: str, error: Exception) -> list[Any]:
-    found = []
-    for number, line in enumerate(text.split("\n"), 1):  # splitlines would cut at U+2028, which JSON may hold
-        if not line.strip():
-            continue
-        try:
-            found.append(json.loads(line))
-        except (ValueError, RecursionError) as wrong:
-            if path.suffix.lower() == ".jsonl" or found:
-                why = getattr(wrong, "msg", wrong)
-                raise InputError(f"{path}, line {number} is no JSON: {why}") from wrong
-            raise InputError(f"{path} is no JSON: {error}") from wrong
-    return found
-
-
-def _download(name: str) -> Path:
-    """A hub data set's JSON file in the local cache."""
-    import huggingface_hub as hub
-
-    repository, _, file = name.partition(":")
-    try:
-        if not file:
-            listed = hub.HfApi().list_repo_files(repository, repo_type="dataset")
-            found = [f for suffix in SUFFIXES for f in listed if f.lower().endswith(suffix)]
-            if not found:
-                raise LoadError(
-                    f"the data set {repository} has no JSON or JSONL file: download and convert it"
-                )
-            if len(found) > 1:
-                several = ", ".join(found[:6])
-                raise LoadError(f"the data set {repository} has several files: name one, {repository}:{found[0]} "
-                                f"({several})")  # fmt: skip
-            file = found[0]
-        return Path(hub.hf_hub_download(repository, file, repo_type="dataset"))
-    except LoadError:
-        raise
-    except Exception as error:  # whatever the network and the hub may raise
-        why = " ".join(str(error).split())[:200]
-        raise LoadError(
-            f"cannot load the data set {name!r}: no such file here, and the hub does not give it "
-            f"({type(error).__name__}: {why})"
-        ) from error
-
-
-# ---- checking
-
-
-def parse(data: Any, source: str) -> list[Fact]:
-    """Facts from entries; one InputError for all malformed ones. source: what the entries are of, for errors."""
-    relations: dict[str, Any] = {}
-    if isinstance(data, dict):
-        relations, data = data.get("relations") or {}, data.get("facts")
-        if not isinstance(relations, dict):
-            raise InputError(f"{source}: relations are an object, not {type(relations).__name__}")
-    if not isinstance(data, list):
-        raise InputError(f"{source}: a list of facts was expected, not {type(data).__name__}")
-    if not data:
-        raise InputError(f"{source}: there are no facts")
-    width = max(4, len(str(len(data))))
-    facts, wrong = [], []
-    for index, entry in enumerate(data):
-        try:
-            facts.append(_fact(entry, relations, f"{index:0{width}}"))
-        except InputError as error:
-            wrong.append(f"entry {index}: {error}")
-    if wrong:
-        rest = f"; and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
-        raise InputError(f"{source}, malformed: {'; '.join(wrong[:SHOWN])}{rest}")
-    _once([fact.id for fact in facts], source)
-    return facts
-
-
-def _fact(entry: Any, relations: dict[str, Any], number: str) -> Fact:
-    if not isinstance(entry, dict):
-        raise InputError(f"is no object with fields but {type(entry).__name__}")
-    entry = {**entry, **_rewrite(entry)}
-    subject = _text(entry, ("subject",)).strip()
-    attribute = _text(entry, ATTRIBUTES).strip()
-    relation = entry.get("relation", entry.get("relation_id"))
-    prompt = _prompt(entry, relations, relation)
-    if "{}" in prompt:
-        prompt = prompt.replace("{}", subject, 1)
-    if subject not in prompt:
-        raise InputError(f"field 'prompt': {prompt!r} does not contain the subject {subject!r}")
-    given = next((entry[name] for name in IDS if entry.get(name) is not None), number)
-    return Fact(subject, prompt, attribute, None if relation is None else str(relation), str(given))
-
-
-def _rewrite(entry: dict) -> dict[str, Any]:
-    """CounterFact keeps its fields one level down, and its answer two."""
-    inner = entry.get("requested_rewrite")
-    if not isinstance(inner, dict):
-        return {}
-    answer = inner.get("target_true")
-    return {**inner, "attribute": answer.get("str") if isinstance(answer, dict) else answer}
-
-
-def _text(entry: dict, names: Sequence[str]) -> str:
-    name = next((n for n in names if entry.get(n) is not None), None)
-    if name is None:
-        raise InputError(f"field {' or '.join(map(repr, names))} is missing")
-    value = entry[name]
-    if not isinstance(value, str) or not value.strip():
-        raise InputError(f"field {name!r} is {value!r}, not a text")
-    return value
-
-
-def _prompt(entry: dict, relations: dict[str, Any], relation: Any) -> str:
-    if entry.get("prompt") is not None:
-        return _text(entry, ("prompt",))
-    if entry.get("template") is not None:
-        template, field = _text(entry, ("template",)), "template"
-    elif isinstance(relation, str) and relation in relations:
-        templates = relations[relation].get("templates") if isinstance(relations[relation], dict) else None
-        if not isinstance(templates, list) or not templates or not isinstance(templates[0], str):
-            raise InputError(f"field 'relation': {relation!r} has no list of templates")
-        template, field = templates[0], f"relations.{relation}.templates"
-    else:
-        raise InputError("field 'prompt' or 'template' is missing")
-    if "{}" not in template:
-        raise InputError(f"field {field!r}: {template!r} has no {{}} for the subject")
-    return template
-
-
-def _once(ids: Iterable[str], source: str) -> None:
-    seen: set[str] = set()
-    for name in ids:
-        if name in seen:
-            raise InputError(f"{source}: two entries have the id {name!r}")
-        seen.add(name)

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import html
-from typing import TYPE_CHECKING
-
-import numpy as np
+from typing import Any, Protocol
 
 from ..anatomy.components import COMPONENTS
-from ..plotting.labels import Panel, describe, position_label, quoted, run_lines, short, text_bar
+from ..plotting.labels import describe, position_label, quoted, run_lines, short, text_bar, text_map
+from ..plotting.protocols import Panel, Patched
 from ..terminal import printable
 
-if TYPE_CHECKING:
-    from .patching_result import PatchingResult
+
+class Printed(Patched, Protocol):
+    """A result of activation patching, as it prints."""
+
+    notes: list[str]
+    _clean: dict[str, float]
+    _corrupted: dict[str, float]
+
+    def top(self, k: int = 5) -> list[dict[str, Any]]: ...
+
+
 TINTS = {
     "attn": "203,24,29",
     "mlp": "35,139,69",
@@ -20,13 +28,13 @@ TINTS = {
 }  # red, green, purple, as in the figures
 
 
-def _labels(result: PatchingResult, name: str, labels: list) -> list[str]:
+def _labels(result: Patched, name: str, labels: list) -> list[str]:
     if name != "position":
         return [str(x) for x in labels]
     return [f"{p:>3} {position_label(result, p, lambda t: quoted(t)[1:-1])}" for p in labels]
 
 
-def text(result: PatchingResult) -> str:
+def text(result: Printed) -> str:
     """The result for a terminal: both runs, then bars for each layer, or a shaded map with its strongest cells."""
     lines = [describe(result), *(f"  {run + ':':<11}{line}" for run, line in run_lines(result))]
     for metric in result.metrics:
@@ -43,7 +51,7 @@ def text(result: PatchingResult) -> str:
     return printable("\n".join(lines + _text_top(result)))
 
 
-def _text_top(result: PatchingResult) -> list[str]:
+def _text_top(result: Printed) -> list[str]:
     if result.panels()[0].column_name == "component":
         return []
     lines = ["", "strongest:"]
@@ -55,7 +63,7 @@ def _text_top(result: PatchingResult) -> list[str]:
     return lines
 
 
-def _text_bars(result: PatchingResult, panel: Panel) -> list[str]:
+def _text_bars(result: Patched, panel: Panel) -> list[str]:
     moved = panel.values - result.no_effect
     low, high = min(moved.min(), 0.0), max(moved.max(), 0.0)
     lines = ["  layer" + "".join(f"  {c:<33}" for c in panel.columns).rstrip()]
@@ -65,21 +73,16 @@ def _text_bars(result: PatchingResult, panel: Panel) -> list[str]:
     return lines
 
 
-def _text_map(result: PatchingResult, panel: Panel) -> list[str]:
+def _text_map(result: Patched, panel: Panel) -> list[str]:
     moved = (panel.values - result.no_effect) * (-1 if result.direction == "noise" else 1)
-    steps = np.clip(np.ceil(moved / 20 - 0.25), 0, 4).astype(int)  # a shade for each 20 %, from 5 % on
     names = _labels(result, panel.row_name, panel.rows)
-    width = max(map(len, names))
     title = f"{panel.component}{'' if panel.head is None else f' {panel.head}'}"
     across = f"{panel.column_name}s {short(panel.columns)} across"
-    lines = [f"  {title}: {across}; ░ ▒ ▓ █ from 5, 25, 45, 65 % of effect"]
-    for name, step, row in zip(names, steps, moved, strict=True):
-        cells = "".join("-" if v < -5 else "·░▒▓█"[s] for s, v in zip(step, row, strict=True))
-        lines.append(f"  {name:<{width}}  {cells}")
-    return lines
+    heading = f"  {title}: {across}; ░ ▒ ▓ █ from 5, 25, 45, 65 % of effect"
+    return [heading, *text_map(names, moved, 100)]
 
 
-def as_html(result: PatchingResult) -> str:
+def as_html(result: Patched) -> str:
     """The result for a notebook: a table of shaded cells for each panel."""
     parts = [f"<b>{html.escape(describe(result))}</b>"]
     parts += [f"<br>{run}: {html.escape(line)}" for run, line in run_lines(result)]

@@ -4,7 +4,7 @@
     decode, token_to_str, to_str_tokens         token ids -> text
     char_spans, subject_range                   which tokens carry which characters
     answer_token                                the token that an answer starts with
-    receipt                                     the prompt as the model sees it, as a table
+    special_marks                               which tokens are BOS, EOS or other special ones
 
 A tokenizer here is mlx-lm's wrapper, one of transformers, a bare one of the `tokenizers` library, anything
 else that encodes and decodes, or None, when prompts are given as token ids.
@@ -12,11 +12,9 @@ else that encodes and decodes, or None, when prompts are given as token ids.
 
 from __future__ import annotations
 
-import html
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from ..arguments import as_integer, positions_in
@@ -46,6 +44,12 @@ def encode(tokenizer: Any, text: str) -> list[int]:
     if not ids:
         raise TokenError(f"The tokenizer makes no token of {text!r}: give a text that it knows.")
     return ids
+
+
+def encode_plain(tokenizer: Any, text: str) -> list[int]:
+    """The token ids of a text alone, without the special tokens that the tokenizer puts around a prompt."""
+    _need(tokenizer, text)
+    return _tokenize(tokenizer, text, special=False)
 
 
 def as_ids(tokenizer: Any, prompt: str | Sequence[int] | Any, vocab_size: int | None = None) -> list[int]:
@@ -82,13 +86,13 @@ def decode(tokenizer: Any, ids: Iterable[int]) -> str:
 
 def token_to_str(tokenizer: Any, token: int) -> str:
     """The text of one token as it stands inside a sentence: a leading space is kept."""
-    if as_integer(token) is None:
+    number = as_integer(token)
+    if number is None:
         raise TokenError(f"one token id was expected, not {token!r}; of several, decode gives the text")
-    token = as_integer(token)
     if tokenizer is None:
-        return f"<{int(token)}>"
+        return f"<{number}>"
     # SentencePiece drops the space of the first token only, so the second of two shows it
-    return decode(tokenizer, [token, token])[len(decode(tokenizer, [token])) :]
+    return decode(tokenizer, [number, number])[len(decode(tokenizer, [number])) :]
 
 
 def to_str_tokens(tokenizer: Any, ids: Sequence[int]) -> list[str]:
@@ -151,6 +155,13 @@ def _special_ids(tokenizer: Any) -> set[int]:
         added = inner.get_added_tokens_decoder()
     named = {i for i, token in (added or {}).items() if getattr(token, "special", False)}
     return named | set(getattr(inner, "all_special_ids", None) or [])
+
+
+def special_marks(tokenizer: Any, ids: Sequence[int]) -> dict[int, str]:
+    """The positions of special tokens and what they are: "BOS", "EOS" or "special"."""
+    named = {getattr(tokenizer, "eos_token_id", None): "EOS", getattr(tokenizer, "bos_token_id", None): "BOS"}
+    known = _special_ids(tokenizer) if tokenizer is not None else set()
+    return {i: named.get(token, "special") for i, token in enumerate(ids) if token in known}
 
 
 def _given_ids(prompt: Any) -> list[int]:
@@ -311,9 +322,15 @@ def _verified(tokenizer: Any, ids: list[int], inside: list[int], subject: str) -
 
 
 def answer_token(
-    tokenizer: Any, answer: str | int, prompt: str | None = None, vocab_size: int | None = None
+    tokenizer: Any,
+    answer: str | int,
+    prompt: str | None = None,
+    vocab_size: int | None = None,
+    prompt_ids: Sequence[int] | None = None,
 ) -> int:
     """The one token that an answer starts with after a prompt.
+
+    prompt_ids: the prompt's ids without special tokens, when they are known.
 
     The text is taken as it continues the prompt, without special tokens: " Paris", with its space.
     TokenError when it is empty, when its first token says nothing about it, when it melts into the prompt's
@@ -330,9 +347,9 @@ def answer_token(
         raise TokenError(
             f'The answer {answer!r} is empty or blank: give a text such as " Paris", or a token id.'
         )
-    first = _first_after(tokenizer, answer, prompt)
+    first = _first_after(tokenizer, answer, prompt, prompt_ids)
     if _wants_space(answer, prompt):
-        spaced = _first_after(tokenizer, " " + answer, prompt)
+        spaced = _first_after(tokenizer, " " + answer, prompt, prompt_ids)
         if spaced != first:
             raise TokenError(
                 f"{answer!r} is ambiguous: {' ' + answer!r} starts with token {spaced} "
@@ -351,10 +368,11 @@ def answer_token(
     return as_ids(tokenizer, [first], vocab_size)[0]
 
 
-def _first_after(tokenizer: Any, answer: str, prompt: str | None) -> int:
+def _first_after(tokenizer: Any, answer: str, prompt: str | None, prompt_ids: Sequence[int] | None) -> int:
     """The first token of the answer behind the prompt, or behind a stand-in that it does not merge with."""
+    known = prompt_ids if prompt else None
     for head in (prompt,) if prompt else ("of", "x", ".") if answer[0].isspace() else ("\n", ":", "."):
-        before = _tokenize(tokenizer, head, special=False)
+        before = _tokenize(tokenizer, head, special=False) if known is None else list(known)
         after = _tokenize(tokenizer, head + answer, special=False)
         if after[: len(before)] == before and len(after) > len(before):
             return after[len(before)]
@@ -381,63 +399,3 @@ def _raw(tokenizer: Any, token: int) -> str:
     inner = _inner(tokenizer)
     convert = getattr(inner, "convert_ids_to_tokens", None) or getattr(inner, "id_to_token", None)
     return repr(convert(token) if convert else token_to_str(tokenizer, token))
-
-
-# --- the receipt ----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Receipt:
-    """What was tokenized: prints as a table of position, id, text and marks (BOS, `*` for the subject).
-
-    ids, tokens: one per position. special: {position: "BOS", "EOS" or "special"}. subject: its positions or
-    None. note: what else is to be known, such as a subject that occurs twice; "" if nothing is.
-    """
-
-    ids: list[int]
-    tokens: list[str]
-    special: dict[int, str] = field(default_factory=dict)
-    subject: range | None = None
-    note: str = ""
-
-    @property
-    def bos(self) -> int | None:
-        """The position of the BOS token, or None."""
-        return next((i for i, mark in self.special.items() if mark == "BOS"), None)
-
-    @property
-    def positions(self) -> range:
-        return range(len(self.ids))
-
-    def _rows(self) -> list[tuple[str, str, str, str]]:
-        marks = [
-            "*" if self.subject and i in self.subject else self.special.get(i, "") for i in self.positions
-        ]
-        return [(str(i), str(self.ids[i]), repr(self.tokens[i]), marks[i]) for i in self.positions]
-
-    def __repr__(self) -> str:
-        rows = [("position", "id", "token", ""), *self._rows()]
-        wide = [max(len(row[k]) for row in rows) for k in range(3)]
-        lines = [f"{p:>{wide[0]}}  {i:>{wide[1]}}  {t:<{wide[2]}}  {m}".rstrip() for p, i, t, m in rows]
-        note = "; * marks the subject" if self.subject else ""
-        more = [f"note: {self.note}"] if self.note else []
-        return "\n".join([*lines, f"{len(self.ids)} tokens{note}", *more])
-
-    def _repr_html_(self) -> str:
-        head = "<tr><th>position</th><th>id</th><th>token</th><th></th></tr>"
-        body = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in self._rows())
-        note = f"<p>note: {html.escape(self.note)}</p>" if self.note else ""
-        return f"<table>{head}{''.join(f'<tr>{cells}</tr>' for cells in body)}</table>{note}"
-
-
-def receipt(
-    tokenizer: Any, prompt: str | Sequence[int] | Any, subject: str | range | Sequence[int] | None = None
-) -> Receipt:
-    """The prompt as the model sees it; errors as in `as_ids` and `subject_range`."""
-    ids = as_ids(tokenizer, prompt)
-    named = {getattr(tokenizer, "eos_token_id", None): "EOS", getattr(tokenizer, "bos_token_id", None): "BOS"}
-    known = _special_ids(tokenizer) if tokenizer is not None else set()
-    special = {i: named.get(token, "special") for i, token in enumerate(ids) if token in known}
-    found = None if subject is None else subject_range(tokenizer, prompt, subject, ids)
-    note = "" if found is None else repeated(tokenizer, prompt, subject, ids, found)
-    return Receipt(ids, to_str_tokens(tokenizer, ids), special, found, note)

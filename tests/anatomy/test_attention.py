@@ -28,7 +28,7 @@ def llama():
 def nothing_is_left():
     yield
     assert mx.fast.scaled_dot_product_attention is attention.plain_attention
-    assert not attention._runs
+    assert not attention._open.running()
 
 
 def numpy(x):

@@ -1,4 +1,4 @@
-"""The record of a pass: every module call with what it was given and gave, in order, and a model left as it was."""
+"""The record of a pass: which calls were made inside which, with arrays that nobody changes afterwards."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from mlxtrace import errors
 from mlxtrace.anatomy.recording import (
+    Recorder,
     find_vocab,
     forward,
     module_paths,
@@ -19,76 +20,99 @@ from mlxtrace.anatomy.recording import (
     without_caches,
 )
 
-TOKENS = mx.array([[3, 17, 5, 90]])
+IDS = mx.array([[3, 17, 5, 90]])
 
 
-def test_calls_nest_as_modules_do():
-    net = models.make("llama")
-    plain, classes = forward(net, TOKENS), [type(m) for m in net.modules()]
-    calls = record(net, TOKENS)
+@pytest.fixture(scope="module")
+def calls(llama):
+    return record(llama.net, IDS)
+
+
+def test_calls_begin_in_order_and_lie_inside_each_other(calls):
     assert calls[0].path == "" and calls[0].parent is None and calls[0].end == len(calls)
-    assert same(calls[0].array(), plain)
     for call in calls[1:]:
-        parent = calls[call.parent]
-        assert parent.index < call.index < call.end <= parent.end
-        assert call.path.startswith(parent.path)
-    assert [type(m) for m in net.modules()] == classes
+        outer = calls[call.parent]
+        assert outer.index < call.index < call.end <= outer.end
+        assert call.path.startswith(outer.path)
+
+
+def test_outputs_are_those_of_a_plain_pass(llama, calls):
+    assert same(calls[0].hidden(), forward(llama.net, IDS))
+    norm = next(c for c in calls if c.path == "model.norm")
+    assert same(llama.net.model.norm(norm.inputs()[0]), norm.hidden())
+    assert same(norm.forward(*norm.args, **norm.kwargs), norm.hidden())
+
+
+def test_attention_calls_are_noted_at_the_module_that_makes_them(llama, calls):
+    noted = {c.path: c.attention for c in calls if c.attention}
+    heads = (llama.n_heads, llama.n_kv_heads)
+    assert noted == {layer.attention: (heads,) for layer in llama.resolver.structure.layers}
+    assert not any(c.gathered for c in calls)
+
+
+def test_a_record_is_not_changed_by_what_the_model_does_to_its_arrays():
+    class Adds(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.part = nn.Identity()
+
+        def __call__(self, tokens):
+            x = tokens.astype(mx.float32)
+            y = self.part(x)
+            y += 1
+            return y
+
+    net = Adds()
+    whole, part = record(net, IDS)
+    assert part.path == "part" and same(part.inputs()[0], IDS.astype(mx.float32))
+    assert same(part.hidden(), IDS.astype(mx.float32)) and same(whole.hidden(), IDS + 1.0)
+
+
+def test_an_error_inside_leaves_no_call_open():
+    class Fails(nn.Module):
+        def __call__(self, x):
+            raise ZeroDivisionError
+
+    recorder, net = Recorder(IDS), Fails()
+    with pytest.raises(ZeroDivisionError), recorder.tapping({"": net}):
+        net(IDS)
+    with recorder.tapping({"part": nn.Identity()}):
+        pass
+    assert len(recorder.calls) == 1 and recorder._stack == []
+
+
+def test_what_is_no_language_model_says_what_it_returned():
+    with pytest.raises(errors.LoadError, match="returned NoneType, not logits"):
+        forward(type("Mute", (nn.Module,), {"__call__": lambda self, x: None})(), IDS)
+
+
+def test_snapshots_and_caches():
+    x, pair = mx.ones(2), (mx.zeros(2), [mx.ones(1)])
+    copy = snapshot((x, pair, "text"))
+    x += 1
+    assert copy[0].tolist() == [1, 1] and copy[2] == "text" and isinstance(copy[1][1], list)
+    call = record(models.make("llama"), IDS)[0]
+    cache = type("Cache", (), {"update_and_fetch": None})()
+    call.args, call.kwargs = (IDS, cache), {"cache": [cache], "mask": x}
+    args, kwargs = without_caches(call)
+    assert args[1] is None and kwargs["cache"] is None and same(kwargs["mask"], x)
+
+
+def test_equal_means_bit_for_bit_and_of_one_type():
+    assert same(mx.ones(2), mx.ones(2)) and not same(mx.ones(2), mx.ones(2, mx.float16))
+    assert not same(mx.ones(2), mx.ones((1, 2))) and not same(mx.ones(2), None)
 
 
 def test_visits_count_the_calls_of_a_module():
-    calls = record(models.make("nanbeige"), TOKENS)
-    visits = [c.visit for c in calls if c.path == "model.layers.0.mlp"]
-    assert visits == [0, 1]
-
-
-def test_attention_calls_are_noted_where_they_are_made():
-    made = {c.path: c.attention for c in record(models.make("llama"), TOKENS) if c.attention}
-    assert made == {f"model.layers.{i}.self_attn": ((4, 2),) for i in range(3)}
-
-
-class Doubles(nn.Module):
-    """A layer that changes its input in place."""
-
-    def __call__(self, x):
-        x *= 2
-        return x
-
-
-def test_what_is_recorded_does_not_change_with_the_model():
-    net = models.make("llama")
-    net.model.layers[1].mlp = Doubles()
-    given = {c.path: c for c in record(net, TOKENS)}
-    call = given["model.layers.1.mlp"]
-    assert same(2 * call.inputs()[0], call.array())
-    assert call.argument(0) is call.inputs()[0] and call.argument(None) is None and call.argument(3) is None
-
-
-def test_caches_are_left_out_when_a_call_is_made_again():
-    class Cache:
-        update_and_fetch = None
-
-    call = record(models.make("llama"), TOKENS)[0]
-    call.args, call.kwargs = (TOKENS, Cache()), {"cache": Cache(), "mask": None}
-    assert [type(a) for a in without_caches(call)[0]] == [mx.array, type(None)]
-    assert without_caches(call)[1] == {"cache": None, "mask": None}
-
-
-def test_same_is_equal_bit_for_bit():
-    x = mx.array([1.0, 2.0])
-    assert same(x, mx.array([1.0, 2.0]))
-    assert not same(x, x.astype(mx.float16)) and not same(x, x[None]) and not same(x, None)
-    nest = snapshot([(x,), "text"])
-    x += 1
-    assert nest[0][0].tolist() == [1.0, 2.0] and nest[1] == "text"
+    calls = record(models.make("nanbeige"), IDS)
+    assert [c.visit for c in calls if c.path == "model.layers.0.mlp"] == [0, 1]
 
 
 def test_paths_are_in_natural_order():
-    paths = [
-        p
-        for p in module_paths(models.make("gpt2", n_layer=12))
-        if p.startswith("model.h.") and p.count(".") == 2
+    paths = module_paths(models.make("gpt2", n_layer=12))
+    assert [p for p in paths if p.startswith("model.h.") and p.count(".") == 2] == [
+        f"model.h.{i}" for i in range(12)
     ]
-    assert paths == [f"model.h.{i}" for i in range(12)]
 
 
 def test_vocabulary_and_tokens():
@@ -99,11 +123,7 @@ def test_vocabulary_and_tokens():
     assert tokens.shape == (1, 8) and tokens.max() < 5 and len(set(tokens[0].tolist())) > 2
 
 
-def test_what_gives_no_logits_is_refused():
-    with pytest.raises(errors.LoadError, match="not logits"):
-        forward(Silent(), TOKENS)
-
-
-class Silent(nn.Module):
-    def __call__(self, tokens):
-        return None
+def test_arguments_by_slot(calls):
+    layer = next(c for c in calls if c.path == "model.layers.1")
+    assert same(layer.argument(0), layer.inputs()[0])
+    assert layer.argument(None) is None and layer.argument("nothing") is None

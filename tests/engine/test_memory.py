@@ -97,13 +97,17 @@ def test_a_tenth_of_what_a_map_takes_is_enough(model):
 def test_sources_are_captured_in_parts(model, monkeypatch):
     from mlxtrace.engine import sweep
 
-    captured, honest = [], sweep.capture
+    captured = []
 
-    def counted(resolver, run, sites, *rest, **options):
-        captured.append(len(sites))
-        return honest(resolver, run, sites, *rest, **options)
+    def counting(honest):
+        def counted(resolver, run, sites, *rest, **options):
+            captured.append(len(sites))
+            return honest(resolver, run, sites, *rest, **options)
 
-    monkeypatch.setattr(sweep, "capture", counted)
+        return counted
+
+    for name in ("capture", "capture_sites"):
+        monkeypatch.setattr(sweep, name, counting(getattr(sweep, name)))
     whole = patch(model, component="mlp", positions="each")
     assert captured == [4]
     captured.clear()
@@ -146,7 +150,8 @@ def test_causal_effects_are_refused_before_either_sweep(model, monkeypatch):
 def test_what_is_refused_runs_nothing(model, monkeypatch):
     from mlxtrace.engine import sweep
 
-    monkeypatch.setattr(sweep, "capture", lambda *a, **k: pytest.fail("a pass was run"))
+    for name in ("capture", "capture_sites"):
+        monkeypatch.setattr(sweep, name, lambda *a, **k: pytest.fail("a pass was run"))
     monkeypatch.setattr(sweep.Batch, "run", lambda self: pytest.fail("a pass was run"))
     for run in (
         lambda: patch(model, 1000, component="pattern"),
@@ -219,7 +224,7 @@ def machine(tmp_path, monkeypatch):
 
 def test_free_memory_is_what_the_machine_has(machine):
     assert memory.free() == 8000000 << 10
-    assert memory.default_memory() == calibration.default_memory() == (8000000 << 10) // 4
+    assert memory.default_memory() == memory.allowed_bytes(None) == (8000000 << 10) // 4
 
 
 def test_a_control_group_bounds_it(machine):

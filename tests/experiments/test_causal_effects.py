@@ -9,9 +9,9 @@ import pytest
 from noise import close
 
 import mlxtrace
-from mlxtrace import GaussianNoise
+from mlxtrace import CausalEffects, GaussianNoise
 from mlxtrace.errors import EffectError, InputError, MlxtraceError
-from mlxtrace.experiments.causal_effects import CausalEffects, NoisingWindow, noising_window
+from mlxtrace.experiments.noising_window import NoisingWindow, noising_window
 
 BASE = [7, 31, 32, 90, 15, 120]
 SOURCE = [7, 55, 61, 90, 15, 120]

@@ -96,7 +96,7 @@ def test_partial_caches_come_back(tmp_path, llama):
 
 
 def test_files_that_are_no_cache(tmp_path, cache):
-    with pytest.raises(errors.LoadError, match="no such file"):
+    with pytest.raises(errors.LoadError, match="there is no file"):
         ActivationCache.load(tmp_path / "missing.safetensors")
     (tmp_path / "text.safetensors").write_text("hello")
     mx.save_safetensors(str(tmp_path / "weights.safetensors"), {"a": mx.ones(3)})
@@ -111,9 +111,17 @@ def test_files_that_are_no_cache(tmp_path, cache):
     for nameless in (None, 3, ""):
         with pytest.raises(errors.LoadError, match="named by"):
             ActivationCache.load(nameless)
-        with pytest.raises(errors.LoadError, match="named by"):
+        with pytest.raises(errors.InputError, match="named by"):
             cache.save(nameless)
-    with pytest.raises(errors.LoadError, match="does not exist"):
+    with pytest.raises(errors.InputError, match="does not exist"):
         cache.save(tmp_path / "nowhere" / "x.safetensors")
-    with pytest.raises(errors.LoadError, match="folder"):
+    with pytest.raises(errors.InputError, match="folder"):
         cache.save(tmp_path)
+
+
+def test_the_caches_arrays_cannot_be_changed_from_outside(llama):
+    with llama.trace(IDS) as trace:
+        pass
+    x = trace.activations["layers.1.mlp"]
+    x *= 0
+    assert mx.abs(trace.activations["layers.1.mlp"]).max() > 0

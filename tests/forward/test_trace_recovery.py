@@ -14,14 +14,16 @@ import numpy as np
 import pytest
 
 from mlxtrace import InterpretableModel, errors
-from mlxtrace.anatomy import attention, block, taps
+from mlxtrace.anatomy import attention, block, calls, taps
 from mlxtrace.anatomy.attention import attending, plain_attention
 from mlxtrace.anatomy.taps import tapping
-from mlxtrace.forward import activation, forward_pass, trace
+from mlxtrace.forward import activation, editing, forward_pass, open_traces, trace
 
 IDS = [3, 17, 5, 90]
 OTHER = [3, 17, 66, 12]
-FILES = {m.__file__ for m in (activation, attention, block, forward_pass, taps, trace)}
+FILES = {
+    m.__file__ for m in (activation, attention, block, calls, editing, forward_pass, open_traces, taps, trace)
+}
 
 
 class Stop(BaseException):
@@ -105,7 +107,10 @@ def use_attention_site(model):
 
 
 USES = {f.__name__: f for f in (use_taps, use_attention, use_trace, use_attention_site)}
-ENTERING = {"__enter__", "__exit__", "enter", "abandon", "put_in", "tidy", "running", "__get__", "gone"}
+ENTERING = {
+    *("__enter__", "__exit__", "enter", "abandon", "put_in", "tidy", "running", "__get__", "gone"),
+    *("add", "remove", "here", "go_in", "go_out", "set_here", "_within_runs"),
+}
 PLACES = {"taps": ENTERING, "trace": {*ENTERING, "_begin", "begin", "activate", "stop", "close"}}
 
 
@@ -198,68 +203,6 @@ def test_activations_go_without_the_cycle_collector(model, keep):
         assert mx.get_active_memory() <= before
     finally:
         gc.enable()
-
-
-# ---- blocks that are open at the same time
-
-
-def steps(model, ids):
-    with model.trace(ids) as run:
-        for layer in model.layers:
-            layer.mlp.output[:, 1] *= 2.0
-            yield layer.mlp.output.save()
-    yield run.output
-
-
-def alone(model, ids):
-    return [np.array(x) for x in steps(model, ids)]
-
-
-@pytest.mark.parametrize("order", ["ababab", "aabbab", "abbbaa", "baabba"])
-def test_two_generators_each_read_their_own_pass(model, order):
-    right = {"a": alone(model, IDS), "b": alone(model, OTHER)}
-    running = {"a": steps(model, IDS), "b": steps(model, OTHER)}
-    found = {"a": [], "b": []}
-    for name in order:
-        found[name].append(np.array(next(running[name])))
-    for name in "ab":
-        assert all(np.array_equal(x, y) for x, y in zip(found[name], right[name], strict=True)), name
-
-
-def test_a_suspended_generator_is_not_the_block_of_its_caller(model):
-    waiting = steps(model, OTHER)
-    with model.trace(IDS) as run:
-        model.layers[0].output  # noqa: B018
-        next(waiting)
-        mine = model.layers[1].output.save()
-    assert mx.array_equal(mine, run.activations["layers.1"])
-    with pytest.raises(errors.OrderError, match="open here"):
-        model.layers[1].output  # noqa: B018
-    assert model.net(mx.array([IDS])).shape == (1, 4, models.VOCAB)
-    waiting.close()
-
-
-def test_blocks_that_are_entered_for_their_caller(model):
-    @contextlib.contextmanager
-    def made():
-        with model.trace(IDS) as run:
-            yield run
-
-    with made() as run:
-        x = model.layers[1].output.save()
-    assert mx.array_equal(x, run.activations["layers.1"])
-    with contextlib.ExitStack() as stack:
-        run = stack.enter_context(model.trace(IDS))
-        x = model.layers[1].output.save()
-    assert mx.array_equal(x, run.activations["layers.1"])
-
-    def generator():
-        with made() as run, model.trace(OTHER) as inner:
-            yield model.layers[0].output.save(), run, inner
-
-    first, run, inner = next(iter(list(generator())))
-    assert mx.array_equal(first, inner.activations["layers.0"])
-    assert not mx.array_equal(first, run.activations["layers.0"])
 
 
 def test_leaving_what_was_not_entered(model):

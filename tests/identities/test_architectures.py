@@ -57,11 +57,12 @@ REMARKS = [
 ]
 PLANTED = f"""## What the check would see
 
-The laws of experiments (`laws_experiments`, `laws_runs`) ask for sweeps, traces and effects as a user does and hold
-them to loops by hand; they are not in the table. `python -m mlxtrace.check demo` fails on
-{len(FAULTS) - len(MISSED)} of {len(FAULTS)} planted faults (`tests/test_mutations.py`: one at a time, in a copy of the
-package), written by the authors of the check, so not a sample of what may go wrong. To measure it again:
-`python tests/test_mutations.py`, or `pytest -m heavy tests/test_mutations.py`."""
+The laws of experiments (`mlxtrace/laws/`) ask for sweeps, traces and effects as a user does and hold them to loops by
+hand; they are not in the table, nor is the law that a layer adds what `attn` and `mlp` write.
+`python -m mlxtrace.check demo` fails on {len(FAULTS) - len(MISSED)} of {len(FAULTS)} planted faults
+(`tests/laws/test_mutations.py`: one at a time, in a copy of the package), written by the authors of the check, so not a
+sample of what may go wrong. To measure it again: `python tests/laws/test_mutations.py`, or
+`pytest -m heavy tests/laws/test_mutations.py`."""
 # Modules that cannot be run here at all.
 CANNOT = {
     "olmo": "needs the package ai2-olmo, which stops Python when it is missing",
@@ -286,6 +287,11 @@ def test_the_table_is_what_the_documentation_says(capsys):
     if os.environ.get("MLXTRACE_WRITE"):
         page.write_text(text)
     assert _marks(page.read_text()) == _marks(text), "MLXTRACE_WRITE=1 writes it anew"
+
+
+def test_the_page_has_every_remark():
+    page = (ROOT / "docs" / "SUPPORT.md").read_text()
+    assert not [line for line in REMARKS if f"- {line}\n" not in page]
 
 
 def _marks(text: str) -> list[str]:

@@ -8,12 +8,12 @@ import models
 import more_models
 import numpy as np
 import pytest
+from mlxtrace.laws.whole_mlp import accounted
 
 from mlxtrace import InterpretableModel, errors
 from mlxtrace import interventions as iv
 from mlxtrace.forward.cache import ActivationCache
 from mlxtrace.laws.model_under_test import NotHere, Trial
-from mlxtrace.laws.whole_mlp import accounted
 
 CLEAN, CORRUPTED = [3, 17, 5, 90, 41, 8], [3, 17, 60, 11, 41, 8]
 WIDTH = 64

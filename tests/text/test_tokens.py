@@ -1,38 +1,25 @@
 """Tokens over tokenizers built here, byte-level BPE and SentencePiece-like, in many scripts."""
 
 import json
-from functools import cache
 from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
 import pytest
-from mlx_lm.tokenizer_utils import TokenizerWrapper
-from tokenizers import (
-    AddedToken,
-    Tokenizer,
-    decoders,
-    models,
-    normalizers,
-    pre_tokenizers,
-    processors,
-    trainers,
+from tiny_tokenizers import (
+    BYTES,
+    CORPUS,
+    MAKERS,
+    SPM,
+    Slow,
+    hugging,
+    make,
+    word_piece,
 )
-from transformers import PreTrainedTokenizerFast
 
 from mlxtrace.errors import InputError, PositionError, SubjectError, TokenError
 from mlxtrace.text import tokens as tk
 
-CORPUS = [
-    "The Eiffel Tower is located in the city of Paris",
-    "The Louvre Museum is located in the city of Paris",
-    "Vinson Massif is located in the continent of Antarctica",
-    "Albert Einstein developed the theory of relativity",
-    "Paris is in the country of France. Rome, Berlin and Tokyo: 12 of 100",
-    "Эйфелева башня находится в городе Париж",
-    "法国的首都是巴黎",
-    "बर्लिन जर्मनी में है",
-]
 TEXTS = [
     *CORPUS,
     "The Eiffel Tower 🗼 is in",
@@ -62,108 +49,9 @@ SUBJECTS = [
 ]
 
 
-# --- tokenizers ----------------------------------------------------------------------------------
-
-
-def byte_level(bos, add_prefix_space=False, trim_offsets=False):
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=420, special_tokens=["<|end|>"], initial_alphabet=alphabet, show_progress=False
-    )
-    tokenizer.train_from_iterator(CORPUS * 4, trainer)
-    tokenizer.post_processor = processors.ByteLevel(trim_offsets=trim_offsets)
-    if bos:
-        template = processors.TemplateProcessing(single="<|end|> $A", special_tokens=[("<|end|>", 0)])
-        tokenizer.post_processor = processors.Sequence([tokenizer.post_processor, template])
-    return tokenizer
-
-
-def sentencepiece_like(metaspace=False):
-    """Llama's: "▁" for spaces, one put in front, byte fallback, BOS."""
-    learner = Tokenizer(models.BPE())
-    learner.pre_tokenizer = pre_tokenizers.Metaspace()
-    learner.train_from_iterator(
-        [text for text in CORPUS * 4 if text.isascii()],
-        trainers.BpeTrainer(vocab_size=300, show_progress=False),
-    )
-    learned = json.loads(learner.to_str())["model"]
-    names = ["<unk>", "<s>", "</s>", *(f"<0x{i:02X}>" for i in range(256))]
-    names += sorted(learned["vocab"], key=learned["vocab"].get)
-    names += [] if "▁" in names else ["▁"]
-    vocab = {name: i for i, name in enumerate(dict.fromkeys(names))}
-    merges = [tuple(m) for m in learned["merges"]]
-    tokenizer = Tokenizer(models.BPE(vocab, merges, unk_token="<unk>", byte_fallback=True, fuse_unk=True))
-    if metaspace:
-        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
-        tokenizer.decoder = decoders.Sequence(
-            [decoders.ByteFallback(), decoders.Metaspace(prepend_scheme="first")]
-        )
-    else:
-        tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-        strip = decoders.Strip(" ", 1, 0)
-        replace = decoders.Replace("▁", " ")
-        tokenizer.decoder = decoders.Sequence([replace, decoders.ByteFallback(), decoders.Fuse(), strip])
-    tokenizer.add_special_tokens([AddedToken(t, special=True) for t in ("<unk>", "<s>", "</s>")])
-    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
-    return tokenizer
-
-
-def word_piece():
-    """BERT's: lower case, accents dropped, words that it does not know."""
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=50))
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece(cleanup=False)
-    trainer = trainers.WordPieceTrainer(vocab_size=300, special_tokens=["[UNK]"], show_progress=False)
-    tokenizer.train_from_iterator(CORPUS[:5] * 4, trainer)
-    return tokenizer
-
-
-def hugging(tokenizer, bos, unk=None):
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=bos, eos_token=bos, unk_token=unk)
-
-
-class Slow:
-    """A tokenizer of another make: it encodes and decodes, without offsets or special arguments."""
-
-    def __init__(self, tokenizer):
-        self._of = tokenizer
-
-    def encode(self, text):
-        return self._of.encode(text).ids
-
-    def decode(self, ids):
-        return self._of.decode(ids, skip_special_tokens=False)
-
-
-MAKERS = {
-    "byte-level": lambda: hugging(byte_level(False), "<|end|>"),
-    "byte-level bos": lambda: hugging(byte_level(True), "<|end|>"),
-    "byte-level prefix": lambda: hugging(byte_level(False, True, True), "<|end|>"),
-    "sentencepiece": lambda: hugging(sentencepiece_like(), "<s>", "<unk>"),
-    "metaspace": lambda: hugging(sentencepiece_like(True), "<s>", "<unk>"),
-    "wrapped byte-level": lambda: TokenizerWrapper(hugging(byte_level(True), "<|end|>")),
-    "wrapped sentencepiece": lambda: TokenizerWrapper(hugging(sentencepiece_like(), "<s>", "<unk>")),
-    "bare byte-level": lambda: byte_level(True),
-    "bare sentencepiece": sentencepiece_like,
-    "slow byte-level": lambda: Slow(byte_level(False)),
-}
-
-
-@cache
-def make(name):
-    return MAKERS[name]()
-
-
 @pytest.fixture(params=MAKERS)
 def tokenizer(request):
     return make(request.param)
-
-
-BYTES, SPM = "byte-level", "wrapped sentencepiece"
 
 
 # --- text <-> ids --------------------------------------------------------------------------------
@@ -497,27 +385,3 @@ def test_answers_that_a_tokenizer_cannot_tell():
     with pytest.raises(TokenError, match="does not know"):
         tk.answer_token(hugging(word_piece(), None, "[UNK]"), " 🗼")
     assert tk.answer_token(None, 7, vocab_size=8) == 7
-
-
-# --- the receipt ---------------------------------------------------------------------------------
-
-
-def test_the_receipt_says_what_was_tokenized():
-    tokenizer, prompt = make(SPM), "The Eiffel Tower is located in"
-    shown = tk.receipt(tokenizer, prompt, "Eiffel Tower")
-    assert shown.ids == tk.encode(tokenizer, prompt) and shown.bos == 0
-    assert shown.subject == tk.subject_range(tokenizer, prompt, "Eiffel Tower")
-    lines = repr(shown).splitlines()
-    assert len(lines) == len(shown.ids) + 2 and "BOS" in lines[1]
-    marked = [i for i, line in enumerate(lines[1:-1]) if line.endswith("*")]
-    assert marked == list(shown.subject)
-    assert all(repr(token) in line for token, line in zip(shown.tokens, lines[1:-1], strict=True))
-    assert "&lt;s&gt;" in shown._repr_html_() and "<s>" not in shown._repr_html_()
-
-
-def test_receipts_without_subject_or_tokenizer():
-    shown = tk.receipt(make(BYTES), "a\nb")
-    assert shown.bos is None and shown.subject is None and "\\n" in repr(shown)
-    assert tk.receipt(None, [3, 4], range(1, 2)).tokens == ["<3>", "<4>"]
-    with pytest.raises(SubjectError):
-        tk.receipt(make(BYTES), "The Eiffel Tower", "Louvre")

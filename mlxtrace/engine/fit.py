@@ -1,0 +1,176 @@
+"""How the cells of a sweep fit the memory that is allowed: at once, or in parts, and in which passes."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+from ..errors import EngineError, InputError
+from . import calibration
+from .plan import Part, PlannedCell, Reads, Request, reads_of
+from .runs import Run
+
+# Metrics work in float64 on copies of their own: bytes per logit.
+METRIC_BYTES = 32
+
+
+def fit(request: Request) -> list[Part]:
+    """The cells that are run, in parts that fit the memory; InputError when none do, before anything is run."""
+    planned = request.planned()
+    needs = []
+    for prefix in dict.fromkeys((request.engine.name == "fanout" and request.engine.prefix, False)):
+        memory = Memory(request, planned, prefix)
+        if memory.whole is not None:
+            return [memory.whole]
+        if memory.least <= request.max_memory:
+            return memory.parts()
+        needs.append(memory.least)
+    raise InputError(
+        f"max_memory is {request.max_memory} bytes, but a single cell needs about {min(needs)}: "
+        f"allow at least that, use a shorter prompt or fewer noise samples"
+    )
+
+
+class Memory:
+    """What the cells of a sweep take in memory: all at once, one at a time, or in parts.
+
+    constant: bytes that are taken all the time (logits of both runs, and the prefix's keys and values). plain: the
+    peak of a plain run beside them.
+    """
+
+    def __init__(self, request: Request, planned: list[PlannedCell], prefix: bool):
+        self.request, self.planned, self.prefix = request, planned, prefix
+        self.resolver, self.base, self.source = request.resolver, request.base, request.source
+        self.length, self.allowed = request.length, request.max_memory
+        self.loop = request.engine.name == "loop"
+        rows, vocab_size = self.base.rows + self.source.rows, self.resolver.structure.vocab_size
+        self.constant = 4 * rows * vocab_size * request.read
+        if prefix:
+            self.constant += self.base.rows * calibration.cache_bytes(self.resolver, self.length)
+        self.plain = max(self._plain_peak(run, {}, logits=True) for run in (self.base, self.source))
+
+    # ---- bytes
+
+    def _runs(self, cells: Sequence[PlannedCell]) -> list[tuple[Run, dict[str, Reads]]]:
+        """The source and the fixed run, each with what some cells take from it."""
+        reads = reads_of(cells)
+        return [(self.source, reads[False]), (self.request.fixed, reads[True])]
+
+    def _plain_peak(self, run: Run, reads: dict[str, Reads], logits: bool) -> int:
+        """A plain run's own peak, some of its sites looked at."""
+        length = len(run.ids)
+        read = (length if self.request.every_position else 1) if logits else 0
+        sites = [found.site for found in reads.values()]
+        return calibration.pass_bytes(self.resolver, run.rows, length, length, sites, read)
+
+    def sources(self, cells: Sequence[PlannedCell]) -> int:
+        """The activations that some cells take from the source and the fixed run."""
+        total = 0
+        for run, reads in self._runs(cells):
+            for found in reads.values():
+                positions, length = len(found.positions), len(run.ids)
+                total += run.rows * calibration.site_bytes(self.resolver, found.site, positions, length)
+        return total
+
+    def capturing(self, cells: Sequence[PlannedCell]) -> int:
+        """The peak of capturing what some cells need, beside what is kept of it."""
+        peaks = [self._plain_peak(run, reads, logits=False) for run, reads in self._runs(cells) if reads]
+        return max(peaks, default=0)
+
+    def one_pass(self, cells: Sequence[PlannedCell]) -> int:
+        """The peak of one pass over some cells, beside the sources."""
+        sites = {patch.site for cell in cells for patch in cell.patches}
+        rows = self.request.block * len(cells) + (0 if self.loop else self.base.rows)
+        ran = self.length - self.request.start_of(cells, self.prefix)
+        read = self.length if self.loop else self.request.read
+        need = calibration.pass_bytes(self.resolver, rows, ran, self.length, sites, read)
+        return need + METRIC_BYTES * self.resolver.structure.vocab_size * self.request.read
+
+    # ---- parts
+
+    @functools.cached_property
+    def whole(self) -> Part | None:
+        """All cells as one part, when their sources leave enough for the passes; None when they do not."""
+        kept = self.constant + self.sources(self.planned)
+        groups = self._groups(self.planned, self.allowed - kept) if kept <= self.allowed // 2 else None
+        if groups is None:
+            return None
+        passes = max((self.one_pass(group) for group in groups), default=0)
+        alone = max(self.plain, self.capturing(self.planned))
+        if kept + max(alone, passes) > self.allowed:
+            return None
+        joint = self._joint_peak()
+        together = joint is not None and joint <= self.allowed
+        need = max(kept + passes, joint if joint is not None and together else kept + alone)
+        return Part(groups, need, self.prefix, together, eager=2 * need > self.allowed)
+
+    def _joint_peak(self) -> int | None:
+        """The peak of base and source as one batch that keeps both rows until its end; None when they cannot be."""
+        (_, reads), (_, fixed) = self._runs(self.planned)
+        runs = (self.base, self.source)
+        if any(run.noise is not None or len(run.ids) != self.length for run in runs) or fixed:
+            return None
+        sites, length = [found.site for found in reads.values()], self.length
+        kept = sum(calibration.site_bytes(self.resolver, site, length, length) for site in sites)
+        cost = calibration.pass_bytes(self.resolver, 2, length, length, sites, self.request.read)
+        return 2 * self.constant + 3 * kept + cost
+
+    @functools.cached_property
+    def least(self) -> int:
+        """Bytes with which every cell can be run by itself."""
+        alone: dict[tuple, int] = {}
+        for cell in self.planned:
+            shape = tuple((p.site, p.fixed, len(p.at)) for p in cell.patches), cell.start
+            if shape not in alone:
+                peak = max(self.capturing([cell]), self.one_pass([cell]))
+                alone[shape] = self.constant + self.sources([cell]) + peak
+        return max([self.constant + self.plain, *alone.values()])
+
+    def parts(self) -> list[Part]:
+        """The cells, layer by layer, cut where their sources take half of what the rest leaves."""
+        parts: list[list[PlannedCell]] = []
+        for cell in sorted(self.planned, key=lambda c: (c.birth, [p.site.name for p in c.patches], c.start)):
+            if not parts or not self._fits_together([*parts[-1], cell]):
+                parts.append([])
+            parts[-1].append(cell)
+        return [self._part(cells) for cells in parts] or [Part([], self.constant + self.plain, self.prefix)]
+
+    def _fits_together(self, cells: list[PlannedCell]) -> bool:
+        kept = self.constant + self.sources(cells)
+        widest = max(self.one_pass([cell]) for cell in cells)
+        return kept <= self.allowed // 2 and kept + max(self.capturing(cells), widest) <= self.allowed
+
+    def _part(self, cells: list[PlannedCell]) -> Part:
+        kept = self.constant + self.sources(cells)
+        groups = self._groups(cells, self.allowed - kept)
+        if groups is None:
+            raise EngineError("cells that fit one at a time do not fit the part that they were given")
+        peak = max(self.plain, self.capturing(cells), *(self.one_pass(group) for group in groups))
+        return Part(groups, kept + peak, self.prefix)
+
+    def _groups(self, cells: list[PlannedCell], left: int) -> list[list[PlannedCell]] | None:
+        """Cells by pass: grouped by first position when a prefix can be shared, then split to fit what is left."""
+        if not cells:
+            return []
+        if self.loop:
+            groups = [[cell] for cell in cells]
+            return groups if all(self.one_pass(group) <= left for group in groups) else None
+        fitted: list[list[PlannedCell]] = []
+        for group in self.request.by_start(cells) if self.prefix else [cells]:
+            passes = self._split(group, left)
+            if passes is None:
+                return None
+            fitted += passes
+        return fitted
+
+    def _split(self, group: list[PlannedCell], left: int) -> list[list[PlannedCell]] | None:
+        """Split a pass by positions, then by layers, until it fits; None when a single cell does not."""
+        if self.one_pass(group) <= left:
+            return [group]
+        if len(group) == 1:
+            return None
+        group = sorted(group, key=lambda c: (c.start, c.birth))
+        half = len(group) // 2
+        first = self._split(group[:half], left)
+        second = None if first is None else self._split(group[half:], left)
+        return None if first is None or second is None else [*first, *second]

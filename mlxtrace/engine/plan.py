@@ -1,0 +1,262 @@
+"""A sweep as data: what is asked for, which cells are run, from which layer and position on, and in which passes.
+
+A cell that cannot differ from the base run (a null cell) is not run. Every other one gets its birth, the layer at
+which its rows join the batch, and its start, the first position that it can change. Cells that start near each other
+share a pass.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ..anatomy.components import COMPONENTS
+from ..anatomy.resolver import ModuleResolver, Site
+from .runs import FLAT, Cell, Patch, Run, norm_input
+
+# A pass costs its weights' traffic whatever its rows: as much as this many tokens, per layer.
+PASS_TOKENS = 48
+# Of a token's work in a layer, what is left when projections and MLP skip it: norms, attention, sums.
+DENSE_SHARE = 0.15
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How a model is swept: the engine, whether prefixes are shared, and what the trial sweep found.
+
+    causal: no position sees a later one. axes: see `differences.side_axes`. why: one phrase for the plan.
+    """
+
+    name: str
+    prefix: bool = False
+    causal: bool = True
+    axes: dict[tuple[str, int], dict[tuple, int]] = field(default_factory=dict)
+    why: str = ""
+
+
+@dataclass
+class Plan:
+    """What a sweep runs, and after it what it took.
+
+    Attributes:
+        engine: "fanout", "flat" or "loop". why: a phrase on why it is this one.
+        cells, null_cells: asked for, and of these not run because they cannot differ from the base run.
+        rows: batch rows of all passes, base rows included. passes: how many.
+        bytes: estimated peak of the largest pass.
+        seconds: estimated from a timed small pass. elapsed: measured; None before the sweep was run.
+        prefix, starts: whether passes begin after the prompt's start, and at which positions.
+    """
+
+    engine: str
+    cells: int
+    null_cells: int
+    rows: int
+    passes: int
+    bytes: int
+    seconds: float
+    prefix: bool = False
+    why: str = ""
+    elapsed: float | None = None
+    starts: list[int] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+    def __str__(self) -> str:
+        took = f"{self.elapsed:.2f} s" if self.elapsed is not None else f"about {self.seconds:.2g} s"
+        lines = [
+            f"engine      {self.engine}" + (f" ({self.why})" if self.why else ""),
+            f"cells       {self.cells}, of which {self.null_cells} cannot differ from the base run and are not run",
+            f"passes      {self.passes}, {self.rows} rows in all"
+            + (f", from positions {', '.join(map(str, self.starts))}" if self.prefix else ""),
+            f"memory      about {self.bytes / 1e6:.0f} MB beside the weights",
+            f"time        {took}",
+        ]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """A cell that is run: where it stands in the caller's list, its birth, first position and patches."""
+
+    index: int
+    birth: int
+    start: int
+    patches: tuple[Patch, ...]
+
+
+@dataclass
+class Reads:
+    """What some cells take from one site of a run: the positions whose activations they write."""
+
+    site: Site
+    positions: set[int] = field(default_factory=set)
+
+
+def reads_of(cells: Iterable[PlannedCell]) -> dict[bool, dict[str, Reads]]:
+    """What cells take, by site name: from the source run (False), and from the fixed run (True)."""
+    found: dict[bool, dict[str, Reads]] = {False: {}, True: {}}
+    for cell in cells:
+        for patch in cell.patches:
+            reads = found[patch.fixed].setdefault(patch.site.name, Reads(patch.site))
+            reads.positions.update(patch.source_at)
+    return found
+
+
+@dataclass(frozen=True)
+class Part:
+    """Cells whose source activations are in memory at the same time, as passes; and the most bytes that they take.
+
+    together: base and source are run as one batch. eager: computed layer by layer, because memory is short.
+    """
+
+    groups: list[list[PlannedCell]]
+    bytes: int
+    prefix: bool
+    together: bool = False
+    eager: bool = True
+
+    @functools.cached_property
+    def reads(self) -> dict[bool, dict[str, Reads]]:
+        """What its cells take from which run; see `reads_of`."""
+        return reads_of([cell for group in self.groups for cell in group])
+
+    @functools.cached_property
+    def places(self) -> dict[tuple[bool, str], dict[int, int]]:
+        """By run and site name: where a position's activation is among those that are kept."""
+        places = {}
+        for fixed, by_name in self.reads.items():
+            for name, reads in by_name.items():
+                places[fixed, name] = {q: i for i, q in enumerate(sorted(reads.positions))}
+        return places
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a sweep is asked for, and what follows for each cell from where it is patched.
+
+    fixed: the run that fixed patches take their values from. every_position: the logits of all positions are wanted.
+    max_memory: bytes beside the weights.
+    """
+
+    resolver: ModuleResolver
+    base: Run
+    source: Run
+    fixed: Run
+    cells: list[Cell]
+    engine: Engine
+    every_position: bool
+    max_memory: int
+
+    @property
+    def block(self) -> int:
+        """Rows per cell."""
+        return max(self.base.rows, self.source.rows)
+
+    @property
+    def length(self) -> int:
+        return len(self.base.ids)
+
+    @property
+    def read(self) -> int:
+        """How many positions of a pass the logits are wanted of."""
+        return self.length if self.every_position else 1
+
+    @functools.cached_property
+    def first_difference(self) -> int:
+        """The first position at which the two runs can differ at all."""
+        a, b = self.base, self.source
+        different = [i for i, (x, y) in enumerate(zip(a.ids, b.ids, strict=False)) if x != y]
+        candidates = [*different[:1], *a.noised, *b.noised, min(len(a.ids), len(b.ids))]
+        return min(candidates) if self.engine.causal else 0
+
+    # ---- cells
+
+    def planned(self) -> list[PlannedCell]:
+        """The cells that can differ from the base run, with null positions dropped and births found."""
+        planned = []
+        for index, cell in enumerate(self.cells):
+            found = [self._effective(patch) for patch in cell.patches]
+            patches = tuple(patch for patch in found if patch is not None)
+            if patches:
+                birth = min(self._birth(patch.site) for patch in patches)
+                start = min(min(patch.at) for patch in patches)
+                planned.append(PlannedCell(index, birth, start, patches))
+        return planned
+
+    def _effective(self, patch: Patch) -> Patch | None:
+        """The patch at the positions where it can matter, moved up to the next layer's input if it may be."""
+        pairs = list(zip(patch.at, patch.source_at, strict=True))
+        if not patch.fixed:
+            pairs = [(p, q) for p, q in pairs if p >= self.first_difference or p != q]
+        if self._last_only(patch.site):
+            pairs = [(p, q) for p, q in pairs if p == self.length - 1]
+        if not pairs:
+            return None
+        at, source_at = zip(*pairs, strict=True)
+        return replace(patch, site=self._moved(patch.site), at=at, source_at=source_at)
+
+    def _last_only(self, site: Site) -> bool:
+        """Whether nothing but the last position of a site reaches the logits that are wanted."""
+        info = self.resolver.structure
+        written_last = (
+            site.component is not None
+            and COMPONENTS[site.component].stage == "output"
+            and site.layer == len(info.layers) - 1
+        )
+        return written_last and bool(info.norm) and self.engine.causal and not self.every_position
+
+    def _moved(self, site: Site) -> Site:
+        """A layer's output is the next layer's input: patched there, its row is born one layer later."""
+        if self.engine.name != "fanout" or site.component != "resid_post" or site.layer is None:
+            return site
+        if site.layer < self.resolver.n_layers - 1:
+            chained = self.resolver.layer(site.layer).chained
+            return self.resolver.site("resid_pre", site.layer + 1) if chained else site
+        return norm_input(self.resolver) if self.resolver.structure.norm else site
+
+    def _birth(self, site: Site) -> int:
+        if self.engine.name != "fanout":
+            return FLAT
+        if site.layer is None:
+            return self.resolver.n_layers if site.name == "norm.input" else FLAT
+        return site.layer
+
+    # ---- passes
+
+    def by_start(self, planned: list[PlannedCell]) -> list[list[PlannedCell]]:
+        """Cut the cells, sorted by first position, where it is cheapest: fewer passes or fewer positions."""
+        at: dict[int, list[PlannedCell]] = {}
+        for cell in sorted(planned, key=lambda cell: cell.start):
+            at.setdefault(cell.start, []).append(cell)
+        starts = list(at)
+        n_layers, length = self.resolver.n_layers, self.length
+        work = {s: sum(n_layers - c.birth for c in cells) * self.block for s, cells in at.items()}
+        share = self._dense_share()
+        best: list[tuple[float, int]] = [(0.0, 0)]  # cheapest cost of the first i starts, and the last cut
+        for i in range(1, len(starts) + 1):
+            options = []
+            for j in range(i):
+                rows = sum(work[s] for s in starts[j:i])
+                tokens = (rows * share + self.base.rows * n_layers) * (length - starts[j])
+                options.append((best[j][0] + n_layers * PASS_TOKENS + tokens, j))
+            best.append(min(options))
+        groups, end = [], len(starts)
+        while end:
+            begin = best[end][1]
+            groups.append([cell for s in starts[begin:end] for cell in at[s]])
+            end = begin
+        return groups[::-1]
+
+    def _dense_share(self) -> float:
+        """The part of a token's work that is done even where it cannot differ (see `Batch`, sparse)."""
+        return DENSE_SHARE if all(layer.acts for layer in self.resolver.structure.layers) else 1.0
+
+    def start_of(self, group: Sequence[PlannedCell], prefix: bool) -> int:
+        """The first position that a pass runs; inside attention, keys must count from the prompt's start."""
+        sides = {patch.site.side for cell in group for patch in cell.patches}
+        if self.every_position or not prefix or sides - {"input", "output"}:
+            return 0
+        return min(cell.start for cell in group)

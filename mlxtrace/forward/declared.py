@@ -1,0 +1,62 @@
+"""Interventions and sites that are named before a pass runs: found or refused before it, applied as it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import mlx.core as mx
+
+from ..anatomy.resolver import ModuleResolver, Site
+from ..anatomy.taps import untapped
+from ..errors import InputError, SiteError
+from ..interventions import Edit, refuse_uncalled
+from ..values import checked, unbroken
+from .activation import Activation, SiteState
+
+
+def names_of(sites: Any) -> Iterable[str]:
+    """Several names; InputError when they are none."""
+    if not isinstance(sites, Iterable):
+        raise InputError(f"sites is a list of names, not {sites!r}")
+    return sites
+
+
+def declared(resolver: ModuleResolver, interventions: Mapping[str, Edit]) -> list[tuple[str, Site, Edit]]:
+    """The interventions with their sites found; InputError or SiteError before anything runs."""
+    if not isinstance(interventions, Mapping):
+        raise InputError(
+            f"interventions are a mapping {{site: function}}, not {type(interventions).__name__}"
+        )
+    found = []
+    for key, fn in interventions.items():
+        site = resolver.resolve(key)
+        key = key if isinstance(key, str) else site.name
+        refuse_uncalled(fn)
+        if not callable(fn):
+            raise InputError(
+                f"the intervention at {key!r} is {type(fn).__name__}, not a function array -> array"
+            )
+        if resolver.visits(site) > 1 and site.component is None and "@" not in key:
+            raise SiteError(
+                f"{key!r} is called {resolver.visits(site)} times in one pass: write {key}@0, {key}@1, ..."
+            )
+        found.append((key, site, fn))
+    return found
+
+
+def edit_at(key: str, site: Site, fn: Edit, base_of: Callable[[Site], mx.array | None]) -> Edit:
+    """A declared intervention as an edit of the array at its port; `base_of` says what a site is added to."""
+
+    def edit(x: mx.array) -> mx.array:
+        base = base_of(site)
+        before = site.get(x, base)
+        state = SiteState(key)
+        try:
+            with untapped():
+                after = fn(Activation.of(before, state))
+        finally:
+            state.close()
+        return site.put(x, unbroken(before, checked(after, before, key), site.name), base)
+
+    return edit

@@ -1,0 +1,128 @@
+"""Causal mediation: direct and indirect effects, and noise everywhere but in a window of layers."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ..anatomy.components import COMPONENTS
+from .heatmaps import Map, Scale, draw
+from .kit import (
+    checked,
+    colour_of,
+    escape,
+    family,
+    finished,
+    headline,
+    plain_axes,
+    style,
+    ticks,
+    token_labels,
+)
+from .labels import probability, quoted
+from .protocols import Effects, NoisedButAWindow
+
+
+def effects(result: Effects, path: str | os.PathLike | None = None) -> Figure:
+    """Direct and indirect effects side by side: bars by layer, or maps with tokens down and layers across.
+
+    Args:
+        result: what `causal_effects` returns.
+        path: where the figure goes as well, .png, .pdf or .svg; its folder exists.
+
+    Returns:
+        A matplotlib Figure.
+
+    Raises:
+        InputError: when the path cannot be written.
+
+    Example:
+        >>> from mlxtrace import InterpretableModel, plotting
+        >>> model = InterpretableModel("demo")
+        >>> prompts = "Paris is in the country of", "Rome is in the country of"
+        >>> figure = plotting.effects(model.causal_effects(*prompts, component="mlp", progress=False))
+        >>> figure.axes[1].get_title()
+        'Indirect: drop in the source run'
+    """
+    path = checked(path)
+    words = COMPONENTS[result.component].words
+    with style():
+        fig = _effect_bars(result) if result.positions is None else _effect_maps(result)
+        caption = [
+            f"base: {result.base_text} → {quoted(result.base_answer.text)} "
+            f"{probability(result.base_answer.corrupted_prob)}",
+            f"source: {result.source_text} → {quoted(result.source_answer.text)} "
+            f"{probability(result.source_answer.clean_prob)}",
+        ]
+        headline(fig, f"Causal effects of the {words}", caption)
+    return finished(fig, path)
+
+
+def _effect_bars(result: Effects) -> Figure:
+    fig = Figure(figsize=(8, 3.6), layout="constrained")
+    axes = fig.subplots(1, 2, sharex=True)
+    panels = (
+        (result.direct, result.base_value, "Direct: source's activation into the base run", "base run"),
+        (result.indirect, 0.0, "Indirect: drop in the source run", "no drop"),
+    )
+    for ax, (values, line, title, name) in zip(axes, panels, strict=True):
+        ax.bar(range(len(values)), values, color=colour_of(result.component), width=0.8)
+        ax.axhline(line, color="black", linewidth=0.8, linestyle="--", label=name)
+        ax.set_title(title)
+        ax.set_xlabel("layer" if result.window == 1 else f"centre of {result.window} layers")
+        ax.legend(frameon=False, fontsize=7)
+        ticks(ax.xaxis, [str(layer) for layer in result.layers], most=16)
+        plain_axes(ax)
+    axes[0].set_ylabel(escape(result.metric))
+    return fig
+
+
+def _effect_maps(result: Effects) -> Figure:
+    rows = token_labels(result.tokens, result.subject_range, result.positions)
+    columns, colours = [str(layer) for layer in result.layers], family(result.component)
+    maps = [
+        Map(result.direct_change.T, rows, columns, colours, "Direct (less the base run)"),
+        Map(result.indirect.T, rows, columns, colours, "Indirect (drop in the source run)"),
+    ]
+    values = np.stack([m.values for m in maps])
+    scale = Scale(min(values.min(), 0.0), max(values.max(), 1e-3), 0.0)
+    return draw(maps, scale, result.metric, "layer")
+
+
+def noising(result: NoisedButAWindow, path: str | os.PathLike | None = None) -> Figure:
+    """A bar for each window that is restored, with lines at the clean and the fully noised run.
+
+    Args:
+        result: what `noising_window` returns.
+        path: where the figure goes as well, .png, .pdf or .svg; its folder exists.
+
+    Returns:
+        A matplotlib Figure.
+
+    Raises:
+        InputError: when the path cannot be written.
+
+    Example:
+        >>> from mlxtrace import InterpretableModel, plotting
+        >>> model = InterpretableModel("demo")
+        >>> figure = plotting.noising(model.noising_window("The Eiffel Tower is in the city of"))
+        >>> figure.axes[0].get_ylabel()
+        'p(Paris)'
+    """
+    path = checked(path)
+    with style():
+        fig = Figure(figsize=(5, 3.2), layout="constrained")
+        ax = fig.subplots()
+        ax.bar(range(len(result.layers)), result.scores, color=colour_of(result.component), width=0.8)
+        for value, name, dashes in ((result.clean, "clean", "-"), (result.noised, "all layers noised", ":")):
+            ax.axhline(value, color="black", linewidth=0.8, linestyle=dashes, label=name)
+        ticks(ax.xaxis, [str(layer) for layer in result.layers], most=20)
+        ax.set_xlabel(f"centre of the {result.window} restored layers")
+        ax.set_ylabel(f"p({escape(result.answer.text.strip())})")
+        ax.legend(frameon=False, fontsize=7)
+        plain_axes(ax)
+        words = COMPONENTS[result.component].words
+        headline(fig, f"Noise on every {words} but a window", [f"prompt: {result.prompt}"])
+    return finished(fig, path)

@@ -1,0 +1,99 @@
+"""Heatmaps in a grid, with shared axes and one scale on which white means that nothing happened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.colors import Colormap, ListedColormap, Normalize
+from matplotlib.figure import Figure
+
+from .kit import PALETTES, escape, ticks
+
+
+@dataclass(frozen=True)
+class Map:
+    """One heatmap: `values` `[rows, columns]`, in the colours of a family of components."""
+
+    values: np.ndarray
+    rows: list[str]
+    columns: list[str]
+    family: str
+    title: str = ""
+    x_label: str = ""
+
+
+class Scale(NamedTuple):
+    """What the colours of all maps of a figure mean."""
+
+    low: float
+    high: float
+    white: float  # the value that means nothing happened
+    flip: bool = False  # the component's own colour is below white
+
+    def colours(self, family: str) -> Colormap:
+        """White at `white`, the family's colour on one side and its opposite on the other, equally steep."""
+        up, down = PALETTES[family][:: -1 if self.flip else 1]
+        steepest = max(self.high - self.white, self.white - self.low)
+        steps = np.linspace(self.low - self.white, self.high - self.white, 256) / steepest
+        colours = np.array([mpl.colormaps[up if t >= 0 else down](abs(t)) for t in steps])
+        # the palettes start off-white: nothing must be white
+        tint = np.minimum(np.abs(steps) / 0.15, 1)[:, None]
+        return ListedColormap(1 - tint + tint * colours)
+
+
+def draw(
+    maps: list[Map], scale: Scale, label: str, x_label: str = "", y_label: str = "", upright: bool = False
+) -> Figure:
+    """The maps in a grid with shared axes and one scale; a colour bar for each colour."""
+    grid_rows = -(-len(maps) // 4)
+    columns = -(-len(maps) // grid_rows)
+    n_rows, n_columns = maps[0].values.shape
+    width = np.clip(0.2 * n_columns, 2.2, 6.0 if len(maps) == 1 else 3.6) + 0.5
+    height = np.clip((0.2 if n_rows <= 30 else 0.16) * n_rows, 1.4, 8.0) + (1.1 if upright else 0.4)
+    names = 0.075 * max(map(len, maps[0].rows)) + 0.4
+    fig = Figure(figsize=(names + width * columns + 0.5, height * grid_rows + 0.8), layout="constrained")
+    axes = fig.subplots(grid_rows, columns, sharex=True, sharey=True, squeeze=False)
+    many_colours = len({m.family for m in maps}) > 1
+    every_row = upright or y_label != "layer"
+    for ax, one in zip(axes.flat, maps, strict=False):
+        mesh = _mesh(ax, one, scale)
+        ticks(ax.yaxis, one.rows, most=200 if every_row else int(height * 6), offset=0.5)
+        ticks(ax.xaxis, one.columns, most=200 if upright else int(width * 5), offset=0.5)
+        ax.tick_params(axis="x", rotation=90 if upright else 0)
+        ax.tick_params(axis="y", labelsize=8 if n_rows <= 30 else 6.5)
+        if many_colours:
+            _colour_bar(fig, mesh, ax, label if one is maps[-1] else "", scale, one.values)
+    axes[0, 0].invert_yaxis()
+    for ax in list(axes.flat)[len(maps) :]:
+        ax.remove()
+    if not many_colours:
+        _colour_bar(fig, mesh, list(axes.flat)[: len(maps)], label, scale, np.stack([m.values for m in maps]))
+    for i, ax in enumerate(axes.flat):
+        if i < len(maps) and i + columns >= len(maps):
+            ax.set_xlabel(escape(maps[i].x_label or x_label))
+            ax.tick_params(axis="x", labelbottom=True)
+    for ax in axes[:, 0]:
+        ax.set_ylabel(escape(y_label))
+    return fig
+
+
+def _mesh(ax: Any, one: Map, scale: Scale) -> Any:
+    ax.set_title(escape(one.title))
+    return ax.pcolormesh(
+        one.values,
+        cmap=scale.colours(one.family),
+        norm=Normalize(scale.low, scale.high),
+        edgecolors="face",
+        linewidth=0.2,
+    )
+
+
+def _colour_bar(fig: Figure, mesh: Any, ax: Any, label: str, scale: Scale, values: np.ndarray) -> None:
+    beyond = (values.min() < scale.low - 1e-9, values.max() > scale.high + 1e-9)
+    extend = {(True, True): "both", (True, False): "min", (False, True): "max"}.get(beyond, "neither")
+    aspect = fig.get_figheight() / (0.16 if isinstance(ax, list) else 0.2)
+    bar = fig.colorbar(mesh, ax=ax, extend=extend, pad=0.02, aspect=aspect, label=escape(label))
+    bar.outline.set_visible(False)

@@ -1,0 +1,193 @@
+"""What every figure is made with: fonts, colours, ticks, titles, texts as matplotlib draws them, and the file.
+
+Purple is the residual stream, green the MLP, red attention (Meng et al. 2022, figure 1). Figures are returned, never
+shown, and unknown to pyplot.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import textwrap
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib import font_manager
+from matplotlib.figure import Figure
+
+from ..anatomy.components import COMPONENTS
+from ..errors import InputError
+from ..storage import writable, write_atomic
+from ..terminal import printable
+
+SUFFIXES = (".png", ".pdf", ".svg")
+DPI = 200
+PALETTES = {"resid": ("Purples", "Oranges"), "mlp": ("Greens", "RdPu"), "attn": ("Reds", "Blues")}
+FALLBACK_FONTS = (  # for tokens that the first font cannot draw, if installed
+    "Hiragino Sans",
+    "PingFang SC",
+    "Noto Sans CJK JP",
+    "Noto Sans",
+    "Arial Unicode MS",
+    "Microsoft YaHei",
+    "Apple Color Emoji",
+    "Noto Emoji",
+)
+
+
+# ---- the file
+
+
+def check_path(path: str | os.PathLike) -> Path:
+    """The path, once it is known that a figure can be written there: call it before a long computation.
+
+    Args:
+        path: where a figure is to go; its folder exists.
+
+    Returns:
+        The path, `~` resolved.
+
+    Raises:
+        InputError: when nothing can be written there, or the suffix is none of .png, .pdf and .svg.
+
+    Example:
+        >>> from mlxtrace import plotting
+        >>> plotting.check_path("figure.png").name
+        'figure.png'
+    """
+    path = writable(path)
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(
+            f"cannot write a figure as {path.suffix or 'a file without suffix'}: use {', '.join(SUFFIXES)}"
+        )
+    return path
+
+
+def save(fig: Figure, path: str | os.PathLike) -> Path:
+    """Write the figure as PNG (200 dpi), PDF or SVG, by suffix, whole or not at all.
+
+    Args:
+        fig: a matplotlib Figure, such as every function of `plotting` returns.
+        path: where it goes.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: when nothing can be written there, or the suffix is none of .png, .pdf and .svg.
+
+    Example:
+        >>> import tempfile
+        >>> from mlxtrace import plotting
+        >>> figure = plotting.head_heatmap([[1.0, 0.0], [0.0, 2.0]])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     plotting.save(figure, f"{folder}/heads.pdf").name
+        'heads.pdf'
+    """
+    path, data = check_path(path), io.BytesIO()
+    with mpl.rc_context({"pdf.fonttype": 42}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a box is drawn: better than no figure
+        fig.savefig(data, format=path.suffix[1:].lower(), dpi=DPI, bbox_inches="tight", pad_inches=0.08)
+    return write_atomic(path, data.getvalue())
+
+
+def checked(path: str | os.PathLike | None) -> Path | None:
+    """The path that a figure is to be written to, before it is drawn; None when it is only returned."""
+    return None if path is None else check_path(path)
+
+
+def finished(fig: Figure, path: Path | None) -> Figure:
+    """The figure, written if there is a path."""
+    if path is not None:
+        save(fig, path)
+    return fig
+
+
+# ---- looks
+
+
+def style() -> Any:
+    """The context that figures are drawn in."""
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    return mpl.rc_context(
+        {
+            "font.family": [*mpl.rcParams["font.family"], *(f for f in FALLBACK_FONTS if f in installed)],
+            "font.size": 9,
+            "axes.titlesize": 9,
+            "axes.labelsize": 9,
+            "xtick.labelsize": 8,
+            "ytick.labelsize": 8,
+            "axes.linewidth": 0.6,
+        }
+    )
+
+
+def family(component: str | None) -> str:
+    """Whose colours a component has: "resid", "mlp" or "attn"; None: those of layer outputs."""
+    return COMPONENTS[component or "resid_post"].colour
+
+
+def colour_of(component: str | None, shade: float = 0.7) -> Any:
+    """A component's colour, from 0 (white) to 1 (darkest); None: of layer outputs."""
+    return mpl.colormaps[PALETTES[family(component)][0]](shade)
+
+
+def ticks(axis: Any, labels: list[str], most: int, offset: float = 0.0) -> None:
+    """Every label, or every 2nd, 5th, 10th ... when there are more than `most`."""
+    step = next(s for s in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if len(labels) <= s * most or s == 1000)
+    axis.set_ticks([i + offset for i in range(0, len(labels), step)], [escape(x) for x in labels[::step]])
+    axis.set_tick_params(length=2)
+
+
+def plain_axes(ax: Any) -> None:
+    """Axes of bars and lines: a faint grid behind them, and no frame above and to the right."""
+    ax.grid(axis="y", color="0.9", linewidth=0.6)
+    ax.set_axisbelow(True)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def headline(fig: Figure, text: str, caption: list[str]) -> None:
+    """The title above, what was run below, both wrapped to the figure's width."""
+    inches = fig.get_figwidth()
+    if text:
+        n = -(-len(text) // max(20, int(inches * 10)))  # lines, of about the same length
+        text = escape(text)
+        lines = textwrap.wrap(text, len(text) // n + (6 if n > 1 else 1))
+        fig.suptitle("\n".join(lines), fontsize=10.5, fontweight="bold")
+    if caption:  # no break between answer and number
+        glued = [escape(line).replace('" ', '"\u00a0') for line in caption]
+        lines = [textwrap.fill(line, max(30, int(inches * 16)), subsequent_indent="    ") for line in glued]
+        fig.supxlabel("\n".join(lines), fontsize=8, color="0.25", x=0.01, ha="left")
+
+
+# ---- texts
+
+
+def token_label(token: str) -> str:
+    """A token as an axis label: spaces as `·`, line breaks as `↵`, cut to 18 characters, `$` not math."""
+    text = token.replace(" ", "·").replace("\n", "↵").replace("\t", "⇥")
+    text = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+    return escape(text if len(text) <= 18 else text[:17] + "…")
+
+
+def token_labels(
+    tokens: Sequence[str], subject: range | None, positions: Sequence[int] | None = None
+) -> list[str]:
+    """The labels of the tokens at some positions (None: of all), those of the subject with `*`."""
+    positions = range(len(tokens)) if positions is None else positions
+    stars = ["*" if subject is not None and p in subject else "" for p in positions]
+    return [token_label(tokens[p]) + star for p, star in zip(positions, stars, strict=True)]
+
+
+def escape(text: str) -> str:
+    """The text as matplotlib draws it literally, not as math, and without what no font can draw; once is enough."""
+    return re.sub(r"(?<!\\)\$", r"\\$", printable(text))
+
+
+def capital(text: str) -> str:
+    """The text with its first letter large."""
+    return text[:1].upper() + text[1:]

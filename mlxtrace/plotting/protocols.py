@@ -1,0 +1,148 @@
+"""What figures and tables read of a result: any object with these attributes can be drawn."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+
+class Panel(NamedTuple):
+    """One table of recoveries: `values[i, j]`, percent, belongs to `rows[i]` and `columns[j]`."""
+
+    component: str
+    head: int | None
+    row_name: str  # "layer" or "position"
+    column_name: str  # "layer", "head" or "component"
+    rows: list
+    columns: list
+    values: np.ndarray
+
+
+class AnswerLike(Protocol):
+    """An answer token and its probability in either run."""
+
+    @property
+    def token(self) -> int: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def clean_prob(self) -> float: ...
+    @property
+    def corrupted_prob(self) -> float: ...
+
+
+class Patched(Protocol):
+    """A result of activation patching."""
+
+    dims: tuple[str, ...]
+    components: list[str]
+    metrics: list[str]
+    direction: str
+    window: int
+    settings: dict
+    clean_text: str
+    corrupted_text: str
+    tokens: list[str]
+    corrupted_tokens: list[str]
+    subject_range: range | None
+
+    @property
+    def target(self) -> AnswerLike | None: ...
+    @property
+    def foil(self) -> AnswerLike | None: ...
+    @property
+    def no_effect(self) -> float: ...
+
+    def panels(self, metric: str | None = None) -> list[Panel]: ...
+
+
+class Traced(Protocol):
+    """A causal trace: `scores` is `[positions, layers]`, probabilities of the answer."""
+
+    tokens: list[str]
+    positions: list[int]
+    low_score: float
+    kind: str | None
+    prompt: str
+
+    @property
+    def scores(self) -> np.ndarray: ...
+    @property
+    def answer(self) -> AnswerLike: ...
+    @property
+    def subject_range(self) -> range | None: ...
+
+
+class ComparedTraces(Protocol):
+    """The same causal trace on two models."""
+
+    names: tuple[str, str]
+
+    @property
+    def first(self) -> Traced: ...
+    @property
+    def second(self) -> Traced: ...
+    @property
+    def correlation(self) -> float: ...
+    @property
+    def largest_difference(self) -> float: ...
+
+
+class Effects(Protocol):
+    """Direct and indirect effects of a component, `[layers]` or `[layers, positions]`."""
+
+    direct: np.ndarray
+    indirect: np.ndarray
+    base_value: float
+    component: str
+    layers: list[int]
+    positions: list[int] | None
+    window: int
+    metric: str
+    tokens: list[str]
+    subject_range: range | None
+    base_text: str
+    source_text: str
+
+    @property
+    def base_answer(self) -> AnswerLike: ...
+    @property
+    def source_answer(self) -> AnswerLike: ...
+    @property
+    def direct_change(self) -> np.ndarray: ...
+
+
+class NoisedButAWindow(Protocol):
+    """Scores `[windows]` of runs with every layer noised but those of a window."""
+
+    layers: list[int]
+    clean: float
+    noised: float
+    component: str
+    window: int
+    prompt: str
+
+    @property
+    def answer(self) -> AnswerLike: ...
+    @property
+    def scores(self) -> np.ndarray: ...
+
+
+class Averaged(Protocol):
+    """Average indirect effects over facts and their intervals, `[kinds, roles, layers]`."""
+
+    indirect_effect: np.ndarray
+    interval: np.ndarray
+    kinds: list[Any]
+    counts: list[int]
+    total_effect: float
+    total_interval: float
+    high_score: float
+    low_score: float
+    window: int
+
+    @property
+    def roles(self) -> tuple[str, ...]: ...
+    @property
+    def facts(self) -> int: ...

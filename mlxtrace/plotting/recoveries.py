@@ -1,0 +1,147 @@
+"""Recoveries of activation patching: bars by layer, or maps of tokens, layers and heads."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ..anatomy.components import COMPONENTS
+from ..metric_table import METRICS
+from .heatmaps import Map, Scale, draw
+from .kit import (
+    capital,
+    checked,
+    colour_of,
+    escape,
+    family,
+    finished,
+    headline,
+    plain_axes,
+    style,
+    ticks,
+    token_label,
+)
+from .labels import describe, position_label, run_lines
+from .protocols import Panel, Patched
+
+MAX_HEADS = 16  # panels of one figure; the strongest are kept
+CLIP = (-100.0, 200.0)  # percent; the colour bar gets an arrow where values go beyond
+
+
+def plot(result: Patched, path: str | os.PathLike | None = None, metric: str | None = None) -> Figure:
+    """The figure that fits the result's dims: bars per layer, or a heatmap per component (and per head).
+
+    Panels share one scale. Noising is drawn from 100 %, where a cell changes nothing.
+
+    Args:
+        result: what `activation_patching` returns.
+        path: where the figure goes as well, .png, .pdf or .svg; its folder exists.
+        metric: whose recovery is shown, in percent; default: the result's first.
+
+    Returns:
+        A matplotlib Figure.
+
+    Raises:
+        InputError: for a metric that the result does not have, or a path that cannot be written, before drawing.
+
+    Example:
+        >>> from mlxtrace import InterpretableModel, plotting
+        >>> model = InterpretableModel("demo")
+        >>> prompts = "The Eiffel Tower is in the city of", "The Colosseum is in the city of"
+        >>> result = model.activation_patching(*prompts, progress=False)
+        >>> figure = plotting.plot(result)
+        >>> len(figure.axes[0].patches) == model.n_layers  # a bar for each layer
+        True
+    """
+    path = checked(path)
+    panels = result.panels(metric)
+    metric = metric or result.metrics[0]
+    label = f"recovery of {METRICS[metric].words if metric in METRICS else token_label(metric)} (%)"
+    with style():
+        bars = panels[0].column_name == "component"
+        fig = _bars(result, panels[0], label) if bars else _maps(result, panels, label)
+    return finished(fig, path)
+
+
+def _bars(result: Patched, panel: Panel, label: str) -> Figure:
+    n, layers = len(panel.columns), len(panel.rows)
+    stacked = n > 1 and layers > 20  # deep models: panels below each other, so that bars keep their width
+    rows, columns = (n, 1) if stacked else (-(-n // 4), min(n, 4))
+    width = min(12, max(3.2 if n > 1 else 5, 0.8 + 0.2 * layers))
+    fig = Figure(figsize=(width * columns, 0.9 + (1.9 if stacked else 2.7) * rows), layout="constrained")
+    grid = fig.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for ax, component, values in zip(grid.flat, panel.columns, panel.values.T, strict=False):
+        below = values < result.no_effect
+        dark, light = (colour_of(component, shade) for shade in (0.75, 0.4))
+        colours = [light if b != (result.direction == "noise") else dark for b in below]
+        ax.bar(range(layers), values - result.no_effect, bottom=result.no_effect, color=colours, width=0.8)
+        ax.axhline(result.no_effect, color="black", linewidth=0.8)
+        plain_axes(ax)
+        ax.set_xlim(-0.6, layers - 0.4)
+        ax.margins(y=0.08)
+        ticks(ax.xaxis, [str(x) for x in panel.rows], most=int(width * 4))
+        if n > 1:
+            ax.set_title(escape(capital(COMPONENTS[component].words)))
+    for ax in list(grid.flat)[n:]:
+        ax.remove()
+    for ax in grid[:, 0]:
+        ax.set_ylabel(escape(label))
+    for ax in grid[-1]:
+        ax.set_xlabel("layer" if result.window == 1 else f"centre of {result.window} layers")
+    _words(fig, result)
+    return fig
+
+
+def _maps(result: Patched, panels: list[Panel], label: str) -> Figure:
+    total = len(panels)
+    if panels[0].head is not None and total > MAX_HEADS:
+        strength = [np.abs(p.values - result.no_effect).max() for p in panels]
+        panels = [panels[i] for i in sorted(np.argsort(strength)[::-1][:MAX_HEADS])]
+    x_label = "head" if panels[0].column_name == "head" else "layer"
+    if x_label == "layer" and result.window > 1:
+        x_label = f"centre of {result.window} layers"
+    maps = [
+        Map(
+            values=p.values,
+            rows=_row_labels(result, p),
+            columns=[str(c) for c in p.columns],
+            family=family(p.component),
+            title=_panel_title(p) if total > 1 else "",
+        )
+        for p in panels
+    ]
+    scale = _scale(result, np.concatenate([p.values.ravel() for p in panels]))
+    fig = draw(maps, scale, label, x_label, "" if panels[0].row_name == "position" else "layer")
+    _words(fig, result, f" – the strongest {len(panels)} of {total} heads" if len(panels) < total else "")
+    return fig
+
+
+def _scale(result: Patched, recoveries: np.ndarray) -> Scale:
+    """From the least to the largest recovery, no effect included, and no further than `CLIP`."""
+    noise, moved = result.direction == "noise", recoveries - result.no_effect
+    low, high = min(moved.min(), 0), max(moved.max(), 0)
+    if noise:
+        low, high = max(low, -CLIP[1]), min(high, -CLIP[0])
+    else:
+        low, high = max(low, CLIP[0]), min(high, CLIP[1])
+    if high - low < 1:  # a map of nothing must not look like a finding
+        low, high = (-1, high) if noise else (low, 1)
+    return Scale(low + result.no_effect, high + result.no_effect, result.no_effect, noise)
+
+
+def _row_labels(result: Patched, panel: Panel) -> list[str]:
+    if panel.row_name == "position":
+        return [position_label(result, i, token_label) for i in panel.rows]
+    return [str(i) for i in panel.rows]
+
+
+def _panel_title(panel: Panel) -> str:
+    if panel.head is None:
+        return capital(COMPONENTS[panel.component].words)
+    return f"head {panel.head}" if panel.component == "head" else f"{panel.component}, head {panel.head}"
+
+
+def _words(fig: Figure, result: Patched, extra: str = "") -> None:
+    headline(fig, describe(result) + extra, [f"{run}: {line}" for run, line in run_lines(result)])

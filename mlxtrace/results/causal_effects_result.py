@@ -1,0 +1,156 @@
+"""Effects of one component, patched both ways between two prompts: arrays that print, make tables, save and load.
+
+effects.direct, effects.indirect     # [layers], or [layers, positions]
+effects.total                        # the effect of changing the whole prompt
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .. import plotting
+from ..anatomy.components import COMPONENTS
+from ..errors import InputError
+from ..plotting.labels import probability, quoted, text_map
+from .answer import Answer
+from .printing import SHADES, bars, page, strongest
+from .record import Record
+
+
+@dataclass(repr=False, eq=False)
+class CausalEffects(Record):
+    """Effects of one component, by layer `[layers]` or by layer and position `[layers, positions]`.
+
+    The metric is of the source's answer; `prob_diff` and `logit_diff` set it against the base's. In an `Answer`
+    `clean_prob` is the source run's probability, `corrupted_prob` the base run's.
+
+    Args:
+        direct: the metric in the base run with the source run's activation.
+        indirect: the source run's metric less that of the source run with the base's activation: the drop.
+        base_value, source_value: the metric in the two plain runs.
+        base_answer, source_answer: what they say.
+        component: what was patched, in `window` layers at a time.
+        layers: the centres.
+        positions: of the source prompt; None for the whole sequence together.
+        window: the number of layers that were patched together.
+        metric: its name.
+        tokens, base_tokens: of the source and of the base prompt.
+        subject_range: the subject's positions in the source prompt.
+        base_text, source_text, model: the prompts and the model's name.
+        plan: what was run, by direction.
+        notes: what must be known to read the numbers.
+
+    Example:
+        >>> from mlxtrace import InterpretableModel
+        >>> model = InterpretableModel("demo")
+        >>> base, source = "The Statue of Liberty is in the city of", "The Eiffel Tower is in the city of"
+        >>> effects = model.causal_effects(base, source, progress=False)
+        >>> effects.direct.shape, effects.source_answer.text
+        ((12,), ' Paris')
+        >>> abs(effects.change - (effects.source_value - effects.base_value)) < 1e-9
+        True
+    """
+
+    direct: np.ndarray
+    indirect: np.ndarray
+    base_value: float
+    source_value: float
+    base_answer: Answer
+    source_answer: Answer
+    component: str
+    layers: list[int]
+    positions: list[int] | None
+    window: int
+    metric: str
+    tokens: list[str]
+    base_tokens: list[str]
+    subject_range: range | None
+    base_text: str
+    source_text: str
+    model: str
+    plan: Any = None
+    notes: list[str] = dataclasses.field(default_factory=list)
+
+    @property
+    def total(self) -> float:
+        """The effect of the whole prompt: for `prob`, P(base answer) in the base run - P(source answer) in the source
+        run, as the published tutorial has it; for other metrics `change`."""
+        if self.metric == "prob":
+            return self.base_answer.corrupted_prob - self.source_answer.clean_prob
+        return self.change
+
+    @property
+    def change(self) -> float:
+        """The total effect on one metric: its value in the source run less that in the base run (Vig et al. 2020)."""
+        return self.source_value - self.base_value
+
+    @property
+    def direct_change(self) -> np.ndarray:
+        """direct - base_value: what the source's activation adds in the base run."""
+        return self.direct - self.base_value
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        if not np.isfinite([self.base_value, self.source_value]).all():
+            raise InputError("its values of the plain runs are not finite")
+        shape = (len(self.layers), *([] if self.positions is None else [len(self.positions)]))
+        return {"direct": shape, "indirect": shape}
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """One dict per cell: component, layer, position and token (in maps), direct, indirect."""
+        rows = []
+        for index in np.ndindex(*self.direct.shape):
+            row: dict[str, Any] = {"component": self.component, "layer": self.layers[index[0]]}
+            if self.positions is not None:
+                row["position"] = self.positions[index[1]]
+                row["token"] = self.tokens[row["position"]]
+            row["direct"], row["indirect"] = float(self.direct[index]), float(self.indirect[index])
+            rows.append(row)
+        return rows
+
+    def top(self, k: int = 5) -> list[dict[str, Any]]:
+        """The k cells with the largest direct effect, as in `to_rows`."""
+        return strongest(self.to_rows(), "direct", k)
+
+    def plot(self, path: str | os.PathLike | None = None) -> Any:
+        """Draw direct and indirect effects, as bars by layer or as maps of tokens and layers.
+
+        Args:
+            path: a PNG, PDF or SVG to write as well.
+
+        Returns:
+            The matplotlib `Figure`.
+        """
+        return plotting.effects(self, path)
+
+    def __repr__(self) -> str:
+        together = f", {self.window} layers at a time" if self.window > 1 else ""
+        where = "whole sequence" if self.positions is None else "each token"
+        words = COMPONENTS[self.component].words
+        lines = [
+            f"base:   {self.base_text} → {_said(self.base_answer, self.base_answer.corrupted_prob)}",
+            f"source: {self.source_text} → {_said(self.source_answer, self.source_answer.clean_prob)}",
+            f"{self.metric}: {self.base_value:.4f} in the base run, {self.source_value:.4f} in the source run, "
+            f"a change of {self.change:.4f}",
+            *([f"total: {self.total:.4f}, of each run's own answer"] if self.metric == "prob" else []),
+        ]
+        title = f"CausalEffects of the {words} ({where}{together}), metric {self.metric}"
+        return page(title, lines, self.notes, self._maps() if self.positions else self._bars())
+
+    def _bars(self) -> list[str]:
+        return bars("layer", self.layers, {"direct": self.direct, "indirect": self.indirect})
+
+    def _maps(self) -> list[str]:
+        names, lines = [f"{p:>3} {quoted(self.tokens[p])[1:-1]}" for p in self.positions or []], []
+        for name, values in (("direct - base", self.direct_change), ("indirect", self.indirect)):
+            lines.append(f"  {name}: layers {self.layers[0]}-{self.layers[-1]} across; {SHADES}")
+            lines += text_map(names, values.T, self.change)
+        return lines
+
+
+def _said(answer: Answer, probability_there: float) -> str:
+    return f"{quoted(answer.text)} {probability(probability_there)}"

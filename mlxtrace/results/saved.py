@@ -1,0 +1,162 @@
+"""What every result can do: be saved and loaded, and be written as JSON and as CSV."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..errors import InputError, LoadError, MlxtraceError
+from ..storage import load_arrays, save_arrays, writable, write_csv, write_json
+from .answer import Answer
+
+
+class Saved:
+    """Base of results: a header of plain values, arrays of floating-point numbers, and rows for tables.
+
+    A subclass says what these are (`_header`, `_arrays`, `to_rows`), and makes itself of a header and arrays that were
+    read (`_made_of`).
+    """
+
+    RANGES: ClassVar[tuple[str, ...]] = ("subject_range",)  # the header's values that are ranges, or None
+    ANSWERS: ClassVar[tuple[str, ...]] = ()  # and those that are answers
+
+    def _header(self) -> dict[str, Any]:
+        """Everything but the arrays, as JSON can hold it."""
+        raise NotImplementedError
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        raise NotImplementedError
+
+    @classmethod
+    def _made_of(cls, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
+        """A result from what was read; whatever it raises means that the file is damaged."""
+        raise NotImplementedError
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """One dict per cell, plain Python values."""
+        raise NotImplementedError
+
+    def save(self, path: str | os.PathLike) -> Path:
+        """Write everything to one file, whole or not at all.
+
+        Args:
+            path: where it goes; `.npz` is added to a path without a suffix.
+
+        Returns:
+            The path of the file.
+
+        Raises:
+            InputError: when nothing can be written there.
+
+        Example:
+            >>> import tempfile
+            >>> from mlxtrace import CausalTrace, InterpretableModel
+            >>> model = InterpretableModel("demo")
+            >>> trace = model.causal_trace("The Eiffel Tower is in", "Eiffel Tower", samples=2, progress=False)
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     again = CausalTrace.load(trace.save(f"{folder}/eiffel"))
+            >>> bool((again.raw == trace.raw).all())
+            True
+        """
+        return save_arrays(path, type(self).__name__, self._header(), self._arrays())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> Any:
+        """Read what `save` wrote.
+
+        Args:
+            path: the file.
+
+        Returns:
+            The result, as it was, but for its plan, which is a dict.
+
+        Raises:
+            LoadError: when there is no file, or it holds something else or is damaged.
+
+        Example:
+            >>> import tempfile
+            >>> from mlxtrace import InterpretableModel, PatchingResult
+            >>> model = InterpretableModel("demo")
+            >>> prompts = "The Eiffel Tower is in the city of", "The Colosseum is in the city of"
+            >>> result = model.activation_patching(*prompts, progress=False)
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     again = PatchingResult.load(result.save(f"{folder}/eiffel.npz"))
+            >>> dict(again) == dict(result)
+            True
+        """
+        header, arrays = load_arrays(path, cls.__name__)
+        try:
+            for name, x in arrays.items():
+                if x.dtype.kind != "f":
+                    raise InputError(f"{name} holds {x.dtype}, not floating-point numbers")
+            return cls._made_of(header, arrays)
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, MlxtraceError) as error:
+            raise LoadError(f"{path} is not a complete {cls.__name__}: {error}") from error
+
+    @classmethod
+    def _restored(cls, header: dict[str, Any]) -> dict[str, Any]:
+        """The header with its ranges and answers made again."""
+        for name in cls.RANGES:
+            if header.get(name) is not None:
+                header[name] = range(*header[name])
+        for name in cls.ANSWERS:
+            if header.get(name) is not None:
+                header[name] = Answer(**header[name])
+        return header
+
+    def to_json(self, path: str | os.PathLike) -> Path:
+        """Write the cells (`to_rows`) with everything needed to read them, as JSON.
+
+        Args:
+            path: where the file goes; its folder exists.
+
+        Returns:
+            The path.
+
+        Raises:
+            InputError: when nothing can be written there.
+
+        Example:
+            >>> import json, tempfile
+            >>> from mlxtrace import InterpretableModel
+            >>> model = InterpretableModel("demo")
+            >>> prompts = "Paris is in the country of", "Rome is in the country of"
+            >>> effects = model.causal_effects(*prompts, progress=False)
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     found = json.loads(effects.to_json(f"{folder}/effects.json").read_text())
+            >>> len(found["rows"]) == model.n_layers
+            True
+        """
+        path = writable(path)
+        return write_json(path, {**self._contents(), "rows": self.to_rows()})
+
+    def _contents(self) -> dict[str, Any]:
+        """The header, as JSON files have it."""
+        return self._header()
+
+    def to_csv(self, path: str | os.PathLike) -> Path:
+        """Write the cells (`to_rows`) as CSV under a line of column names.
+
+        Args:
+            path: where the file goes; its folder exists.
+
+        Returns:
+            The path.
+
+        Raises:
+            InputError: when nothing can be written there.
+
+        Example:
+            >>> import tempfile
+            >>> from mlxtrace import InterpretableModel
+            >>> model = InterpretableModel("demo")
+            >>> result = model.noising_window("The Eiffel Tower is in the city of")
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     result.to_csv(f"{folder}/noising.csv").read_text().splitlines()[0]
+            'component,layer,score'
+        """
+        path = writable(path)
+        return write_csv(path, self.to_rows())

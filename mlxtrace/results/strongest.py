@@ -1,0 +1,52 @@
+"""The sites that matter most in a result, in one sentence."""
+
+from __future__ import annotations
+
+from ..plotting.labels import quoted
+from .patching_result import PatchingResult
+
+TELLING = 15  # percent of effect from which a site is worth a sentence
+
+
+def strongest(result: PatchingResult) -> str:
+    """One sentence: for each component the site that matters most, and the next one elsewhere.
+
+    Example:
+        >>> from mlxtrace import InterpretableModel
+        >>> from mlxtrace.results.strongest import strongest
+        >>> model = InterpretableModel("demo")
+        >>> clean, corrupted = "The Eiffel Tower is in the city of", "The Louvre Museum is in the city of"
+        >>> result = model.activation_patching(clean, corrupted, foil=" Rome", metric="logit", progress=False)
+        >>> strongest(result).startswith("Restores most: mlp layer")
+        True
+    """
+    key = f"{result.metrics[0]}_recovery"
+    sign = -1 if result.direction == "noise" else 1
+    inner = [c for c in result.components if not c.startswith("resid")]  # the stream holds all there is
+    parts = []
+    for component in inner or result.components:
+        rows = [row for row in result.to_rows() if row["component"] == component]
+        rows = [row for row in rows if sign * (row[key] - result.no_effect) >= TELLING]
+        rows.sort(key=lambda row: -sign * row[key])
+        chosen = rows[:1] + [row for row in rows if _elsewhere(row, rows[0], result.window)][:1]
+        sites = " and ".join(f"{_place(row, result)} ({row[key]:.0f} %)" for row in chosen)
+        parts.append(f"{component} {sites or f'nowhere (each below {TELLING} %)'}")
+    return f"{'Breaks' if sign < 0 else 'Restores'} most: {'; '.join(parts)}."
+
+
+def _elsewhere(row: dict, first: dict, window: int) -> bool:
+    if "position" in row:
+        return row["position"] != first["position"]
+    return abs(row["layer"] - first["layer"]) > window or row.get("head") != first.get("head")
+
+
+def _place(row: dict, result: PatchingResult) -> str:
+    layer = f"layer {row['layer']}" if result.window == 1 else f"layers around {row['layer']}"
+    where = layer + (f" head {row['head']}" if "head" in row else "")
+    if "position" not in row:
+        return where
+    subject, position = result.subject_range or range(0), row["position"]
+    which = "last token" if position == len(result.tokens) - 1 else f"token {position}"
+    if position in subject:
+        which = "last subject token" if position == subject[-1] else "subject token"
+    return f"{where} at the {which} {quoted(row['token'])}"

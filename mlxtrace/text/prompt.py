@@ -1,0 +1,213 @@
+"""A prompt, read once: its token ids, their texts, the subject and other named regions; it prints as a receipt.
+
+    prompt = read(tokenizer, "The Eiffel Tower is in the city of", subject="Eiffel Tower")
+    prompt.ids, prompt.tokens, prompt.subject, prompt.regions["subject_last"]
+
+Users get one from `model.prompt(...)`, and may give it wherever a prompt is taken.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import mlx.core as mx
+
+from ..errors import TokenError
+from . import tokens as tk
+
+
+@dataclass(frozen=True, repr=False)
+class Prompt:
+    """What a model reads of a prompt: prints as a table of position, id, text and marks (BOS, `*` for the subject).
+
+    Args:
+        text: The text as it was given; for token ids, what they decode to.
+        ids: The token ids, special ones included, one per position.
+        tokens: The text of each token.
+        special: `{position: "BOS", "EOS" or "special"}` of the special tokens.
+        subject: The positions of the subject, or None.
+        regions: `{name: positions}`: "last", and with a subject "subject" and "subject_last".
+        note: What else is worth knowing, such as a subject that occurs twice; "" if nothing is.
+        subject_text: The subject as it was given, when it was given as text.
+        decoded: Whether `text` was decoded from ids.
+        tokenizer: What read it; None for ids without a tokenizer.
+
+    Example:
+        >>> from mlxtrace import InterpretableModel
+        >>> model = InterpretableModel("demo")
+        >>> prompt = model.prompt("The Louvre is in", subject="Louvre")
+        >>> prompt
+        position    id  token
+               0     0  '<|bos|>'  BOS
+               1  1604  'The'
+               2   420  ' Lou'     *
+               3   335  'vre'      *
+               4  1875  ' is'
+               5   534  ' in'
+        6 tokens; * marks the subject
+        >>> prompt.regions
+        {'last': range(5, 6), 'subject': range(2, 4), 'subject_last': range(3, 4)}
+    """
+
+    text: str
+    ids: tuple[int, ...]
+    tokens: tuple[str, ...]
+    special: Mapping[int, str] = field(default_factory=dict, hash=False)
+    subject: range | None = None
+    regions: Mapping[str, range] = field(default_factory=dict, hash=False)
+    note: str = ""
+    subject_text: str | None = None
+    decoded: bool = False
+    tokenizer: Any = field(default=None, compare=False)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def bos(self) -> int | None:
+        """The position of the BOS token, or None."""
+        return next((i for i, mark in self.special.items() if mark == "BOS"), None)
+
+    @property
+    def positions(self) -> range:
+        return range(len(self.ids))
+
+    @cached_property
+    def plain_ids(self) -> tuple[int, ...]:
+        """The ids of the text without the special tokens that the tokenizer puts around it."""
+        if self.decoded or any(self.tokens[i] in self.text for i in self.special):
+            return tuple(tk.encode_plain(self.tokenizer, self.text))
+        return tuple(token for i, token in enumerate(self.ids) if i not in self.special)
+
+    def answer_token(self, answer: str | int, vocab_size: int | None = None) -> int:
+        """The one token that an answer starts with after this prompt.
+
+        Args:
+            answer: Text, with its space (" Paris"), or a token id.
+            vocab_size: The number of logits, which ids are checked against.
+
+        Returns:
+            The token's id.
+
+        Raises:
+            TokenError: The answer is empty, ambiguous or no token.
+
+        Example:
+            >>> from mlxtrace import InterpretableModel
+            >>> model = InterpretableModel("demo")
+            >>> token = model.prompt("The Louvre is in").answer_token(" Paris")
+            >>> model.token_to_str(token)
+            ' Paris'
+        """
+        if self.tokenizer is None or not isinstance(answer, str):
+            return tk.answer_token(self.tokenizer, answer, None, vocab_size)
+        return tk.answer_token(self.tokenizer, answer, self.text, vocab_size, self.plain_ids)
+
+    def find(self, subject: str | int | range | Sequence[int]) -> range:
+        """The positions of a text in the prompt.
+
+        Args:
+            subject: Text, whose first occurrence counts, or consecutive positions, which are checked.
+
+        Returns:
+            Every position that shares a character with it.
+
+        Raises:
+            SubjectError, PositionError: It is not in the prompt.
+
+        Example:
+            >>> from mlxtrace import InterpretableModel
+            >>> model = InterpretableModel("demo")
+            >>> model.prompt("The Louvre is in").find("Louvre")
+            range(2, 4)
+        """
+        given = list(self.ids) if self.decoded else self.text
+        return tk.subject_range(self.tokenizer, given, subject, self.ids)
+
+    def with_subject(self, subject: str | int | range | Sequence[int]) -> Prompt:
+        """The same prompt with this subject.
+
+        Args:
+            subject: Text that occurs in it (its first occurrence counts), or consecutive positions.
+
+        Returns:
+            A new `Prompt`; the same one if this is its subject already.
+
+        Raises:
+            SubjectError, PositionError: It is not in the prompt.
+
+        Example:
+            >>> from mlxtrace import InterpretableModel
+            >>> model = InterpretableModel("demo")
+            >>> model.prompt("The Louvre is in").with_subject(range(2, 4)).regions["subject_last"]
+            range(3, 4)
+        """
+        if isinstance(subject, str | range) and subject in (self.subject_text, self.subject):
+            return self
+        found = self.find(subject)
+        given = list(self.ids) if self.decoded else self.text
+        regions = {**self.regions, "subject": found, "subject_last": found[-1:]}
+        return dataclasses.replace(
+            self,
+            subject=found,
+            regions=regions,
+            note=tk.repeated(self.tokenizer, given, subject, self.ids, found),
+            subject_text=subject if isinstance(subject, str) else None,
+        )
+
+    def _rows(self) -> list[tuple[str, str, str, str]]:
+        marks = [
+            "*" if self.subject and i in self.subject else self.special.get(i, "") for i in self.positions
+        ]
+        return [(str(i), str(self.ids[i]), repr(self.tokens[i]), marks[i]) for i in self.positions]
+
+    def __repr__(self) -> str:
+        rows = [("position", "id", "token", ""), *self._rows()]
+        wide = [max(len(row[k]) for row in rows) for k in range(3)]
+        lines = [f"{p:>{wide[0]}}  {i:>{wide[1]}}  {t:<{wide[2]}}  {m}".rstrip() for p, i, t, m in rows]
+        note = "; * marks the subject" if self.subject else ""
+        more = [f"note: {self.note}"] if self.note else []
+        return "\n".join([*lines, f"{len(self.ids)} tokens{note}", *more])
+
+    def _repr_html_(self) -> str:
+        head = "<tr><th>position</th><th>id</th><th>token</th><th></th></tr>"
+        body = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in self._rows())
+        note = f"<p>note: {html.escape(self.note)}</p>" if self.note else ""
+        return f"<table>{head}{''.join(f'<tr>{cells}</tr>' for cells in body)}</table>{note}"
+
+
+PromptLike = Prompt | str | Sequence[int] | mx.array  # what is taken wherever a prompt is
+
+
+def read(tokenizer: Any, prompt: Any, subject: Any = None, vocab_size: int | None = None) -> Prompt:
+    """Read a text or token ids; errors as in `tokens.as_ids` and `tokens.subject_range`."""
+    ids = tk.as_ids(tokenizer, prompt, vocab_size)
+    texts = tuple(tk.to_str_tokens(tokenizer, ids))
+    decoded = not isinstance(prompt, str)
+    made = Prompt(
+        text="".join(texts) if decoded else prompt,
+        ids=tuple(ids),
+        tokens=texts,
+        special=tk.special_marks(tokenizer, ids),
+        regions={"last": range(len(ids) - 1, len(ids))},
+        decoded=decoded,
+        tokenizer=tokenizer,
+    )
+    return made if subject is None else made.with_subject(subject)
+
+
+def check_reader(prompt: Prompt, tokenizer: Any) -> None:
+    """TokenError for a prompt that another tokenizer has read, whose ids mean other tokens here."""
+    if prompt.tokenizer is tokenizer:
+        return
+    here = tuple(tk.to_str_tokens(tokenizer, prompt.ids))
+    if here != prompt.tokens:
+        raise TokenError(
+            f"the prompt {prompt.text!r} was read by another tokenizer; for this model its ids are {''.join(here)!r}: "
+            "give its text, or prompt.ids to mean these ids"
+        )

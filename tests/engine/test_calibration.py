@@ -1,0 +1,121 @@
+"""What is measured once per model: remembered, forgotten with the weights, and no less than what is there."""
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from mlx_lm.models.cache import make_prompt_cache
+from models import make
+
+from mlxtrace import InterpretableModel, errors
+from mlxtrace.engine import calibration
+from mlxtrace.engine.runs import Run, capture
+
+
+@pytest.fixture(scope="module")
+def model():
+    return InterpretableModel(make("llama"))
+
+
+def test_what_is_measured_is_remembered_by_its_arguments(model):
+    calls = []
+
+    @calibration.per_model
+    def measured(resolver, name, more=0):
+        calls.append((name, more))
+        return len(calls)
+
+    assert [measured(model.resolver, "a"), measured(model.resolver, "b"), measured(model.resolver, "a")] == [
+        1,
+        2,
+        1,
+    ]
+    assert measured(model.resolver, "a", more=1) == 3
+    other = InterpretableModel(make("llama"))
+    assert measured(other.resolver, "a") == 4
+    model.resolver.measured.clear()
+    assert measured(model.resolver, "a") == 5
+
+
+def test_it_is_measured_anew_when_the_weights_are_others():
+    model = InterpretableModel(make("llama"))
+    assert calibration.compute_dtype(model.resolver) == mx.float32
+    model.net.set_dtype(mx.float16)
+    model.ids([1, 2])  # any prompt looks at the model anew
+    assert calibration.compute_dtype(model.resolver) == mx.float16
+
+
+def test_differences_leave_out_what_is_ruled_out():
+    a, b = np.array([1.0, -np.inf, 3.0]), np.array([1.5, -np.inf, 3.0])
+    assert calibration.largest_difference(a, b) == 0.5
+    assert calibration.largest_difference(a, np.array([1.0, 2.0, 3.0])) == np.inf
+    assert np.isnan(calibration.largest_difference(a, np.array([np.nan, -np.inf, 3.0])))
+    assert calibration.largest_logit(np.array([-7.0, -np.inf, 2.0])) == 7
+    assert calibration.largest_logit(np.array([0.1])) == 1
+
+
+def test_logits_agree_to_rounding_or_it_is_said_how_far_they_are(model, monkeypatch):
+    monkeypatch.setattr(calibration, "_moved_by_company", lambda resolver: 0.0)  # 2e-5 of the largest
+    right = np.array([[10.0, -np.inf, 3.0]])
+    for off in (0.0, 1e-4):
+        assert calibration.beyond_rounding(model.resolver, right + off, right) == ""
+    assert (
+        calibration.beyond_rounding(model.resolver, right + 0.5, right)
+        == "0.5, where rounding explains 0.0002"
+    )
+    assert calibration.beyond_rounding(model.resolver, right * np.nan, right)
+    assert calibration.beyond_rounding(model.resolver, np.zeros((1, 3)), right)  # finite where none may be
+
+
+@pytest.mark.parametrize(("moved", "allowed"), [(0.0, 2e-5), (1e-5, 1e-4), (1.0, 2e-3)])
+def test_rounding_has_a_floor_and_a_cap(model, monkeypatch, moved, allowed):
+    monkeypatch.setattr(calibration, "_moved_by_company", lambda resolver: moved)
+    assert calibration.rounding(model.resolver) == pytest.approx(allowed)
+
+
+@pytest.mark.parametrize("component", ["resid_pre", "k", "pattern", "head", "neuron"])
+def test_bytes_of_a_site_are_those_of_its_array(model, component):
+    site, ids = model.resolver.site(component, 1), tuple(range(11))
+    _, kept = capture(model.resolver, Run(ids), [site])
+    assert calibration.site_bytes(model.resolver, site, 11, 11) == kept[site.name].nbytes
+
+
+def test_bytes_of_the_caches_are_theirs(model):
+    caches = make_prompt_cache(model.net)
+    for cache in caches:
+        cache.step = 13
+    mx.eval(model.net(mx.array([list(range(13))]), cache=caches))
+    held = sum(x.nbytes for cache in caches for x in (cache.keys, cache.values))
+    assert calibration.cache_bytes(model.resolver, 13) == held
+
+
+def test_a_pass_is_estimated_at_no_less_with_more_in_it(model):
+    def bytes_of(rows=4, ran=8, length=8, sites=(), read=1):
+        return calibration.pass_bytes(model.resolver, rows, ran, length, sites, read)
+
+    plain = bytes_of()
+    assert bytes_of(rows=8) > plain and bytes_of(ran=16, length=16) > plain
+    assert bytes_of(read=0) <= plain <= bytes_of(read=8)
+    assert bytes_of(sites=[model.resolver.site("pattern", 0)]) > plain
+    assert bytes_of(ran=4) < plain  # a prefix is shared
+
+
+def test_a_pass_takes_no_more_than_was_estimated(model):
+    ids = list(range(60))
+    estimate = calibration.pass_bytes(model.resolver, 6, 60, 60, read=60)
+    mx.clear_cache()
+    before = mx.get_active_memory()
+    mx.reset_peak_memory()
+    mx.eval(model.net(mx.array([ids] * 6)))
+    assert mx.get_peak_memory() - before <= estimate
+
+
+def test_times_are_no_less_than_nothing(model):
+    once, per_token = calibration.timing(model.resolver)
+    assert once > 0 and per_token >= 0
+
+
+def test_a_site_that_is_never_reached_has_no_size(model):
+    from dataclasses import replace
+
+    with pytest.raises(errors.EngineError, match="never reached"):
+        calibration.site_bytes(model.resolver, replace(model.resolver.site("attn", 0), visit=9), 1, 1)
