@@ -11,7 +11,6 @@ import mlx.core as mx
 import models
 import numpy as np
 import pytest
-from mlxtrace.plotting.maps import PALETTES
 
 from mlxtrace import InterpretableModel, errors
 from mlxtrace.anatomy.components import (
@@ -29,6 +28,7 @@ from mlxtrace.anatomy.finders import FINDERS
 from mlxtrace.engine.runs import rows_first
 from mlxtrace.laws.by_hand import Write
 from mlxtrace.laws.model_under_test import Trial
+from mlxtrace.plotting.kit import PALETTES
 from mlxtrace.results.tables import TINTS
 
 CLEAN, CORRUPTED = [3, 17, 5, 90, 41, 8], [3, 17, 66, 90, 41, 8]
