@@ -202,13 +202,17 @@ def test_stopping_leaves_the_model_as_it_was(model):
     assert (np.array(model.net(mx.array([CLEAN]))) == before).all()
 
 
-def test_activations_are_let_go_at_the_end_however_it_comes(model):
+def test_activations_are_let_go_at_the_end_however_it_comes(model, request):
     def kept():
         return [weakref.ref(x) for x in sweep._begun.sources[False].values()]
 
     def interrupted(rows):
         raise KeyboardInterrupt
 
+    choice.choose(model.resolver)
+    gc.collect()
+    gc.disable()  # at once, and not when Python next looks for cycles
+    request.addfinalizer(gc.enable)
     for measure in (logits_of, interrupted):
         sweep = sweep_of(model, all_cells(model))
         sweep.begin()
@@ -216,7 +220,6 @@ def test_activations_are_let_go_at_the_end_however_it_comes(model):
         assert arrays and all(ref() is not None for ref in arrays)
         with contextlib.suppress(KeyboardInterrupt):
             sweep.run(measure, progress=False)
-        gc.collect()
         assert not any(ref() is not None for ref in arrays)
         again = sweep.run(logits_of, progress=False)  # the plain runs are made again
         assert again.plan.passes > 0
