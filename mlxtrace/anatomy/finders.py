@@ -22,7 +22,7 @@ class Missing(Exception):
 
 @dataclass(frozen=True)
 class Place:
-    """What a finder is asked for: a component of the layer with this index, whose mixer says it has `heads` heads."""
+    """What a finder looks for: a component of the layer with this index, whose mixer says it has `heads` heads."""
 
     component: str
     index: int

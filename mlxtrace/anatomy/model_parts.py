@@ -93,8 +93,8 @@ class ModelParts:
 
     def n_heads(self, layer: int, kv: bool = False) -> int | None:
         """Query heads (or key-value heads) of a layer's mixer; value heads where attention is linear."""
-        args = getattr(self.net, "args", None)
-        return head_counts.layer_heads(self.layer(layer), self._mixers, self.paths, args, kv)
+        self.layer(layer)
+        return self._heads[kv][layer]
 
     def attention_heads(self, kv: bool = False) -> int | None:
         """Heads of the model's attention: of the first mixer that has queries, else of the first that has heads."""
@@ -105,5 +105,14 @@ class ModelParts:
         return head_counts.mixer_modules(self.structure, self.paths)
 
     @functools.cached_property
-    def _heads(self) -> list[int | None]:
-        return [self.n_heads(layer) for layer in range(self.n_layers)]
+    def _heads(self) -> tuple[list[int | None], list[int | None]]:
+        """By layer: of queries, and of keys and values."""
+        args = getattr(self.net, "args", None)
+        query, key_value = (
+            [
+                head_counts.layer_heads(layer, self._mixers, self.paths, args, kv)
+                for layer in self.structure.layers
+            ]
+            for kv in (False, True)
+        )
+        return query, key_value

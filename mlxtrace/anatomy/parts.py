@@ -11,7 +11,7 @@ from .recording import Call, same, without_caches
 from .taps import arrays_of, first_array, put_argument
 from .wiring import has_matrices
 
-# Names only break ties: a part that has none of these is told by whether it mixes tokens.
+# Names only break ties: a part that has none of these is known by whether it mixes tokens.
 MIXER_NAMES = {
     "self_attn", "attn", "attention", "self_attention", "linear_attn", "mamba", "mixer", "conv",
     "temporal_block", "time_mixer", "short_conv", "token_mixer", "ssm",

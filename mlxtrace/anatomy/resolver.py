@@ -12,11 +12,14 @@ import functools
 import operator
 from collections.abc import Iterable
 
+import mlx.nn as nn
+
 from ..errors import PositionError, SiteError, UnsupportedError, closest
 from . import remarks
 from .architecture_exceptions import unwrapped_name
 from .components import ALIASES, COMPONENTS, GLOBAL_SITES, canonical
 from .finders import FINDERS, Missing, Place
+from .layout import Layer
 from .model_parts import ModelParts
 from .sites import Site
 
@@ -38,6 +41,12 @@ class ModuleResolver(ModelParts):
         >>> resolver.resolve("layers.3.mlp").path == resolver.site("mlp", 3).path
         True
     """
+
+    table: dict[str, Site]  # every canonical site by name
+
+    def __init__(self, net: nn.Module):
+        super().__init__(net)
+        self.table = self._all_sites()
 
     def visits(self, site: Site) -> int:
         """How often a pass calls the site's module."""
@@ -69,8 +78,12 @@ class ModuleResolver(ModelParts):
             raise SiteError(f"{component!r} needs a layer: 'layers.0.{component}' and so on")
         found = self.layer(layer)
         index = operator.index(layer) % self.n_layers
+        known = self.table.get(f"layers.{index}.{component}")
+        return self._found(found, component, index) if known is None else known
+
+    def _found(self, layer: Layer, component: str, index: int) -> Site:
         try:
-            return FINDERS[component](found, Place(component, index, self._heads[index]))
+            return FINDERS[component](layer, Place(component, index, self.n_heads(index)))
         except Missing as why:
             raise self._refuse(index, component, str(why)) from None
 
@@ -96,14 +109,12 @@ class ModuleResolver(ModelParts):
         """
         return list(self.table)
 
-    @functools.cached_property
-    def table(self) -> dict[str, Site]:
-        """Every canonical site by name."""
+    def _all_sites(self) -> dict[str, Site]:
         found = [self._global_site("embed")]
-        for layer in range(self.n_layers):
+        for index, layer in enumerate(self.structure.layers):
             for component in COMPONENTS:
                 with contextlib.suppress(UnsupportedError):
-                    found.append(self.site(component, layer))
+                    found.append(self._found(layer, component, index))
         tail = ["norm", "logits"] if self.structure.norm is not None else ["logits"]
         return {site.name: site for site in [*found, *map(self._global_site, tail)]}
 
@@ -151,7 +162,7 @@ class ModuleResolver(ModelParts):
         return site
 
     def _one(self, name: str, matches: list[Site]) -> Site | None:
-        """A single module match, or else the canonical site; the latter also where both mean the same module."""
+        """The only match, or else the canonical site; the latter also where it is what a module of that name means."""
         if len(matches) != 1:
             return self._canonical(name)
         try:
@@ -227,7 +238,7 @@ class ModuleResolver(ModelParts):
         Example:
             >>> from mlxtrace import InterpretableModel
             >>> print(InterpretableModel("demo").resolver.describe().splitlines()[0])
-            layer  module          attn       mlp  resid_mid
+            layer  module           attn       mlp  resid_mid
         """
         return remarks.layer_table(self.structure)
 

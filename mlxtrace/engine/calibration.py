@@ -74,6 +74,12 @@ def _moved_by_company(resolver: ModuleResolver) -> float:
     return largest_difference(three, one) / largest_logit(one)
 
 
+def beyond_rounding(resolver: ModuleResolver, logits: np.ndarray, right: np.ndarray) -> str:
+    """How far logits are from the right ones, when it is more than rounding explains; '' when it is not."""
+    off, limit = largest_difference(logits, right), rounding(resolver) * largest_logit(right)
+    return "" if off <= limit else f"{off:.3g}, where rounding explains {limit:.3g}"
+
+
 def largest_difference(a: np.ndarray, b: np.ndarray) -> float:
     """The largest difference of two arrays of logits; tokens that a model rules out (-inf) are alike."""
     with np.errstate(invalid="ignore"):

@@ -66,8 +66,7 @@ class TrialSweep:
         """Whether the two prompts, alike in their first two tokens, are alike there in every logit."""
         runs = (self.base, self.source)
         a, b = (to_numpy(forward(self.resolver.net, mx.array([r.ids]))[:, :2]) for r in runs)
-        limit = calibration.rounding(self.resolver) * calibration.largest_logit(a)
-        return calibration.largest_difference(a, b) <= limit
+        return not calibration.beyond_rounding(self.resolver, b, a)
 
     def _cells(self) -> list[Cell]:
         n, last = self.resolver.n_layers, len(self.base.ids) - 1
@@ -129,9 +128,8 @@ class TrialSweep:
             right = self._by_loop
         except Exception as error:  # a model that cannot be run this way may fail in any way
             return f"{type(error).__name__}: {str(error)[:160]}"
-        off = calibration.largest_difference(found, right)
-        limit = calibration.rounding(self.resolver) * calibration.largest_logit(right)
-        return "" if off <= limit else f"logits differ from the loop's by {off:.3g}, rounding is {limit:.3g}"
+        off = calibration.beyond_rounding(self.resolver, found, right)
+        return off and f"logits differ from the loop's by {off}"
 
     @functools.cached_property
     def _by_loop(self) -> np.ndarray:

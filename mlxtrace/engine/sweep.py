@@ -231,12 +231,11 @@ class Sweep:
         return logits[self.base.rows :]
 
     def _check_base(self, rows: np.ndarray, plain: np.ndarray) -> None:
-        limit = calibration.rounding(self.resolver) * calibration.largest_logit(plain)
-        off = calibration.largest_difference(rows, plain)
-        if not off <= limit:
+        off = calibration.beyond_rounding(self.resolver, rows, plain)
+        if off:
             raise EngineError(
-                f"the base rows of the {self.engine.name} engine are {off:.3g} away from the plain run's logits, "
-                f"more than rounding ({limit:.3g}): nothing was returned; use engine='loop'"
+                f"the base rows of the {self.engine.name} engine differ from the plain run's logits by {off}: "
+                "nothing was returned; use engine='loop'"
             )
 
 

@@ -118,22 +118,6 @@ def test_what_an_architecture_lacks_is_refused_with_the_reason(name, site, text)
         InterpretableModel(models.make(name)).resolver.resolve(site)
 
 
-@pytest.mark.parametrize(
-    ("name", "heads", "kv"),
-    [
-        ("llama", 4, 2),
-        ("gpt2", 3, 3),
-        ("qwen3_next", 4, 2),
-        ("jamba", 4, 2),
-        ("mamba", None, None),
-        ("phi", 4, 4),
-    ],
-)
-def test_head_counts(name, heads, kv):
-    model = InterpretableModel(models.make(name))
-    assert (model.n_heads, model.n_kv_heads) == (heads, kv)
-
-
 class Shared(nn.Module):
     """Layers that share one activation module, and a stack that is known under two names."""
 

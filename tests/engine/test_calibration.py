@@ -53,6 +53,19 @@ def test_differences_leave_out_what_is_ruled_out():
     assert calibration.largest_logit(np.array([0.1])) == 1
 
 
+def test_logits_agree_to_rounding_or_it_is_said_how_far_they_are(model, monkeypatch):
+    monkeypatch.setattr(calibration, "_moved_by_company", lambda resolver: 0.0)  # 2e-5 of the largest
+    right = np.array([[10.0, -np.inf, 3.0]])
+    for off in (0.0, 1e-4):
+        assert calibration.beyond_rounding(model.resolver, right + off, right) == ""
+    assert (
+        calibration.beyond_rounding(model.resolver, right + 0.5, right)
+        == "0.5, where rounding explains 0.0002"
+    )
+    assert calibration.beyond_rounding(model.resolver, right * np.nan, right)
+    assert calibration.beyond_rounding(model.resolver, np.zeros((1, 3)), right)  # finite where none may be
+
+
 @pytest.mark.parametrize(("moved", "allowed"), [(0.0, 2e-5), (1e-5, 1e-4), (1.0, 2e-3)])
 def test_rounding_has_a_floor_and_a_cap(model, monkeypatch, moved, allowed):
     monkeypatch.setattr(calibration, "_moved_by_company", lambda resolver: moved)

@@ -1,0 +1,93 @@
+"""The record of a pass: which calls were made inside which, with arrays that nobody changes afterwards."""
+
+from __future__ import annotations
+
+import mlx.core as mx
+import mlx.nn as nn
+import models
+import pytest
+
+from mlxtrace import errors
+from mlxtrace.anatomy.recording import Recorder, forward, record, same, snapshot, without_caches
+
+IDS = mx.array([[3, 17, 5, 90]])
+
+
+@pytest.fixture(scope="module")
+def calls(llama):
+    return record(llama.net, IDS)
+
+
+def test_calls_begin_in_order_and_lie_inside_each_other(calls):
+    assert calls[0].path == "" and calls[0].parent is None and calls[0].end == len(calls)
+    for call in calls[1:]:
+        outer = calls[call.parent]
+        assert outer.index < call.index < call.end <= outer.end
+        assert call.path.startswith(outer.path)
+
+
+def test_outputs_are_those_of_a_plain_pass(llama, calls):
+    assert same(calls[0].hidden(), forward(llama.net, IDS))
+    norm = next(c for c in calls if c.path == "model.norm")
+    assert same(llama.net.model.norm(norm.inputs()[0]), norm.hidden())
+    assert same(norm.forward(*norm.args, **norm.kwargs), norm.hidden())
+
+
+def test_attention_calls_are_noted_at_the_module_that_makes_them(llama, calls):
+    noted = {c.path: c.attention for c in calls if c.attention}
+    heads = (llama.n_heads, llama.n_kv_heads)
+    assert noted == {layer.attention: (heads,) for layer in llama.resolver.structure.layers}
+    assert not any(c.gathered for c in calls)
+
+
+def test_a_record_is_not_changed_by_what_the_model_does_to_its_arrays():
+    class Adds(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.part = nn.Identity()
+
+        def __call__(self, tokens):
+            x = tokens.astype(mx.float32)
+            y = self.part(x)
+            y += 1
+            return y
+
+    net = Adds()
+    whole, part = record(net, IDS)
+    assert part.path == "part" and same(part.inputs()[0], IDS.astype(mx.float32))
+    assert same(part.hidden(), IDS.astype(mx.float32)) and same(whole.hidden(), IDS + 1.0)
+
+
+def test_an_error_inside_leaves_no_call_open():
+    class Fails(nn.Module):
+        def __call__(self, x):
+            raise ZeroDivisionError
+
+    recorder, net = Recorder(IDS), Fails()
+    with pytest.raises(ZeroDivisionError), recorder.tapping({"": net}):
+        net(IDS)
+    with recorder.tapping({"part": nn.Identity()}):
+        pass
+    assert len(recorder.calls) == 1 and recorder._stack == []
+
+
+def test_what_is_no_language_model_says_what_it_returned():
+    with pytest.raises(errors.LoadError, match="returned NoneType, not logits"):
+        forward(type("Mute", (nn.Module,), {"__call__": lambda self, x: None})(), IDS)
+
+
+def test_snapshots_and_caches():
+    x, pair = mx.ones(2), (mx.zeros(2), [mx.ones(1)])
+    copy = snapshot((x, pair, "text"))
+    x += 1
+    assert copy[0].tolist() == [1, 1] and copy[2] == "text" and isinstance(copy[1][1], list)
+    call = record(models.make("llama"), IDS)[0]
+    cache = type("Cache", (), {"update_and_fetch": None})()
+    call.args, call.kwargs = (IDS, cache), {"cache": [cache], "mask": x}
+    args, kwargs = without_caches(call)
+    assert args[1] is None and kwargs["cache"] is None and same(kwargs["mask"], x)
+
+
+def test_equal_means_bit_for_bit_and_of_one_type():
+    assert same(mx.ones(2), mx.ones(2)) and not same(mx.ones(2), mx.ones(2, mx.float16))
+    assert not same(mx.ones(2), mx.ones((1, 2))) and not same(mx.ones(2), None)

@@ -1,0 +1,36 @@
+"""Results in words: for a terminal and for a notebook."""
+
+from __future__ import annotations
+
+import numpy as np
+from test_patching_result import CLEAN, CORRUPTED, full, layers, make
+
+
+def test_repr_shows_runs_answers_numbers_and_signed_bars():
+    text = repr(layers())
+    assert "Restoring the MLP output (whole sequence)" in text
+    assert (
+        'The Eiffel Tower in → " Paris" 0.90' in text
+        and 'The Colosseum in → " Rome" 0.80, " Paris" 0.10' in text
+    )
+    bars = {int(line.split()[0]): line for line in text.splitlines() if line.strip()[:1].isdigit()}
+    assert "50.0" in bars[1] and bars[3].count("█") > bars[1].count("█") > 0 == bars[0].count("█")
+    assert "-10.0" in bars[2] and bars[2].index("▒") < bars[1].index("█")  # to the left of zero
+    strongest = full().top(1)[0]
+    assert f"layer {strongest['layer']}, head {strongest['head']}, position" in repr(full())
+    noise = make([0.1] * 4, direction="noise", window=3, settings={"positions": "subject_last"})
+    assert "Corrupting the MLP output (last subject token, 3 layers at a time)" in repr(noise)
+
+
+def test_a_map_prints_its_tokens_with_the_subject_and_the_difference_marked():
+    raw = np.full((3, 4), CORRUPTED)
+    raw[1, 2] = CLEAN
+    lines = repr(make(raw, ("layer", "position"))).splitlines()
+    (row,) = [x for x in lines if " Tower → seum*" in x]
+    assert row.endswith("·█·")
+    assert not any("*" in x for x in lines if x.strip().startswith("3"))
+
+
+def test_html_escapes_and_has_every_number():
+    page = make(np.full((3, 4), 0.5), ("layer", "position"), tokens=["<b>", "&", "$", "\n"])._repr_html_()
+    assert page.count(">50.0<") == 12 and "&lt;b&gt;" in page and "<b> *" not in page
