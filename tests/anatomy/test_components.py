@@ -11,7 +11,7 @@ import mlx.core as mx
 import models
 import numpy as np
 import pytest
-from mlxtrace.plotting.maps import PALETTES
+from mlxtrace.plotting.kit import PALETTES
 
 from mlxtrace import InterpretableModel, errors
 from mlxtrace.anatomy.components import (
