@@ -113,11 +113,18 @@ class ActivationCache(Mapping):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of everything held."""
+        """Bytes of all arrays together."""
         return sum(x.nbytes for x in self._arrays.values())
 
     def arrays(self) -> list[mx.array]:
-        """Everything held, inputs included."""
+        """All arrays, those of inputs and of attention included.
+
+        Example:
+            >>> from mlxtrace import InterpretableModel
+            >>> _, cache = InterpretableModel("demo").run_with_cache("The Eiffel Tower")
+            >>> len(cache.arrays()) > len(cache)
+            True
+        """
         return list(self._arrays.values())
 
     def save(self, path: str | os.PathLike) -> None:
@@ -154,6 +161,12 @@ class ActivationCache(Mapping):
 
         Raises:
             LoadError: there is no such file, it is not one written by `save`, or it has changed since.
+
+        Example:
+            >>> from mlxtrace import ActivationCache
+            >>> ActivationCache.load("missing.safetensors")
+            Traceback (most recent call last):
+            mlxtrace.errors.LoadError: there is no file missing.safetensors
         """
         arrays, table = load_tensors(path, "cache")
         try:
