@@ -112,3 +112,10 @@ def test_pairs_that_mean_nothing(model):
         pair(model, CLEAN, CLEAN + " the")
     with pytest.raises(TokenError):
         pair(model, CLEAN)
+
+
+def test_the_corrupted_prompts_own_subject_is_kept(model):
+    corrupted = model.prompt("Yes, the Colosseum is located in the city of", "Yes")
+    made = pair(model, CLEAN, corrupted, "Eiffel Tower", align="ends")
+    assert made.corrupted_prompt is corrupted and words(corrupted, corrupted.subject) == "Yes"
+    assert (made.subject[-1], corrupted.subject[-1]) in made.alignment.pairs
