@@ -10,7 +10,6 @@ import mlxtrace
 from mlxtrace import CausalEffects
 from mlxtrace.errors import LoadError
 from mlxtrace.results.answer import Answer
-from mlxtrace.results.causal_effects_result import CausalEffects
 
 BASE = [7, 31, 32, 90, 15, 120]
 SOURCE = [7, 55, 61, 90, 15, 120]

@@ -11,7 +11,6 @@ import mlxtrace
 from mlxtrace import CausalTrace, plotting
 from mlxtrace.errors import EffectError, InputError, LoadError
 from mlxtrace.results.answer import Answer
-from mlxtrace.results.causal_trace_result import CausalTrace
 
 IDS = [7, 31, 32, 90, 15, 120, 8]
 
