@@ -127,3 +127,10 @@ def test_the_direction_says_which_run_is_patched_and_where(model):
     for wrong in ("both", None, ["noise"]):
         with pytest.raises(InputError, match="direction="):
             made.roles(wrong)
+
+
+def test_the_corrupted_prompts_own_subject_is_kept(model):
+    corrupted = model.prompt("Yes, the Colosseum is located in the city of", "Yes")
+    made = pair(model, CLEAN, corrupted, "Eiffel Tower", align="ends")
+    assert made.corrupted_prompt is corrupted and words(corrupted, corrupted.subject) == "Yes"
+    assert (made.subject[-1], corrupted.subject[-1]) in made.alignment.pairs

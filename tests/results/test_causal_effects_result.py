@@ -9,6 +9,7 @@ import pytest
 import mlxtrace
 from mlxtrace import CausalEffects
 from mlxtrace.errors import LoadError
+from mlxtrace.results.answer import Answer
 
 BASE = [7, 31, 32, 90, 15, 120]
 SOURCE = [7, 55, 61, 90, 15, 120]
@@ -57,3 +58,58 @@ def test_a_file_that_does_not_fit_its_labels_is_refused(model, tmp_path):
     for bad in (short, none):
         with pytest.raises(LoadError, match="CausalEffects"):
             CausalEffects.load(bad.save(tmp_path / "bad.npz"))
+
+
+def made(positions=None, **changes):
+    shape = (2,) if positions is None else (2, len(positions))
+    told = dict(
+        direct=np.linspace(0.1, 0.6, np.prod(shape)).reshape(shape),
+        indirect=np.linspace(0, 0.4, np.prod(shape)).reshape(shape),
+        base_value=0.1,
+        source_value=0.9,
+        base_answer=Answer(1, " France", 0.05, 0.7),
+        source_answer=Answer(2, " Brazil", 0.9, 0.1),
+        component="mlp",
+        layers=[3, 5],
+        positions=positions,
+        window=1,
+        metric="prob",
+        tokens=["Rio", " is", " in"],
+        base_tokens=["Paris", " is", " in"],
+        subject_range=range(0, 1),
+        base_text="Paris is in",
+        source_text="Rio is in",
+        model="demo",
+    )
+    return CausalEffects(**(told | changes))
+
+
+def test_totals():
+    found = made()
+    assert found.change == pytest.approx(0.8) and found.total == pytest.approx(0.7 - 0.9)
+    assert made(metric="logit").total == pytest.approx(0.8)
+    np.testing.assert_allclose(found.direct_change, [0, 0.5], atol=1e-12)
+
+
+def test_rows_by_layer_and_by_position():
+    assert made().to_rows()[1] == {"component": "mlp", "layer": 5, "direct": 0.6, "indirect": 0.4}
+    row = made([0, 2]).to_rows()[1]
+    assert (row["layer"], row["position"], row["token"]) == (3, 2, " in")
+    assert made().top(1)[0]["layer"] == 5 and len(made([0, 2]).top(3)) == 3
+
+
+def test_words():
+    text = repr(made(notes=["a note"]))
+    assert "CausalEffects of the MLP output (whole sequence), metric prob" in text and "note: a note" in text
+    assert 'base:   Paris is in → " France" 0.70' in text and 'source: Rio is in → " Brazil" 0.90' in text
+    assert "each token, 3 layers at a time" in repr(made([0, 2], window=3))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"layers": [3]}, {"source_value": float("inf")}, {"direct": np.zeros((2, 3))}]
+)
+def test_files_that_do_not_fit_their_labels_are_refused(changes, tmp_path):
+    back = CausalEffects.load(made([0, 2]).save(tmp_path / "good"))
+    assert back.positions == [0, 2] and back.source_answer == made().source_answer
+    with pytest.raises(LoadError, match="not a complete CausalEffects"):
+        CausalEffects.load(made(**changes).save(tmp_path / "bad.npz"))
