@@ -125,7 +125,7 @@ def test_an_experiment_is_added_as_the_page_says(checkout):
 def test_an_exception_is_added_as_the_page_says(checkout):
     put(
         checkout / "mlxtrace/anatomy/architecture_exceptions.py",
-        '    "',
+        '    "gemma3n":',
         f"    {snippets('an architecture exception')[0].strip()},\n",
     )
     code = (

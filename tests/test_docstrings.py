@@ -59,6 +59,7 @@ def test_examples_run_by_themselves(name, tmp_path, monkeypatch, capsys):
 # Other rooms call these, users do not.
 INSIDE = {
     "errors.closest", "interventions.Intervention", "interventions.called", "metrics.Metric", "metrics.MetricKind",
+    "ActivationCache.arrays", "interventions.refuse_uncalled",
     "metrics.bind", "metrics.bind_all", "metrics.every_position", "metrics.floor", "metrics.name_of",
     "plotting.check_path", "plotting.save", "AverageTrace.known", "AverageTrace.shapes", "CausalEffects.shapes",
     "CausalTrace.shapes", "ModuleResolver.attention_heads", "ModuleResolver.first_path", "ModuleResolver.head_count",
