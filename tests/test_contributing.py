@@ -125,7 +125,7 @@ def test_an_experiment_is_added_as_the_page_says(checkout):
 def test_an_exception_is_added_as_the_page_says(checkout):
     put(
         checkout / "mlxtrace/anatomy/architecture_exceptions.py",
-        '    "',
+        '    "gemma3n":',
         f"    {snippets('an architecture exception')[0].strip()},\n",
     )
     code = (
@@ -135,7 +135,7 @@ def test_an_exception_is_added_as_the_page_says(checkout):
     )
     env = {**os.environ, "PYTHONPATH": f"{checkout}:{checkout / 'tests'}"}
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], env=env, capture_output=True, text=True
+        [sys.executable, "-W", "ignore", "-c", code], cwd=checkout, env=env, capture_output=True, text=True
     )
     assert "its layers look at the positions behind them" in done.stdout, done.stderr
 

@@ -67,6 +67,9 @@ class ModuleResolver(ModelParts):
             component: a name of the table in `components`, an alias of one, or "embed", "norm", "logits".
             layer: from 0; negative numbers count from the last layer.
 
+        Returns:
+            Where the component's array is read and written.
+
         Raises:
             SiteError: unknown component. UnsupportedError: this architecture has no such site there.
         """
@@ -131,6 +134,12 @@ class ModuleResolver(ModelParts):
 
     def resolve(self, name: str | Site) -> Site:
         """The site that a name means; a Site means itself.
+
+        Args:
+            name: a dotted path, a unique suffix of one, or a canonical site.
+
+        Returns:
+            Where its array is read and written.
 
         Raises:
             SiteError: the name matches nothing, or several modules, with the closest names.

@@ -163,10 +163,11 @@ class ActivationCache(Mapping):
             LoadError: there is no such file, it is not one written by `save`, or it has changed since.
 
         Example:
-            >>> from mlxtrace import ActivationCache
-            >>> ActivationCache.load("missing.safetensors")
-            Traceback (most recent call last):
-            mlxtrace.errors.LoadError: there is no file missing.safetensors
+            >>> from mlxtrace import ActivationCache, InterpretableModel
+            >>> model = InterpretableModel("demo")
+            >>> model.run_with_cache("Paris is in", sites=["layers.3.mlp"])[1].save("mlp.safetensors")
+            >>> list(ActivationCache.load("mlp.safetensors"))
+            ['model.layers.3.mlp']
         """
         arrays, table = load_tensors(path, "cache")
         try:
