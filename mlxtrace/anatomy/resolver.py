@@ -67,8 +67,16 @@ class ModuleResolver(ModelParts):
             component: a name of the table in `components`, an alias of one, or "embed", "norm", "logits".
             layer: from 0; negative numbers count from the last layer.
 
+        Returns:
+            The site: its module, the side of its call, and how the array is seen.
+
         Raises:
             SiteError: unknown component. UnsupportedError: this architecture has no such site there.
+
+        Example:
+            >>> from mlxtrace import InterpretableModel
+            >>> InterpretableModel("demo").resolver.site("mlp", -1).path
+            'model.layers.11.mlp'
         """
         if component in GLOBAL_SITES:
             return self._global_site(component)
@@ -132,8 +140,19 @@ class ModuleResolver(ModelParts):
     def resolve(self, name: str | Site) -> Site:
         """The site that a name means; a Site means itself.
 
+        Args:
+            name: a path of modules, any unique end of one, or a canonical name, with `.input` or `.output` or not.
+
+        Returns:
+            The site.
+
         Raises:
             SiteError: the name matches nothing, or several modules, with the closest names.
+
+        Example:
+            >>> from mlxtrace import InterpretableModel
+            >>> InterpretableModel("demo").resolver.resolve("layers.3.resid_mid").view
+            'middle'
         """
         if isinstance(name, Site):
             return name
