@@ -63,24 +63,20 @@ class ModuleResolver(ModelParts):
     def site(self, component: str, layer: int | None = None) -> Site:
         """The canonical site of a component, at a layer unless it is embed, norm or logits.
 
-                Args:
-                    component: a name of the table in `components`, an alias of one, or "embed", "norm", "logits".
-                    layer: from 0; negative numbers count from the last layer.
+        Args:
+            component: a name of the table in `components`, an alias of one, or "embed", "norm", "logits".
+            layer: from 0; negative numbers count from the last layer.
 
-                Returns:
-        <<<<<<< HEAD
-                    Where the component's array is read and written.
-        =======
-                    The site: its module, the side of its call, and how the array is seen.
-        >>>>>>> anatomy
+        Returns:
+            The site: its module, the side of its call, and how the array is seen.
 
-                Raises:
-                    SiteError: unknown component. UnsupportedError: this architecture has no such site there.
+        Raises:
+            SiteError: unknown component. UnsupportedError: this architecture has no such site there.
 
-                Example:
-                    >>> from mlxtrace import InterpretableModel
-                    >>> InterpretableModel("demo").resolver.site("mlp", -1).path
-                    'model.layers.11.mlp'
+        Example:
+            >>> from mlxtrace import InterpretableModel
+            >>> InterpretableModel("demo").resolver.site("mlp", -1).path
+            'model.layers.11.mlp'
         """
         if component in GLOBAL_SITES:
             return self._global_site(component)
@@ -144,26 +140,19 @@ class ModuleResolver(ModelParts):
     def resolve(self, name: str | Site) -> Site:
         """The site that a name means; a Site means itself.
 
-                Args:
-        <<<<<<< HEAD
-                    name: a dotted path, a unique suffix of one, or a canonical site.
+        Args:
+            name: a path of modules, any unique end of one, or a canonical name, with `.input` or `.output` or not.
 
-                Returns:
-                    Where its array is read and written.
-        =======
-                    name: a path of modules, any unique end of one, or a canonical name, with `.input` or `.output` or not.
+        Returns:
+            The site.
 
-                Returns:
-                    The site.
-        >>>>>>> anatomy
+        Raises:
+            SiteError: the name matches nothing, or several modules, with the closest names.
 
-                Raises:
-                    SiteError: the name matches nothing, or several modules, with the closest names.
-
-                Example:
-                    >>> from mlxtrace import InterpretableModel
-                    >>> InterpretableModel("demo").resolver.resolve("layers.3.resid_mid").view
-                    'middle'
+        Example:
+            >>> from mlxtrace import InterpretableModel
+            >>> InterpretableModel("demo").resolver.resolve("layers.3.resid_mid").view
+            'middle'
         """
         if isinstance(name, Site):
             return name
