@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 
 import mlx.core as mx
 
-from ..anatomy.resolver import Site
+from ..anatomy.components import ALIASES
+from ..anatomy.sites import Site
 from ..errors import LoadError, SiteError, closest
 from ..storage import load_tensors, save_tensors
 
@@ -102,7 +103,7 @@ class ActivationCache(Mapping):
         raise SiteError(f"nothing is cached under {name!r}; {closest(name, known)}")
 
     def _alias(self, name: str) -> Site | None:
-        for alias, component in (("output", "resid_post"), ("self_attn", "attn"), ("input", "resid_pre")):
+        for alias, component in (*ALIASES.items(), ("input", "resid_pre")):
             if name.endswith("." + alias):
                 return self._sites.get(name[: -len(alias)] + component)
         return None
@@ -112,11 +113,18 @@ class ActivationCache(Mapping):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of everything held."""
+        """Bytes of all arrays together."""
         return sum(x.nbytes for x in self._arrays.values())
 
     def arrays(self) -> list[mx.array]:
-        """Everything held, inputs included."""
+        """All arrays, those of inputs and of attention included.
+
+        Example:
+            >>> from mlxtrace import InterpretableModel
+            >>> _, cache = InterpretableModel("demo").run_with_cache("The Eiffel Tower")
+            >>> len(cache.arrays()) > len(cache)
+            True
+        """
         return list(self._arrays.values())
 
     def save(self, path: str | os.PathLike) -> None:

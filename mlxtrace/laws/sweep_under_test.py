@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from ..anatomy.components import HEADED
 from ..anatomy.resolver import ModuleResolver, Site
 from ..engine import choice
 from ..engine.runs import Cell, Patch, Run
 from ..engine.sweep import Engine, Outcome, Sweep
 from .law import DoesNotApply, Measurement, relative_error
-from .pass_by_hand import HEADED
 
 MAIN = ("resid_pre", "attn", "mlp", "resid_post")
 CellName = tuple[str, int | str]  # a component or what else is patched, and the layer or the place

@@ -291,5 +291,12 @@ def test_the_page_has_every_remark():
     assert not [line for line in REMARKS if f"- {line}\n" not in page]
 
 
+def test_the_page_has_a_column_for_every_law():
+    page = (ROOT / "docs" / "SUPPORT.md").read_text()
+    assert all(f"\n{i + 1}. {law.name}\n" in page for i, law in enumerate(MODEL_LAWS))
+    assert {line.count("|") for line in page.splitlines() if line.startswith("|")} == {len(MODEL_LAWS) + 2}
+    assert PLANTED in page
+
+
 def _marks(text: str) -> list[str]:
     return [line for line in text.splitlines() if line.startswith("| ")]
