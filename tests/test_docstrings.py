@@ -60,7 +60,8 @@ def test_examples_run_by_themselves(name, tmp_path, monkeypatch, capsys):
 INSIDE = {
     "errors.closest", "interventions.Intervention", "interventions.refuse_uncalled", "metrics.Metric",
     "metrics.MetricKind", "metrics.bind", "metrics.bind_all", "metrics.every_position", "metrics.floor",
-    "metrics.name_of", "plotting.check_path", "plotting.save", "AverageTrace.known", "AverageTrace.shapes", "CausalEffects.shapes",
+    "metrics.name_of", "plotting.check_path", "plotting.save",
+    "AverageTrace.known", "AverageTrace.shapes", "CausalEffects.shapes",
     "CausalTrace.shapes", "ModuleResolver.attention_heads", "ModuleResolver.first_path", "ModuleResolver.head_count",
     "ModuleResolver.input_site", "ModuleResolver.layer", "ModuleResolver.module_site", "ModuleResolver.n_heads",
     "ModuleResolver.path_of", "ModuleResolver.remarks", "ModuleResolver.visits", "PatchingResult.panels",
