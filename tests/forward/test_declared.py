@@ -125,3 +125,7 @@ def test_the_model_may_be_run_by_an_intervention(llama):
         pass
     assert len(found) == 1 and mx.array_equal(found[0], plain)
     assert mx.abs(trace.activations["layers.1.mlp"]).max().item() == 0
+    with llama.trace(IDS, interventions={"layers.1.mlp": iv.zero_out()}) as expected:
+        pass
+    assert mx.array_equal(trace.activations["layers.2"], expected.activations["layers.2"])
+    assert list(trace.activations) == list(expected.activations)
