@@ -32,6 +32,7 @@ NUMERICAL = {
     "test_attention", "test_averages", "test_compare_bits", "test_facts", "test_running", "test_interventions",
     "test_causal_effects", "test_metrics", "test_rounding", "test_seeds", "test_sweep", "test_trace",
     "test_causal_trace",
+    "test_metric_table", "test_custom_metric", "test_noising_window",
 }  # fmt: skip
 MOST_WORKERS = 4  # each loads mlx and models of its own
 

@@ -27,6 +27,9 @@ def test_what_only_looks_like_an_integer_is_none(value):
 def test_whole_numbers_have_a_least():
     assert whole_number("window", np.int32(2)) == 2
     assert whole_number("seed", 0, least=0) == 0
+    assert whole_number("seed", 7, 0, 7) == 7
+    with pytest.raises(InputError, match="seed is a whole number from 0 to 7, not 8"):
+        whole_number("seed", 8, 0, 7)
     for value in (0, -1, 2.0, True, "2", None):
         with pytest.raises(InputError, match=r"window is a whole number of 1 or more, not"):
             whole_number("window", value)

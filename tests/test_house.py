@@ -201,6 +201,7 @@ UNTESTED = {
     "__init__": "names only",
     "version": "one constant",
     "experiments.protocol": "types only",
+    "plotting.protocols": "types only",
     "demo.corpus": "test_demo.py tests the demo's scripts together",
     "demo.site": "as above",
     "demo.train": "as above",

@@ -241,36 +241,6 @@ def test_a_prompt_longer_than_the_table_of_positions(name):
     assert len(model.receipt(long).ids) == 17
 
 
-class Bare(nn.Module):
-    """A GPT-2 whose positions are looked up in a bare array, without a module call."""
-
-    def __init__(self, net):
-        super().__init__()
-        self.inner = net
-        self.places = mx.random.normal((16, 48))
-
-    @property
-    def layers(self):
-        return self.inner.layers
-
-    def __call__(self, ids, cache=None):
-        x = self.inner.model.wte(ids) + self.places[mx.arange(ids.shape[1])]
-        for layer in self.inner.layers:
-            x = layer(x, "causal")
-        return self.inner.model.wte.as_linear(self.inner.model.ln_f(x))
-
-
-def test_a_table_of_positions_that_is_no_module():
-    model = InterpretableModel(Bare(models.make("gpt2")))
-    assert model.resolver.structure.max_length == 16
-    with pytest.raises(errors.TokenError, match="16 positions"):
-        model.trace([1] * 17)
-
-
-def test_rotary_models_have_no_such_limit(llama):
-    assert llama.resolver.structure.max_length is None
-
-
 @pytest.mark.parametrize("ids", [[160], [-1], [2**40], [0.5], [True], [], "1", None, [[1]]])
 def test_rows_that_the_table_does_not_have(llama, ids):
     with pytest.raises(errors.MlxtraceError):

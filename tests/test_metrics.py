@@ -1,42 +1,11 @@
-"""Metrics against formulas written out by hand, and everything that must be refused."""
-
-import math
+"""Metrics bound to answers and a clean run, recoveries, and everything that must be refused."""
 
 import numpy as np
 import pytest
+from test_metric_table import CLEAN, RUN, bind, by_hand
 
 from mlxtrace import metrics
 from mlxtrace.errors import EffectError, InputError, MlxtraceError
-
-CLEAN = np.array([2.0, -1.0, 0.5, 3.0, 0.0])
-RUN = np.array([1.0, 4.0, 0.5, -2.0, 1.0])
-
-
-def bind(metric, target=3, foil=1, clean=CLEAN):
-    return metrics.bind(metric, target=target, foil=foil, clean_logits=clean)
-
-
-def by_hand(name, run, clean, target=3, foil=1):
-    p = [math.exp(x) / sum(math.exp(y) for y in run) for x in run]
-    q = [math.exp(x) / sum(math.exp(y) for y in clean) for x in clean]
-    dot = sum(a * b for a, b in zip(run, clean, strict=True))
-    norms = math.sqrt(sum(a * a for a in run) * sum(b * b for b in clean))
-    return {
-        "prob": p[target],
-        "logprob": math.log(p[target]),
-        "logit": run[target],
-        "logit_diff": run[target] - run[foil],
-        "prob_diff": p[target] - p[foil],
-        "kl": sum(b * math.log(b / a) for a, b in zip(p, q, strict=True)),
-        "rank": sum(x > run[target] for x in run),
-        "l2": math.sqrt(sum((a - b) ** 2 for a, b in zip(run, clean, strict=True))),
-        "cosine": dot / norms,
-    }[name]
-
-
-@pytest.mark.parametrize("name", metrics.METRICS)
-def test_formula(name):
-    assert bind(name)(RUN) == pytest.approx(by_hand(name, RUN, CLEAN), rel=1e-12)
 
 
 @pytest.mark.parametrize("name", metrics.METRICS)
@@ -47,64 +16,6 @@ def test_leading_axes_and_chunks_do_not_matter(name, monkeypatch):
     monkeypatch.setattr(metrics, "CHUNK_BYTES", 5 * 8 * 7)  # seven rows at a time, of twelve
     np.testing.assert_array_equal(bind(name)(logits), whole)
     assert whole[2, 1] == pytest.approx(by_hand(name, logits[2, 1].astype(float), CLEAN), rel=1e-6)
-
-
-@pytest.mark.parametrize("name,value", [("kl", 0), ("l2", 0), ("cosine", 1), ("rank", 0)])
-def test_the_clean_run_against_itself(name, value):
-    assert bind(name)(CLEAN) == pytest.approx(value, abs=1e-15)
-
-
-@pytest.mark.parametrize("name", ["prob", "logprob", "logit_diff", "kl", "rank"])
-def test_a_constant_added_to_all_logits_changes_nothing(name):
-    assert bind(name)(RUN + 1000) == pytest.approx(bind(name)(RUN), rel=1e-9)
-
-
-def test_softmax_is_stable_and_exact_over_a_large_vocabulary():
-    p = metrics.softmax(np.full(200_000, 1e4, dtype=np.float32))
-    assert abs(p.sum() - 1) < 1e-12 and p[0] == pytest.approx(1 / 200_000, rel=1e-12)
-    assert metrics.log_softmax([0.0, -1e6])[1] == -1e6
-
-
-def test_ties_do_not_count_in_rank():
-    assert bind("rank", target=0)(np.array([1.0, 1, 2, 1, 0])) == 1
-
-
-def test_a_token_that_is_ruled_out_adds_nothing_to_kl():
-    clean = np.array([0.0, -np.inf, 0])
-    assert bind("kl", clean=clean)(np.array([0.0, 5, 0])) == pytest.approx(
-        math.log(2 + math.exp(5)) - math.log(2)
-    )
-
-
-def test_a_function_gets_rows_and_cannot_spoil_the_caller_s_logits():
-    logits = np.stack([RUN, CLEAN])
-
-    def spread(x):
-        assert x.shape[1:] == (5,) and x.dtype == np.float64
-        x -= x.mean(-1, keepdims=True)
-        return x.max(-1)
-
-    metric = bind(spread)
-    kept = logits.copy()
-    assert metric.name == "spread"
-    np.testing.assert_allclose(metric(logits), logits.max(-1) - logits.mean(-1))
-    np.testing.assert_array_equal(logits, kept)
-
-
-@pytest.mark.parametrize(
-    "function,says",
-    [
-        (lambda x: x, r"returned shape \[2, 5\].*one number per row"),
-        (lambda x: x.sum(), r"returned shape \[\]"),
-        (lambda row: row[3] - row[1], "IndexError"),  # written for a single row
-        (lambda x: None, "nan|returned shape"),
-        (lambda x: ["a", "b"], "no numbers"),
-        (lambda x: np.full(len(x), np.nan), "finite"),
-    ],
-)
-def test_a_function_that_is_wrong_is_refused_when_bound(function, says):
-    with pytest.raises(InputError, match=says):
-        bind(function)
 
 
 @pytest.mark.parametrize(

@@ -448,7 +448,7 @@ TRACE = ["--prompt", CLEAN, "--subject", "Eiffel Tower", "--samples", "2"]
         ([*TRACE, "--compare-bits", "8"], {CLEAN}, 0),
         (
             [*PAIR, "--target", " Paris", "--foil", " Rome"],
-            {CLEAN, CORRUPTED, f"{CLEAN} Paris", f"{CLEAN} Rome"},
+            {CLEAN, CORRUPTED, f"{CLEAN} Paris", f"{CORRUPTED} Rome"},
             1,
         ),
     ],

@@ -240,6 +240,7 @@ class Batch:
             logits = forward(self.resolver.net, tokens, shared)
             logits = logits if self.every_position else logits[..., -1, :]
             mx.eval(logits)
+        self.hooks = Hooks(self.resolver)  # those that were used hold this batch, and with it the sources
         if self.fired != self.planned or len(logits) != len(self.origin):
             raise EngineError(
                 f"{self.fired} of {self.planned} planned taps fired and {len(logits)} of {len(self.origin)} rows "

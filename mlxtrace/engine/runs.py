@@ -215,10 +215,11 @@ def _keep_sites(
     eager: bool,
 ) -> None:
     """Have each site's array, or the part of it that is wanted, put into `kept` when the pass reaches it."""
+    resolver = hooks.resolver  # hooks that held themselves would keep the arrays alive
 
     def keeping(site: Site) -> Callable[[mx.array], None]:
         def note(x: mx.array) -> None:
-            kept[site.name] = keep[site.name].of(hooks.resolver, site, x) if keep else x
+            kept[site.name] = keep[site.name].of(resolver, site, x) if keep else x
             if eager:
                 mx.eval(kept[site.name])
 

@@ -91,7 +91,7 @@ class Sweep:
         self._begun: PlainRuns | None = None
 
     def plan(self) -> Plan:
-        """What would run, without running it (the probes that measure the model are run)."""
+        """What would run, without running it (but what is measured once per model is measured)."""
         return self._plan(self.fit())
 
     def fit(self) -> list[Part]:

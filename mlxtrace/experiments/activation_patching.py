@@ -14,8 +14,8 @@ from ..results.patching_result import PatchingResult
 from . import pairs
 from .answers import Measured, settle
 from .grid import Grid, make_grid
-from .pairs import Corrupted, Pair, PromptLike
-from .protocol import TracedModel
+from .pairs import Corrupted, Pair
+from .protocol import PromptLike, TracedModel
 from .sweeps import Outcome, Plan, notes_of, sweep_of
 
 
@@ -95,6 +95,7 @@ def activation_patching(
     Meng et al. 2022 (section 2) and Heimersheim and Nanda 2024.
 
     Args:
+        model: what is traced; not given where this is called as its method.
         clean_text: the prompt whose answer we want back: text, ids, an array or a `Prompt`; or a `Pair` of prompts.
         corrupted_text: the broken prompt, or `GaussianNoise(subject=...)` on the clean one's embeddings.
         component: resid_pre, attn, resid_mid, mlp, resid_post (or output), head, q, k, v, pattern, neuron; or a

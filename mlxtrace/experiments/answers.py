@@ -72,6 +72,16 @@ class Answers:
     def same(self) -> bool:
         return self.target.token == self.foil.token
 
+    @property
+    def notes(self) -> list[str]:
+        """One sentence when both prompts have the same answer."""
+        return [f"both prompts have the same answer, {quoted(self.target.text)}"] if self.same else []
+
+    def bind(self, metric: Any, clean_logits: np.ndarray) -> metrics.Metric:
+        """The metric of the target, set against the foil where it needs two. clean_logits: `[V]`."""
+        self.check([metric] if isinstance(metric, str) else [])
+        return metrics.bind(metric, target=self.target.token, foil=self.foil.token, clean_logits=clean_logits)
+
     def check(self, wanted: Iterable[Any]) -> None:
         """EffectError when a metric sets two answers against each other that are one."""
         against = [m for m in wanted if m in metrics.METRICS and "foil" in metrics.METRICS[m].needs]

@@ -14,18 +14,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import numpy as np
-
-from .. import metrics
 from ..anatomy.components import HEADED
 from ..errors import InputError
-from ..plotting.labels import quoted
 from ..results.causal_effects_result import CausalEffects
 from . import pairs
-from .answers import Answers, answers_of
+from .answers import answers_of
 from .grid import Grid, make_grid
-from .pairs import Corrupted, Pair, PromptLike
-from .protocol import TracedModel
+from .pairs import Corrupted, Pair
+from .protocol import PromptLike, TracedModel
 from .sweeps import notes_of, sweep_of
 
 
@@ -38,7 +34,7 @@ def causal_effects(
     layers: int | Iterable[int] | None = None,
     positions: Any = None,
     window: int = 1,
-    metric: str | Callable[[np.ndarray], Any] = "prob",
+    metric: str | Callable[[Any], Any] = "prob",
     target: str | int | None = None,
     foil: str | int | None = None,
     subject: Any = None,
@@ -53,6 +49,7 @@ def causal_effects(
     `indirect = metric(source run) - metric(source run with the base's activation)`.
 
     Args:
+        model: what is traced; not given where this is called as its method.
         base, source: the prompts, as text, ids, arrays or `Prompt`s; base may be `GaussianNoise(subject=...)` on the
             source's embeddings, and then every value is the mean over its samples.
         component: resid_pre, attn, resid_mid, mlp, resid_post (or output), neuron.
@@ -96,13 +93,12 @@ def causal_effects(
         sweeps[direction].fit()  # both are refused before either is run
     base_logits, source_logits = sweeps["denoise"].begin()
     answers = answers_of(model, pair, target, foil, source_logits, base_logits)
-    measure = _bound(metric, answers, source_logits)
+    measure = answers.bind(metric, source_logits[0])
     outcomes = {name: sweep.run(lambda rows: measure(rows)[None], progress) for name, sweep in sweeps.items()}
     each = isinstance(positions, str) and positions == "each"
     shape = (len(grid.layers), len(grid.positions)) if each else (len(grid.layers),)
     values = {name: outcome.values[0].mean(-1).reshape(shape) for name, outcome in outcomes.items()}
     source_value = float(measure(source_logits).mean())
-    same = [f"both prompts have the same answer, {quoted(answers.target.text)}"] if answers.same else []
     return CausalEffects(
         direct=values["denoise"],
         indirect=source_value - values["noise"],
@@ -114,16 +110,8 @@ def causal_effects(
         metric=measure.name,
         model=model.name,
         plan={name: outcome.plan for name, outcome in outcomes.items()},
-        notes=[*pair.notes, *same, *notes_of(sweeps["denoise"])],
+        notes=[*pair.notes, *answers.notes, *notes_of(sweeps["denoise"])],
         **_labels(pair, grid),
-    )
-
-
-def _bound(metric: Any, answers: Answers, source_logits: np.ndarray) -> metrics.Metric:
-    """The metric of the source's answer, set against the base's where it needs two."""
-    answers.check([metric] if isinstance(metric, str) else [])
-    return metrics.bind(
-        metric, target=answers.target.token, foil=answers.foil.token, clean_logits=source_logits[0]
     )
 
 

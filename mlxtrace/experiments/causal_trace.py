@@ -16,15 +16,13 @@ from collections.abc import Sequence
 from typing import Any, Literal, overload
 
 from ..arguments import whole_number
-from ..engine.corruption import GaussianNoise
 from ..errors import InputError, SubjectError
 from ..plotting.labels import probability
 from ..results.causal_trace_result import CausalTrace
-from ..text.prompt import Prompt, PromptLike
 from .answers import OneAnswer, one_answer
 from .grid import kind_of, positions_of, window_of
-from .noise import noised_run, published_scale, two_draws
-from .protocol import TracedModel
+from .noise import GaussianNoise, noised_run, published_scale, two_draws
+from .protocol import Prompt, PromptLike, TracedModel
 from .sweeps import Cell, Patch, Plan, Run, logits_of, notes_of, sweep_of
 
 
@@ -103,6 +101,7 @@ def causal_trace(
     score less the corrupted run's own.
 
     Args:
+        model: what is traced; not given where this is called as its method.
         prompt: text, ids, an array or a `Prompt`.
         subject: its text (the first occurrence counts) or its positions; None: the `Prompt`'s own.
         kind: None restores one layer's output; "mlp" or "attn" the outputs of `window` layers around each layer,

@@ -19,12 +19,10 @@ import numpy as np
 from .. import plotting
 from ..arguments import whole_number
 from ..errors import InputError
-from ..plotting.labels import quoted
 from ..results.causal_trace_result import CausalTrace
-from ..results.printing import page
-from ..text.prompt import PromptLike
+from ..results.printing import page, quoted
 from .causal_trace import causal_trace
-from .protocol import TracedModel
+from .protocol import PromptLike, TracedModel
 
 BITS = (2, 3, 4, 5, 6, 8)
 TIE = 0.01  # of the total effect
@@ -47,6 +45,9 @@ class Comparison:
         >>> result = model.compare_bits(prompt, "Eiffel Tower", bits=8, positions="last", samples=2, progress=False)
         >>> result.difference.shape, result.names[1], result.correlation > 0.99
         ((1, 12), '8 bits', True)
+        >>> len(result.to_rows())
+        12
+        >>> figure = result.plot()
     """
 
     first: CausalTrace
@@ -163,6 +164,7 @@ def compare_bits(
     """The same causal trace on a model and on a copy of it quantized to `bits` bits, as `mlx_lm.convert -q` does.
 
     Args:
+        model: what is traced; not given where this is called as its method.
         prompt, subject: as in `causal_trace`.
         bits: per weight: 2, 3, 4, 5, 6 or 8.
         group_size: weights that share a scale; default 64, or 32 where that divides more layers.

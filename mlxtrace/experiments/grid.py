@@ -16,9 +16,8 @@ from ..anatomy.sites import Site
 from ..arguments import indices_in, positions_in, whole_number
 from ..engine.runs import Cell, Patch
 from ..errors import AlignmentError, InputError, PositionError, SiteError, SubjectError, closest
-from ..text.prompt import Prompt
 from .pairs import Pair, Roles
-from .protocol import TracedModel
+from .protocol import Prompt, TracedModel
 
 
 def components_of(component: str | Iterable[str]) -> list[str]:

@@ -11,11 +11,20 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..engine import corruption, embeddings
-from ..engine.corruption import GaussianNoise
+from ..engine import embeddings
+from ..engine.corruption import GaussianNoise, Substitution, noise_array
 from ..engine.runs import Run
 from .protocol import TracedModel
 
+__all__ = [
+    "GaussianNoise",
+    "Substitution",
+    "embedding_std",
+    "noised_run",
+    "published_scale",
+    "table_scale",
+    "two_draws",
+]
 ADVICE = " (published traces take it from the data set's subjects: subjects=[...])"
 
 
@@ -23,7 +32,7 @@ def noised_run(
     model: TracedModel, ids: Sequence[int], where: range, noise: GaussianNoise, std: float | None
 ) -> Run:
     """The prompt with noise on the embeddings at `where`, one row per sample."""
-    array = corruption.noise_array(noise, len(where), model.d_model, std)
+    array = noise_array(noise, len(where), model.d_model, std)
     return Run(tuple(ids), array, tuple(where), noise.replace)
 
 

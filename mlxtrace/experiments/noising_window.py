@@ -7,108 +7,22 @@ result.scores            # [centres]: probability of the answer with the window 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from numbers import Real
-from typing import Any
 
 import mlx.core as mx
 import numpy as np
 
-from .. import plotting
-from ..anatomy.components import COMPONENTS
 from ..arguments import whole_number
 from ..engine import calibration, memory
 from ..errors import InputError, SiteError
-from ..plotting.labels import probability, quoted
-from ..results.answer import Answer
-from ..results.printing import bars, page
-from ..results.record import Record
-from ..text.prompt import PromptLike
+from ..results.noising_window_result import NoisingWindow
 from . import caveats
 from .answers import OneAnswer, one_answer
 from .grid import components_of, layers_of
-from .protocol import TracedModel
+from .protocol import PromptLike, TracedModel
 
 CHUNK_ROWS = 64  # rows of one pass, where memory allows
-
-
-@dataclass(repr=False, eq=False)
-class NoisingWindow(Record):
-    """Probability of the answer with every layer noised but those of a window, for each place of the window.
-
-    Args:
-        raw: float64 `[centres, samples]`, probabilities.
-        layers: the centres.
-        clean: the probability in the plain run.
-        noised: with every layer noised and none restored.
-        answer: the token whose probability it is.
-        component: what was noised.
-        window: the number of layers that were restored.
-        level: the noise's standard deviation.
-        seed: of the noise.
-        prompt, model: the text and the model's name.
-        notes: what must be known to read the numbers.
-
-    Example:
-        >>> from mlxtrace import InterpretableModel
-        >>> model = InterpretableModel("demo")
-        >>> result = model.noising_window("The Eiffel Tower is in the city of", level=1.0, samples=2)
-        >>> result.raw.shape, result.scores.shape, result.answer.text
-        ((12, 2), (12,), ' Paris')
-    """
-
-    raw: np.ndarray
-    layers: list[int]
-    clean: float
-    noised: float
-    answer: Answer
-    component: str
-    window: int
-    level: float
-    seed: int
-    prompt: str
-    model: str
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def scores(self) -> np.ndarray:
-        """`[centres]`: the mean over samples of the answer's probability."""
-        return self.raw.mean(-1)
-
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        if not np.isfinite([self.clean, self.noised]).all():
-            raise InputError("its values of the plain runs are not finite")
-        return {"raw": (len(self.layers), self.raw.shape[-1])}
-
-    def to_rows(self) -> list[dict[str, Any]]:
-        """One dict per centre: component, layer, score."""
-        return [
-            {"component": self.component, "layer": layer, "score": float(score)}
-            for layer, score in zip(self.layers, self.scores, strict=True)
-        ]
-
-    def plot(self, path: str | os.PathLike | None = None) -> Any:
-        """Draw a bar for each window, with lines at the clean and the fully noised run.
-
-        Args:
-            path: a PNG, PDF or SVG to write as well.
-
-        Returns:
-            The matplotlib `Figure`.
-        """
-        return plotting.noising(self, path)
-
-    def __repr__(self) -> str:
-        words = COMPONENTS[self.component].words
-        title = (
-            f"NoisingWindow: noise of {self.level:g} on the {words} of all layers but those within {self.window // 2} "
-            "of the centre, which are clean"
-        )
-        said = f"{quoted(self.answer.text)} {probability(self.clean)}; all layers noised: {self.noised:.4f}"
-        drawn = bars("centre", self.layers, {"score": self.scores}, high=max(self.clean, 1e-9))
-        return page(title, [f"prompt: {self.prompt} → {said}"], self.notes, drawn)
 
 
 def noising_window(
@@ -132,6 +46,7 @@ def noising_window(
     window is seen.
 
     Args:
+        model: what is traced; not given where this is called as its method.
         prompt: text, ids, an array or a `Prompt`.
         window: the layers that are restored: the centre and `window // 2` on either side.
         level: the noise's standard deviation, in the units of the component.

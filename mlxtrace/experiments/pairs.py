@@ -12,14 +12,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from ..engine.corruption import GaussianNoise, Substitution
 from ..engine.runs import Run
 from ..errors import EffectError, InputError, SubjectError
 from ..text.alignment import Alignment, check_align, infer_subject
 from ..text.alignment import align as align_prompts
-from ..text.prompt import Prompt, PromptLike
-from .noise import noised_run, table_scale
-from .protocol import TracedModel
+from .noise import GaussianNoise, Substitution, noised_run, table_scale
+from .protocol import Prompt, PromptLike, TracedModel
 
 DIRECTIONS = ("denoise", "noise")
 Corrupted = PromptLike | GaussianNoise | Substitution  # how a corrupted run is made

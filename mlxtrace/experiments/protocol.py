@@ -11,7 +11,9 @@ import mlx.nn as nn
 from ..anatomy.resolver import ModuleResolver
 from ..forward.cache import ActivationCache
 from ..forward.trace import Trace
-from ..text.prompt import Prompt
+from ..text.prompt import Prompt, PromptLike
+
+__all__ = ["Prompt", "PromptLike", "TracedModel"]
 
 
 class TracedModel(Protocol):

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 
 import mlx.core as mx
 
-from ..anatomy.resolver import Site
+from ..anatomy.components import ALIASES
+from ..anatomy.sites import Site
 from ..errors import LoadError, SiteError, closest
 from ..storage import load_tensors, save_tensors
 
@@ -102,7 +103,7 @@ class ActivationCache(Mapping):
         raise SiteError(f"nothing is cached under {name!r}; {closest(name, known)}")
 
     def _alias(self, name: str) -> Site | None:
-        for alias, component in (("output", "resid_post"), ("self_attn", "attn"), ("input", "resid_pre")):
+        for alias, component in (*ALIASES.items(), ("input", "resid_pre")):
             if name.endswith("." + alias):
                 return self._sites.get(name[: -len(alias)] + component)
         return None

@@ -18,10 +18,12 @@ from .pair_by_hand import NOISE_SEED, SAMPLES, PairByHand, window_of
 @law("causal effects and noising windows, by hand", "causal_effects, noising_window")
 def effects(tested: ModelUnderTest) -> Measurement:
     """Direct and indirect effects of windows of two layers; noise in all layers but a window."""
-    component = tested.components_in_all(["resid_post", "mlp", "attn"], tested.all_layers)[0]
-    pair = PairByHand(tested, [component])
-    errors = [_effects(tested, pair, component, metric) for metric in ("logit", "prob_diff")]
-    return Measurement(max(*errors, _noising_windows(tested, pair, component)), tested.limit)
+    states, *parts = tested.components_in_all(["resid_post", "mlp", "attn"], tested.all_layers)
+    pair = PairByHand(tested, [states, *parts[:1]])
+    errors = [_effects(tested, pair, states, metric) for metric in ("logit", "prob_diff")]
+    # of a window of states the last one decides; of a window of parts, each
+    errors += [_effects(tested, pair, part, "logit") for part in parts[:1]]
+    return Measurement(max(*errors, _noising_windows(tested, pair, states)), tested.limit)
 
 
 def _effects(tested: ModelUnderTest, pair: PairByHand, component: str, metric: str) -> float:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from ..metric_table import METRICS
 from .law import Measurement, law
-from .metric_formulas import FORMULAS
 from .model_under_test import SUBJECT, ModelUnderTest
 from .pair_by_hand import PairByHand
 
@@ -18,7 +18,7 @@ LEAST_GAPS = {"prob": 1e-6, "kl": 1e-5, "rank": 0.6, "l2": 5e-2, "cosine": 1e-6,
 
 @law(
     "every metric and its recovery, by hand",
-    f"metrics: {', '.join(FORMULAS)}",
+    f"metrics: {', '.join(METRICS)}",
 )
 def metrics(tested: ModelUnderTest) -> Measurement:
     """All metrics, and a function, of one sweep. Errors are held to what the logits' rounding makes of them."""
@@ -27,7 +27,7 @@ def metrics(tested: ModelUnderTest) -> Measurement:
     pair, at = PairByHand(tested, [component], layers), [*SUBJECT, 6]
     rows = np.stack([pair.patched("denoise", component, [i], at, at)[0] for i in layers])
     with_function = pair.experiment(component, layers=layers, positions=at, metric=["logit", mean_logit])
-    usable = [name for name in FORMULAS if abs(_gap(pair, name)) > LEAST_GAPS.get(name, 1e-2)]
+    usable = [name for name in METRICS if abs(_gap(pair, name)) > LEAST_GAPS.get(name, 1e-2)]
     result = pair.experiment(component, layers=layers, positions=at, metric=usable)
     errors: list[float] = []
     for i, name in enumerate(usable):
@@ -36,7 +36,7 @@ def metrics(tested: ModelUnderTest) -> Measurement:
         errors += _errors(pair, name, result, (raw, recovery), rows, tested.limit)
     own = with_function.raw[-1].ravel() - mean_logit(rows).ravel()
     errors.append(float(np.abs(own).max()) / pair.scale)
-    skipped = [name for name in FORMULAS if name not in usable]
+    skipped = [name for name in METRICS if name not in usable]
     return Measurement(
         max(errors), tested.limit, f"not {', '.join(skipped)}: moved too little" if skipped else ""
     )
@@ -86,7 +86,7 @@ def _slope(name: str, pair: PairByHand, rows: np.ndarray) -> float:
     if name == "cosine":
         shortest = np.sqrt((np.where(np.isfinite(rows), rows, 0) ** 2).sum(-1)).min()
         return 4 * math.sqrt(finite) / float(shortest)
-    return {"prob": 1.0, "logprob": 2.0, "logit": 1.0, "logit_diff": 2.0, "prob_diff": 2.0, "kl": 4.0}[name]
+    return {"prob": 1.0, "logit": 1.0, "kl": 4.0}.get(name, 2.0)
 
 
 def _ranks(rows: np.ndarray, target: int, step: float) -> tuple[np.ndarray, np.ndarray]:

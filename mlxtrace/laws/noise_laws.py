@@ -10,7 +10,6 @@ from ..experiments.noise import embedding_std, noised_run
 from .law import DoesNotApply, Measurement, law, relative_error
 from .model_under_test import LENGTH, SUBJECT, ModelUnderTest
 from .pair_by_hand import NOISE_SEED, SAMPLES, PairByHand, drawn_by_hand, embedding_std_by_hand
-from .sweep_under_test import LOOP
 
 
 def _noised_run(tested: ModelUnderTest, level: float | str = "s3") -> Run:
@@ -45,7 +44,7 @@ def noise_rows(tested: ModelUnderTest) -> Measurement:
 
     fast, loop = (
         tested.sweep.run(cells, engine, _noised_run(tested), tested.sweep.base).values
-        for engine in (tested.sweep.chosen, LOOP)
+        for engine in (tested.sweep.chosen, tested.sweep.plain_loop)
     )
     return Measurement(relative_error(fast, loop), tested.limit)
 

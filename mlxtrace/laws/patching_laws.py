@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..anatomy.components import HEADED
 from .law import DoesNotApply, Measurement, law
 from .model_under_test import DIFFERENT, LENGTH, SUBJECT, ModelUnderTest
 from .pair_by_hand import PairByHand, window_of
-from .pass_by_hand import HEADED
 
 SOME = [3, 6, LENGTH - 1]  # positions at which single heads are patched
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 
-from ..engine import calibration, memory
+from ..engine import memory
 from ..loading import cast
 from .law import DoesNotApply, Measurement, law, relative_error
 from .model_under_test import ModelUnderTest
@@ -18,7 +18,7 @@ def quantized(tested: ModelUnderTest) -> Measurement:
     packed = [m for m in tested.net.modules() if hasattr(m, "bits") and "scales" in m]
     if 4 * sum(8 / m.bits * m.weight.nbytes for m in packed) > memory.default_memory():
         raise DoesNotApply("a dequantized copy does not fit the memory")
-    dequantized = cast(copy.deepcopy(tested.net), calibration.compute_dtype(tested.resolver))
+    dequantized = cast(copy.deepcopy(tested.net), tested.tolerance.dtype)
     error = relative_error(tested.plain(tested.ids, dequantized), tested.base.output)
     return Measurement(error, 2 * tested.limit)  # both sides round
 

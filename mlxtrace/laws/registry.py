@@ -18,11 +18,10 @@ from . import (
     stream_laws,
     tracing_laws,
 )
-from .law import Law
 from .small_model import small_model_law
 
 # Identities of the model, its sites and the engines; docs/SUPPORT.md has them for every architecture.
-MODEL_LAWS: tuple[Law, ...] = (
+MODEL_LAWS = (
     tracing_laws.repeats,
     tracing_laws.untouched,
     tracing_laws.itself,
@@ -48,7 +47,7 @@ MODEL_LAWS: tuple[Law, ...] = (
     stream_laws.accounted,
 )
 # What experiments, traces and edits return, as a user asks for them, against loops by hand.
-EXPERIMENT_LAWS: tuple[Law, ...] = (
+EXPERIMENT_LAWS = (
     precision_laws.rows_are_independent,
     stream_laws.names,
     tracing_laws.activations,
@@ -66,4 +65,4 @@ EXPERIMENT_LAWS: tuple[Law, ...] = (
     causal_effect_laws.effects,
     refusal_laws.refusals,
 )
-LAWS: list[Law] = [*MODEL_LAWS, *EXPERIMENT_LAWS, small_model_law(EXPERIMENT_LAWS)]
+LAWS = [*MODEL_LAWS, *EXPERIMENT_LAWS, small_model_law(EXPERIMENT_LAWS)]

@@ -57,6 +57,11 @@ class Tolerance:
         return measure(self.resolver.net, self.resolver.structure.vocab_size)
 
     @property
+    def dtype(self) -> mx.Dtype:
+        """The precision in which the model computes."""
+        return calibration.compute_dtype(self.resolver)
+
+    @property
     def least(self) -> float:
         """What rounding may do in any model of this precision."""
         return self._by_precision(calibration.ROUNDING)
@@ -67,7 +72,7 @@ class Tolerance:
         return self._by_precision(calibration.CAPS)
 
     def _by_precision(self, table: dict[mx.Dtype, float]) -> float:
-        return table.get(calibration.compute_dtype(self.resolver), table[mx.bfloat16])
+        return table.get(self.dtype, table[mx.bfloat16])
 
     def describe(self) -> str:
         """The floor in a sentence."""

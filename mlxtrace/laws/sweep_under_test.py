@@ -7,15 +7,14 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from ..anatomy.components import HEADED
 from ..anatomy.resolver import ModuleResolver, Site
 from ..engine import choice
 from ..engine.runs import Cell, Patch, Run
 from ..engine.sweep import Engine, Outcome, Sweep
 from .law import DoesNotApply, Measurement, relative_error
-from .pass_by_hand import HEADED
 
 MAIN = ("resid_pre", "attn", "mlp", "resid_post")
-LOOP = Engine("loop", causal=False)
 CellName = tuple[str, int | str]  # a component or what else is patched, and the layer or the place
 
 
@@ -36,6 +35,7 @@ class SweepUnderTest:
         self.resolver, self.first_difference = resolver, first_difference
         self.base, self.source = (Run(tuple(ids)) for ids in prompts)
         self.layers, self.middles = layers, set(middles)
+        self.plain_loop = Engine("loop", causal=False)
 
     @functools.cached_property
     def probe(self) -> choice.TrialSweep:
@@ -118,7 +118,7 @@ class SweepUnderTest:
     @functools.cached_property
     def loop(self) -> dict[CellName, np.ndarray]:
         """Last-position logits `[V]` of every cell, each in a traced pass of its own."""
-        return dict(zip(self.cells, self.logits(LOOP)[0], strict=True))
+        return dict(zip(self.cells, self.logits(self.plain_loop)[0], strict=True))
 
     @functools.cached_property
     def fast(self) -> tuple[np.ndarray, Outcome]:

@@ -16,9 +16,8 @@ import numpy as np
 from .. import plotting
 from ..anatomy.components import COMPONENTS
 from ..errors import InputError
-from ..plotting.labels import probability, quoted, text_map
 from .answer import Answer
-from .printing import SHADES, bars, page, strongest
+from .printing import SHADES, bars, page, probability, quoted, text_map, top_rows
 from .record import Record
 
 
@@ -52,6 +51,9 @@ class CausalEffects(Record):
         >>> effects = model.causal_effects(base, source, progress=False)
         >>> effects.direct.shape, effects.source_answer.text
         ((12,), ' Paris')
+        >>> len(effects.to_rows()), sorted(effects.top(1)[0])
+        (12, ['component', 'direct', 'indirect', 'layer'])
+        >>> figure = effects.plot()
         >>> abs(effects.change - (effects.source_value - effects.base_value)) < 1e-9
         True
     """
@@ -113,8 +115,15 @@ class CausalEffects(Record):
         return rows
 
     def top(self, k: int = 5) -> list[dict[str, Any]]:
-        """The k cells with the largest direct effect, as in `to_rows`."""
-        return strongest(self.to_rows(), "direct", k)
+        """The cells with the largest direct effect, largest first.
+
+        Args:
+            k: how many.
+
+        Returns:
+            Rows as `to_rows` has them.
+        """
+        return top_rows(self.to_rows(), "direct", k)
 
     def plot(self, path: str | os.PathLike | None = None) -> Any:
         """Draw direct and indirect effects, as bars by layer or as maps of tokens and layers.

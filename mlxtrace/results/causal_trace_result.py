@@ -16,9 +16,8 @@ import numpy as np
 from .. import metrics, plotting
 from ..anatomy.components import KINDS, short_words
 from ..errors import InputError
-from ..plotting.labels import probability, quoted, text_map
 from .answer import Answer
-from .printing import SHADES, page, strongest
+from .printing import SHADES, page, probability, quoted, text_map, top_rows
 from .record import Record
 
 
@@ -51,6 +50,7 @@ class CausalTrace(Record):
         ((10, 12), ' Paris', True)
         >>> len(trace.to_rows()), bool(trace.top(1)[0]["score"] == trace.scores.max())
         (120, True)
+        >>> figure = trace.plot()
     """
 
     raw: np.ndarray
@@ -122,8 +122,15 @@ class CausalTrace(Record):
         ]
 
     def top(self, k: int = 5) -> list[dict[str, Any]]:
-        """The k cells that restore most, as in `to_rows`, best first."""
-        return strongest(self.to_rows(), "score", k)
+        """The cells that restore most, best first.
+
+        Args:
+            k: how many.
+
+        Returns:
+            Rows as `to_rows` has them.
+        """
+        return top_rows(self.to_rows(), "score", k)
 
     def plot(self, path: str | os.PathLike | None = None) -> Any:
         """Draw it as figure 1 of Meng et al. (2022): tokens down, layers across, colour p(answer).

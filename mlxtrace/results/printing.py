@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from ..arguments import whole_number
-from ..plotting.labels import text_bar
+from ..plotting.labels import probability, quoted, text_bar, text_map
 from ..terminal import printable
 
-SHADES = "░ ▒ ▓ █ from 5, 25, 45, 65 %"  # what `record.text_map` draws
+__all__ = ["SHADES", "bars", "page", "probability", "quoted", "text_map", "top_rows"]
+SHADES = "░ ▒ ▓ █ from 5, 25, 45, 65 %"  # what `text_map` draws
 
 
 def page(title: str, lines: Iterable[str], notes: Iterable[str], body: Sequence[str] = ()) -> str:
@@ -33,6 +34,6 @@ def bars(
     return lines
 
 
-def strongest(rows: list[dict[str, Any]], key: str, k: Any) -> list[dict[str, Any]]:
+def top_rows(rows: list[dict[str, Any]], key: str, k: Any) -> list[dict[str, Any]]:
     """The k rows with the largest values under a key."""
     return sorted(rows, key=lambda row: -row[key])[: whole_number("k", k, 0)]

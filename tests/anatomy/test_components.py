@@ -11,7 +11,6 @@ import mlx.core as mx
 import models
 import numpy as np
 import pytest
-from mlxtrace.plotting.maps import PALETTES
 
 from mlxtrace import InterpretableModel, errors
 from mlxtrace.anatomy.components import (
@@ -27,8 +26,10 @@ from mlxtrace.anatomy.components import (
 )
 from mlxtrace.anatomy.finders import FINDERS
 from mlxtrace.engine.runs import rows_first
-from mlxtrace.laws.by_hand import Write
-from mlxtrace.laws.model_under_test import Trial
+from mlxtrace.laws.model_under_test import ModelUnderTest
+from mlxtrace.laws.pass_by_hand import HEADED as HEADED_BY_HAND
+from mlxtrace.laws.pass_by_hand import Write
+from mlxtrace.plotting.kit import PALETTES
 from mlxtrace.results.tables import TINTS
 
 CLEAN, CORRUPTED = [3, 17, 5, 90, 41, 8], [3, 17, 66, 90, 41, 8]
@@ -105,20 +106,25 @@ def test_table_figure_and_rows(component):
 @pytest.mark.parametrize("component", COMPONENTS)
 def test_a_patch_is_what_a_loop_by_hand_does(component):
     """Of the package the loop takes only where the module is; values, writes and logits are its own."""
-    trial = Trial(model_with(component))
+    tested = ModelUnderTest(model_with(component))
     at, heads = (3, 6), (0,) if component in HEADED else None
-    name = (component, LAYER)
-    plain, own = trial.hand.run(trial.ids, keep=[name])
-    _, kept = trial.hand.run(trial.other, keep=[name])
-    itself, _ = trial.hand.run(trial.ids, [Write(component, LAYER, at, own[name], at, heads)])
-    other, _ = trial.hand.run(trial.ids, [Write(component, LAYER, at, kept[name], at, heads)])
-    scale = np.abs(plain).max()
-    assert np.abs(itself - plain).max() <= trial.limit * scale
-    assert np.abs(other[-1] - trial.textbook[name]).max() <= trial.limit * scale
-    assert np.abs(other[-1] - plain[-1]).max() > 10 * trial.limit * scale
+    name, run = (component, LAYER), tested.by_hand.run
+    plain, own = run(tested.ids, keep=[name])
+    _, kept = run(tested.other, keep=[name])
+    itself, _ = run(tested.ids, [Write(component, LAYER, at, own[name], at, heads)])
+    other, _ = run(tested.ids, [Write(component, LAYER, at, kept[name], at, heads)])
+    limit = tested.limit * np.abs(plain).max()
+    assert np.abs(itself - plain).max() <= limit
+    assert np.abs(other[-1] - tested.sweep.loop[name]).max() <= limit
+    assert np.abs(other[-1] - plain[-1]).max() > 10 * limit
 
 
 # ---- the table
+
+
+def test_the_loop_by_hand_knows_the_same_heads():
+    """It shares no table with the package, so its own is held to be alike."""
+    assert set(HEADED_BY_HAND) == set(HEADED)
 
 
 def test_one_finder_for_each_and_colours_for_all():

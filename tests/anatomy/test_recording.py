@@ -8,7 +8,17 @@ import models
 import pytest
 
 from mlxtrace import errors
-from mlxtrace.anatomy.recording import Recorder, forward, record, same, snapshot, without_caches
+from mlxtrace.anatomy.recording import (
+    Recorder,
+    find_vocab,
+    forward,
+    module_paths,
+    probe_tokens,
+    record,
+    same,
+    snapshot,
+    without_caches,
+)
 
 IDS = mx.array([[3, 17, 5, 90]])
 
@@ -91,3 +101,29 @@ def test_snapshots_and_caches():
 def test_equal_means_bit_for_bit_and_of_one_type():
     assert same(mx.ones(2), mx.ones(2)) and not same(mx.ones(2), mx.ones(2, mx.float16))
     assert not same(mx.ones(2), mx.ones((1, 2))) and not same(mx.ones(2), None)
+
+
+def test_visits_count_the_calls_of_a_module():
+    calls = record(models.make("nanbeige"), IDS)
+    assert [c.visit for c in calls if c.path == "model.layers.0.mlp"] == [0, 1]
+
+
+def test_paths_are_in_natural_order():
+    paths = module_paths(models.make("gpt2", n_layer=12))
+    assert [p for p in paths if p.startswith("model.h.") and p.count(".") == 2] == [
+        f"model.h.{i}" for i in range(12)
+    ]
+
+
+def test_vocabulary_and_tokens():
+    assert find_vocab(models.make("llama")) == find_vocab(models.make("gpt2")) == models.VOCAB
+    assert find_vocab(nn.Linear(2, 2)) is None
+    assert find_vocab(nn.Sequential(nn.Embedding(7, 4))) == 7
+    tokens = probe_tokens(5)
+    assert tokens.shape == (1, 8) and tokens.max() < 5 and len(set(tokens[0].tolist())) > 2
+
+
+def test_arguments_by_slot(calls):
+    layer = next(c for c in calls if c.path == "model.layers.1")
+    assert same(layer.argument(0), layer.inputs()[0])
+    assert layer.argument(None) is None and layer.argument("nothing") is None

@@ -7,6 +7,7 @@ from mlx_lm.models.cache import KVCache
 from models import make
 
 from mlxtrace import InterpretableModel, errors
+from mlxtrace.engine import choice
 from mlxtrace.engine.batch import Batch, Prefix, scatter
 from mlxtrace.engine.runs import FLAT, Patch, Run, capture
 
@@ -16,7 +17,9 @@ CORRUPTED = [3, 17, 90, 91, 52, 60, 77, 8, 9]
 
 @pytest.fixture(scope="module")
 def model():
-    return InterpretableModel(make("llama"))
+    made = InterpretableModel(make("llama"))
+    choice.choose(made.resolver)  # with a batch that is as it should be
+    return made
 
 
 @pytest.mark.parametrize("heads", [False, True])

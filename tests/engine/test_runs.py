@@ -1,5 +1,8 @@
 """Runs, hooks and plain passes: against the model called plainly, and against traces."""
 
+import gc
+import weakref
+
 import mlx.core as mx
 import numpy as np
 import pytest
@@ -131,6 +134,23 @@ def test_what_is_kept_has_memory_of_its_own():
     model = InterpretableModel(net)
     _, kept = capture(model.resolver, Run(IDS), [model.resolver.site("resid_pre", 0)])
     np.testing.assert_array_equal(np.array(kept["layers.0.resid_pre"]), before)
+
+
+@pytest.mark.parametrize("eager", [False, True])
+def test_what_was_kept_goes_when_nobody_wants_it(model, eager):
+    """At once, and not when Python next looks for cycles: a large model's activations are large."""
+    sites = [model.resolver.site(component, 1) for component in ("attn", "resid_mid")]
+    gc.collect()
+    gc.disable()
+    try:
+        _, kept = capture(model.resolver, Run(IDS), sites, eager=eager)
+        arrays = [weakref.ref(x) for x in kept.values()]
+        kept = capture_sites(model.resolver, Run(IDS), sites, {site.name: Keep() for site in sites}, eager)
+        arrays += [weakref.ref(x) for x in kept.values()]
+        del kept
+        assert len(arrays) == 4 and not any(ref() is not None for ref in arrays)
+    finally:
+        gc.enable()
 
 
 def test_only_the_last_position_goes_through_the_norm(model):

@@ -1,5 +1,9 @@
 """The sweep's engine: against an independent loop, under memory limits, at odd requests, and when stopped."""
 
+import contextlib
+import gc
+import weakref
+
 import mlx.core as mx
 import numpy as np
 import pytest
@@ -196,6 +200,29 @@ def test_stopping_leaves_the_model_as_it_was(model):
         sweep_of(model, all_cells(model)).run(interrupted, progress=False)
     assert not any(hasattr(type(m), "_mlxtrace_original") for m in model.net.modules())
     assert (np.array(model.net(mx.array([CLEAN]))) == before).all()
+
+
+def test_activations_are_let_go_at_the_end_however_it_comes(model, request):
+    def kept():
+        return [weakref.ref(x) for x in sweep._begun.sources[False].values()]
+
+    def interrupted(rows):
+        raise KeyboardInterrupt
+
+    choice.choose(model.resolver)
+    gc.collect()
+    gc.disable()  # at once, and not when Python next looks for cycles
+    request.addfinalizer(gc.enable)
+    for measure in (logits_of, interrupted):
+        sweep = sweep_of(model, all_cells(model))
+        sweep.begin()
+        arrays = kept()
+        assert arrays and all(ref() is not None for ref in arrays)
+        with contextlib.suppress(KeyboardInterrupt):
+            sweep.run(measure, progress=False)
+        assert not any(ref() is not None for ref in arrays)
+        again = sweep.run(logits_of, progress=False)  # the plain runs are made again
+        assert again.plan.passes > 0
 
 
 def test_several_metrics_cost_one_sweep(model, monkeypatch):

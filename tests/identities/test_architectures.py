@@ -26,7 +26,8 @@ from test_mutations import FAULTS, MISSED
 import mlxtrace
 from mlxtrace import InterpretableModel, check, errors
 from mlxtrace.engine import choice
-from mlxtrace.laws.tracing_laws import LAWS
+from mlxtrace.laws.precision_laws import quantized
+from mlxtrace.laws.registry import LAWS, MODEL_LAWS
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared" / "data" / "architectures.json"
@@ -57,12 +58,11 @@ REMARKS = [
 ]
 PLANTED = f"""## What the check would see
 
-The laws of experiments (`mlxtrace/laws/`) ask for sweeps, traces and effects as a user does and hold them to loops by
-hand; they are not in the table, nor is the law that a layer adds what `attn` and `mlp` write.
-`python -m mlxtrace.check demo` fails on {len(FAULTS) - len(MISSED)} of {len(FAULTS)} planted faults
-(`tests/laws/test_mutations.py`: one at a time, in a copy of the package), written by the authors of the check, so not a
-sample of what may go wrong. To measure it again: `python tests/laws/test_mutations.py`, or
-`pytest -m heavy tests/laws/test_mutations.py`."""
+The laws of experiments (`EXPERIMENT_LAWS` in `laws/registry.py`) ask for sweeps, traces and effects as a user does and
+hold them to loops by hand; they are not in the table. `python -m mlxtrace.check demo` fails on
+{len(FAULTS) - len(MISSED)} of {len(FAULTS)} planted faults (`tests/laws/test_mutations.py`: one at a time, in a copy of
+the package), written by the authors of the check, so not a sample of what may go wrong. To measure it again:
+`python tests/laws/test_mutations.py`, or `pytest -m heavy tests/laws/test_mutations.py`."""
 # Modules that cannot be run here at all.
 CANNOT = {
     "olmo": "needs the package ai2-olmo, which stops Python when it is missing",
@@ -100,9 +100,6 @@ EXPERIMENTS = {
     "deepseek_v3",
     "deepseek_v41",
 }
-INNER = [
-    law for law in LAWS if law.measure.__module__ in ("mlxtrace.laws.registry", "mlxtrace.laws.whole_mlp")
-]
 
 
 def rows_of(net, laws=None) -> list[check.Row]:
@@ -133,13 +130,13 @@ def _sampled(name: str):
 
 @pytest.mark.parametrize("name", [_sampled(name) for name in OWN])
 def test_the_laws_hold(name):
-    holds(name, own(name, None if name in EXPERIMENTS else INNER))
+    holds(name, own(name, None if name in EXPERIMENTS else MODEL_LAWS))
 
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("name", [name for name in OWN if name not in EXPERIMENTS])
 def test_the_laws_of_experiments_hold(name):
-    holds(name, own(name, [law for law in LAWS if law not in INNER]))
+    holds(name, own(name, [law for law in LAWS if law not in MODEL_LAWS]))
 
 
 @pytest.mark.heavy
@@ -219,7 +216,7 @@ def measured() -> dict[str, list[check.Row] | str]:
     jobs = [(name, own, name) for name in OWN] + [(e["module"], shared, n) for n, e in ENTRIES.items()]
     for module, rows, name in jobs:
         if module not in found:
-            found[module] = skipped(module) or rows(name, INNER)
+            found[module] = skipped(module) or rows(name, MODEL_LAWS)
     found |= {module: skipped(module) for module in CANNOT if module not in found}
     return dict(sorted(found.items(), key=lambda item: item[0].lower()))
 
@@ -227,11 +224,11 @@ def measured() -> dict[str, list[check.Row] | str]:
 def table(found: dict[str, list[check.Row] | str]) -> str:
     """Module x law, in Markdown, and what is behind the marks."""
     lines = [
-        "| module | " + " | ".join(str(i + 1) for i in range(len(INNER))) + " |",
-        "|---|" + ":-:|" * len(INNER),
+        "| module | " + " | ".join(str(i + 1) for i in range(len(MODEL_LAWS))) + " |",
+        "|---|" + ":-:|" * len(MODEL_LAWS),
     ]
     for module, rows in found.items():
-        marks = [MARKS[row.status] for row in rows] if not isinstance(rows, str) else ["?"] * len(INNER)
+        marks = [MARKS[row.status] for row in rows] if not isinstance(rows, str) else ["?"] * len(MODEL_LAWS)
         lines.append(f"| {module} | " + " | ".join(marks) + " |")
     return "\n".join(lines)
 
@@ -249,7 +246,7 @@ def support() -> str:
         f"{sum(not f for f in failed.values())} keep every law that applies to them. Written by "
         "`tests/identities/test_architectures.py`, which holds it.",
         "● holds   · does not apply (`python -m mlxtrace.check MODEL` gives the reason)   ✗ fails   ? not run here",
-        "\n".join(f"{i + 1}. {law.name}" for i, law in enumerate(INNER)),
+        "\n".join(f"{i + 1}. {law.name}" for i, law in enumerate(MODEL_LAWS)),
         table(found),
         PLANTED,
         "## What fails",
@@ -266,11 +263,11 @@ def support() -> str:
 
 
 def absent(ran: dict[str, list[check.Row]]) -> list[str]:
-    """The reasons for laws that do not apply, each with its modules; what every model lacks is left out."""
+    """The reasons for laws that do not apply, each with its modules, but for the law of quantized weights."""
     reasons: dict[tuple[str, str], list[str]] = {}
     for module, rows in ran.items():
         for i, row in enumerate(rows):
-            if row.status == "n/a" and i != len(rows) - 1:
+            if row.status == "n/a" and row.law != quantized.name:
                 reasons.setdefault((row.note, module), []).append(str(i + 1))
     by_reason: dict[tuple[str, str], list[str]] = {}
     for (note, module), laws in reasons.items():
@@ -292,6 +289,13 @@ def test_the_table_is_what_the_documentation_says(capsys):
 def test_the_page_has_every_remark():
     page = (ROOT / "docs" / "SUPPORT.md").read_text()
     assert not [line for line in REMARKS if f"- {line}\n" not in page]
+
+
+def test_the_page_has_a_column_for_every_law():
+    page = (ROOT / "docs" / "SUPPORT.md").read_text()
+    assert all(f"\n{i + 1}. {law.name}\n" in page for i, law in enumerate(MODEL_LAWS))
+    assert {line.count("|") for line in page.splitlines() if line.startswith("|")} == {len(MODEL_LAWS) + 2}
+    assert PLANTED in page
 
 
 def _marks(text: str) -> list[str]:

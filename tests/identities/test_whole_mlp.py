@@ -8,12 +8,13 @@ import models
 import more_models
 import numpy as np
 import pytest
-from mlxtrace.laws.whole_mlp import accounted
 
 from mlxtrace import InterpretableModel, errors
 from mlxtrace import interventions as iv
 from mlxtrace.forward.cache import ActivationCache
-from mlxtrace.laws.model_under_test import NotHere, Trial
+from mlxtrace.laws.law import DoesNotApply
+from mlxtrace.laws.model_under_test import ModelUnderTest
+from mlxtrace.laws.stream_laws import accounted
 
 CLEAN, CORRUPTED = [3, 17, 5, 90, 41, 8], [3, 17, 60, 11, 41, 8]
 WIDTH = 64
@@ -216,7 +217,7 @@ def test_what_else_a_layer_writes_is_said(kind, text):
 @pytest.mark.parametrize("name", [*SEVERAL, "llama", "gemma2", "granite"])
 def test_mixer_and_mlp_account_for_the_layer(several, name):
     model = several[name] if name in several else InterpretableModel(models.make(name))
-    found = accounted(Trial(model))
+    found = accounted(ModelUnderTest(model))
     assert found.error <= found.tolerance, found
 
 
@@ -224,7 +225,7 @@ def test_the_law_sees_half_an_mlp(monkeypatch):
     from mlxtrace.anatomy import contributions, layers
 
     monkeypatch.setattr(layers, "written", lambda *a: contributions.Written(a[3], a[4], a[4], plain=True))
-    found = accounted(Trial(built(Two)))
+    found = accounted(ModelUnderTest(built(Two)))
     assert found.error > 100 * found.tolerance and "layers" in found.note
 
 
@@ -233,8 +234,8 @@ def test_plain_models_have_nothing_said_of_them(llama):
         CLEAN, CORRUPTED, component=["resid_pre", "attn", "mlp", "resid_post"], metric=seventh, progress=False
     )
     assert found.notes == []
-    with pytest.raises(NotHere):
-        accounted(Trial(InterpretableModel(more_models.make("deepseek_v41"))))
+    with pytest.raises(DoesNotApply):
+        accounted(ModelUnderTest(InterpretableModel(more_models.make("deepseek_v41"))))
 
 
 @pytest.mark.parametrize("name", ["afm7", "kimi_k3", "talkie"])

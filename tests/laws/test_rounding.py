@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from mlxtrace import InterpretableModel
+from mlxtrace.laws.law import TooNoisy
+from mlxtrace.laws.rounding import Tolerance, measure
 
 
 class Moody(nn.Module):
@@ -69,3 +71,35 @@ def test_tokens_that_a_model_rules_out_are_left_aside(llama):
     noise.close([np.inf, 1.0], [np.inf, 1.0], llama)
     with pytest.raises(AssertionError):
         noise.close([np.nan, 1.0], [0.0, 1.0], llama)
+
+
+# ---- the tolerance of the laws
+
+
+def test_the_tolerance_of_an_honest_model_is_rounding(llama):
+    tolerance = Tolerance(llama.resolver)
+    assert tolerance.floor.typical <= tolerance.floor.most < 1e-5
+    assert tolerance.limit == max(2e-5, 10 * tolerance.floor.most) and tolerance.least == 2e-5
+    assert tolerance.cap == 2e-3
+
+
+def test_the_tolerance_grows_with_the_model_up_to_the_cap():
+    small = Tolerance(moody(2e-7).resolver)  # by row: up to 59 rows beside it
+    assert small.least < small.limit == 10 * small.floor.most < small.cap
+    assert Tolerance(moody(1e-5).resolver).limit == 2e-3
+    with pytest.raises(TooNoisy, match=r"move by up to .*the most that any law may allow is 0.002"):
+        _ = Tolerance(moody(1e-3).resolver).limit
+
+
+def test_a_row_that_is_no_number_moves_infinitely():
+    class Broken(nn.Module):
+        def __call__(self, tokens, cache=None):
+            return mx.full((*tokens.shape, 160), mx.nan if tokens.shape[0] == 1 else 1.0)
+
+    assert measure(Broken(), 160).most == float("inf")
+
+
+def test_half_precision_is_allowed_more():
+    net = models.make("llama", dtype=mx.bfloat16)
+    tolerance = Tolerance(InterpretableModel(net).resolver)
+    assert tolerance.least == tolerance.cap == tolerance.limit == 0.1

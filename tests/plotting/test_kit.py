@@ -1,5 +1,6 @@
 """What every figure shares: files by suffix, paths that are refused, texts that nothing can break."""
 
+import inspect
 import os
 
 import matplotlib
@@ -9,6 +10,7 @@ from drawn_figures import labels, maps, panels
 from matplotlib.figure import Figure
 from test_patching_result import layers
 
+from mlxtrace import plotting
 from mlxtrace.errors import InputError
 from mlxtrace.plotting import recoveries
 
@@ -43,3 +45,10 @@ def test_figures_are_unknown_to_pyplot_and_settings_stay(tmp_path):
     before, figures = dict(matplotlib.rcParams), plt.get_fignums()
     maps().plot(tmp_path / "a.png")
     assert dict(matplotlib.rcParams) == before and plt.get_fignums() == figures
+
+
+def test_only_what_users_call_is_listed():
+    assert dir(plotting) == sorted(plotting.__all__) and all(
+        hasattr(plotting, name) for name in plotting.__all__
+    )
+    assert not any(inspect.ismodule(getattr(plotting, name)) for name in dir(plotting))

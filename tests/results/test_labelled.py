@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mlx.core as mx
 import numpy as np
 import pytest
 from test_patching_result import CLEAN, CORRUPTED, full, layers, make
@@ -45,3 +46,14 @@ def test_sel_refuses_what_is_not_there(labels, says):
 def test_results_that_mean_nothing_cannot_be_made(raw, dims, changes, error):
     with pytest.raises(error):
         make(raw, dims, **changes)
+
+
+@pytest.mark.parametrize(
+    "label", [np.array([0, 1]), np.array([[0]]), mx.array([0, 1])], ids=["two", "nested", "mlx"]
+)
+def test_arrays_of_labels_are_refused_in_words(label):
+    with pytest.raises(InputError, match=r"layer is given as one label, not as an array .*\.recovery"):
+        layers().sel(layer=label)
+    with pytest.raises(InputError, match="layer is given as one label"):
+        layers()[label]
+    assert layers().sel(layer=mx.array(1)) == layers()[np.int64(1)] == layers()[1]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from test_patching_result import full, layers, make
 
-from mlxtrace.errors import LoadError
+from mlxtrace.errors import InputError, LoadError
 from mlxtrace.results.patching_result import PatchingResult
 from mlxtrace.storage import load_arrays, save_arrays
 
@@ -78,3 +78,21 @@ def test_csv_and_json(tmp_path):
     assert len(lines) == 120 and float(lines[7]["kl"]) == result.to_rows()[7]["kl"]
     data = json.loads(result.to_json(tmp_path / "a.json").read_text(encoding="utf-8"))
     assert data["rows"] == result.to_rows() and data["target"]["text"] == " Paris"
+
+
+def test_a_result_that_was_drawn_comes_back(tmp_path):
+    result = layers()
+    result.figure = result.plot()
+    back = PatchingResult.load(result.save(tmp_path / "x.npz"))
+    assert back.figure is None and dict(back) == dict(result)
+    assert "figure" not in json.loads(result.to_json(tmp_path / "x.json").read_text())
+
+
+@pytest.mark.parametrize("name", ["save", "to_json", "to_csv", "plot"])
+def test_a_place_is_refused_before_any_work(name, tmp_path, monkeypatch):
+    result = layers()
+    for work in ("to_rows", "panels"):
+        monkeypatch.setattr(result, work, lambda *_: pytest.fail("worked before it looked"))
+    for place in (tmp_path / "no" / "x.png", tmp_path / "no" / "x"):
+        with pytest.raises(InputError):
+            getattr(result, name)(place)

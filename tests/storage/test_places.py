@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+
+import mlx.core as mx
 import pytest
 from test_patching_result import full
 
-from mlxtrace import storage
-from mlxtrace.errors import InputError
+import mlxtrace
+from mlxtrace import facts, plotting, storage
+from mlxtrace.errors import InputError, LoadError
+from mlxtrace.prompts.run_folder import Folder
 from mlxtrace.storage import write_atomic
 
 
@@ -46,3 +51,54 @@ def test_where_nothing_can_be_written(tmp_path):
             write_atomic(nameless, b"")
         with pytest.raises(InputError, match="named by"):
             full().save(nameless)
+
+
+def readers():
+    return {
+        "result": mlxtrace.PatchingResult.load,
+        "trace": mlxtrace.CausalTrace.load,
+        "effects": mlxtrace.CausalEffects.load,
+        "average": mlxtrace.AverageTrace.load,
+        "cache": mlxtrace.ActivationCache.load,
+        "facts": facts.load,
+        "folder of traces": facts.averages,
+        "object": storage.read_object,
+        "text": storage.read_text,
+    }
+
+
+@pytest.mark.parametrize("name", readers())
+def test_reading_what_is_not_there_or_damaged_is_one_error(name, tmp_path):
+    (tmp_path / "text").write_text("no {json")
+    (tmp_path / "bytes").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    places = [tmp_path / x for x in ("no/x.json", "folder", "pipe", "bytes", "text")]
+    for place in [*places[: 4 if name == "text" else 5], "a\0.json", "~nobody-of-this-name/x.json"]:
+        with pytest.raises(LoadError):
+            readers()[name](place)
+    if name != "facts":  # None: the bundled ones
+        with pytest.raises(LoadError):
+            readers()[name](None)
+
+
+@pytest.mark.parametrize("name", ["save", "to_json", "to_csv", "cache", "figure", "folder of traces"])
+def test_writing_where_nothing_can_be_written_is_one_error(name, tmp_path):
+    (tmp_path / "file").write_text("")
+    cache = mlxtrace.ActivationCache({("output", "a"): mx.ones(3)}, {})
+    write = {
+        "cache": cache.save,
+        "figure": lambda path: plotting.save(plotting.head_heatmap([[1.0]]), path),
+        "folder of traces": lambda path: Folder(path, {"seed": 1}).begin(),
+    }
+    for place in (
+        tmp_path / "file" / "x.png",
+        "a\0.png",
+        "~nobody-of-this-name/x.png",
+        "x" * 300 + ".png",
+        3,
+        "",
+    ):
+        with pytest.raises(InputError):
+            (write.get(name) or getattr(full(), name))(place)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file"]
