@@ -9,7 +9,7 @@ import pytest
 
 from mlxtrace import InterpretableModel
 from mlxtrace.anatomy import taps
-from mlxtrace.anatomy.attention import plain_attention
+from mlxtrace.anatomy.attention import Attending, plain_attention
 from mlxtrace.anatomy.calls import Calls, argument, tidy
 from mlxtrace.anatomy.recording import record
 from mlxtrace.engine.runs import Hooks
@@ -155,6 +155,10 @@ def test_tidying_up_puts_back_classes_and_attention(llama):
     entered = Watched({}).tapping({"model.norm": part})
     entered.__enter__()
     assert taps._traced
-    entered.left = True  # as an interrupt inside leaving would have it
+    intercepting = Attending(plain_attention)
+    intercepting.__enter__()
+    assert mx.fast.scaled_dot_product_attention is not plain_attention
+    entered.left = intercepting.left = True  # as an interrupt inside leaving would have it
     tidy()
+    assert mx.fast.scaled_dot_product_attention is plain_attention
     assert not taps._traced and type(part) is nn.RMSNorm

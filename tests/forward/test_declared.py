@@ -110,3 +110,22 @@ def test_an_intervention_that_makes_nan_is_named(llama):
     edit = edit_at("the mlp", llama.resolver.resolve("layers.1.mlp"), lambda x: x / 0, lambda site: None)
     with pytest.raises(errors.EditError, match="NaN or infinite"):
         edit(mx.ones((1, 2, 4)))
+
+
+def test_the_model_may_be_run_by_an_intervention(llama):
+    """Such a run is not the pass: it fires nothing, and is not edited."""
+    ids, found = mx.array([IDS[::-1]]), []
+    plain = llama.net(ids)
+
+    def run_another(x):
+        found.append(llama.net(ids))
+        return x * 0
+
+    with llama.trace(IDS, interventions={"layers.1.mlp": run_another}) as trace:
+        pass
+    assert len(found) == 1 and mx.array_equal(found[0], plain)
+    assert mx.abs(trace.activations["layers.1.mlp"]).max().item() == 0
+    with llama.trace(IDS, interventions={"layers.1.mlp": iv.zero_out()}) as expected:
+        pass
+    assert mx.array_equal(trace.activations["layers.2"], expected.activations["layers.2"])
+    assert list(trace.activations) == list(expected.activations)

@@ -68,6 +68,8 @@ def test_a_list_of_modules_offers_its_items(llama):
     inner = llama.model.layers
     assert len(inner) == llama.n_layers and "resid_mid" in dir(inner[0])
     assert "layers" in dir(llama.model) and "0" not in dir(llama.model)
+    assert names.submodules(llama, "model.layers") == {"0", "1", "2"}
+    assert names.part_names(llama, "model.layers") == set()  # numbers are written in brackets
 
 
 def test_what_editors_complete_is_there(llama):
