@@ -29,7 +29,7 @@ CHOSEN = [
     "tests/test_metrics.py",
     "tests/test_model.py",
     "tests/test_readme.py",
-    "tests/test_storage.py",
+    "tests/storage",
 ]
 
 pytestmark = pytest.mark.skipif(not PROJECT.is_file(), reason="installed without its pyproject.toml")

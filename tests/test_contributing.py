@@ -124,13 +124,13 @@ def test_an_experiment_is_added_as_the_page_says(checkout):
 @pytest.mark.heavy
 def test_an_exception_is_added_as_the_page_says(checkout):
     put(
-        checkout / "mlxtrace/anatomy/architectures.py",
+        checkout / "mlxtrace/anatomy/architecture_exceptions.py",
         '    "',
         f"    {snippets('an architecture exception')[0].strip()},\n",
     )
     code = (
         "import models; from mlxtrace import InterpretableModel as M;"
-        "from mlxtrace.anatomy.architectures import exceptional;"
+        "from mlxtrace.anatomy.architecture_exceptions import exceptional;"
         "print(exceptional(M(models.make('qwen2')).net).engines['prefix'])"
     )
     env = {**os.environ, "PYTHONPATH": f"{checkout}:{checkout / 'tests'}"}

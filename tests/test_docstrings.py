@@ -58,13 +58,13 @@ def test_examples_run_by_themselves(name, tmp_path, monkeypatch, capsys):
 
 # Other rooms call these, users do not.
 INSIDE = {
-    "errors.closest", "interventions.Intervention", "interventions.refuse_uncalled", "metrics.Metric",
-    "metrics.MetricKind", "metrics.bind", "metrics.bind_all", "metrics.every_position", "metrics.floor",
-    "metrics.name_of", "plotting.check_path", "plotting.save", "AverageTrace.known", "AverageTrace.shapes", "CausalEffects.shapes",
-    "CausalTrace.shapes", "ModuleResolver.attention_heads", "ModuleResolver.first_path", "ModuleResolver.head_count",
+    "AverageTrace.known", "AverageTrace.shapes", "CausalEffects.shapes", "CausalTrace.shapes",
+    "ModuleResolver.attention_heads", "ModuleResolver.first_path", "ModuleResolver.head_count",
     "ModuleResolver.input_site", "ModuleResolver.layer", "ModuleResolver.module_site", "ModuleResolver.n_heads",
     "ModuleResolver.path_of", "ModuleResolver.remarks", "ModuleResolver.visits", "PatchingResult.panels",
-    "Trace.abandon", "Trace.read", "Trace.write",
+    "Trace.abandon", "Trace.read", "Trace.write", "errors.closest", "interventions.Intervention",
+    "interventions.refuse_uncalled", "metrics.Metric", "metrics.MetricKind", "metrics.bind", "metrics.bind_all",
+    "metrics.every_position", "metrics.floor", "metrics.name_of", "plotting.check_path", "plotting.save",
 }  # fmt: skip
 
 

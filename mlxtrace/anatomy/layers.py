@@ -8,7 +8,6 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from ..errors import LoadError
 from .contributions import written
 from .heads import split_heads
 from .layout import Layer
@@ -27,9 +26,7 @@ def called_layer(
     """A layer from the recorded call of its module. given_next: what the next layer was given in its own slot."""
     length = tokens.shape[1]
     inside = calls[call.index + 1 : call.end]
-    before = call.argument(slot)
-    if before is None:
-        raise LoadError(f"{call.path} is a layer, but is given no hidden state [B, T, width]")
+    before = call.hidden_input(slot)
     known = mixers_and_mlps(inside, call.path, length, paths)
     parts = written(calls, call, slot, *known, paths, lambda c: mixes(c, length))
     mixers, mlps = parts.mixers, parts.mlps

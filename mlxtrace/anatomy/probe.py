@@ -19,7 +19,6 @@ from .layout import Layer, Structure
 from .max_length import position_limit
 from .parts import is_hidden
 from .recording import Call, find_vocab, forward, module_paths, probe_tokens, record, same
-from .taps import arrays_of
 from .wiring import has_matrices
 
 
@@ -114,7 +113,7 @@ def _called(
 
 def _slot(call: Call, before: mx.array, length: int, width: int) -> Slot:
     """The argument that holds the hidden state: the one equal to what came before, else the first."""
-    found = [(k, x) for k, x in arrays_of(call.args, call.kwargs) if is_hidden(x, length, width)]
+    found = [(k, x) for k, x in call.arguments().items() if is_hidden(x, length, width)]
     exact = [k for k, x in found if same(x, before)]
     return (exact or [k for k, _ in found] or [None])[0]
 

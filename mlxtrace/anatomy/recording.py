@@ -44,11 +44,22 @@ class Call:
 
     def argument(self, slot: int | str | None) -> mx.array | None:
         """The array that the module was given in a slot, if any."""
-        return None if slot is None else dict(arrays_of(self.args, self.kwargs)).get(slot)
+        return None if slot is None else self.arguments().get(slot)
+
+    def hidden_input(self, slot: int | str | None) -> mx.array:
+        """The array that a layer was given in a slot; LoadError when there is none."""
+        found = self.argument(slot)
+        if found is None:
+            raise LoadError(f"{self.path} is a layer, but is given no hidden state [B, T, width]")
+        return found
+
+    def arguments(self) -> dict[int | str, mx.array]:
+        """The arrays that the module was given, by position or keyword."""
+        return dict(arrays_of(self.args, self.kwargs))
 
     def inputs(self) -> list[mx.array]:
         """The arrays that the module was given."""
-        return [x for _, x in arrays_of(self.args, self.kwargs)]
+        return list(self.arguments().values())
 
 
 def snapshot(value: Any) -> Any:

@@ -19,7 +19,6 @@ from . import remarks
 from .architecture_exceptions import unwrapped_name
 from .components import ALIASES, COMPONENTS, GLOBAL_SITES, canonical
 from .finders import FINDERS, Missing, Place
-from .layout import Layer
 from .model_parts import ModelParts
 from .sites import Site
 
@@ -76,14 +75,14 @@ class ModuleResolver(ModelParts):
         component = canonical(component)
         if layer is None or isinstance(layer, bool) or not hasattr(layer, "__index__"):
             raise SiteError(f"{component!r} needs a layer: 'layers.0.{component}' and so on")
-        found = self.layer(layer)
+        self.layer(layer)  # PositionError when there is no such layer
         index = operator.index(layer) % self.n_layers
         known = self.table.get(f"layers.{index}.{component}")
-        return self._found(found, component, index) if known is None else known
+        return self._found(component, index) if known is None else known
 
-    def _found(self, layer: Layer, component: str, index: int) -> Site:
+    def _found(self, component: str, index: int) -> Site:
         try:
-            return FINDERS[component](layer, Place(component, index, self.n_heads(index)))
+            return FINDERS[component](self.layer(index), Place(component, index, self.n_heads(index)))
         except Missing as why:
             raise self._refuse(index, component, str(why)) from None
 
@@ -111,10 +110,10 @@ class ModuleResolver(ModelParts):
 
     def _all_sites(self) -> dict[str, Site]:
         found = [self._global_site("embed")]
-        for index, layer in enumerate(self.structure.layers):
+        for index in range(self.n_layers):
             for component in COMPONENTS:
                 with contextlib.suppress(UnsupportedError):
-                    found.append(self._found(layer, component, index))
+                    found.append(self._found(component, index))
         tail = ["norm", "logits"] if self.structure.norm is not None else ["logits"]
         return {site.name: site for site in [*found, *map(self._global_site, tail)]}
 

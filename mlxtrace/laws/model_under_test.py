@@ -133,7 +133,7 @@ class ModelUnderTest:
     def by_hand(self) -> ModelByHand:
         """The model to be run by hand; of the resolver only the positions of modules are taken."""
         places = {
-            (site.component, site.layer): (site.path, site.visit, site.slot, site.heads)
+            (site.component, site.layer): (site.path, site.visit, site.slot, site.heads, site.side)
             for site in self.resolver.table.values()
             if site.layer is not None and site.component is not None
         }

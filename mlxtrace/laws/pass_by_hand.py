@@ -24,6 +24,7 @@ from .module_calls import (
 )
 
 INPUTS = ("resid_pre", "head", "neuron")
+OUTPUTS = ("attn", "resid_mid", "router", "mlp", "resid_post")
 INSIDE = ("q", "k", "v", "pattern")
 HEADED = ("head", *INSIDE)
 Name = tuple[str, int]  # component, layer
@@ -31,12 +32,16 @@ Name = tuple[str, int]  # component, layer
 
 @dataclass(frozen=True)
 class Place:
-    """Where a component is: a module's path, which call of it, which argument (None: the first), how many heads."""
+    """Where a component is: a module's path, which call of it, which argument (None: the first), how many heads.
+
+    side: "input" or "output", believed of components that this file does not know.
+    """
 
     path: str
     visit: int = 0
     slot: int | str | None = None
     heads: int = 0
+    side: str = "output"
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,7 @@ class Pass:
         visit = self.visits[path]
         self.visits[path] += 1
         names = self.at.get((path, visit), [])
-        for name in [n for n in names if n[0] in INPUTS]:
+        for name in [n for n in names if self._is_input(n)]:
             slot = self.places[name].slot
             key = first_argument(args, kwargs) if slot is None else slot
             x = self._seen(name, argument(args, kwargs, key))
@@ -116,9 +121,13 @@ class Pass:
             out = forward(*args, **kwargs)
         finally:
             self.stack.pop()
-        for name in [n for n in names if n[0] not in (*INPUTS, *INSIDE)]:
+        for name in [n for n in names if n[0] not in INSIDE and not self._is_input(n)]:
             out = with_first_array(out, self._seen(name, first_array(out)))
         return out if self.noise is None or (path, visit) != (self.embed, 0) else self.noise.on(out)
+
+    def _is_input(self, name: Name) -> bool:
+        known = name[0] in (*INPUTS, *OUTPUTS, *INSIDE)
+        return name[0] in INPUTS if known else self.places[name].side == "input"
 
     def _seen(self, name: Name, x: mx.array) -> mx.array:
         """Write into a component's array and keep it; what the model goes on with."""

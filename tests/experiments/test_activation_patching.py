@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import mlx.core as mx
 import numpy as np
 import pytest
@@ -88,3 +93,15 @@ def test_logit_diff_of_one_answer_says_so(llama):
 def test_engines_are_listed(llama):
     with pytest.raises(errors.InputError, match="fanout"):
         choice.choose(llama.resolver, None)
+
+
+@pytest.mark.heavy
+def test_calls_type_check():
+    """`.plot(` after an experiment is known to be there, and with `plan_only=True` it is not."""
+    pyright = shutil.which("pyright") or Path(sys.executable).with_name("pyright")
+    if not Path(pyright).is_file():
+        pytest.skip("pyright is not installed")
+    root, use = Path(__file__).parents[2], Path(__file__).with_name("typed_use.py")
+    command = [str(pyright), "--pythonpath", sys.executable, str(use)]
+    checked = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout

@@ -1,7 +1,5 @@
 """Causal mediation: the seeds' loops redone by hand with traces, laws, and what bad input gets."""
 
-import math
-
 import mlx.core as mx
 import models
 import numpy as np
@@ -9,9 +7,8 @@ import pytest
 from noise import close
 
 import mlxtrace
-from mlxtrace import CausalEffects, GaussianNoise
-from mlxtrace.errors import EffectError, InputError, MlxtraceError
-from mlxtrace.experiments.noising_window import NoisingWindow, noising_window
+from mlxtrace import GaussianNoise
+from mlxtrace.errors import EffectError, MlxtraceError
 
 BASE = [7, 31, 32, 90, 15, 120]
 SOURCE = [7, 55, 61, 90, 15, 120]
@@ -118,20 +115,6 @@ def test_answers_may_be_given_and_must_differ(llama_folder):
         )
 
 
-def test_results_print_plot_save_and_load(model, tmp_path):
-    for positions in (None, "each"):
-        effects = model.causal_effects(BASE, SOURCE, "mlp", positions=positions, progress=False)
-        assert "base" in repr(effects) and len(effects.to_rows()) == effects.direct.size
-        effects.plot(tmp_path / f"{positions}.png")
-        loaded = CausalEffects.load(effects.save(tmp_path / f"{positions}.npz"))
-        np.testing.assert_array_equal(loaded.direct, effects.direct)
-        np.testing.assert_array_equal(loaded.indirect, effects.indirect)
-        assert loaded.total == effects.total and repr(loaded) == repr(effects)
-        assert loaded.top(1) == effects.top(1)
-    with pytest.raises(AssertionError):
-        np.testing.assert_array_equal(effects.direct, effects.indirect)
-
-
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -151,62 +134,3 @@ def test_results_print_plot_save_and_load(model, tmp_path):
 def test_bad_input(model, options, says):
     with pytest.raises(MlxtraceError, match=says):
         model.causal_effects(**{"base": BASE, "source": SOURCE, "progress": False, **options})
-
-
-# ---- noise everywhere but in a window
-
-
-def noised_by_hand(model, centre, window, level, seed, sample, samples, answer):
-    """Seed 000's loop: noise or restore, layer by layer, in one pass of one row."""
-    _, clean = probabilities(model, BASE)
-    n = model.n_layers
-    noise = np.random.RandomState(seed).randn(samples, n, len(BASE), model.d_model)
-
-    def edit(layer):
-        def fn(x):
-            if centre is not None and abs(layer - centre) <= window // 2:
-                return clean[f"layers.{layer}.resid_post"]
-            return x + level * mx.array(noise[sample, layer].astype(np.float32))
-
-        return fn
-
-    edits = {f"layers.{layer}.resid_post": edit(layer) for layer in range(n)}
-    return probabilities(model, BASE, edits)[0][answer]
-
-
-@pytest.mark.parametrize("window", [1, 2, 3])
-def test_noising_window_is_the_seeds(model, window):
-    result = noising_window(model, BASE, window=window, level=0.4, samples=2, seed=3)
-    for centre in range(model.n_layers):
-        for sample in range(2):
-            expected = noised_by_hand(model, centre, window, 0.4, 3, sample, 2, result.answer.token)
-            close(result.raw[centre, sample], expected, model, "probability")
-    every = [noised_by_hand(model, None, 1, 0.4, 3, s, 2, result.answer.token) for s in range(2)]
-    close(result.noised, np.mean(every), model, "probability")
-    assert result.scores[-1] == pytest.approx(
-        result.clean, abs=1e-6
-    )  # nothing is noised above the last window
-
-
-def test_noising_window_laws(model, tmp_path, monkeypatch):
-    result = noising_window(model, BASE, level=0.4, samples=3)
-    again = noising_window(model, BASE, level=0.4, samples=3)
-    np.testing.assert_array_equal(result.raw, again.raw)
-    assert np.abs(noising_window(model, BASE, level=0.4, samples=3, seed=1).raw - result.raw).max() > 1e-4
-    still = noising_window(model, BASE, level=0)
-    close(still.scores, np.full_like(still.scores, still.clean), model, "probability")
-    monkeypatch.setattr("mlxtrace.experiments.noising_window.CHUNK_ROWS", 5)
-    close(noising_window(model, BASE, level=0.4, samples=3).raw, result.raw, model, "probability")
-    some = noising_window(model, BASE, level=0.4, samples=3, layers=[1])
-    close(some.raw[0], result.raw[1], model, "probability")
-    loaded = NoisingWindow.load(result.save(tmp_path / "noising"))
-    np.testing.assert_array_equal(loaded.raw, result.raw)
-    result.plot(tmp_path / "noising.pdf")
-    assert repr(loaded) == repr(result) and len(result.to_rows()) == model.n_layers
-    for bad in (
-        *({"level": x} for x in (-1.0, "s3", math.inf, math.nan, True)),
-        *({"window": 0}, {"samples": 0}, {"seed": 2**32}),
-        *({"component": x} for x in ("embed", "mpl", None, ["mlp"])),
-    ):
-        with pytest.raises(InputError):
-            noising_window(model, BASE, **bad)

@@ -9,9 +9,7 @@ import rome_loop
 from noise import close
 
 import mlxtrace
-from mlxtrace import plotting
-from mlxtrace.errors import EffectError, InputError, LoadError, MlxtraceError, PositionError, SubjectError
-from mlxtrace.experiments.causal_trace import CausalTrace
+from mlxtrace.errors import EffectError, InputError, MlxtraceError, PositionError, SubjectError
 
 IDS = [7, 31, 32, 90, 15, 120, 8]
 NETS = {
@@ -174,30 +172,6 @@ def test_quantized_agrees_with_its_dequantized_weights(bits):
     plain = plain.causal_trace(IDS, [2, 3], samples=3, progress=False)
     assert quantized.noise_level == pytest.approx(plain.noise_level, rel=1e-6)
     np.testing.assert_allclose(quantized.scores, plain.scores, atol=2e-4)
-
-
-def test_result_prints_plots_saves_and_loads(both, tmp_path):
-    trace = both[0].causal_trace(IDS, range(1, 3), noise=0.7, samples=2, kind="mlp", window=3, progress=False)
-    assert "clean" in repr(trace) and "strongest" in repr(trace)
-    rows = trace.to_rows()
-    assert len(rows) == trace.scores.size and rows[5]["score"] == trace.scores.ravel()[5]
-    assert [r["subject"] for r in rows[:: trace.scores.shape[1]]] == [i in (1, 2) for i in range(len(IDS))]
-    assert trace.top(1)[0]["score"] == trace.scores.max()
-    figure = trace.plot(tmp_path / "trace.png")
-    assert figure.get_suptitle().replace("\n", " ") == "Impact of restoring MLP after corrupted input"
-    side = plotting.rome_heatmap({None: trace.scores, "mlp": trace.scores}, trace.tokens, low=trace.low_score)
-    assert (
-        side.get_suptitle().replace("\n", " ")
-        == "Impact of restoring layer output or MLP after corrupted input"
-    )
-    loaded = CausalTrace.load(trace.save(tmp_path / "trace"))
-    np.testing.assert_array_equal(loaded.raw, trace.raw)
-    for name in ("low_score", "subject_range", "answer", "tokens", "kind", "window", "settings", "notes"):
-        assert getattr(loaded, name) == getattr(trace, name)
-    assert repr(loaded) == repr(trace)
-    with pytest.raises(LoadError, match="not a CausalTrace"):
-        mlxtrace.storage.save_arrays(tmp_path / "other.npz", "Other", {}, {})
-        CausalTrace.load(tmp_path / "other.npz")
 
 
 @pytest.mark.parametrize(

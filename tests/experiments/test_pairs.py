@@ -112,3 +112,25 @@ def test_pairs_that_mean_nothing(model):
         pair(model, CLEAN, CLEAN + " the")
     with pytest.raises(TokenError):
         pair(model, CLEAN)
+
+
+def test_the_direction_says_which_run_is_patched_and_where(model):
+    made = pair(model, CLEAN, "The Brandenburg Gate is located in the city of", align="ends")
+    assert any(p != q for p, q in made.of_clean.items())  # otherwise nothing below could be mixed up
+    denoise, noise = made.roles("denoise"), made.roles("noise")
+    assert (denoise.base, denoise.source) == (made.corrupted, made.clean)
+    assert (noise.base, noise.source) == (made.clean, made.corrupted)
+    for p, q in made.of_clean.items():
+        assert (denoise.at[p], denoise.source_at[p]) == (q, p) and (noise.at[p], noise.source_at[p]) == (p, q)
+    assert denoise.clean_first("base", "source") == ("source", "base")
+    assert noise.clean_first("base", "source") == ("base", "source")
+    for wrong in ("both", None, ["noise"]):
+        with pytest.raises(InputError, match="direction="):
+            made.roles(wrong)
+
+
+def test_the_corrupted_prompts_own_subject_is_kept(model):
+    corrupted = model.prompt("Yes, the Colosseum is located in the city of", "Yes")
+    made = pair(model, CLEAN, corrupted, "Eiffel Tower", align="ends")
+    assert made.corrupted_prompt is corrupted and words(corrupted, corrupted.subject) == "Yes"
+    assert (made.subject[-1], corrupted.subject[-1]) in made.alignment.pairs

@@ -1,0 +1,117 @@
+"""The grid of cells: positions, components, layers, heads and windows, and where each cell writes and reads."""
+
+import models
+import numpy as np
+import pytest
+
+from mlxtrace import InterpretableModel
+from mlxtrace.errors import AlignmentError, InputError, PositionError, SubjectError
+from mlxtrace.experiments import pairs
+from mlxtrace.experiments.grid import (
+    components_of,
+    groups_of,
+    kind_of,
+    make_grid,
+    positions_of,
+    window_of,
+)
+
+CLEAN = [3, 17, 5, 90, 41, 8, 77]
+CORRUPTED = [3, 17, 66, 12, 41, 8, 77]
+LONGER = [3, 17, 66, 12, 99, 41, 8, 77]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return InterpretableModel(models.make("llama", seed=2))
+
+
+@pytest.fixture(scope="module")
+def pair(model):
+    return pairs.pair(model, CLEAN, CORRUPTED)
+
+
+@pytest.fixture(scope="module")
+def tails(model):
+    """Prompts of two lengths: clean positions 4 to 6 are corrupted positions 5 to 7."""
+    return pairs.pair(model, CLEAN, LONGER, align="ends")
+
+
+def test_positions_by_name_and_number(model):
+    read = model.prompt(CLEAN, range(2, 4))
+    assert positions_of("each", read) == list(range(7))
+    assert positions_of("subject", read) == [2, 3] and positions_of("subject_last", read) == [3]
+    assert positions_of("last", read) == [6] and positions_of([-1, 0], read) == [6, 0]
+    assert positions_of(np.int64(2), read) == [2]
+    with pytest.raises(SubjectError, match="pass subject="):
+        positions_of("subject", model.prompt(CLEAN))
+    with pytest.raises(InputError, match="closest: subject"):
+        positions_of("subjct", read)
+    with pytest.raises(PositionError, match="outside"):
+        positions_of([7], read)
+
+
+def test_groups_are_paired_positions_only(pair, tails):
+    assert groups_of(None, pair) == [list(range(7))] and groups_of("each", pair) == [[p] for p in range(7)]
+    assert groups_of("subject", pair) == [[2, 3]]
+    assert groups_of(None, tails) == [list(tails.of_clean)]
+    with pytest.raises(PositionError, match="clean position 0 has no counterpart"):
+        groups_of([0], tails)
+
+
+def test_windows_are_centred_and_cut_at_the_edges():
+    assert list(window_of(5, 1, 12)) == [5] and list(window_of(5, 3, 12)) == [4, 5, 6]
+    assert list(window_of(5, 4, 12)) == [3, 4, 5, 6] and list(window_of(0, 3, 12)) == [0, 1]
+    assert list(window_of(11, 4, 12)) == [9, 10, 11]
+
+
+def test_cells_are_in_the_order_of_the_axes(model, pair):
+    grid = make_grid(model, pair, ["mlp", "attn"], [1, 0], "each")
+    cells = grid.cells(pair.roles("denoise"))
+    found = [(c.patches[0].site.component, c.patches[0].site.layer, c.patches[0].at) for c in cells]
+    assert found == [(c, i, (p,)) for c in ("mlp", "attn") for i in (1, 0) for p in range(7)]
+
+
+@pytest.mark.parametrize(("direction", "ours"), [("denoise", False), ("noise", True)])
+def test_cells_write_the_base_run_and_read_the_source_run(model, tails, direction, ours):
+    (cell,) = make_grid(model, tails, "mlp", 1, [4, 6]).cells(tails.roles(direction))
+    clean, corrupted = (4, 6), (5, 7)
+    (patch,) = cell.patches
+    assert (patch.at, patch.source_at) == ((clean, corrupted) if ours else (corrupted, clean))
+
+
+def test_heads_by_default_each_and_together_when_named(model, pair):
+    heads = model.n_heads
+    assert make_grid(model, pair, "head", 0).heads == [(h,) for h in range(heads)]
+    assert make_grid(model, pair, "head", 0, heads=[0, -1]).heads == [(0, heads - 1)]
+    assert len(make_grid(model, pair, "k", 0).heads) == model.n_kv_heads
+    assert make_grid(model, pair, "mlp", 0).heads is None
+    with pytest.raises(InputError, match="heads= goes with"):
+        make_grid(model, pair, "mlp", 0, heads=[0])
+    with pytest.raises(InputError, match="two calls"):
+        make_grid(model, pair, ["mlp", "head"], 0)
+
+
+def test_a_window_is_part_of_the_cell(model, pair):
+    grid = make_grid(model, pair, "mlp", [1], window=np.int64(3))
+    assert grid.window == 3 and type(grid.window) is int
+    (cell,) = grid.cells(pair.roles("denoise"))
+    assert [p.site.layer for p in cell.patches] == list(window_of(1, 3, model.n_layers))
+
+
+def test_a_pattern_wants_prompts_of_one_length(model, tails):
+    with pytest.raises(AlignmentError, match="7 and 8 tokens"):
+        make_grid(model, tails, "pattern")
+
+
+def test_kinds_of_a_trace():
+    assert kind_of("kind", None) is None and kind_of("kind", "self_attn") == kind_of("kind", "attn") == "attn"
+    for wrong in ("head", 3, ["mlp"], ""):
+        with pytest.raises(InputError, match="severed="):
+            kind_of("severed", wrong)
+
+
+def test_components_go_by_their_own_names():
+    assert components_of(["output", "self_attn"]) == ["resid_post", "attn"]
+    with pytest.raises(InputError, match="closest"):
+        components_of("mpl")
