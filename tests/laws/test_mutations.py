@@ -138,6 +138,7 @@ FAULTS: list[tuple[str, str, str, str]] = [
     ("trace: low score of one sample", "experiments/causal_trace.py", "float(outcome.base.mean())", "float(outcome.base.ravel()[0])"),
     ("effects: direct and indirect swapped", "experiments/causal_effects.py",
      "roles = pair.roles(direction)", 'roles = pair.roles({"denoise": "noise", "noise": "denoise"}[direction])'),
+    ("effects: window ignored", "experiments/causal_effects.py", "layers, positions, None, window)", "layers, positions, None, 1)"),
     ("effects: indirect is not a drop", "experiments/causal_effects.py", 'indirect=source_value - values["noise"]',
      'indirect=values["noise"]'),
     ("noising window: one layer wider", "experiments/noising_window.py", "<= window // 2\n", "<= window // 2 + 1\n"),
