@@ -26,7 +26,7 @@ def with_options(**changed):
         (causal_trace_laws.severed, {"severed_noise": "next"}),
         (causal_trace_laws.severed, {"severed": "attn"}),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "name", str(value)),
 )
 def test_a_trace_that_does_something_else(law, changed):
     assert seen(law, misreporting(Model(), with_options(**changed)))
