@@ -221,3 +221,14 @@ def test_without_locks_one_wins_as_well(tmp_path, monkeypatch):
 
     monkeypatch.setattr(locks.fcntl, "flock", none)
     test_of_runs_that_begin_at_once_one_wins(tmp_path, monkeypatch, True, None)
+
+
+def test_without_locks_nobody_removes_settings_that_came_in_between(tmp_path, monkeypatch):
+    def none(*_):
+        raise OSError("no locks here")
+
+    monkeypatch.setattr(locks.fcntl, "flock", none)
+    Folder(tmp_path, {"seed": 1}, "m").begin()
+    monkeypatch.setattr(Folder, "_is_begun", lambda _: False)  # as if it was looked at before
+    Folder(tmp_path, {"seed": 2}, "m").begin()
+    assert Folder(tmp_path).begun()["settings"] == {"seed": 1}
