@@ -25,14 +25,10 @@ from .experiments.causal_effects import causal_effects
 from .experiments.causal_trace import causal_trace
 from .experiments.compare_bits import compare_bits
 from .experiments.noising_window import noising_window
-from .forward.activation import Activation
-from .forward.cache import ActivationCache
-from .forward.names import LayerList, SiteReference, child, part_names
-from .forward.open_traces import current
-from .forward.trace import Edit, Trace
+from .forward.names import Activation, LayerList, SiteReference, child, current, part_names
+from .forward.trace import ActivationCache, Edit, Trace
 from .loading import load_any
-from .text.prompt import PromptLike
-from .text.reader import Reader
+from .text.reader import PromptLike, Reader
 
 
 class InterpretableModel(Reader):

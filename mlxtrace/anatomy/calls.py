@@ -24,8 +24,7 @@ import mlx.nn as nn
 
 from . import attention, taps
 from .attention import Attending, hook_of
-from .block import Block
-from .taps import Handler, Taps, arrays_of, first_array, put_argument, put_first
+from .taps import Block, Handler, Taps, arrays_of, first_array, put_argument, put_first
 
 Port = tuple[str, str, int]
 Slot = int | str  # the position or the keyword of an argument

@@ -10,9 +10,7 @@ import mlx.nn as nn
 
 from ..errors import PositionError, UnsupportedError
 from . import head_counts
-from .layout import Layer, Structure
-from .probe import probe
-from .recording import module_paths
+from .probe import Layer, Structure, module_paths, probe
 
 
 class ModelParts:

@@ -19,9 +19,8 @@ from ..anatomy.resolver import ModuleResolver
 from ..errors import EngineError, InputError, UnsupportedError, closest
 from . import calibration
 from .differences import side_axes
-from .plan import Engine
 from .runs import Cell, Patch, Run, to_numpy
-from .sweep import Sweep
+from .sweep import Engine, Sweep
 
 ENGINES = ("auto", "fanout", "flat", "loop")
 

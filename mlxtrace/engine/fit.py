@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 from ..errors import EngineError, InputError
 from . import calibration
-from .plan import Part, PlannedCell, Reads, Request, reads_of
-from .runs import Run
+from .plan import Part, PlannedCell, Reads, Request, Run, reads_of
 
 # Metrics work in float64 on copies of their own: bytes per logit.
 METRIC_BYTES = 32

@@ -16,7 +16,7 @@ import numpy as np
 from .. import metrics
 from ..errors import EffectError
 from ..plotting.labels import probability, quoted
-from ..results.answer import Answer
+from ..results.saved import Answer
 from .pairs import Pair
 from .protocol import TracedModel
 

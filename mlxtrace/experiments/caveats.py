@@ -11,10 +11,8 @@ from collections.abc import Iterable
 import numpy as np
 
 from ..anatomy.components import STREAM
-from ..anatomy.resolver import ModuleResolver
 from ..engine import calibration, choice
-from ..engine.runs import Cell, Patch
-from ..engine.sweep import Engine, Sweep
+from ..engine.sweep import Cell, Engine, ModuleResolver, Patch, Sweep
 from ..errors import UnsupportedError
 from ..plotting.labels import short
 

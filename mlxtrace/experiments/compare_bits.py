@@ -19,9 +19,8 @@ import numpy as np
 from .. import plotting
 from ..arguments import whole_number
 from ..errors import InputError
-from ..results.causal_trace_result import CausalTrace
 from ..results.printing import page, quoted
-from .causal_trace import causal_trace
+from .causal_trace import CausalTrace, causal_trace
 from .protocol import PromptLike, TracedModel
 
 BITS = (2, 3, 4, 5, 6, 8)

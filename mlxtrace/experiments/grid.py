@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..anatomy.components import ALIASES, HEADED, KINDS, canonical
-from ..anatomy.sites import Site
 from ..arguments import indices_in, positions_in, whole_number
-from ..engine.runs import Cell, Patch
+from ..engine.runs import Cell, Patch, Site
 from ..errors import AlignmentError, InputError, PositionError, SiteError, SubjectError, closest
 from .pairs import Pair, Roles
 from .protocol import Prompt, TracedModel

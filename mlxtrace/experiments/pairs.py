@@ -11,11 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from ..engine.runs import Run
 from ..errors import EffectError, InputError, SubjectError
 from ..text.alignment import Alignment, check_align, infer_subject
 from ..text.alignment import align as align_prompts
-from .noise import GaussianNoise, Substitution, noised_run, table_scale
+from .noise import GaussianNoise, Run, Substitution, noised_run, table_scale
 from .protocol import Prompt, PromptLike, TracedModel
 
 DIRECTIONS = ("denoise", "noise")

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..engine import choice
-from ..engine.runs import Cell, Patch, Run, capture
-from ..engine.sweep import Outcome, Plan, Sweep
+from ..engine.sweep import Cell, Outcome, Patch, Plan, Run, Sweep, capture
 from . import caveats
 from .protocol import TracedModel
 

@@ -20,8 +20,7 @@ import mlx.core as mx
 from greenlet import GreenletExit, getcurrent, greenlet
 from greenlet import error as GreenletError
 
-from ..anatomy.block import Block
-from ..anatomy.calls import Calls, Port, tidy
+from ..anatomy.calls import Block, Calls, Port, tidy
 from ..anatomy.recording import forward
 from ..anatomy.resolver import ModuleResolver, Site
 from ..errors import OrderError

@@ -17,12 +17,10 @@ from ..anatomy.block import Block, leaving
 from ..anatomy.calls import tidy
 from ..anatomy.resolver import ModuleResolver, Site
 from ..errors import OrderError
-from ..interventions import Edit
-from ..values import checked, unbroken
 from . import open_traces
 from .activation import Activation, SiteState
 from .cache import ActivationCache, port_key
-from .declared import declared, edit_at, names_of
+from .declared import Edit, checked, declared, edit_at, names_of, unbroken
 from .forward_pass import Pass, Port, compute, port_name
 
 

@@ -9,8 +9,7 @@ import numpy as np
 
 from .law import Measurement, law
 from .model_under_test import LENGTH, SUBJECT, ModelUnderTest
-from .pair_by_hand import NOISE_SEED, SAMPLES, PairByHand, drawn_by_hand, window_of
-from .pass_by_hand import Noise, Write
+from .pair_by_hand import NOISE_SEED, SAMPLES, Noise, PairByHand, Write, drawn_by_hand, window_of
 
 POSITIONS = [SUBJECT[-1], LENGTH - 1]  # at the last token the last layer's part counts, too
 Logits = Callable[[int, int], np.ndarray]  # layer, position -> logits [samples, V]

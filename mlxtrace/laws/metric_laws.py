@@ -9,8 +9,7 @@ import numpy as np
 
 from ..metric_table import METRICS
 from .law import Measurement, law
-from .model_under_test import SUBJECT, ModelUnderTest
-from .pair_by_hand import PairByHand
+from .pair_by_hand import SUBJECT, ModelUnderTest, PairByHand
 
 # Gaps of which a recovery is not refused, ten times over; 1e-2 for the others.
 LEAST_GAPS = {"prob": 1e-6, "kl": 1e-5, "rank": 0.6, "l2": 5e-2, "cosine": 1e-6, "prob_diff": 2e-4}

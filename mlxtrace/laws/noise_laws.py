@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..engine.corruption import GaussianNoise
 from ..engine.runs import Run, capture
-from ..experiments.noise import embedding_std, noised_run
+from ..experiments.noise import GaussianNoise, embedding_std, noised_run
 from .law import DoesNotApply, Measurement, law, relative_error
 from .model_under_test import LENGTH, SUBJECT, ModelUnderTest
 from .pair_by_hand import NOISE_SEED, SAMPLES, PairByHand, drawn_by_hand, embedding_std_by_hand

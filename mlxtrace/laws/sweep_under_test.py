@@ -8,10 +8,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from ..anatomy.components import HEADED
-from ..anatomy.resolver import ModuleResolver, Site
 from ..engine import choice
-from ..engine.runs import Cell, Patch, Run
-from ..engine.sweep import Engine, Outcome, Sweep
+from ..engine.sweep import Cell, Engine, ModuleResolver, Outcome, Patch, Run, Site, Sweep
 from .law import DoesNotApply, Measurement, relative_error
 
 MAIN = ("resid_pre", "attn", "mlp", "resid_post")

@@ -7,7 +7,6 @@ import os
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..anatomy.components import COMPONENTS
 from .heatmaps import Map, Scale, draw
 from .kit import (
     checked,
@@ -21,7 +20,7 @@ from .kit import (
     ticks,
     token_labels,
 )
-from .labels import probability, quoted
+from .labels import probability, quoted, words_of
 from .protocols import Effects, NoisedButAWindow
 
 
@@ -47,7 +46,7 @@ def effects(result: Effects, path: str | os.PathLike | None = None) -> Figure:
         'Indirect: drop in the source run'
     """
     path = checked(path)
-    words = COMPONENTS[result.component].words
+    words = words_of(result.component)
     with style():
         fig = _effect_bars(result) if result.positions is None else _effect_maps(result)
         caption = [
@@ -123,6 +122,6 @@ def noising(result: NoisedButAWindow, path: str | os.PathLike | None = None) -> 
         ax.set_ylabel(f"p({escape(result.answer.text.strip())})")
         ax.legend(frameon=False, fontsize=7)
         plain_axes(ax)
-        words = COMPONENTS[result.component].words
+        words = words_of(result.component)
         headline(fig, f"Noise on every {words} but a window", [f"prompt: {result.prompt}"])
     return finished(fig, path)

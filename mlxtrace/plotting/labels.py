@@ -14,10 +14,15 @@ from .protocols import Patched
 PLACES = {"subject": "subject tokens", "subject_last": "last subject token", "last": "last token"}
 
 
+def words_of(component: str) -> str:
+    """What titles call a component: "MLP output"."""
+    return COMPONENTS[component].words
+
+
 def describe(result: Patched) -> str:
     """What was patched, in words: "Restoring the MLP output (last subject token, 3 layers at a time)"."""
     verb = "Corrupting" if result.direction == "noise" else "Restoring"
-    words = [COMPONENTS[c].words for c in result.components]
+    words = [words_of(c) for c in result.components]
     what = " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]
     where = _where(result)
     window = f", {result.window} layers at a time" if result.window > 1 else ""

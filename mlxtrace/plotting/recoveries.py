@@ -7,7 +7,6 @@ import os
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..anatomy.components import COMPONENTS
 from ..metric_table import METRICS
 from .heatmaps import Map, Scale, draw
 from .kit import (
@@ -23,7 +22,7 @@ from .kit import (
     ticks,
     token_label,
 )
-from .labels import describe, position_label, run_lines
+from .labels import describe, position_label, run_lines, words_of
 from .protocols import Panel, Patched
 
 MAX_HEADS = 16  # panels of one figure; the strongest are kept
@@ -83,7 +82,7 @@ def _bars(result: Patched, panel: Panel, label: str) -> Figure:
         ax.margins(y=0.08)
         ticks(ax.xaxis, [str(x) for x in panel.rows], most=int(width * 4))
         if n > 1:
-            ax.set_title(escape(capital(COMPONENTS[component].words)))
+            ax.set_title(escape(capital(words_of(component))))
     for ax in list(grid.flat)[n:]:
         ax.remove()
     for ax in grid[:, 0]:
@@ -139,7 +138,7 @@ def _row_labels(result: Patched, panel: Panel) -> list[str]:
 
 def _panel_title(panel: Panel) -> str:
     if panel.head is None:
-        return capital(COMPONENTS[panel.component].words)
+        return capital(words_of(panel.component))
     return f"head {panel.head}" if panel.component == "head" else f"{panel.component}, head {panel.head}"
 
 

@@ -13,9 +13,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..errors import InputError
-from ..results.average_trace import AverageTrace
 from .fact_files import Fact, load, once, parse
-from .running import averages, run_facts
+from .running import AverageTrace, averages, run_facts
 
 __all__ = ["Fact", "averages", "load", "run"]
 

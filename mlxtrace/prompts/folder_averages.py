@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import InputError, LoadError
-from ..results.average_trace import AverageTrace
-from ..results.causal_trace_result import CausalTrace
 from ..storage import write_atomic
-from .averages import average_traces
+from .averages import AverageTrace, CausalTrace, average_traces
 from .run_folder import Folder, fact_and_kind, is_complete
 
 Traces = dict[str, dict[str | None, CausalTrace]]  # by fact and kind

@@ -5,9 +5,8 @@ from __future__ import annotations
 from .. import metrics
 from ..engine.runs import Run, capture
 from ..errors import InputError, PositionError, TokenError
-from ..experiments.protocol import TracedModel
+from ..experiments.protocol import Prompt, TracedModel
 from ..plotting.labels import probability, quoted
-from ..text.prompt import Prompt
 from .fact_files import Fact
 
 

@@ -21,20 +21,16 @@ from tqdm import tqdm
 
 from ..anatomy.components import KINDS
 from ..arguments import whole_number
-from ..engine.corruption import GaussianNoise
 from ..errors import InputError, TokenError
 from ..experiments.causal_trace import causal_trace
-from ..experiments.noise import published_scale
+from ..experiments.noise import GaussianNoise, published_scale
 from ..experiments.protocol import TracedModel
-from ..results.average_trace import AverageTrace
-from ..results.causal_trace_result import CausalTrace
 from ..storage import digest, readable_folder
-from .fact_files import Fact
-from .folder_averages import average_folder, publish
+from .folder_averages import AverageTrace, average_folder, publish
 from .known import read_known
 from .provenance import fingerprint, versions
 from .ranks import Ranks
-from .run_folder import Folder
+from .run_folder import Fact, Folder
 
 
 def run_facts(
@@ -161,7 +157,6 @@ def _trace_fact(
     made_with = {**(folder.settings or {}), "hash": folder.hash, "versions": versions()}
     for kind in missing:
         trace = causal_trace(model, prompt, kind=kind, **options)
-        assert isinstance(trace, CausalTrace)  # a plan is not asked for
         trace.notes = [*notes, *trace.notes]
         trace.settings = {"fact": fact.to_dict(), **made_with}
         folder.save(fact.id, kind, trace)

@@ -14,7 +14,7 @@ from .. import plotting
 from ..anatomy.components import short_words
 from ..errors import InputError
 from ..terminal import printable
-from .record import Record
+from .saved import Record
 
 ROLES = (
     "first subject token",

@@ -16,9 +16,8 @@ import numpy as np
 from .. import plotting
 from ..anatomy.components import COMPONENTS
 from ..errors import InputError
-from .answer import Answer
 from .printing import SHADES, bars, page, probability, quoted, text_map, top_rows
-from .record import Record
+from .saved import Answer, Record
 
 
 @dataclass(repr=False, eq=False)

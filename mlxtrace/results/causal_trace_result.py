@@ -16,9 +16,8 @@ import numpy as np
 from .. import metrics, plotting
 from ..anatomy.components import KINDS, short_words
 from ..errors import InputError
-from .answer import Answer
 from .printing import SHADES, page, probability, quoted, text_map, top_rows
-from .record import Record
+from .saved import Answer, Record
 
 
 @dataclass(repr=False, eq=False)

@@ -15,9 +15,8 @@ import numpy as np
 from .. import plotting
 from ..anatomy.components import COMPONENTS
 from ..errors import InputError
-from .answer import Answer
 from .printing import bars, page, probability, quoted
-from .record import Record
+from .saved import Answer, Record
 
 
 @dataclass(repr=False, eq=False)

@@ -17,12 +17,11 @@ from matplotlib.figure import Figure
 from .. import plotting
 from ..arguments import whole_number
 from ..errors import InputError, SiteError, closest
-from ..plotting.protocols import Panel
 from ..storage import plain
 from . import tables
-from .answer import Answer
 from .labelled import Labelled
-from .saved import Saved
+from .saved import Answer, Saved
+from .tables import Panel
 
 
 class PatchingResult(Labelled, Saved, Mapping[int, float]):

@@ -1,16 +1,36 @@
-"""What every result can do: be saved and loaded, and be written as JSON and as CSV."""
+"""What every result can do: be saved and loaded, and be written as JSON and as CSV.
+
+@dataclass(repr=False, eq=False)
+class Trace(Record):       # the results of the causal experiments are dataclasses: their fields are what is saved
+    raw: np.ndarray        # arrays are kept as arrays
+    answer: Answer         # everything else goes into the file's header, as JSON
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ..errors import InputError, LoadError, MlxtraceError
-from ..storage import load_arrays, save_arrays, writable, write_csv, write_json
-from .answer import Answer
+from ..storage import load_arrays, plain, save_arrays, writable, write_csv, write_json
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer token: its id, its text, and its probability in the clean and in the corrupted run."""
+
+    token: int
+    text: str
+    clean_prob: float
+    corrupted_prob: float
+
+    def __index__(self) -> int:  # int(answer), logits[answer]
+        return self.token
 
 
 class Saved:
@@ -160,3 +180,45 @@ class Saved:
         """
         path = writable(path)
         return write_csv(path, self.to_rows())
+
+
+@dataclass(repr=False, eq=False)
+class Record(Saved):
+    """Base of results that are dataclasses; what was read is checked against its own labels (`shapes`)."""
+
+    ANSWERS: ClassVar[tuple[str, ...]] = ("answer", "base_answer", "source_answer")
+
+    def _fields(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        return {k: v for k, v in self._fields().items() if isinstance(v, np.ndarray)}
+
+    def _contents(self) -> dict[str, Any]:
+        return plain({k: v for k, v in self._fields().items() if not isinstance(v, np.ndarray)})
+
+    def _header(self) -> dict[str, Any]:
+        return {"fields": self._contents()}
+
+    @classmethod
+    def _made_of(cls, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
+        found = cls(**cls._restored(header["fields"]), **arrays)
+        found.check()
+        return found
+
+    def check(self) -> None:
+        """InputError when arrays that were read do not fit the labels that were read with them."""
+        for name, shape in self.shapes().items():
+            values = getattr(self, name)
+            if values.shape != shape:
+                raise InputError(f"by its labels {name} is {list(shape)}, but it holds {list(values.shape)}")
+            if not np.isfinite(values[self.known(name)]).all():
+                raise InputError(f"{name} has NaN or infinite values")
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each array, as the labels have it."""
+        raise NotImplementedError
+
+    def known(self, name: str) -> Any:
+        """The index of what must have a value in an array."""
+        return ...

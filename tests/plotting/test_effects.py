@@ -11,7 +11,7 @@ from drawn_figures import TOKENS, drawn, labels, panels
 
 from mlxtrace import plotting
 from mlxtrace.errors import InputError
-from mlxtrace.results.answer import Answer
+from mlxtrace.results.saved import Answer
 
 
 def effects(positions=None, **changes):

@@ -9,7 +9,7 @@ import pytest
 import mlxtrace
 from mlxtrace import CausalEffects
 from mlxtrace.errors import LoadError
-from mlxtrace.results.answer import Answer
+from mlxtrace.results.saved import Answer
 
 BASE = [7, 31, 32, 90, 15, 120]
 SOURCE = [7, 55, 61, 90, 15, 120]

@@ -10,7 +10,7 @@ from drawn_figures import labels, panels
 import mlxtrace
 from mlxtrace import CausalTrace, plotting
 from mlxtrace.errors import EffectError, InputError, LoadError
-from mlxtrace.results.answer import Answer
+from mlxtrace.results.saved import Answer
 
 IDS = [7, 31, 32, 90, 15, 120, 8]
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from mlxtrace.errors import InputError, SiteError
-from mlxtrace.results.answer import Answer
 from mlxtrace.results.patching_result import PatchingResult
+from mlxtrace.results.saved import Answer
 
 CLEAN, CORRUPTED = 0.9, 0.1
 
