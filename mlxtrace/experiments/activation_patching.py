@@ -98,8 +98,8 @@ def activation_patching(
         model: what is traced; not given where this is called as its method.
         clean_text: the prompt whose answer we want back: text, ids, an array or a `Prompt`; or a `Pair` of prompts.
         corrupted_text: the broken prompt, or `GaussianNoise(subject=...)` on the clean one's embeddings.
-        component: resid_pre, attn, resid_mid, mlp, resid_post (or output), head, q, k, v, pattern, neuron; or a
-            list of them.
+        component: resid_pre, attn, resid_mid, mlp, resid_post (or output), head, q, k, v, pattern, neuron, router; or
+            a list of them.
         layers: None for all, an int, a list or a range.
         positions: None for the whole sequence together (one number per layer); "each" for a layer x position
             map; "subject", "subject_last", "last", an int or a list: those positions together. They count

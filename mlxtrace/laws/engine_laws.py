@@ -56,13 +56,13 @@ def _against_the_loop(tested: ModelUnderTest, name: str, shares_prefix: bool = F
     return tested.sweep.against_the_loop(tested.sweep.logits(engine)[0], tested.limit)
 
 
-@law("fan-out gives the textbook's numbers", 'engine="fanout" (ask for engine="loop")')
+@law("fan-out gives the loop's numbers", 'engine="fanout" (ask for engine="loop")')
 def fanout(tested: ModelUnderTest) -> Measurement:
     """Every cell a row, born at the layer where it first differs."""
     return _against_the_loop(tested, "fanout")
 
 
-@law("flat batches give the textbook's numbers", 'engine="flat" (ask for engine="loop")')
+@law("flat batches give the loop's numbers", 'engine="flat" (ask for engine="loop")')
 def flat(tested: ModelUnderTest) -> Measurement:
     """Every cell a row from the tokens on."""
     return _against_the_loop(tested, "flat")

@@ -56,8 +56,8 @@ def _errors(
         return [limit * float(np.maximum(low - raw, raw - high).max() > 0) * 10]
     slope = _slope(name, pair, rows)
     clean, corrupted = pair.plain_values(name)
-    told = [x[name] if isinstance(x, dict) else x for x in (result.clean, result.corrupted)]
-    plain = max(abs(told[0] - clean), abs(told[1] - corrupted))
+    plain_runs = [x[name] if isinstance(x, dict) else x for x in (result.clean, result.corrupted)]
+    plain = max(abs(plain_runs[0] - clean), abs(plain_runs[1] - corrupted))
     again = 100 * (raw - corrupted) / (clean - corrupted)
     allowed = 400 * limit * pair.scale * slope / abs(clean - corrupted) + 1e-6
     return [

@@ -34,7 +34,7 @@ def noise(tested: ModelUnderTest) -> Measurement:
     return Measurement(relative_error(none, plain), tested.limit)
 
 
-@law("noise samples are swept as the textbook does", "GaussianNoise and causal traces")
+@law("noise samples are swept as the loop does", "GaussianNoise and causal traces")
 def noise_rows(tested: ModelUnderTest) -> Measurement:
     """Every sample is a row; a few cells by the engine and one at a time."""
     cells = [c for (name, _), c in tested.sweep.cells.items() if name in ("resid_post", "mlp", "attn")][:4]
