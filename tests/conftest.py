@@ -27,12 +27,11 @@ sys.path[:0] = [str(TESTS), *(str(folder) for folder in TESTS.iterdir() if folde
 
 import models  # noqa: E402
 
-# What compares numbers that another BLAS, other kernels or more threads round otherwise; all of `identities` as well.
+# What compares numbers that another BLAS, other kernels or more threads round otherwise: whole rooms, and single files.
 NUMERICAL = {
-    "test_attention", "test_averages", "test_compare_bits", "test_facts", "test_running", "test_interventions",
-    "test_causal_effects", "test_metrics", "test_rounding", "test_seeds", "test_sweep", "test_trace",
-    "test_causal_trace",
-    "test_metric_table", "test_custom_metric", "test_noising_window",
+    "anatomy", "engine", "experiments", "forward", "identities", "laws",
+    "test_averages", "test_custom_metric", "test_docstrings", "test_interventions", "test_metric_table", "test_metrics",
+    "test_running", "test_seeds",
 }  # fmt: skip
 MOST_WORKERS = 4  # each loads mlx and models of its own
 
@@ -54,7 +53,7 @@ def pytest_cmdline_main(config) -> None:
 def pytest_itemcollected(item) -> None:
     """Test names without addresses: the workers must have collected the same ones."""
     item._nodeid = re.sub(r"0x[0-9a-f]+", "0x", item.nodeid)
-    if item.path.stem in NUMERICAL or item.path.parent.name == "identities":
+    if {item.path.stem, item.path.parent.name} & NUMERICAL:
         item.add_marker("numerical")
 
 
