@@ -11,7 +11,7 @@ import os
 import re
 import textwrap
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +175,7 @@ def token_label(token: str) -> str:
 
 
 def token_labels(
-    tokens: Sequence[str], subject: range | None, positions: Sequence[int] | None = None
+    tokens: Sequence[str], subject: Collection[int] | None, positions: Sequence[int] | None = None
 ) -> list[str]:
     """The labels of the tokens at some positions (None: of all), those of the subject with `*`."""
     positions = range(len(tokens)) if positions is None else positions

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,7 @@ def rome_heatmap(
     *,
     low: float,
     high: float | None = None,
-    subject_range: range | None = None,
+    subject_range: Collection[int] | None = None,
     kind: str | None = None,
     window: int = 10,
     answer: str = "",

@@ -146,7 +146,7 @@ class CausalTrace(Record):
             [self.tokens[p] for p in self.positions],
             low=self.low_score,
             high=self.high_score,
-            subject_range=range(inside[0], inside[-1] + 1) if inside else None,
+            subject_range=inside,
             kind=self.kind,
             window=self.window,
             answer=self.answer.text,

@@ -132,6 +132,12 @@ def test_the_figure_has_its_rows_and_the_subject_marked(tmp_path):
     assert (tmp_path / "x.png").is_file()
 
 
+def test_only_the_subjects_rows_are_marked_in_whatever_order_they_are():
+    raw = np.linspace(0.1, 0.9, 12).reshape(3, 2, 2)
+    (ax,) = panels(made(positions=[2, 0, 1], raw=raw).plot())
+    assert labels(ax.yaxis) == ["·Tower*", "The", "·Eiffel*"]
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"positions": [0, 9]}, {"ids": [1]}, {"low_score": float("nan")}, {"kind": "head"}, {"positions": [0]}],
