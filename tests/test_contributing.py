@@ -95,9 +95,15 @@ NAMED = "tests/test_readme.py::test_every_component_and_metric_is_named"
 def test_a_metric_is_added_as_the_page_says(checkout):
     entry, by_hand = snippets("a metric")
     put(checkout / "mlxtrace/metric_table.py", "    MetricKind(", f"    {entry.strip()},\n")
-    put(checkout / "tests/test_metrics.py", '        "prob":', f"        {by_hand.strip()},\n")
+    put(checkout / "mlxtrace/laws/metric_formulas.py", '    "prob":', f"    {by_hand.strip()},\n")
     put(checkout / "README.md", "or a function of the last", "`margin`, ")
-    passes(checkout, "tests/test_metrics.py", NAMED)
+    passes(
+        checkout,
+        "tests/test_metric_table.py",
+        "tests/laws/test_metric_formulas.py",
+        "tests/test_metrics.py",
+        NAMED,
+    )
 
 
 @pytest.mark.heavy
