@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import InputError, LoadError
@@ -57,22 +59,18 @@ def readable_folder(path: str | os.PathLike) -> Path:
 def writable(path: str | os.PathLike) -> Path:
     """The path, `~` resolved, once it is known that a file can be put there; else InputError."""
     path = named(path)
-    try:
+    with _refusals(f"{str(path)[:200]} cannot be written"):
         if not is_special(path):
             _check_place(path, Path(os.path.realpath(path)))
         elif descriptor(path) is None and not os.access(path, os.W_OK):
             raise InputError(f"{path} cannot be written to")
-    except InputError:
-        raise
-    except (OSError, ValueError) as error:
-        raise InputError(f"{str(path)[:200]} cannot be written: {_reason(error)}") from error
     return path
 
 
 def writable_folder(path: str | os.PathLike) -> Path:
     """The path, `~` resolved, once it is known that a folder there can be written to, or made; else InputError."""
     path = named(path)
-    try:
+    with _refusals(f"the folder {str(path)[:200]} cannot be made"):
         if os.path.lexists(path) and not path.is_dir():
             raise InputError(f"{path} is a file; name a folder")
         there = next(p for p in (path, *path.absolute().parents) if os.path.lexists(p))
@@ -83,11 +81,18 @@ def writable_folder(path: str | os.PathLike) -> Path:
         longest = os.pathconf(there, "PC_NAME_MAX")
         if any(len(os.fsencode(part)) > longest for part in path.parts):
             raise InputError(f"{str(path)[:200]}: a folder's name may be no longer than {longest} bytes")
+    return path
+
+
+@contextmanager
+def _refusals(what: str) -> Iterator[None]:
+    """What the system refuses in the block, as an InputError that begins with `what`."""
+    try:
+        yield
     except InputError:
         raise
     except (OSError, ValueError) as error:
-        raise InputError(f"the folder {str(path)[:200]} cannot be made: {_reason(error)}") from error
-    return path
+        raise InputError(f"{what}: {_reason(error)}") from error
 
 
 def _check_place(path: Path, real: Path) -> None:
