@@ -174,13 +174,15 @@ def test_files_import_little():
 
 
 ENTERED = """
-import sys
+import os, sys
+import mlxtrace
 from mlxtrace import InterpretableModel
+root = os.path.dirname(mlxtrace.__file__) + os.sep
 model, files = InterpretableModel("demo"), set()
 def enter(frame, event, arg):
     name = frame.f_code.co_filename
-    if event == "call" and "/mlxtrace/" in name and frame.f_code.co_name != "<module>":
-        files.add(name.split("/mlxtrace/")[-1])
+    if event == "call" and name.startswith(root) and frame.f_code.co_name != "<module>":
+        files.add(name[len(root):])
 sys.setprofile(enter)
 model.activation_patching("The Eiffel Tower is in the city of", "The Louvre Museum is in the city of")
 sys.setprofile(None)
