@@ -14,7 +14,7 @@ from ..results.patching_result import PatchingResult
 from . import pairs
 from .answers import Measured, settle
 from .grid import Grid, make_grid
-from .pairs import Corrupted, Pair
+from .pairs import AlignedPair, Corrupted
 from .protocol import PromptLike, TracedModel
 from .sweeps import Outcome, Plan, notes_of, sweep_of
 
@@ -22,7 +22,7 @@ from .sweeps import Outcome, Plan, notes_of, sweep_of
 @overload
 def activation_patching(
     model: TracedModel,
-    clean_text: PromptLike | Pair,
+    clean_text: PromptLike | AlignedPair,
     corrupted_text: Corrupted | None = None,
     component: str | Sequence[str] = "mlp",
     layers: int | Iterable[int] | None = None,
@@ -46,7 +46,7 @@ def activation_patching(
 @overload
 def activation_patching(
     model: TracedModel,
-    clean_text: PromptLike | Pair,
+    clean_text: PromptLike | AlignedPair,
     corrupted_text: Corrupted | None = None,
     component: str | Sequence[str] = "mlp",
     layers: int | Iterable[int] | None = None,
@@ -70,7 +70,7 @@ def activation_patching(
 
 def activation_patching(
     model: TracedModel,
-    clean_text: PromptLike | Pair,
+    clean_text: PromptLike | AlignedPair,
     corrupted_text: Corrupted | None = None,
     component: str | Sequence[str] = "mlp",
     layers: int | Iterable[int] | None = None,
@@ -96,7 +96,7 @@ def activation_patching(
 
     Args:
         model: what is traced; not given where this is called as its method.
-        clean_text: the prompt whose answer we want back: text, ids, an array or a `Prompt`; or a `Pair` of prompts.
+        clean_text: the prompt whose answer we want back: text, ids, an array or a `Prompt`; or a pair of prompts.
         corrupted_text: the broken prompt, or `GaussianNoise(subject=...)` on the clean one's embeddings.
         component: resid_pre, attn, resid_mid, mlp, resid_post (or output), head, q, k, v, pattern, neuron, router; or
             a list of them.
@@ -163,7 +163,7 @@ def activation_patching(
 
 def _labelled(
     model: TracedModel,
-    pair: Pair,
+    pair: AlignedPair,
     grid: Grid,
     measured: Measured,
     outcome: Outcome,

@@ -17,7 +17,7 @@ from .. import metrics
 from ..errors import EffectError
 from ..plotting.labels import probability, quoted
 from ..results.saved import Answer
-from .pairs import Pair
+from .pairs import AlignedPair
 from .protocol import TracedModel
 
 
@@ -93,7 +93,7 @@ class Answers:
 
 
 def answers_of(
-    model: TracedModel, pair: Pair, target: Any, foil: Any, clean: np.ndarray, corrupted: np.ndarray
+    model: TracedModel, pair: AlignedPair, target: Any, foil: Any, clean: np.ndarray, corrupted: np.ndarray
 ) -> Answers:
     """The answers to a pair of prompts, each read after its own prompt. clean, corrupted: logits `[rows, V]`."""
     tokens = (
@@ -126,7 +126,7 @@ class Measured:
 
 def settle(
     model: TracedModel,
-    pair: Pair,
+    pair: AlignedPair,
     metric: Any,
     target: Any,
     foil: Any,

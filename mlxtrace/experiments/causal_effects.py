@@ -20,7 +20,7 @@ from ..results.causal_effects_result import CausalEffects
 from . import pairs
 from .answers import answers_of
 from .grid import Grid, make_grid
-from .pairs import Corrupted, Pair
+from .pairs import AlignedPair, Corrupted
 from .protocol import PromptLike, TracedModel
 from .sweeps import notes_of, sweep_of
 
@@ -115,7 +115,7 @@ def causal_effects(
     )
 
 
-def _labels(pair: Pair, grid: Grid) -> dict[str, Any]:
+def _labels(pair: AlignedPair, grid: Grid) -> dict[str, Any]:
     """What was patched in what, in words."""
     return {
         "component": grid.components[0],

@@ -15,7 +15,7 @@ from ..anatomy.components import ALIASES, HEADED, KINDS, canonical
 from ..arguments import indices_in, positions_in, whole_number
 from ..engine.runs import Cell, Patch, Site
 from ..errors import AlignmentError, InputError, PositionError, SiteError, SubjectError, closest
-from .pairs import Pair, Roles
+from .pairs import AlignedPair, Roles
 from .protocol import Prompt, TracedModel
 
 
@@ -61,7 +61,7 @@ def positions_of(positions: Any, prompt: Prompt) -> list[int]:
     raise InputError(f"positions={positions!r} is unknown; {closest(positions, names)}")
 
 
-def groups_of(positions: Any, pair: Pair) -> list[list[int]]:
+def groups_of(positions: Any, pair: AlignedPair) -> list[list[int]]:
     """The clean positions that are patched together; one group per position for "each", all in one for None."""
     paired = list(pair.of_clean)
     if positions is None:
@@ -136,7 +136,7 @@ class Grid:
 
 def make_grid(
     model: TracedModel,
-    pair: Pair,
+    pair: AlignedPair,
     component: str | Iterable[str],
     layers: Any = None,
     positions: Any = None,

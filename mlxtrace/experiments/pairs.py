@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Pair:
+class AlignedPair:
     """The clean and the corrupted run of one experiment, and how their positions answer to each other."""
 
     clean_prompt: Prompt
@@ -86,21 +86,21 @@ class Roles:
 
 def pair(
     model: TracedModel,
-    clean: PromptLike | Pair,
+    clean: PromptLike | AlignedPair,
     corrupted: Corrupted | None = None,
     subject: Any = None,
     align: Any = "strict",
-) -> Pair:
+) -> AlignedPair:
     """Read both prompts, or draw the noise, and line them up; every bad input raises here.
 
     Args:
-        clean: a prompt, or a `Pair` that this model has made, which is returned.
-        corrupted: a prompt, `GaussianNoise` or `Substitution`; None with a `Pair`.
+        clean: a prompt, or an `AlignedPair` that this model has made, which is returned.
+        corrupted: a prompt, `GaussianNoise` or `Substitution`; None with an `AlignedPair`.
         subject: text or positions in the clean prompt; default: its own, or where the prompts differ.
         align: "strict" or "ends", for prompts of different lengths.
     """
     check_align(align)
-    if isinstance(clean, Pair):
+    if isinstance(clean, AlignedPair):
         return _made(model, clean, corrupted, subject)
     first = model.prompt(clean)
     if isinstance(corrupted, GaussianNoise):
@@ -115,10 +115,10 @@ def pair(
         first.ids, second.ids, first.tokens, second.tokens, align, first.subject, second.subject
     )
     notes = (first.note,) if first.note else ()
-    return Pair(first, second, Run(first.ids), Run(second.ids), alignment, notes=notes)
+    return AlignedPair(first, second, Run(first.ids), Run(second.ids), alignment, notes=notes)
 
 
-def _made(model: TracedModel, made: Pair, corrupted: Any, subject: Any) -> Pair:
+def _made(model: TracedModel, made: AlignedPair, corrupted: Any, subject: Any) -> AlignedPair:
     """A pair that was made before, checked against the model."""
     if corrupted is not None or subject is not None:
         raise InputError("a pair has its corrupted prompt and its subject: give the pair alone")
@@ -141,7 +141,7 @@ def _with_subjects(clean: Prompt, corrupted: Prompt, subject: Any) -> tuple[Prom
     return clean, corrupted
 
 
-def _noised(model: TracedModel, clean: Prompt, noise: GaussianNoise, subject: Any) -> Pair:
+def _noised(model: TracedModel, clean: Prompt, noise: GaussianNoise, subject: Any) -> AlignedPair:
     wanted = subject if noise.subject is None else noise.subject
     read = clean if wanted is None else clean.with_subject(wanted)
     if read.subject is None:
@@ -157,4 +157,4 @@ def _noised(model: TracedModel, clean: Prompt, noise: GaussianNoise, subject: An
     run = noised_run(model, read.ids, read.subject, noise, std)
     alignment = Alignment([(i, i) for i in range(len(read))], read.subject[0])
     what = f"{noise.parsed_level} on the subject's embeddings, {noise.samples} samples"
-    return Pair(read, read, Run(read.ids), run, alignment, what, tuple(notes))
+    return AlignedPair(read, read, Run(read.ids), run, alignment, what, tuple(notes))

@@ -15,27 +15,11 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from ..results.average_trace import ROLES, AverageTrace
+from ..results.average_trace import AverageTrace
 from ..results.causal_trace_result import CausalTrace
+from ..text.regions import ROLES, roles_of
 
 NORMAL_95 = 1.96  # standard errors on either side
-
-
-def roles_of(subject: range, length: int) -> list[list[int]]:
-    """The positions of each role in a prompt of `length` tokens.
-
-    As in the authors' code a subject of one token is its first and its last one, and a token may be both the first
-    subsequent and the last one; nothing comes after a subject at the end of the prompt.
-    """
-    after = subject.stop
-    return [
-        [subject[0]],
-        list(subject[1:-1]),
-        [subject[-1]],
-        [after] if after < length else [],
-        list(range(after + 1, length - 1)),
-        [length - 1],
-    ]
 
 
 def interval_of(sums: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -14,16 +14,8 @@ from .. import plotting
 from ..anatomy.components import short_words
 from ..errors import InputError
 from ..terminal import printable
+from ..text.regions import ROLES
 from .saved import Record
-
-ROLES = (
-    "first subject token",
-    "middle subject tokens",
-    "last subject token",
-    "first subsequent token",
-    "further tokens",
-    "last token",
-)
 
 
 @dataclass(repr=False, eq=False)

@@ -108,11 +108,12 @@ class Prompt:
             return tk.answer_token(self.tokenizer, answer, None, vocab_size)
         return tk.answer_token(self.tokenizer, answer, self.text, vocab_size, self.plain_ids)
 
-    def find(self, subject: str | int | range | Sequence[int]) -> range:
+    def find(self, subject: str | int | range | Sequence[int], occurrence: int = 1) -> range:
         """The positions of a text in the prompt.
 
         Args:
             subject: Text, whose first occurrence counts, or consecutive positions, which are checked.
+            occurrence: Which occurrence of the text counts, from 1.
 
         Returns:
             Every position that shares a character with it.
@@ -127,7 +128,7 @@ class Prompt:
             range(2, 4)
         """
         given = list(self.ids) if self.decoded else self.text
-        return tk.subject_range(self.tokenizer, given, subject, self.ids)
+        return tk.subject_range(self.tokenizer, given, subject, self.ids, occurrence)
 
     def with_subject(self, subject: str | int | range | Sequence[int]) -> Prompt:
         """The same prompt with this subject.

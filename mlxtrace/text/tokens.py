@@ -224,10 +224,11 @@ def subject_range(
     prompt: str | Sequence[int] | Any,
     subject: str | int | range | Sequence[int],
     ids: Sequence[int] | None = None,
+    occurrence: int = 1,
 ) -> range:
     """The token positions of the subject in the prompt.
 
-    The subject's first occurrence is found by characters, every token that shares a character with it
+    The subject's first occurrence (or a later one) is found by characters, every token that shares a character with it
     counts (Meng et al. 2022, the authors' `find_token_range`), and the result is verified by decoding it. A
     subject may be given as consecutive positions instead. SubjectError when it is empty or absent;
     PositionError when positions lie outside.
@@ -248,7 +249,7 @@ def subject_range(
             "give its positions, such as range(1, 4)."
         )
     text, spans = _layout(tokenizer, prompt if isinstance(prompt, str) else None, ids)
-    start, end = _locate(text, subject)
+    start, end = _locate(text, subject, occurrence)
     inside = [i for i, (a, b) in enumerate(spans) if a < b and a < end and b > start]
     while len(inside) > 1 and not decode(tokenizer, ids[inside[0] : inside[0] + 1]).strip():
         inside.pop(
@@ -285,13 +286,18 @@ def _layout(tokenizer: Any, text: str | None, ids: list[int]) -> tuple[str, list
     return _decoded_spans(tokenizer, ids, _special_ids(tokenizer))
 
 
-def _locate(text: str, subject: str) -> tuple[int, int]:
-    """The characters of the subject's first occurrence, without white space around it."""
+def _locate(text: str, subject: str, occurrence: int) -> tuple[int, int]:
+    """The characters of one occurrence of the subject (the first is 1), without white space around it."""
     bare = subject.strip()
-    at = text.find(subject)
-    start = at + subject.index(bare) if at >= 0 else text.find(bare)
-    if start >= 0:
+    looked_for = subject if subject in text else bare
+    starts = [match.start() for match in re.finditer(re.escape(looked_for), text)]
+    if 1 <= occurrence <= len(starts):
+        start = starts[occurrence - 1] + looked_for.index(bare)
         return start, start + len(bare)
+    if starts:
+        raise SubjectError(
+            f"{subject!r} occurs {len(starts)} times in the prompt {text!r}, not {occurrence}."
+        )
     if _folded(bare) in _folded(text):
         hint = "It is there in other letters (capitals or accents count); write it as in the prompt"
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mlxtrace.prompts.averages import interval_of, roles_of
+from mlxtrace.prompts.averages import interval_of
 
 
 def test_intervals_count_facts_not_tokens():
@@ -18,9 +18,3 @@ def test_intervals_count_facts_not_tokens():
     mean, half = interval_of(one[:1], np.ones(1))
     np.testing.assert_array_equal(mean, one[0])
     assert np.isnan(half).all()
-
-
-def test_roles():
-    assert roles_of(range(1, 5), 9) == [[1], [2, 3], [4], [5], [6, 7], [8]]
-    assert roles_of(range(1, 2), 3) == [[1], [], [1], [2], [], [2]]
-    assert roles_of(range(1, 3), 3) == [[1], [], [2], [], [], [2]]
