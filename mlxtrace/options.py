@@ -181,7 +181,8 @@ def _experiment(args: argparse.Namespace) -> str:
     experiment = _asked_for(given)
     for stray in sorted(given - GOES_WITH[experiment]):
         homes = [NAMES[name] for name, options in GOES_WITH.items() if stray in options]
-        cure = "give one of them" if _option(stray) in homes else f"use it with {' or '.join(homes)}"
+        either = experiment in ("pairs", "facts") and _option(stray) in homes
+        cure = "give one of them" if either else f"use it with {' or '.join(homes)}"
         raise InputError(f"{_option(stray)} does not go with {NAMES[experiment]}: {cure}")
     if {"corrupted", "noise"} <= given:
         raise InputError("--corrupted and --noise are two ways to corrupt a prompt: give one of them")
