@@ -16,7 +16,7 @@ import numpy as np
 from .. import plotting
 from ..text.regions import ROLES, roles_of
 from .comparison import RULE, Comparison
-from .intervals import mean_of, ratio_of_means
+from .intervals import FEW, mean_of, ratio_of_means
 from .printing import page
 
 LEAST_EFFECT = 0.01  # of the answer's probability; with less there is no peak to speak of
@@ -51,6 +51,10 @@ class ComparisonSet:
 
     def __init__(self, singles: Sequence[Comparison], ids: Sequence[str], notes: Sequence[str] = ()) -> None:
         self.singles, self.ids, self.notes = list(singles), list(ids), list(notes)
+        if 1 < len(self.singles) < FEW:
+            self.notes.append(
+                f"with {len(self.singles)} prompts, 1.96 standard errors are too narrow for a 95 % interval"
+            )
         self.names = self.singles[0].names
         places = [_rows_of(one.first) for one in self.singles]
         sizes = np.array([[len(rows) for rows in by_role] for by_role in places])

@@ -95,7 +95,11 @@ def test_peaks_are_counted_where_there_are_any():
 
 def test_it_prints_its_rows_and_draws(many, tmp_path):
     text = repr(many)
-    assert "3 prompts on one and 4 bits" in text and "note: a note" in text
+    assert (
+        "3 prompts on one and 4 bits" in text
+        and "note: a note" in text
+        and "3 prompts, 1.96 standard errors are too" in text
+    )
     for i, role in enumerate(many.roles):
         layer = np.abs(many.difference[i]).argmax()
         line = next(line for line in text.splitlines() if line.strip().startswith(role))
