@@ -24,6 +24,7 @@ def test_compare_bits(model, tmp_path):
     far = model.compare_bits(prompt, subject, bits=2, **options)
     assert close.correlation > 0.999 > far.correlation and close.largest_difference < far.largest_difference
     assert close.first.answer.token == close.second.answer.token and not close.peak_moved
+    assert far.first.answer.token == far.second.answer.token  # also where two bits would say something else
     assert close.first.noise_level == close.second.noise_level
     np.testing.assert_array_equal(close.difference, close.second.scores - close.first.scores)
     assert not model.is_quantized  # the model itself was left alone
@@ -50,6 +51,11 @@ def test_comparing_a_model_with_itself_and_what_cannot_be_compared(model, llama_
     ):
         with pytest.raises(InputError, match=r"quantize|group_size"):
             compare_bits(model, "The Eiffel Tower is in", "Eiffel Tower", **bad)
+    other = mlxtrace.InterpretableModel("demo").tokenizer
+    with pytest.raises(InputError, match="3 and 3 layers, .* tokens"):
+        compare(
+            model, mlxtrace.InterpretableModel(model.net, other), "The Eiffel Tower is in", "Eiffel Tower"
+        )
     with pytest.raises(InputError, match="26 layers"):
         compare(model, mlxtrace.InterpretableModel(gpt2_folder), "The Eiffel Tower is in", "Eiffel Tower")
 
@@ -101,6 +107,8 @@ def test_pairs_bring_their_subjects_answers_and_names(model):
     assert {one.first.answer.token for one in same.singles} == {7}
     alone = compare(model, model, pairs[0], positions="last", **QUIET)
     np.testing.assert_array_equal(alone.first.raw, same.singles[0].first.raw)
+    at = compare(model, model, PROMPTS[:2], [1, 2], positions="last", **QUIET)  # positions, in every prompt
+    assert [one.first.subject_range for one in at.singles] == [range(1, 3)] * 2
     told = compare(model, model, PROMPTS, SUBJECTS, target=[7, 8, 9], positions="last", **QUIET)
     assert [one.first.answer.token for one in told.singles] == [7, 8, 9]
 

@@ -85,7 +85,9 @@ def test_peaks_are_counted_where_there_are_any():
     early, late = scores.copy(), scores.copy()
     early[1, 0] = late[4, 3] = 0.9
     moved, stayed = compared(early, late), compared(early, early)
-    flat = Comparison(trace(early, high=0.109), trace(late, high=0.109), moved.names)
+    flat = Comparison(trace(early), trace(late, high=0.109), moved.names)
+    other = Comparison(trace(early, high=0.109), trace(late), moved.names)
+    assert ComparisonSet([other, moved], ["d", "a"]).without_peak == ["d"]
     found = ComparisonSet([moved, stayed, flat], ["a", "b", "c"])
     assert found.moved == ["a"] and found.without_peak == ["c"]
     text = repr(found)
