@@ -13,21 +13,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from typing import Any
 
 import mlx.core as mx
 
 from ..anatomy.components import KINDS
 from ..arguments import whole_number
-from ..errors import InputError, TokenError
+from ..errors import InputError
 from ..experiments.causal_trace import causal_trace
-from ..experiments.noise import GaussianNoise, published_scale
 from ..experiments.protocol import TracedModel
 from ..storage import digest, readable_folder
 from .filling import Filling, Made, Ranks
 from .folder_averages import AverageTrace, FactFolder, average_folder
 from .known import Fact, read_known
+from .noise_scale import GaussianNoise, level_of_run
 from .provenance import fingerprint
 
 
@@ -76,11 +75,9 @@ def run_facts(
     drawn = GaussianNoise(level=noise, samples=samples, seed=seed, replace=replace)
     if ranks.rank == 0:
         FactFolder(out).make()
-    std, notes = published_scale(model, drawn, _readable(model, [fact.subject for fact in facts]))
-    level = noise if std is None else drawn.parsed_level.value * std
+    level, told, notes = level_of_run(model, drawn, [fact.subject for fact in facts])
     options = {"window": window, "samples": samples, "seed": seed, "replace": replace}
-    settings = {**options, "window": int(window), "noise": str(noise)}
-    settings["noise_level"] = str(drawn.parsed_level) if std is None else float(level)
+    settings = {**options, "window": int(window), "noise": str(noise), "noise_level": told}
     settings |= {"weights": fingerprint(model.net), "facts": digest([fact.to_dict() for fact in facts])}
     folder = FactFolder(out, settings, model.name)
     options |= {"noise": level, "engine": engine, "max_memory": max_memory, "progress": False}
@@ -124,15 +121,6 @@ def averages(folder: str | os.PathLike, kinds: Iterable[str | None] = KINDS) -> 
         True
     """
     return average_folder(FactFolder(readable_folder(folder)), _kinds(kinds))
-
-
-def _readable(model: TracedModel, subjects: list[str]) -> list[Any]:
-    """The ids of the subjects that the tokenizer can read; a fact of another one is skipped when its turn comes."""
-    found = {}
-    for subject in set(subjects):
-        with suppress(TokenError):
-            found[subject] = model.ids(subject)
-    return [found[subject] for subject in subjects if subject in found] or subjects
 
 
 def _traced(
