@@ -47,7 +47,7 @@ LEVEL = {name: i for i, line in enumerate(ROOMS) for name in line}
 WHOLE = {"text/tokens.py"}  # one idea, however long
 TESTS = ROOT.parent / "tests"
 FILES = sorted(ROOT.rglob("*.py"))
-MOST_LINES, MOST_STATEMENTS, MEAN_IMPORTS, MOST_ENTERED = 300, 40, 3.5, 46
+MOST_LINES, MOST_STATEMENTS, MEAN_IMPORTS, MOST_ENTERED = 300, 40, 3.5, 47
 
 
 def module_of(path: Path) -> str:
