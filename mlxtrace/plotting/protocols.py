@@ -8,15 +8,26 @@ import numpy as np
 
 
 class Panel(NamedTuple):
-    """One table of recoveries: `values[i, j]`, percent, belongs to `rows[i]` and `columns[j]`."""
+    """One table of recoveries: `values[i, j]`, percent, belongs to `rows[i]` and `columns[j]`.
+
+    halves: of a set, half-widths of the 95 % intervals, shaped as values; NaN where there is none.
+    """
 
     component: str
     head: int | None
-    row_name: str  # "layer" or "position"
+    row_name: str  # "layer", "position" or "region"
     column_name: str  # "layer", "head" or "component"
     rows: list
     columns: list
     values: np.ndarray
+    halves: np.ndarray | None = None
+
+    def uncertain(self, no_effect: float) -> np.ndarray:
+        """Which values are not told from no effect: their interval covers it, or is unknown where others have one."""
+        if self.halves is None or np.isnan(self.halves).all():
+            return np.zeros(self.values.shape, bool)
+        nothing = (self.halves < 1e-9) & (np.abs(self.values - no_effect) < 1e-9)  # the same in every pair
+        return ~(np.abs(self.values - no_effect) > self.halves) & ~nothing & ~np.isnan(self.values)
 
 
 class AnswerLike(Protocol):
@@ -47,6 +58,8 @@ class Patched(Protocol):
     corrupted_tokens: list[str]
     subject_range: range | None
 
+    @property
+    def ids(self) -> list[str]: ...
     @property
     def target(self) -> AnswerLike | None: ...
     @property
