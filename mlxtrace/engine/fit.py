@@ -79,7 +79,7 @@ class Memory:
     def one_pass(self, cells: Sequence[PlannedCell]) -> int:
         """The peak of one pass over some cells, beside the sources."""
         sites = {patch.site for cell in cells for patch in cell.patches}
-        rows = self.request.block * len(cells) + (0 if self.loop else self.request.base_rows(cells))
+        rows = self.request.rows(cells)
         ran = self.length - self.request.start_of(cells, self.prefix)
         read = self.length if self.loop else self.request.read
         need = calibration.pass_bytes(self.resolver, rows, ran, self.length, sites, read)

@@ -133,6 +133,14 @@ class Part:
                 places[fixed, name] = {q: i for i, q in enumerate(sorted(reads.positions))}
         return places
 
+    def kept(self, patches: Iterable[Patch]) -> list[Patch]:
+        """Patches, their source positions counted among those that are kept."""
+        found = []
+        for patch in patches:
+            places = self.places[patch.fixed, patch.site.name]
+            found.append(replace(patch, source_at=tuple(places[q] for q in patch.source_at)))
+        return found
+
 
 @dataclass(frozen=True)
 class Request:
@@ -264,6 +272,10 @@ class Request:
     def base_rows(self, group: Iterable[PlannedCell]) -> int:
         """The base rows of a pass over some cells: those of the prompts that they are cells of."""
         return max(1, len({cell.prompt for cell in group})) * self.base.each
+
+    def rows(self, group: Sequence[PlannedCell]) -> int:
+        """All rows of a pass over some cells."""
+        return self.block * len(group) + (0 if self.engine.name == "loop" else self.base_rows(group))
 
     def _dense_share(self) -> float:
         """The part of a token's work that is done even where it cannot differ (see `Batch`, sparse)."""

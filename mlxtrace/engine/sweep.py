@@ -9,9 +9,11 @@ with the plain run.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
@@ -42,6 +44,7 @@ __all__ = [
     "Site",
     "Sweep",
     "capture",
+    "progress_bar",
 ]
 # Of the memory that is allowed, the part that the metrics' copies of logits may take: one in so many.
 METRIC_SHARE = 8
@@ -110,6 +113,10 @@ class Sweep:
 
     def fit(self) -> list[Part]:
         """The parts in which the cells would run; InputError when the memory that is allowed holds no cell."""
+        return self._parts
+
+    @functools.cached_property
+    def _parts(self) -> list[Part]:
         return fit(self.request)
 
     def _plan(self, parts: list[Part]) -> Plan:
@@ -122,14 +129,11 @@ class Sweep:
             depth = sum(n_layers - max(cell.birth, 0) for cell in group) / n_layers
             tokens += (request.length - start) * (depth * request.block + request.base_rows(group))
         tokens += (len(parts) - 1) * request.length * self.source.rows
-        loop, ran = self.engine.name == "loop", sum(len(group) for group in groups)
         return Plan(
             engine=self.engine.name,
             cells=len(request.cells),
-            null_cells=len(request.cells) - ran,
-            rows=sum(
-                len(group) * request.block + (0 if loop else request.base_rows(group)) for group in groups
-            ),
+            null_cells=len(request.cells) - sum(map(len, groups)),
+            rows=sum(request.rows(group) for group in groups),
             passes=len(groups),
             bytes=max(part.bytes for part in parts),
             seconds=once * (len(groups) + len(parts) + 1) + per_token * tokens,
@@ -187,10 +191,11 @@ class Sweep:
 
     # ---- the passes
 
-    def run(self, measure: Measure | Sequence[Measure], progress: bool | None = None) -> Outcome:
+    def run(self, measure: Measure | Sequence[Measure], progress: Any = None) -> Outcome:
         """Run every cell; `measure(logits [rows, V]) -> [metrics, rows]` is called pass by pass, or in smaller parts.
 
-        measure: one for all prompts, or one for each. The activations that the sweep needed are let go at the end.
+        measure: one for all prompts, or one for each. progress: as `progress_bar` takes it.
+        The activations that the sweep needed are let go at the end.
         """
         began = time.perf_counter()
         begun = self._begun or self._run_plainly(self.fit())
@@ -200,8 +205,7 @@ class Sweep:
         base_values = self._measured(measure, begun.base_logits, _prompts_of(self.base))
         first_rows = np.array([cell.prompt * self.base.each for cell in request.cells], dtype=int)
         values = base_values[:, first_rows[:, None] + own]
-        hidden = None if progress is None else not progress
-        with tqdm(total=plan.cells, unit="cell", disable=hidden) as bar:
+        with progress_bar(plan.cells, progress) as bar:
             bar.update(plan.null_cells)
             for part in begun.parts:
                 self._take_sources(begun, part)
@@ -241,7 +245,7 @@ class Sweep:
     def _run_group(self, group: list[PlannedCell], begun: PlainRuns) -> np.ndarray:
         """Logits `[cells x block, ...]` of one pass, the cells in order of birth; the base rows are checked."""
         request, part = self.request, begun.part
-        patches = [_from_kept(cell.patches, part) for cell in group]
+        patches = [part.kept(cell.patches) for cell in group]
         if self.engine.name == "loop":
             logits = run_loop(
                 self.resolver, self.base, begun.sources, patches[0], request.block, group[0].prompt
@@ -274,6 +278,13 @@ class Sweep:
             )
 
 
+def progress_bar(cells: int, progress: Any) -> contextlib.AbstractContextManager[Any]:
+    """A bar over so many cells: True or False, None for in a terminal only, or a bar that others drive as well."""
+    if hasattr(progress, "update"):
+        return contextlib.nullcontext(progress)
+    return tqdm(total=cells, unit="cell", disable=None if progress is None else not progress)
+
+
 def _prompts_of(runs: Rows) -> np.ndarray:
     """By row of some runs, which prompt it is of."""
     return np.repeat(np.arange(len(runs.members)), runs.each)
@@ -286,12 +297,3 @@ def _wanted(
     reads = part.reads[fixed]
     keep = {name: Keep(row, tuple(sorted(found.positions))) for name, found in reads.items()}
     return [found.site for found in reads.values()], keep
-
-
-def _from_kept(patches: Sequence[Patch], part: Part) -> list[Patch]:
-    """The patches, their source positions counted among those that were kept."""
-    found = []
-    for patch in patches:
-        places = part.places[patch.fixed, patch.site.name]
-        found.append(replace(patch, source_at=tuple(places[q] for q in patch.source_at)))
-    return found
