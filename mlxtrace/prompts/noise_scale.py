@@ -10,7 +10,9 @@ from ..errors import TokenError
 from ..experiments.noise import GaussianNoise, published_scale
 
 
-def level_of_run(model: Any, noise: GaussianNoise, subjects: Sequence[str] | None) -> tuple[Any, Any, list[str]]:
+def level_of_run(
+    model: Any, noise: GaussianNoise, subjects: Sequence[str] | None
+) -> tuple[Any, Any, list[str]]:
     """The level that every prompt's noise has, what the settings of a run say of it, and notes.
 
     subjects: of all prompts, each tokenized alone, as in the authors' code; None: the whole embedding table counts.
