@@ -12,6 +12,7 @@ Exit status: 0 done, 2 bad input, 130 interrupted, 1 anything else; each with on
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 import textwrap
 import traceback
@@ -168,41 +169,51 @@ def trace(model: InterpretableModel, args: argparse.Namespace, say: Output) -> S
 
 
 def pairs(model: InterpretableModel, args: argparse.Namespace, say: Output) -> Sequence[str]:
-    """Activation patching of many pairs, those of a file or of a set that is made, if the model can answer them."""
-    chosen, said = _suitable(model, args)
-    given = [chosen] if args.noise is None else [chosen, options.noise(args)]
+    """Activation patching of many pairs, of a file or a task; without noise of those that the model can be asked."""
+    chosen, limit, said = _chosen(model, args)
+    corrupted = None if args.noise is None else options.noise(args)
     settings = _patching_settings(args)
     if args.plan:
-        return _show_plan(
-            say, model, f"{said}\n{model.activation_patching(*given, **settings, plan_only=True)}"
-        )
+        plan = model.activation_patching(chosen[:limit], corrupted, **settings, plan_only=True)
+        return _show_plan(say, model, f"{said}\n{plan}")
     if not args.quiet:
         say(f"{model!r}\n")
     if args.out is None:
-        result = model.activation_patching(*given, **settings)
+        result = model.activation_patching(chosen[:limit], corrupted, **settings)
     else:
-        result = prompts.run(model, *given, out=args.out, **settings)
+        result = prompts.run(model, chosen, out=args.out, limit=limit, corrupted=corrupted, **settings)
     result.notes = [said, *result.notes]
     written = _write(result, result, args, say)
     if written and not args.quiet:
         say(written)
     if args.out is not None and not args.quiet:
-        say(f"a file for each pair: {Path(args.out).resolve()}")
+        say(f"a file for each pair, and their average: {Path(args.out).resolve()}")
     return result.notes
 
 
-def _suitable(model: InterpretableModel, args: argparse.Namespace) -> tuple[list, str]:
-    """The pairs that can be patched, and in words how many were left out for which reason."""
+def _chosen(model: InterpretableModel, args: argparse.Namespace) -> tuple[list, int, str]:
+    """The pairs, how many of the first of them to run, and in words how many were left out for which reason.
+
+    A folder is begun with all pairs of a file, so that a later run may go further; else `--limit` cuts the list here.
+    """
     seed = {} if args.seed is None else {"seed": args.seed}
     found = args.known or prompts.load(args.pairs, model=model, n=args.limit or 64, **seed)
-    found = found[: args.limit]
-    kept = prompts.suitable(model, found)
-    said = f"{len(kept.pairs)} of {len(found)} pairs of {args.pairs} are suitable"
+    asked = found[: args.limit]
+    if args.noise is not None:
+        bare = [dataclasses.replace(one, corrupted=None) for one in found]
+        return (
+            bare,
+            len(asked),
+            f"{len(asked)} pairs of {args.pairs}, their subjects noised; none was left out",
+        )
+    kept = prompts.suitable(model, asked)
+    said = f"{len(kept)} of {len(asked)} pairs of {args.pairs} are suitable"
     if kept.dropped:
         said += "; dropped: " + ", ".join(f"{n} ({reason})" for reason, n in kept.dropped.items())
-    if not kept.pairs:
+    if not kept:
         raise InputError(f"nothing can be patched: {said}")
-    return kept.pairs, said
+    every = kept if args.out is None or len(asked) == len(found) else prompts.suitable(model, found)
+    return list(every), len(kept), said
 
 
 def facts(model: InterpretableModel, args: argparse.Namespace, say: Output) -> Sequence[str]:

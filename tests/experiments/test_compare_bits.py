@@ -53,7 +53,7 @@ def test_comparing_a_model_with_itself_and_what_cannot_be_compared(model, llama_
             compare_bits(model, "The Eiffel Tower is in", "Eiffel Tower", **bad)
     demo = mlxtrace.InterpretableModel("demo")
     other = mlxtrace.InterpretableModel(demo.net, model.tokenizer)
-    with pytest.raises(InputError, match="12 and 12 layers, .* tokens"):
+    with pytest.raises(InputError, match=r"12 and 12 layers, .* tokens"):
         compare(demo, other, "The Eiffel Tower is in", "Eiffel Tower")
     with pytest.raises(InputError, match="26 layers"):
         compare(model, mlxtrace.InterpretableModel(gpt2_folder), "The Eiffel Tower is in", "Eiffel Tower")
