@@ -111,6 +111,18 @@ def read_pairs(
         raise InputError("the set is empty: give one pair at least")
     if isinstance(clean, AlignedPair):
         return PairSet([pair(model, clean, corrupted, subject, align)], ["0"], [target], [foil], True)
+    words = (
+        [corrupted]
+        if isinstance(corrupted, str)
+        else corrupted
+        if isinstance(corrupted, list | tuple)
+        else []
+    )
+    if isinstance(given[0], Pair) and any(isinstance(word, str) for word in words):
+        raise InputError(
+            f"a Pair has its corrupted prompt, so {corrupted!r} is none: give what comes after it by name, such as "
+            "component="
+        )
     n = len(given)
     columns = [
         _column("corrupted", corrupted, n, alone),
