@@ -15,7 +15,7 @@ from ..arguments import true_or_false
 from ..results.patching_set import PatchingResult, PatchingSet
 from .answers import Measured, settle, several
 from .grid import Grid, grid_of
-from .pair_sets import AlignedPair, Corrupted, OneOrMany, grids_of, read_pairs
+from .pair_sets import AlignedPair, Corrupted, OneOrMany, PairSet, grids_of, read_pairs
 from .protocol import TracedModel
 from .set_answers import SetAnswers, answers_of_set
 from .sweeps import Job, Outcome, Plan, notes_of, plan_of, sweep_pairs
@@ -156,6 +156,38 @@ def activation_patching(
     """
     true_or_false("plot", plot, "to write a file, result.plot(path)")
     made = read_pairs(model, clean_text, corrupted_text, subject, target, foil, align)
+    where = component, layers, positions, heads, window, metric, direction, within
+    found = patched(model, made, *where, engine, max_memory, progress, plan_only)
+    if isinstance(found, Plan):
+        return found
+    results, notes = found
+    result = results[0] if made.alone else PatchingSet(results, made.ids, [*made.notes, *notes])
+    if plot:
+        result.figure = result.plot()
+    return result
+
+
+def patched(
+    model: TracedModel,
+    made: PairSet,
+    component: str | Sequence[str] = "mlp",
+    layers: int | Iterable[int] | None = None,
+    positions: Any = None,
+    heads: Any = None,
+    window: int = 1,
+    metric: Any = "auto",
+    direction: str = "denoise",
+    within: str | None = None,
+    engine: str = "auto",
+    max_memory: int | None = None,
+    progress: bool | None = None,
+    plan_only: bool = False,
+    recovered: bool = True,
+) -> tuple[list[PatchingResult], list[str]] | Plan:
+    """The result of each pair of a set that was read, and notes on the set; the plan for plan_only.
+
+    recovered: EffectError when the metric hardly moves over the set. Pairs that are only some of a set are without.
+    """
     grids = grids_of(model, made, grid_of(model, component, layers, heads, window), positions, within)
     roles = [pair.roles(direction) for pair in made.pairs]
     jobs = [Job(role.base, role.source, grid.cells(role)) for role, grid in zip(roles, grids, strict=True)]
@@ -165,7 +197,7 @@ def activation_patching(
         return plan_of(model, jobs, **how)
     asked = SetAnswers(made.targets, made.foils, metric, [])
     if not made.alone:
-        asked = answers_of_set(model, made, metric)
+        asked = answers_of_set(model, made, metric, recovered)
 
     def settled(i: int, *logits: np.ndarray) -> Measured:
         clean_first = roles[i].clean_first(*logits)
@@ -179,10 +211,7 @@ def activation_patching(
             made.pairs, grids, sweep_pairs(model, jobs, settled, progress, **how), strict=True
         )
     ]
-    result = results[0] if made.alone else PatchingSet(results, made.ids, [*made.notes, *asked.notes])
-    if plot:
-        result.figure = result.plot()
-    return result
+    return results, asked.notes
 
 
 def _labelled(
