@@ -77,6 +77,16 @@ class Folder:
                 f"{self.files} is a link that leads out of the folder: remove it, or choose another"
             )
 
+    def compare(self) -> None:
+        """Write nothing; InputError when nothing can be written here, or the folder was begun with other settings."""
+        storage.writable_folder(self.path)
+        storage.writable_folder(self.files)
+        if self.is_begun():
+            self.check()
+            return
+        for path in sorted(self.files.glob("*.npz")):
+            self._check_settings_of(path)
+
     def begin(self) -> None:
         """Write down the settings, unless that was done before; whoever is first wins, and the others are refused."""
         self.make()
@@ -271,6 +281,8 @@ class Folder:
         average.to_csv(at[".csv"])
         storage.write_atomic(at[".txt"], f"{average}\n".encode("utf-8", "backslashreplace"))
         average.plot(at[".png"])
+        if hasattr(average, "plot_lines"):
+            average.plot_lines(self.own(self.path / "average_lines.png"))
 
 
 def _checked(begun: dict[str, Any]) -> dict[str, Any]:

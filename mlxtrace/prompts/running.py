@@ -92,7 +92,6 @@ def run_facts(
     average = average_folder(folder, kinds, [fact.id for fact in chosen])
     if ranks.rank == 0:
         folder.publish(average)
-        average.plot_lines(folder.own(folder.path / "average_lines.png"))
     return average
 
 
@@ -133,7 +132,7 @@ def _traced(
         return
     for kind in kinds:
         trace = causal_trace(model, prompt, kind=kind, **options)
-        trace.notes = [*notes, *trace.notes]
+        trace.notes, trace.settings = [*notes, *trace.notes], {}
         yield Made(fact.to_dict(), kind, trace)
 
 
