@@ -33,7 +33,7 @@ def run_loop(
         edits.setdefault(patch.site, []).append(_writer(resolver, patch, sources, block))
     # a trace takes sites as well as their names
     interventions: dict[Any, Callable] = {site: _one_after_the_other(fns) for site, fns in edits.items()}
-    with Trace(resolver, mx.array([base.ids] * block), mx.array, interventions, cache=False) as trace:
+    with Trace(resolver, mx.array([base.ids] * block), None, interventions, cache=False) as trace:
         pass
     return to_numpy(trace.output)
 
