@@ -113,7 +113,7 @@ def test_many_pairs_give_the_numbers_of_each(model, direction):
 def test_a_chunk_is_as_many_pairs_as_fit(model, monkeypatch):
     jobs = jobs_of(model)
     alone = max(sweep_of(model, job.base, job.source, job.cells).plan().bytes for job in jobs)
-    little = int(alone * 0.6)
+    little = int(alone * 0.9)
     chunks = chunks_of(model, jobs, max_memory=little)
     assert [0, 2, 3] not in [chunk.numbers for chunk in chunks]
     held_against(*swept(model, jobs, max_memory=little))

@@ -19,7 +19,7 @@ from pair_runs import MISSING, OTHER, PAIRS, QUICK, model, names, of, out, same,
 
 import mlxtrace
 from mlxtrace import GaussianNoise, facts, prompts
-from mlxtrace.errors import EngineError, InputError, LoadError, MlxtraceError
+from mlxtrace.errors import EffectError, EngineError, InputError, LoadError, MlxtraceError
 from mlxtrace.prompts import pair_calls, pair_running
 from mlxtrace.results.average_trace import AverageTrace
 from mlxtrace.results.patching_set import PatchingSet
@@ -217,7 +217,9 @@ NOTHING_WRITTEN = [
 @pytest.mark.parametrize(("changes", "says"), NOTHING_WRITTEN, ids=lambda x: x if isinstance(x, str) else "")
 def test_what_means_nothing_is_refused_before_anything_is_written(model, tmp_path, changes, says):
     options = {} if "experiment" in changes else QUICK
-    given = {"pairs": PAIRS, "out": tmp_path / "out", **options, **changes}
+    uncorrupted = [replace(pair, corrupted=None) for pair in PAIRS]
+    pairs = uncorrupted if "corrupted" in changes and "experiment" in changes else PAIRS
+    given = {"pairs": pairs, "out": tmp_path / "out", **options, **changes}
     with pytest.raises(MlxtraceError, match=says):
         prompts.run(model, **given)
     assert not list(tmp_path.iterdir())
@@ -286,17 +288,17 @@ def test_positions_of_prompts_of_one_length(model, tmp_path):
 
 def test_a_gap_that_is_small_in_one_pair_counts_and_is_named(model, tmp_path):
     """Neither a batch nor a pair is refused where the whole set has a gap."""
-    hello = [prompts.Pair(f"Hello {word}", f"Goodbye {word}", target=" Paris") for word in ("you", "him")]
-    result = prompts.run(
-        model,
-        [*hello, *PAIRS[:2]],
-        out=tmp_path / "out",
-        component="mlp",
-        layers=0,
-        align="ends",
-        progress=False,
-    )
-    assert result.ids == ["0000", "0001", "0002", "0003"] and set(result.small_gaps) == {"0000", "0001"}
+    paris = model.answer_token(" Paris")
+
+    def says_paris(logits):
+        return (logits.argmax(-1) == paris).astype(float)
+
+    hello = [prompts.Pair(f"Hello {word}", f"Goodbye {word}") for word in ("you", "him")]
+    options = {**QUICK, "layers": 0, "metric": says_paris}
+    result = prompts.run(model, [*hello, PAIRS[0], PAIRS[2]], out=tmp_path / "out", **options)
+    assert result.ids == ["0000", "0001", "0002", "0003"] and result.small_gaps == ["0000", "0001"]
+    with pytest.raises(EffectError, match="over the 2 pairs"):
+        prompts.run(model, hello, out=tmp_path / "nothing", **options)
 
 
 def by_code(tmp_path, body):
