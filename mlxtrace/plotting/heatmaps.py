@@ -10,12 +10,18 @@ import numpy as np
 from matplotlib.colors import Colormap, ListedColormap, Normalize
 from matplotlib.figure import Figure
 
+from .certainty import HATCHED, hatch, uncertain
 from .kit import PALETTES, escape, ticks
+
+FAINT = 0.05  # of the scale: what is nearer to no effect looks white
 
 
 @dataclass(frozen=True)
 class Map:
-    """One heatmap: `values` `[rows, columns]`, in the colours of a family of components."""
+    """One heatmap: `values` `[rows, columns]`, in the colours of a family of components; NaN is grey.
+
+    halves: half-widths of the 95 % intervals, of the same shape; colours are hatched where these cover no effect.
+    """
 
     values: np.ndarray
     rows: list[str]
@@ -23,6 +29,7 @@ class Map:
     family: str
     title: str = ""
     x_label: str = ""
+    halves: np.ndarray | None = None
     scale: Any = None  # a `Scale` of its own, instead of the figure's
 
 
@@ -98,17 +105,31 @@ def draw(
 
 def _mesh(ax: Any, one: Map, scale: Scale) -> Any:
     ax.set_title(escape(one.title))
-    return ax.pcolormesh(
+    ax.set_facecolor("0.85")  # where there is no value
+    mesh = ax.pcolormesh(
         one.values,
         cmap=scale.colours(one.family),
         norm=Normalize(scale.low, scale.high),
         edgecolors="face",
         linewidth=0.2,
     )
+    hatch(ax, hatched(one, scale))
+    return mesh
+
+
+def hatched(one: Map, scale: Scale) -> np.ndarray:
+    """Which cells look like an effect that their interval does not tell from none; white ones look like none."""
+    coloured = np.abs(one.values - scale.white) > FAINT * (scale.high - scale.low)
+    return coloured & uncertain(one.values, one.halves, scale.white)
+
+
+def hatching_explained(maps: list[Map], scale: Scale) -> list[str]:
+    """The line of a caption that says what hatching means, where there is any."""
+    return [HATCHED] if any(hatched(one, scale).any() for one in maps) else []
 
 
 def _colour_bar(fig: Figure, mesh: Any, ax: Any, label: str, scale: Scale, values: np.ndarray) -> None:
-    beyond = (values.min() < scale.low - 1e-9, values.max() > scale.high + 1e-9)
+    beyond = (np.nanmin(values) < scale.low - 1e-9, np.nanmax(values) > scale.high + 1e-9)
     extend = {(True, True): "both", (True, False): "min", (False, True): "max"}.get(beyond, "neither")
     aspect = fig.get_figheight() / (0.16 if isinstance(ax, list) else 0.2)
     bar = fig.colorbar(mesh, ax=ax, extend=extend, pad=0.02, aspect=aspect, label=escape(label))
