@@ -28,6 +28,7 @@ from .experiments.noising_window import noising_window
 from .forward.names import Activation, LayerList, SiteReference, child, current, part_names
 from .forward.trace import ActivationCache, Edit, Trace
 from .loading import load_any
+from .prompts.substitutes import substitutes
 from .text.reader import PromptLike, Reader
 
 
@@ -195,6 +196,7 @@ class InterpretableModel(Reader):
     causal_effects = causal_effects
     noising_window = noising_window
     compare_bits = compare_bits
+    substitutes = substitutes
 
     def _batch(self, prompt: Any) -> mx.array:
         if isinstance(prompt, mx.array) and prompt.ndim == 2 and prompt.shape[0] > 1:
