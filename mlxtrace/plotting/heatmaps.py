@@ -30,6 +30,7 @@ class Map:
     title: str = ""
     x_label: str = ""
     halves: np.ndarray | None = None
+    scale: Any = None  # a `Scale` of its own, instead of the figure's
 
 
 class Scale(NamedTuple):
@@ -52,9 +53,18 @@ class Scale(NamedTuple):
 
 
 def draw(
-    maps: list[Map], scale: Scale, label: str, x_label: str = "", y_label: str = "", upright: bool = False
+    maps: list[Map],
+    scale: Scale,
+    label: str,
+    x_label: str = "",
+    y_label: str = "",
+    upright: bool = False,
+    own_label: str = "",
 ) -> Figure:
-    """The maps in a grid with shared axes and one scale; a colour bar for each colour."""
+    """The maps in a grid with shared axes and one scale; a colour bar for each colour.
+
+    own_label: of the bars of maps that have a scale of their own, which stand behind the others.
+    """
     grid_rows = -(-len(maps) // 4)
     columns = -(-len(maps) // grid_rows)
     n_rows, n_columns = maps[0].values.shape
@@ -66,18 +76,24 @@ def draw(
     many_colours = len({m.family for m in maps}) > 1
     every_row = upright or y_label != "layer"
     for ax, one in zip(axes.flat, maps, strict=False):
-        mesh = _mesh(ax, one, scale)
+        mesh = _mesh(ax, one, one.scale or scale)
         ticks(ax.yaxis, one.rows, most=200 if every_row else int(height * 6), offset=0.5)
         ticks(ax.xaxis, one.columns, most=200 if upright else int(width * 5), offset=0.5)
         ax.tick_params(axis="x", rotation=90 if upright else 0)
         ax.tick_params(axis="y", labelsize=8 if n_rows <= 30 else 6.5)
+        if one.scale is not None:
+            _colour_bar(fig, mesh, ax, own_label, one.scale, one.values)
+            continue
+        shared = mesh
         if many_colours:
             _colour_bar(fig, mesh, ax, label if one is maps[-1] else "", scale, one.values)
     axes[0, 0].invert_yaxis()
     for ax in list(axes.flat)[len(maps) :]:
         ax.remove()
     if not many_colours:
-        _colour_bar(fig, mesh, list(axes.flat)[: len(maps)], label, scale, np.stack([m.values for m in maps]))
+        inside = [m for m in maps if m.scale is None]
+        values = np.stack([m.values for m in inside])
+        _colour_bar(fig, shared, list(axes.flat)[: len(inside)], label, scale, values)
     for i, ax in enumerate(axes.flat):
         if i < len(maps) and i + columns >= len(maps):
             ax.set_xlabel(escape(maps[i].x_label or x_label))

@@ -97,6 +97,27 @@ class ComparedTraces(Protocol):
     def largest_difference(self) -> float: ...
 
 
+class ComparedAverages(Protocol):
+    """The same causal traces of many prompts on two models: means `[roles, layers]`, and their paired difference."""
+
+    names: tuple[str, str]
+    roles: list[str]
+    first: np.ndarray
+    second: np.ndarray
+    difference: np.ndarray
+
+    @property
+    def n(self) -> int: ...
+    @property
+    def kind(self) -> str | None: ...
+    @property
+    def uncertain(self) -> np.ndarray: ...
+    @property
+    def correlation(self) -> float: ...
+    @property
+    def moved(self) -> list[str]: ...
+
+
 class Effects(Protocol):
     """Direct and indirect effects of a component, `[layers]` or `[layers, positions]`."""
 

@@ -20,5 +20,10 @@ class Ranks:
 
     def wait(self) -> None:
         """Until every process is here."""
-        if self.size > 1:
-            mx.eval(mx.distributed.all_sum(mx.ones(1), group=self._group, stream=mx.cpu))
+        self.total(1)
+
+    def total(self, number: int) -> int:
+        """The sum of a number over all processes, once every one of them is here."""
+        if self.size == 1:
+            return number
+        return int(mx.distributed.all_sum(mx.array([number]), group=self._group, stream=mx.cpu).item())
