@@ -125,7 +125,7 @@ def hatched(one: Map, scale: Scale) -> np.ndarray:
 
 def hatching_explained(maps: list[Map], scale: Scale) -> list[str]:
     """The line of a caption that says what hatching means, where there is any."""
-    return [HATCHED] if any(hatched(one, scale).any() for one in maps) else []
+    return [HATCHED] if any(hatched(one, one.scale or scale).any() for one in maps) else []
 
 
 def _colour_bar(fig: Figure, mesh: Any, ax: Any, label: str, scale: Scale, values: np.ndarray) -> None:
