@@ -11,6 +11,7 @@ does the rest. Under `mlx.launch` the pairs are spread over the ranks.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -96,8 +97,9 @@ def run(
     settings = {"experiment": experiment, **calls.settings, **told}
     folder = PairFolder(out, settings, model.name, [pair.id for pair in listed])
     folder.compare()
-    batches = batched(model, chosen, calls)
     filling = Filling(folder, Ranks(group))
+    most = min(MOST, math.ceil(len(chosen) / filling.ranks.size))
+    batches = batched(model, chosen, calls, most)
     if folder.is_begun():
         filling.begin()
     filling.fill(batches, [None], lambda batch, missing: _made(calls, batch, missing), progress)
@@ -152,8 +154,8 @@ def _check_corrupted(pairs: Sequence[Pair], experiment: str, corrupted: Any) -> 
         )
 
 
-def batched(model: Any, pairs: Sequence[Pair], calls: Calls) -> list[list[Pair]]:
-    """The pairs in batches, of prompts of the same lengths, because those can share passes.
+def batched(model: Any, pairs: Sequence[Pair], calls: Calls, most: int) -> list[list[Pair]]:
+    """The pairs in batches of so many at most, of prompts of the same lengths, because those can share passes.
 
     InputError when each position is asked for, and pairs differ in length.
     """
@@ -171,7 +173,7 @@ def batched(model: Any, pairs: Sequence[Pair], calls: Calls) -> list[list[Pair]]
             f'positions="each" needs pairs of one length, but these have {told} tokens: use positions="regions", or a '
             "folder for each length"
         )
-    return [some[at : at + MOST] for some in alike.values() for at in range(0, len(some), MOST)]
+    return [some[at : at + most] for some in alike.values() for at in range(0, len(some), most)]
 
 
 def _lengths(model: Any, pair: Pair) -> tuple[int, int] | None:
