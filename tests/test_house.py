@@ -202,6 +202,7 @@ def test_a_first_experiment_is_read_in_a_few_files():
 UNTESTED = {
     "__init__": "names only",
     "version": "one constant",
+    "engine.protocol": "types only",
     "experiments.protocol": "types only",
     "plotting.protocols": "types only",
     "demo.corpus": "test_demo.py tests the demo's scripts together",

@@ -25,6 +25,7 @@ def empty_folder(tmp_path, monkeypatch):
         (PAIR, "patch", False),
         (TRACE, "trace", False),
         (["--facts", "demo", "--out", "traces"], "facts", False),
+        (["--pairs", "ioi"], "pairs", False),
     ],
 )
 def test_the_options_say_which_experiment(argv, experiment, bare):
@@ -66,7 +67,14 @@ def test_choices_are_those_of_the_experiments():
 @pytest.mark.parametrize("stray", sorted(options.GOES_WITH["patch"] - options.GOES_WITH["trace"]))
 def test_options_of_another_experiment_are_refused(stray):
     value = {"align": "ends", "direction": "noise", "corrupted": "x"}.get(stray, "mlp")
-    value = {"layers": "1", "heads": "1", "metric": "kl", "csv": "a.csv", "json": "a.json"}.get(stray, value)
+    value = {
+        "layers": "1",
+        "heads": "1",
+        "metric": "kl",
+        "csv": "a.csv",
+        "json": "a.json",
+        "within": "last",
+    }.get(stray, value)
     with pytest.raises(InputError, match=f"--{stray} does not go with --prompt: use it with --clean"):
         options.read([*TRACE, f"--{stray}", value])
 

@@ -90,12 +90,12 @@ def causal_effects(
         raise InputError(f"{component!r} has no effects by head here: use activation_patching")
     made = _pairs_of(model, base, source, subject, target, foil, align)
     grids = grids_of(model, made, grid_of(model, component, layers, None, window), positions, within)
-    answered: list[tuple[Answers, Metric, tuple]] = []
+    answered: dict[int, tuple[Answers, Metric, tuple]] = {}
 
     def settled(i: int, base_logits: np.ndarray, source_logits: np.ndarray) -> Measure:
         given = made.targets[i], made.foils[i]
         found = answers_of(model, made.pairs[i], *given, source_logits, base_logits)
-        answered.append((found, found.bind(metric, source_logits[0]), (base_logits, source_logits)))
+        answered[i] = found, found.bind(metric, source_logits[0]), (base_logits, source_logits)
         return by_row(answered[i][1])
 
     how = {"engine": engine, "max_memory": max_memory}

@@ -104,6 +104,7 @@ def read_pairs(
         subject, target, foil: one for all, or a list of one for each; what a `Pair` says of itself it says there.
     """
     alone = not is_many(clean)
+    _check_second(clean, corrupted)
     if alone and is_many(corrupted):
         raise InputError("there are several corrupted prompts but one clean one: give a list of each")
     given = [clean] if alone else list(clean)
@@ -122,6 +123,17 @@ def read_pairs(
     ids = _ids(asked)
     pairs = each(ids, alone, lambda i: _read(model, asked[i], align))
     return PairSet(pairs, ids, [one.target for one in asked], [one.foil for one in asked], alone)
+
+
+def _check_second(clean: Any, corrupted: Any) -> None:
+    """InputError for texts in the corrupted prompts' place beside `Pair`s: a component's name, most likely."""
+    first = clean[0] if isinstance(clean, Sequence) and len(clean) and not isinstance(clean, str) else clean
+    second = corrupted if isinstance(corrupted, list | tuple) else [corrupted]
+    if isinstance(first, Pair) and any(isinstance(one, str) for one in second):
+        raise InputError(
+            f"a Pair has its corrupted prompt, so {corrupted!r} is none: give what comes after it by name, "
+            "such as component="
+        )
 
 
 def _column(name: str, value: Any, n: int, alone: bool) -> list[Any]:

@@ -9,6 +9,7 @@ section 2.11), which is `s / sqrt(n)` of the x_i where each y_i is 1. Taking 1.9
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -61,6 +62,11 @@ def difference(first: tuple[Any, Any], second: tuple[Any, Any]) -> Estimate:
         moves = n * (first_moves.spread / first_moves.total - second_moves.spread / second_moves.total)
         half = NORMAL_95 * np.sqrt(n / (n - 1) * (np.where(there, moves, 0) ** 2).sum(0)) / n
     return Estimate(one - other, np.where(n > 1, half, np.nan), n)
+
+
+def known(value: float) -> float | None:
+    """A number for a table; None for NaN, which JSON has not."""
+    return None if math.isnan(value) else float(value)
 
 
 class _Residuals(NamedTuple):

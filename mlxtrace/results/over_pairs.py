@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from .intervals import FEW, mean_of
 from .one_kind import notes_over, shared, some
-from .saved import Answer
 
 
 def plan_of(singles: Sequence[Any]) -> Any:
@@ -48,13 +48,14 @@ def tokens_of(texts: Sequence[Sequence[str]]) -> list[str]:
     return [tokens[0] if len(set(tokens)) == 1 else "…" for tokens in zip(*texts, strict=True)]
 
 
-def answer_of(answers: Sequence[Answer | None]) -> Answer | None:
+def answer_of(answers: Sequence[Any]) -> Any:
     """The answer that all pairs have, with mean probabilities; None when they have several."""
     there = [answer for answer in answers if answer is not None]
     if len(there) < len(answers) or len({answer.token for answer in there}) > 1:
         return None
-    clean = float(np.mean([answer.clean_prob for answer in there]))
-    return Answer(there[0].token, there[0].text, clean, float(np.mean([a.corrupted_prob for a in there])))
+    names = ("clean_prob", "corrupted_prob")
+    means = {name: float(np.mean([getattr(answer, name) for answer in there])) for name in names}
+    return replace(there[0], **means)
 
 
 def notes_of(singles: Sequence[Any]) -> list[str]:

@@ -19,7 +19,8 @@ from ..arguments import whole_number
 from ..errors import InputError, SiteError, closest
 from ..storage import plain
 from . import tables
-from .cells import cells_of, known, panels_of
+from .cells import cells_of, panels_of
+from .intervals import known
 from .labelled import Labelled
 from .saved import Answer, Saved
 from .tables import Panel
@@ -158,15 +159,12 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
         One number per layer: one table, layers x components. Maps: positions or regions x layers for each
         component, and each head if heads were patched one by one. Head maps: layers x heads for each component.
         """
-        return self._panels(self.recovery, metric)
-
-    def _panels(self, values: np.ndarray, metric: str | None) -> list[Panel]:
         metric = self.metrics[0] if metric is None else metric
         if metric not in self.metrics:
             raise InputError(f"this result has no metric {metric!r}; {closest(str(metric), self.metrics)}")
-        values = self._metric_last(values)[..., self.metrics.index(metric)]
-        values = values if "component" in self.dims else values[None]
-        return panels_of(values, self.coords, self.components)
+        arrays = [self.recovery, *([self.interval] if self.ids else [])]
+        arrays = [self._metric_last(x)[..., self.metrics.index(metric)] for x in arrays]
+        return panels_of(self.coords, self.components, *arrays)
 
     # -- one pair is a set of one ----------------------------------------------------------------
 

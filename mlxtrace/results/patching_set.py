@@ -15,8 +15,7 @@ import numpy as np
 from ..errors import EffectError
 from ..metrics import floor, recovery
 from ..storage import plain
-from .cells import Panel, known
-from .intervals import OF_A_RATIO, mean_of, ratio_of_means
+from .intervals import OF_A_RATIO, known, mean_of, ratio_of_means
 from .one_kind import one_kind, place_of, stacked, union, unstacked
 from .over_pairs import note_of_regions, notes_of, notes_of_gaps, plan_of, texts_of
 from .patching_result import PatchingResult
@@ -168,7 +167,7 @@ class PatchingSet(PatchingResult):
     def small_gaps(self) -> list[str]:
         """The pairs whose own gap, in any metric, is too small to mean anything."""
         named = zip(self.ids, self.singles, strict=True)
-        return [name for name, single in named if any(_is_small(single, m) for m in self.metrics)]
+        return [name for name, single in named if np.isnan(single.recovery).any()]
 
     def single(self, which: str | int) -> PatchingResult:
         """The result of one pair.
@@ -201,12 +200,6 @@ class PatchingSet(PatchingResult):
             for j, metric in enumerate(before):
                 row[f"{metric}low"], row[f"{metric}high"] = known(low[i, j]), known(high[i, j])
         return rows
-
-    def panels(self, metric: str | None = None) -> list[Panel]:
-        """The recoveries of one metric (the first) as tables, as for one pair, with their intervals' half-widths."""
-        halves = [panel.values for panel in self._panels(self.interval, metric)]
-        found = self._panels(self.recovery, metric)
-        return [panel._replace(halves=half) for panel, half in zip(found, halves, strict=True)]
 
     # -- to keep ---------------------------------------------------------------------------------
 
@@ -264,8 +257,3 @@ class PatchingSet(PatchingResult):
 
 
 PAIR = ("clean_text", "corrupted_text", "target", "foil", "clean", "corrupted")
-
-
-def _is_small(single: PatchingResult, metric: str) -> bool:
-    clean, corrupted = single._clean[metric], single._corrupted[metric]
-    return not abs(clean - corrupted) >= floor(metric, clean, corrupted)

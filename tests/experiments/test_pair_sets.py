@@ -116,6 +116,8 @@ def test_noise_for_all_or_one_for_each(model):
             InputError,
             "has its corrupted prompt",
         ),
+        (lambda m: read_pairs(m, [Pair(CLEAN, CORRUPTED)], "mlp"), InputError, "by name, such as component="),
+        (lambda m: read_pairs(m, Pair(CLEAN, CORRUPTED), ["mlp", "attn"]), InputError, "such as component="),
         (
             lambda m: read_pairs(m, [Pair(CLEAN, CORRUPTED, target=3)], target=4),
             InputError,

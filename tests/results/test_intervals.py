@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from mlxtrace.results.intervals import difference, mean_of, ratio_of_means
+from mlxtrace.results.intervals import difference, known, mean_of, ratio_of_means
 
 
 def by_hand(x, y):
@@ -46,6 +46,7 @@ def test_one_pair_has_no_interval_and_none_no_value():
     np.testing.assert_array_equal(np.isnan(found.half), [False, True, True])
     assert found.n.tolist() == [2, 0, 1]
     assert np.isnan(mean_of(values[:0]).value).all()
+    assert known(found.value[0]) == 2.0 and known(found.value[1]) is None
 
 
 def test_missing_pairs_count_as_absent_and_not_as_nothing():

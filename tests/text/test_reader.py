@@ -48,7 +48,7 @@ def test_prompts_of_ids(llama, prompt):
 
 
 @pytest.mark.parametrize(
-    "prompt", [[], [1.5], [models.VOCAB], [-1], "text", 3, [[1, 2], [3]], mx.zeros((2, 0))]
+    "prompt", [[], [1.5], [models.VOCAB], [-1], "text", 3, [[1, 2], 3], [[1, 2], []], mx.zeros((2, 0))]
 )
 def test_prompts_that_mean_nothing(llama, prompt):
     with pytest.raises(errors.MlxtraceError):
