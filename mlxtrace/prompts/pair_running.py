@@ -22,6 +22,7 @@ from ..storage import digest, readable_folder
 from .filling import Filling, Made, Ranks
 from .folder_averages import FactFolder, average_facts
 from .pair_calls import Calls
+from .pair_files import load
 from .pair_lists import Pair, fields_of, named
 from .pair_results import PairFolder, kind_of
 from .provenance import fingerprint
@@ -48,8 +49,8 @@ def run(
 
     Args:
         model: an InterpretableModel.
-        pairs: a list of `Pair`s, or of prompts. All of them are what the folder is begun with: a longer list is
-            another one, so give the whole list and go through it by `limit`.
+        pairs: a list of `Pair`s, or of prompts; or what `prompts.load` takes ("ioi", a file). The folder is begun with
+            all of them: a longer list is another one, so give the whole list and go through it by `limit`.
         experiment: "activation_patching", "causal_effects", "noising_window" or "causal_trace".
         out: the folder; begun if need be, resumed if it was begun with the same model, pairs and options.
         corrupted: how all pairs without a corrupted prompt are corrupted: `GaussianNoise(...)`.
@@ -88,6 +89,8 @@ def run(
         raise InputError(f"prompts.run runs experiments on an InterpretableModel, not on {model!r}")
     if out is None:
         raise InputError("name the folder that the results go into: out='results'")
+    if isinstance(pairs, str | os.PathLike):
+        pairs = load(pairs, model=model)
     listed = named(pairs, corrupted)
     chosen = listed if limit is None else listed[: whole_number("limit", limit)]
     calls = Calls(model, experiment, options)
