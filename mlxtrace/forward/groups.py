@@ -131,7 +131,7 @@ class Groups:
         first, rest = first_axis(index, self.ndim, self._name)
         chosen, listed = self._chosen(first, edit)
         paired = listed and any(map(is_listed, rest))
-        if paired and any(is_mask(x) or len(x) != len(chosen) for x in rest if is_listed(x)):
+        if paired and any(is_mask(x) or np.shape(x) != (len(chosen),) for x in rest if is_listed(x)):
             raise PositionError(
                 f"{self._name}: {len(chosen)} prompts are chosen by a list, so that another list has a position for "
                 "each of them; h[:, [3, 4]] takes the same positions of all"
