@@ -21,7 +21,7 @@ import numpy as np
 from ..errors import EditError, LengthsError, PositionError
 from .editing import TEMPORARY, SiteState, plain_value, real
 from .index import check_index, first_axis, is_mask
-from .parts import Activation, Part, is_listed, joined
+from .joint import Activation, Part, is_listed, joined
 
 
 class Group(NamedTuple):

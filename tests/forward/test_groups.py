@@ -11,7 +11,7 @@ import pytest
 from mlxtrace import errors
 from mlxtrace.forward.editing import TEMPORARY
 from mlxtrace.forward.groups import Group, Groups, held
-from mlxtrace.forward.parts import Activation, SiteState
+from mlxtrace.forward.joint import Activation, SiteState
 
 # prompts 0, 2 and 4 have 5 tokens, 1 and 3 have 7; two groups of other sizes, so that no value fits both by chance
 PLACES = {5: (0, 2, 4), 7: (1, 3)}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mlxtrace import errors
-from mlxtrace.forward.parts import Activation, JointState, Part, SiteState, is_listed, joined
+from mlxtrace.forward.joint import Activation, JointState, Part, SiteState, is_listed, joined
 
 
 def array(shape, start=0.0, **state):
