@@ -147,10 +147,10 @@ class GroupCache(Mapping):
         return Groups(name, [Group(places, held(cache[name], name), n) for places, n, cache in self.groups])
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.groups[0][-1])
+        return (name for name in self.groups[0][-1] if name in self)  # a module may be called once a token
 
     def __len__(self) -> int:
-        return len(self.groups[0][-1])
+        return sum(1 for _ in self)
 
     def __contains__(self, name: object) -> bool:
         return all(name in cache for *_, cache in self.groups)

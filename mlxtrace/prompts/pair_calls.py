@@ -128,8 +128,8 @@ def _settled_metric(metric: Any) -> Any:
 
 def _patched(model: Any, pairs: Sequence[Any], options: Mapping[str, Any]) -> Sequence[Any]:
     asked = {**options, "progress": False}
-    found = patched(model, read_pairs(model, list(pairs), align=asked.pop("align")), **asked, recovered=False)
-    assert not hasattr(found, "cells")  # no plan was asked for
+    read = read_pairs(model, list(pairs), align=asked.pop("align"))
+    found: Any = patched(model, read, **asked, recovered=False)
     return found[0]
 
 

@@ -21,7 +21,7 @@ def named(pairs: Any, corrupted: Any = None) -> list[Pair]:
     if isinstance(pairs, Pair):
         pairs = [pairs]
     if isinstance(pairs, str | bytes | Mapping) or not isinstance(pairs, Iterable):
-        raise InputError(f"a list of pairs was expected, as prompts.load returns it, not {pairs!r}")
+        raise InputError(f"a list of pairs was expected, as prompts.load gives it, not {pairs!r}")
     listed = [_pair(number, one, corrupted) for number, one in enumerate(pairs)]
     if not listed:
         raise InputError("there are no pairs to run")

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, closest
+from ..results.effects_set import CausalEffects, EffectsSet
+from ..results.noising_window_set import NoisingWindow, NoisingWindowSet
 from ..results.patching_set import PatchingResult, PatchingSet
 from ..storage import digest
 from .averages import AverageTrace, CausalTrace, average_traces
@@ -27,6 +29,8 @@ class Kind:
 
 KINDS = {
     "activation_patching": Kind(PatchingResult, PatchingSet),
+    "causal_effects": Kind(CausalEffects, EffectsSet),
+    "noising_window": Kind(NoisingWindow, NoisingWindowSet),
     "causal_trace": Kind(CausalTrace, lambda traces, ids, _: average_traces([[t] for t in traces], ids)),
 }
 
