@@ -26,6 +26,7 @@ NOUNS = tuple(_NOUNS.split())
 TEMPLATE = "The {noun} lasted from the year {century}{year:02} to the year {century}"
 CENTURIES, YEARS = range(11, 18), range(2, 99)
 CORRUPTED_YEAR = 1
+SEEN = (1732, 1401)  # years that an error shows as the tokenizer reads them
 SPLIT = "have a year that is not two tokens, XX and YY"
 
 
@@ -62,14 +63,14 @@ def greater_than(model: Any = None, n: int = 64, seed: int = 0) -> list[Pair]:
     drawing = Drawing("greater_than", model, n, seed)
     cure = "take a model whose tokenizer reads years as XX and YY, as GPT-2's does"
     if model is not None:
-        words = [model.token_to_str(token) for token in drawing.behind("the year", " 1732") or []]
-        cure = f"{cure}; this one reads ' 1732' as {words}"
+        words = [[model.token_to_str(t) for t in drawing.behind("the year", f" {y}") or []] for y in SEEN]
+        cure = f"{cure}; this one reads {' and '.join(map(str, words))}"
     return drawing.collect(_drawn(drawing), cure)
 
 
 def _drawn(drawing: Drawing) -> Iterator[Pair | str]:
     rng = drawing.rng
-    for _ in range(20 * drawing.n + 200):
+    for _ in range(5 * drawing.n + 50):
         noun = NOUNS[rng.randint(len(NOUNS))]
         century, year = CENTURIES[rng.randint(len(CENTURIES))], YEARS[rng.randint(len(YEARS))]
         clean = TEMPLATE.format(noun=noun, century=century, year=year)
