@@ -27,6 +27,7 @@ def substitutes(
     answer.
 
     Args:
+        model: An `InterpretableModel`, with a tokenizer.
         prompt: Text, or a `Prompt` of one.
         subject: Text that occurs in it, or positions; None: the prompt's own.
         candidates: Subjects to try; None: those of the bundled facts.

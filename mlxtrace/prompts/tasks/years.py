@@ -57,7 +57,7 @@ def greater_than(model: Any = None, n: int = 64, seed: int = 0) -> list[Pair]:
     Example:
         >>> from mlxtrace import prompts
         >>> pair = prompts.load("greater_than", n=1)[0]
-        >>> pair.corrupted[-19:-17], pair.clean[-2:] == pair.regions["XX1"]
+        >>> pair.corrupted.split()[6][2:], pair.clean[-2:] == pair.regions["XX1"]
         ('01', True)
     """
     drawing = Drawing("greater_than", model, n, seed)
