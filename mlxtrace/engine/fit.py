@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ..errors import EngineError, InputError
 from . import calibration
-from .plan import Part, PlannedCell, Reads, Request, Run, reads_of
+from .plan import Part, PlannedCell, Reads, Request, Rows, reads_of
 
 # Metrics work in float64 on copies of their own: bytes per logit.
 METRIC_BYTES = 32
@@ -50,14 +50,14 @@ class Memory:
 
     # ---- bytes
 
-    def _runs(self, cells: Sequence[PlannedCell]) -> list[tuple[Run, dict[str, Reads]]]:
+    def _runs(self, cells: Sequence[PlannedCell]) -> list[tuple[Rows, dict[str, Reads]]]:
         """The source and the fixed run, each with what some cells take from it."""
         reads = reads_of(cells)
         return [(self.source, reads[False]), (self.request.fixed, reads[True])]
 
-    def _plain_peak(self, run: Run, reads: dict[str, Reads], logits: bool) -> int:
+    def _plain_peak(self, run: Rows, reads: dict[str, Reads], logits: bool) -> int:
         """A plain run's own peak, some of its sites looked at."""
-        length = len(run.ids)
+        length = run.length
         read = (length if self.request.every_position else 1) if logits else 0
         sites = [found.site for found in reads.values()]
         return calibration.pass_bytes(self.resolver, run.rows, length, length, sites, read)
@@ -67,7 +67,7 @@ class Memory:
         total = 0
         for run, reads in self._runs(cells):
             for found in reads.values():
-                positions, length = len(found.positions), len(run.ids)
+                positions, length = len(found.positions), run.length
                 total += run.rows * calibration.site_bytes(self.resolver, found.site, positions, length)
         return total
 
@@ -79,7 +79,7 @@ class Memory:
     def one_pass(self, cells: Sequence[PlannedCell]) -> int:
         """The peak of one pass over some cells, beside the sources."""
         sites = {patch.site for cell in cells for patch in cell.patches}
-        rows = self.request.block * len(cells) + (0 if self.loop else self.base.rows)
+        rows = self.request.rows(cells)
         ran = self.length - self.request.start_of(cells, self.prefix)
         read = self.length if self.loop else self.request.read
         need = calibration.pass_bytes(self.resolver, rows, ran, self.length, sites, read)
@@ -107,11 +107,15 @@ class Memory:
         """The peak of base and source as one batch that keeps both rows until its end; None when they cannot be."""
         (_, reads), (_, fixed) = self._runs(self.planned)
         runs = (self.base, self.source)
-        if any(run.noise is not None or len(run.ids) != self.length for run in runs) or fixed:
+        if any(run.each > 1 or run.noised or run.length != self.length for run in runs) or fixed:
             return None
         sites, length = [found.site for found in reads.values()], self.length
-        kept = sum(calibration.site_bytes(self.resolver, site, length, length) for site in sites)
-        cost = calibration.pass_bytes(self.resolver, 2, length, length, sites, self.request.read)
+        kept = self.base.rows * sum(
+            calibration.site_bytes(self.resolver, site, length, length) for site in sites
+        )
+        cost = calibration.pass_bytes(
+            self.resolver, 2 * self.base.rows, length, length, sites, self.request.read
+        )
         return 2 * self.constant + 3 * kept + cost
 
     @functools.cached_property

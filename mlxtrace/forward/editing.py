@@ -18,8 +18,8 @@ from ..errors import EditError, OrderError
 from ..values import real
 from .index import check_index, plain_index
 
-Take = Callable[[mx.array], mx.array]
-Put = Callable[[mx.array, mx.array], None]
+Take = Callable[[Any], mx.array]
+Put = Callable[[Any, mx.array], None]
 
 
 class SiteState:
@@ -109,7 +109,7 @@ class Editable(mx.array):
         if not view.parent._current():
             return False
         try:
-            return bool(mx.array_equal(view.take(mx.array(view.parent)), self, equal_nan=True).item())
+            return bool(mx.array_equal(view.take(view.parent), self, equal_nan=True).item())
         except ValueError:
             return False  # being differentiated: there are no values to compare
 

@@ -2,6 +2,7 @@
 
 from ..text.pair import Pair
 from .pair_files import load
+from .pair_running import averages, run
 from .pair_saving import save
 from .suitable import Suitable, suitable
 from .tasks import fact_pairs, gender, greater_than, greater_than_metric, induction, ioi
@@ -9,6 +10,7 @@ from .tasks import fact_pairs, gender, greater_than, greater_than_metric, induct
 __all__ = [
     "Pair",
     "Suitable",
+    "averages",
     "fact_pairs",
     "gender",
     "greater_than",
@@ -16,6 +18,7 @@ __all__ = [
     "induction",
     "ioi",
     "load",
+    "run",
     "save",
     "suitable",
 ]

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import InputError, LoadError, MlxtraceError
-from ..storage import load_arrays, plain, save_arrays, writable, write_csv, write_json
+from ..storage import kind_of, load_arrays, plain, save_arrays, writable, write_csv, write_json
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,8 @@ class Saved:
             path: the file.
 
         Returns:
-            The result, as it was, but for its plan, which is a dict.
+            The result, as it was, but for its plan, which is a dict. The class of the result of one pair reads that
+            of a set of pairs as well.
 
         Raises:
             LoadError: when there is no file, or it holds something else or is damaged.
@@ -107,6 +108,9 @@ class Saved:
             >>> dict(again) == dict(result)
             True
         """
+        found = {kind.__name__: kind for kind in cls.__subclasses__()}.get(kind_of(path), cls)
+        if found is not cls:  # the result of a set, by the class of the result of one pair
+            return found.load(path)
         header, arrays = load_arrays(path, cls.__name__)
         try:
             for name, x in arrays.items():
