@@ -20,7 +20,7 @@ ALONE = "known facts have no other subject of the same length with another answe
 
 
 def fact_pairs(model: Any = None, n: int = 64, seed: int = 0) -> list[Pair]:
-    """The bundled facts, each with another subject of its relation: what is remembered where?
+    """The bundled facts, each with another subject of its relation.
 
     Published with noise in the place of another subject (Meng et al. 2022, arXiv:2202.05262): of GPT-2 XL, MLPs of the
     middle layers at the last token of the subject, and attention of late layers at the last token. Substitution

@@ -31,7 +31,7 @@ SPLIT = "have a year that is not two tokens, XX and YY"
 
 
 def greater_than(model: Any = None, n: int = 64, seed: int = 0) -> list[Pair]:
-    """Greater-than (Hanna et al. 2023, arXiv:2305.00586): which years can follow the one that something began in?
+    """Greater-than (Hanna et al. 2023, arXiv:2305.00586): what began in 1732 did not end before.
 
     Published for GPT-2 small: attention heads (5.5, 6.1, 6.9, 7.10, 8.11 and 9.1 among them) look from END at YY, and
     MLPs 8 to 11 at END raise the years after YY, 9, 10 and 11 by what the heads and the MLPs before them wrote.
