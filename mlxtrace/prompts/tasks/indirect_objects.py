@@ -44,7 +44,7 @@ FEWEST = 5  # names of a pair: the indirect object, the subject, and three other
 
 
 def ioi(model: Any = None, n: int = 64, seed: int = 0, names: Sequence[str] = NAMES) -> list[Pair]:
-    """Indirect object identification (Wang et al. 2022, arXiv:2211.00593): who is given something?
+    """Indirect object identification (Wang et al. 2022, arXiv:2211.00593): the name of who is given something.
 
     Published for GPT-2 small: 26 heads in seven classes. Duplicate token heads (0.1, 3.0, 0.10) and induction heads
     (5.5, 6.9, 5.8, 5.9, which need previous token heads, 2.2 and 4.11) tell S2 that S was there before; S-inhibition
