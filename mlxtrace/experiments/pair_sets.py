@@ -77,11 +77,8 @@ def named(some: Sequence[str], all_ids: Sequence[str]) -> str:
 def is_many(given: Any) -> bool:
     """Whether several prompts or pairs were given: a list of them, not a text, token ids, or a single pair."""
     if isinstance(given, Sequence) and not isinstance(given, str | bytes | range):
-        if (
-            len(given) == 1
-            and isinstance(given[0], Sequence)
-            and not any(isinstance(x, str) for x in given[0])
-        ):
+        inner = given[0] if len(given) == 1 and isinstance(given[0], Sequence) else ""
+        if len(inner) and not isinstance(inner, str) and not any(isinstance(x, str) for x in inner):
             return False  # [[5, 6, 7]] is one prompt
         return not given or not all(_is_number(x) for x in given)
     return getattr(given, "ndim", 1) == 2 and len(given) > 1
