@@ -138,7 +138,9 @@ def test_only_the_first_rank_shows_a_bar(capfd):
     filling.fill(BATCHES, [None], maker(), progress=True)
     shown = capfd.readouterr().err
     assert "1/7" in shown and "7/7" in shown and "pair" in shown
-    filling = Filling(Folder(log=["begin"]), SimpleNamespace(rank=1, size=2, total=lambda n: n, wait=lambda: None))
+    filling = Filling(
+        Folder(log=["begin"]), SimpleNamespace(rank=1, size=2, total=lambda n: n, wait=lambda: None)
+    )
     filling.begin()
     filling.fill(BATCHES, [None], maker(), progress=True)
     assert capfd.readouterr().err == ""
