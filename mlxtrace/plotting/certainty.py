@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.collections import LineCollection
 
-HATCHED = "hatched: the 95 % interval covers no effect"
+HATCHED = "hatched: the 95 % interval covers"
 EXACT = 1e-9  # a number that is the same in every pair has no interval to speak of
 
 
@@ -31,4 +31,5 @@ def hatch(ax: Any, cells: np.ndarray) -> None:
         for t in (0.4, 0.8, 1.2, 1.6)
         for x, y in zip(columns, rows, strict=True)
     ]
-    ax.add_collection(LineCollection(strokes, colors="0.5", linewidths=0.5), autolim=False)
+    if strokes:
+        ax.add_collection(LineCollection(strokes, colors="0.5", linewidths=0.5), autolim=False)

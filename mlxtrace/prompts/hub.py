@@ -100,12 +100,15 @@ def _tables(listed: list[str], suffixes: Sequence[str]) -> dict[str, list[str]]:
     return tables
 
 
-def _chosen(tables: dict[str, list[str]], wanted: str) -> list[str]:
-    """The names of the tables that are meant: that one, those in a folder of that name or so ending, or all for ""."""
-    exact = [table for table, files in tables.items() if wanted == table or [wanted] == files]
-    return exact or [
-        t for t in tables if not wanted or t.endswith(f"/{wanted}") or t.startswith(f"{wanted}/")
-    ]
+def _chosen(tables: dict[str, list[str]], wanted: str) -> dict[str, list[str]]:
+    """The tables that are meant: all of them for "", that file or table, those in that folder or that end so."""
+    if not wanted:
+        return tables
+    if any(wanted in files for files in tables.values()):
+        return {wanted: [wanted]}
+    found = [t for t in tables if t == wanted]
+    found = found or [t for t in tables if t.endswith(f"/{wanted}") or t.startswith(f"{wanted}/")]
+    return {table: tables[table] for table in found}
 
 
 def _one(repository: str, tables: dict[str, list[str]], wanted: str) -> list[str]:
@@ -114,8 +117,8 @@ def _one(repository: str, tables: dict[str, list[str]], wanted: str) -> list[str
     if not found:
         raise LoadError(f"the data set {repository} has no {wanted!r}; it has {', '.join(list(tables)[:6])}")
     if len(found) > 1:
-        several = ", ".join(found[:6])
+        names = list(found)
         raise LoadError(
-            f"the data set {repository} has several files: name one, {repository}:{found[0]} ({several})"
+            f"the data set {repository} has several files: name one, {repository}:{names[0]} ({', '.join(names[:6])})"
         )
-    return tables[found[0]]
+    return next(iter(found.values()))

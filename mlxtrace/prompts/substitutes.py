@@ -27,6 +27,7 @@ def substitutes(
     answer.
 
     Args:
+        model: An `InterpretableModel`, with a tokenizer.
         prompt: Text, or a `Prompt` of one.
         subject: Text that occurs in it, or positions; None: the prompt's own.
         candidates: Subjects to try; None: those of the bundled facts.
@@ -86,11 +87,11 @@ def _answer(p: np.ndarray, top: int) -> tuple[int, float, float]:
 def _texts(candidates: Any) -> list[str]:
     if isinstance(candidates, str) or not isinstance(candidates, Iterable):
         raise InputError(f"candidates are a list of subjects, not {candidates!r}")
-    found = list(dict.fromkeys(candidates))
+    found = list(candidates)
     odd = [c for c in found if not isinstance(c, str) or not c.strip()]
     if odd or not found:
         raise InputError(f"candidates are texts, not {odd[0]!r}" if odd else "candidates: there are none")
-    return [c.strip() for c in found]
+    return list(dict.fromkeys(c.strip() for c in found))
 
 
 def _related(facts: list[Fact], name: str, answer: str) -> list[set[str]]:

@@ -35,6 +35,14 @@ class Suitable(Sequence):
         pairs: Those kept, as they were given.
         dropped: `{reason: how many}`.
         why: `{id: reason and what was seen}` of each that was dropped.
+
+    Example:
+        >>> from mlxtrace import InterpretableModel, prompts
+        >>> model = InterpretableModel("demo")
+        >>> prompts.suitable(model, [prompts.Pair("The Louvre", "The Louvre", id="a"), prompts.Pair("The", id="b")])
+        0 of 2 pairs are suitable
+        1 dropped: both prompts are the same tokens (a)
+        1 dropped: there is no corrupted prompt (b)
     """
 
     pairs: list[Pair]

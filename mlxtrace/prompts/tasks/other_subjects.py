@@ -14,13 +14,13 @@ from ..last_logits import of_each
 from ..pair_reading import is_one_token
 from .drawing import Drawing
 
-AT_ONCE = 128  # facts that the model is asked before it is looked whether they are enough
+AT_ONCE = 32  # facts, at least, that the model is asked before it is looked whether they are enough
 UNKNOWN = "facts are not known to the model, or their answers are not one token"
 ALONE = "known facts have no other subject of the same length with another answer"
 
 
 def fact_pairs(model: Any = None, n: int = 64, seed: int = 0) -> list[Pair]:
-    """The bundled facts, each with another subject of its relation: what is remembered where?
+    """The bundled facts, each with another subject of its relation.
 
     Published with noise in the place of another subject (Meng et al. 2022, arXiv:2202.05262): of GPT-2 XL, MLPs of the
     middle layers at the last token of the subject, and attention of late layers at the last token. Substitution
@@ -81,8 +81,9 @@ def _known_first(drawing: Drawing, facts: list[Fact]) -> Iterator[Pair | str]:
     """Pairs of as many facts as it takes, asked some at a time."""
     known: list[_Known] = []
     made: list[Pair | str] = []
-    for start in range(0, len(facts), AT_ONCE):
-        known += _asked(drawing, facts[start : start + AT_ONCE])
+    at_once = max(AT_ONCE, 2 * drawing.n)
+    for start in range(0, len(facts), at_once):
+        known += _asked(drawing, facts[start : start + at_once])
         made = list(_paired(known, np.random.RandomState(drawing.rng.randint(2**31))))
         if sum(isinstance(pair, Pair) for pair in made) >= drawing.n:
             break

@@ -26,11 +26,12 @@ NOUNS = tuple(_NOUNS.split())
 TEMPLATE = "The {noun} lasted from the year {century}{year:02} to the year {century}"
 CENTURIES, YEARS = range(11, 18), range(2, 99)
 CORRUPTED_YEAR = 1
+SEEN = (1732, 1401)  # years that an error shows as the tokenizer reads them
 SPLIT = "have a year that is not two tokens, XX and YY"
 
 
 def greater_than(model: Any = None, n: int = 64, seed: int = 0) -> list[Pair]:
-    """Greater-than (Hanna et al. 2023, arXiv:2305.00586): which years can follow the one that something began in?
+    """Greater-than (Hanna et al. 2023, arXiv:2305.00586): what began in 1732 did not end before.
 
     Published for GPT-2 small: attention heads (5.5, 6.1, 6.9, 7.10, 8.11 and 9.1 among them) look from END at YY, and
     MLPs 8 to 11 at END raise the years after YY, 9, 10 and 11 by what the heads and the MLPs before them wrote.
@@ -56,20 +57,20 @@ def greater_than(model: Any = None, n: int = 64, seed: int = 0) -> list[Pair]:
     Example:
         >>> from mlxtrace import prompts
         >>> pair = prompts.load("greater_than", n=1)[0]
-        >>> pair.corrupted[-19:-17], pair.clean[-2:] == pair.regions["XX1"]
+        >>> pair.corrupted.split()[6][2:], pair.clean[-2:] == pair.regions["XX1"]
         ('01', True)
     """
     drawing = Drawing("greater_than", model, n, seed)
     cure = "take a model whose tokenizer reads years as XX and YY, as GPT-2's does"
     if model is not None:
-        words = [model.token_to_str(token) for token in drawing.behind("the year", " 1732") or []]
-        cure = f"{cure}; this one reads ' 1732' as {words}"
+        words = [[model.token_to_str(t) for t in drawing.behind("the year", f" {y}") or []] for y in SEEN]
+        cure = f"{cure}; this one reads {' and '.join(map(str, words))}"
     return drawing.collect(_drawn(drawing), cure)
 
 
 def _drawn(drawing: Drawing) -> Iterator[Pair | str]:
     rng = drawing.rng
-    for _ in range(20 * drawing.n + 200):
+    for _ in range(5 * drawing.n + 50):
         noun = NOUNS[rng.randint(len(NOUNS))]
         century, year = CENTURIES[rng.randint(len(CENTURIES))], YEARS[rng.randint(len(YEARS))]
         clean = TEMPLATE.format(noun=noun, century=century, year=year)
