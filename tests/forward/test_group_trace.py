@@ -342,6 +342,10 @@ def test_invoke_takes_lists(llama):
     assert not h.any().item() and batch.output.shape[:2] == (2, 7)
     assert mx.array_equal(inner.output, plain(llama, [A]))
     assert trace.invokes == [groups, batch]
+    with llama.trace(cache=False) as trace, trace.invoke(MIXED) as bare:
+        pass
+    with pytest.raises(errors.OrderError, match="cache=False"):
+        bare.activations  # noqa: B018
     for nothing in (None, [], [A, 5]):
         with pytest.raises(errors.InputError), llama.trace() as trace:
             trace.invoke(nothing)
