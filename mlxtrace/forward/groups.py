@@ -16,7 +16,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import mlx.core as mx
-import numpy as np
 
 from ..errors import EditError, LengthsError
 from .editing import TEMPORARY, SiteState, plain_value, real
@@ -86,9 +85,10 @@ class Groups:
         made = [group._replace(array=group.array.copy()) for group in self.groups]
         return Groups(self._name, made, copied=True)
 
-    def same(self, other: Groups) -> bool:
-        """Whether the arrays are the very same."""
-        return [id(group.array) for group in self.groups] == [id(group.array) for group in other.groups]
+    __copy__ = copy
+
+    def __deepcopy__(self, memo: dict) -> Groups:
+        return self.copy()
 
     def __repr__(self) -> str:
         rows = [f"  {group}: {list(group.array.shape)}" for group in self.groups]
@@ -170,14 +170,12 @@ class Groups:
         while value.ndim > len(shape) and value.shape[0] == 1:
             value = value[0]
         try:
-            if np.broadcast_shapes(value.shape, shape) == tuple(shape):
-                return mx.broadcast_to(value, shape)
+            return mx.broadcast_to(value, shape)
         except ValueError:
-            pass
-        raise EditError(
-            f"{self._name}: {list(value.shape)} does not fit {list(shape)} of a prompt of {tokens} tokens; give a "
-            "number or a vector for all prompts, or a list with a value for each"
-        )
+            raise EditError(
+                f"{self._name}: {list(value.shape)} does not fit {list(shape)} of a prompt of {tokens} tokens; give a "
+                "number or a vector for all prompts, or a list with a value for each"
+            ) from None
 
     # ---- what only one array has
 
@@ -189,7 +187,8 @@ class Groups:
     def _refused(self, what: str) -> LengthsError:
         return LengthsError(
             f"{self._summary()}, and so no one array for {what}: take a prompt's (h[i]), the same place in each "
-            f"(h[:, -1]), all in turn ([... for x in h]), or the arrays of one length ([... for group in h.groups])"
+            f"(h[:, -1]), all in turn ([... for x in h]), or the arrays of one length ([... for group in h.groups]); "
+            "`h += v` and `h *= v` work on all, in place"
         )
 
     __hash__ = object.__hash__
@@ -215,33 +214,34 @@ def _in_place(name: str) -> Any:
 
 def _refuse(name: str) -> Any:
     def refuse(self: Groups, *args: Any, **kwargs: Any) -> Any:
-        raise self._refused(name.strip("_"))
+        raise self._refused(name)
 
     return refuse
 
 
-for _name in ("add", "sub", "mul", "truediv"):
+_IN_PLACE = ["add", "sub", "mul", "truediv"]
+_ARITHMETIC = [*_IN_PLACE, *["floordiv", "mod", "pow", "matmul", "and", "or", "xor", "lshift", "rshift"]]
+_OTHERS = [
+    "neg",
+    "abs",
+    "invert",
+    "eq",
+    "ne",
+    "lt",
+    "le",
+    "gt",
+    "ge",
+    "bool",
+    "float",
+    "int",
+    "contains",
+    "array",
+    "array_ufunc",
+    "array_function",
+]
+for _name in _IN_PLACE:
     setattr(Groups, f"__i{_name}__", _in_place(_name))
-for _name in (
-    *(
-        "add",
-        "sub",
-        "mul",
-        "truediv",
-        "floordiv",
-        "mod",
-        "pow",
-        "matmul",
-        "and",
-        "or",
-        "xor",
-        "lshift",
-        "rshift",
-    ),
-    *("radd", "rsub", "rmul", "rtruediv", "rfloordiv", "rmod", "rpow", "rmatmul", "rand", "ror", "rxor"),
-    *("neg", "abs", "invert", "eq", "ne", "lt", "le", "gt", "ge", "bool", "float", "int", "contains"),
-    *("array", "array_ufunc", "array_function"),
-):
+for _name in [*_ARITHMETIC, *(f"r{name}" for name in _ARITHMETIC), *_OTHERS]:
     setattr(Groups, f"__{_name}__", _refuse(_name))
 
 # MLX's functions say of an argument that they do not take the name of its type, and nothing else.

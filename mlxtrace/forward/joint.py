@@ -99,6 +99,9 @@ class Source(Editable):
 
     parts: Sequence[Part] = ()
 
+    def _known_writes(self) -> int:
+        return sum(part.array._known_writes() for part in self.parts)
+
     def _current(self) -> bool:
         return all(part.array._current() for part in self.parts)
 
@@ -108,9 +111,7 @@ class Source(Editable):
         return mx.concatenate([part.value() for part in self.parts])[mx.array(order)]
 
     def put(self, value: mx.array) -> None:
-        """Write a row to each place; an error comes before anything is written."""
-        for part in self.parts:
-            part.array.editable()
+        """Write a row to each place."""
         for part in self.parts:
             part.put(value[mx.array(list(part.places))])
 

@@ -25,6 +25,8 @@ class ReadPair:
 
 def reader_of(model: Any) -> Callable[..., Any]:
     """`model.prompt` for many prompts: the model is looked at once, which takes longer than to read a prompt."""
+    if not hasattr(model, "receipt"):
+        raise InputError(f"an InterpretableModel reads prompts, not {model!r}")
     longest = model._longest()
 
     def read(prompt: Any, subject: Any = None) -> Any:

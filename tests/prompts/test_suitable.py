@@ -178,6 +178,9 @@ def test_what_is_no_set(model):
     ):
         with pytest.raises(InputError, match=says):
             suitable(model, wrong)
+    for wrong in ("demo", None):
+        with pytest.raises(InputError, match="an InterpretableModel reads prompts, not"):
+            suitable(wrong, [GOOD])
     for wrong in ("best", None, 1, ["top"]):
         with pytest.raises(InputError, match="it is one of preferred, top"):
             suitable(model, [GOOD], wrong)

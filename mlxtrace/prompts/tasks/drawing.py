@@ -13,7 +13,6 @@ import numpy as np
 
 from ...arguments import whole_number
 from ...errors import InputError
-from ...text.pair import Pair
 from ...text.tokens import encode_plain
 from ..pair_reading import reader_of
 
@@ -65,12 +64,12 @@ class Drawing:
             return list(words)
         return [word for word in words if len(self.behind(before, f" {word}") or []) == 1]
 
-    def collect(self, drawn: Iterable[Pair | str], cure: str) -> list[Pair]:
+    def collect(self, drawn: Iterable[Any], cure: str) -> list[Any]:
         """The first n pairs that differ, numbered; InputError when fewer are drawn.
 
         drawn: pairs, and for what cannot be made the reason. cure: what else can be done about too few.
         """
-        made: dict[tuple[str, str], Pair] = {}
+        made: dict[tuple[str, str], Any] = {}
         reasons: Counter[str] = Counter()
         for pair in drawn:
             if isinstance(pair, str):
@@ -80,8 +79,8 @@ class Drawing:
             if len(made) == self.n:
                 return [dataclasses.replace(pair, id=f"{i:04}") for i, pair in enumerate(made.values())]
         tried = "".join(f"; {times} {reason}" for reason, times in reasons.most_common(4))
-        less = f"ask for n={len(made)}, or " if made else ""
-        raise self.refusal(f"{len(made)} pairs can be made, not {self.n}{tried}: {less}{cure}")
+        less = f"; ask for n={len(made)}" if made else ""
+        raise self.refusal(f"{len(made)} pairs can be made, not {self.n}{tried}: {cure}{less}")
 
 
 def place(text: str, word: str, start: int) -> str | list | None:

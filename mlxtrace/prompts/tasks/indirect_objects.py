@@ -127,11 +127,16 @@ def _fill(template: str, names: Sequence[str], nouns: dict[str, str]) -> tuple[s
 
 
 def _checked(drawing: Drawing, pair: Pair) -> Pair | str:
-    """The pair with the position of S1+1, once the tokens are what the template says; else why not."""
+    """The pair, once its tokens are what the template says, with S1+1 as one token; else why not."""
     clean, corrupted = drawing.read(pair.clean), drawing.read(pair.corrupted)
     at = {name: found(clean, pair.regions[name]) for name in ("IO", "S1", "S2")}
     slots = sorted(position for positions in at.values() for position in positions)
     answers = [drawing.behind(pair.clean, answer) for answer in (pair.target, pair.foil)]
     if differences(clean, corrupted) != slots or [len(tokens or []) for tokens in answers] != [1, 1]:
         return "have a name that is several tokens in its sentence"
-    return dataclasses.replace(pair, regions={**pair.regions, "S1+1": at["S1"][0] + 1})
+    after = at["S1"].stop
+    if found(clean, pair.regions["S1+1"]) == range(after, after + 1):
+        return pair
+    return dataclasses.replace(
+        pair, regions={**pair.regions, "S1+1": after}
+    )  # of a word of several tokens its first

@@ -56,7 +56,7 @@ def test_as_many_different_pairs_as_were_asked():
     ("drawn", "says"),
     [
         ([Pair("a", "b"), "are odd", "are odd", "are wide"],
-         r"x: 1 pairs can be made, not 2; 2 are odd; 1 are wide: ask for n=1, or cure"),
+         r"x: 1 pairs can be made, not 2; 2 are odd; 1 are wide: cure; ask for n=1"),
         ([], r"x: 0 pairs can be made, not 2: cure"),
     ],
 )  # fmt: skip

@@ -114,6 +114,9 @@ def test_names_are_one_token_and_regions_stand_where_they_should(style):
         s1, s2, end = (regions[x][0] for x in ("S1", "S2", "END"))
         assert regions["S1+1"] == (s1 + 1,) and s1 < s2 < end == len(clean) - 1
         assert [i for i, t in enumerate(clean.tokens) if t == f" {names['B']}"] == [s1, s2]
+        assert isinstance(pair.regions["S1+1"], int) == (
+            clean.tokens[s1 + 1] not in (" and", " went")
+        )  # a text else
         changed = [i for i, (a, b) in enumerate(zip(clean.ids, corrupted.ids, strict=True)) if a != b]
         assert changed == sorted([regions["IO"][0], s1, s2])
         assert model.token_to_str(model.answer_token(pair.target, clean)) == f" {names['A']}"

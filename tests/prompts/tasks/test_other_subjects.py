@@ -57,7 +57,7 @@ def test_without_a_model():
         assert " " not in pair.target.strip() and " " not in pair.foil.strip()
     assert len({pair.clean for pair in pairs}) == 300
     with pytest.raises(
-        InputError, match=r"facts: \d+ pairs can be made, not 753; .*: ask for n=\d+, or write pairs"
+        InputError, match=r"facts: \d+ pairs can be made, not 753; .*: write pairs .*; ask for n=\d+"
     ):
         prompts.load("facts", n=753)
 

@@ -68,7 +68,8 @@ def test_all_pairs_without_a_model_half_of_each_kind():
     assert len(words) == 10 and set(words.values()) == {17} and len({p.clean for p in pairs}) == 170
     assert Counter(p.target for p in prompts.load("gender", n=20)) == {" she": 10, " he": 10}
     with pytest.raises(
-        InputError, match="170 pairs can be made, not 171: ask for n=170, or 10 professions are common"
+        InputError,
+        match="170 pairs can be made, not 171: 10 professions are common, in 17 templates; ask for n=170",
     ):
         prompts.load("gender", n=171)
     assert prompts.load("gender", seed=1) == prompts.load("gender", seed=1) != prompts.load("gender", seed=2)

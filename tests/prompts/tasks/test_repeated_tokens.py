@@ -82,5 +82,7 @@ def test_too_small_a_vocabulary():
     few = mlxtrace.InterpretableModel(models.make("llama", vocab_size=32))
     with pytest.raises(InputError, match="there are 32 tokens"):
         prompts.induction(few, length=32)
-    with pytest.raises(InputError, match="24 pairs can be made, not 99: ask for n=24"):
+    with pytest.raises(
+        InputError, match=r"24 pairs can be made, not 99: draw longer ones, length=...; ask for n=24"
+    ):
         prompts.induction(mlxtrace.InterpretableModel(models.make("llama", vocab_size=4)), n=99, length=2)
