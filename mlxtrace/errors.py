@@ -59,6 +59,10 @@ class EditError(MlxtraceError, ValueError):
     """An edit has the wrong shape or type."""
 
 
+class LengthsError(MlxtraceError, TypeError, AttributeError):
+    """Of prompts of several lengths something was asked that only one array has."""
+
+
 class OrderError(MlxtraceError, RuntimeError):
     """A site was asked for after the forward pass went by, or never came."""
 

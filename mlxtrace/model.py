@@ -24,10 +24,11 @@ from .experiments.causal_effects import causal_effects
 from .experiments.causal_trace import causal_trace
 from .experiments.compare_bits import compare_bits
 from .experiments.noising_window import noising_window
+from .forward.group_trace import ActivationCache, Edit, Trace, trace_of
 from .forward.names import Activation, LayerList, SiteReference, child, current, part_names
-from .forward.trace import ActivationCache, Edit, Trace
 from .loading import load_any
-from .text.reader import PromptLike, Reader
+from .prompts.substitutes import substitutes
+from .text.reader import Prompts, Reader
 
 
 class InterpretableModel(Reader):
@@ -138,19 +139,23 @@ class InterpretableModel(Reader):
 
     def trace(
         self,
-        prompt: PromptLike | None = None,
+        prompt: Prompts | None = None,
         interventions: Mapping[str, Edit] | None = None,
         cache: bool = True,
     ) -> Trace:
         """One forward pass, run while the `with` block reads and edits it.
 
         Args:
-            prompt: Text, ids, a `Prompt`, or an array `[B, T]` of ids; None when only `trace.invoke` is used.
+            prompt: Text, ids, a `Prompt`, or an array `[B, T]` of ids; None when only `trace.invoke` is used. Or a list
+                of prompts: those of one length are the rows of a batch, as in an array `[B, T]`. Several lengths run in
+                groups, a pass for each, and what the block asks for is a `Groups`: `h[i]` is prompt i's array,
+                `h[:, -1]` the last token of each. Nothing is padded.
             interventions: `{site name: function array -> array}`; the functions are also in `interventions`.
             cache: Keep every activation, for `trace.activations` and for reading sites that have gone by.
 
         Returns:
-            A `Trace`: `.output` the logits `[B, T, V]`, `.activations` an `ActivationCache`.
+            A `Trace`: `.output` the logits `[B, T, V]`, `.activations` an `ActivationCache`; by prompt where there are
+            several lengths, `.output[i]` and `.activations[name][i]`.
 
         Raises:
             TokenError: The prompt is none. InputError: There are interventions without a prompt.
@@ -164,25 +169,30 @@ class InterpretableModel(Reader):
             ...     attn = model.layers[3].attn.output.save()
             >>> attn.shape, float(trace.activations["layers.3.mlp"].max())
             ((1, 6, 128), 0.0)
+            >>> with model.trace(["The Louvre is in", "The Eiffel Tower is in"]) as trace:
+            ...     last = model.layers[5].output[:, -1].save()
+            >>> last.shape, trace.output[0].shape == (6, model.vocab_size)
+            ((2, 128), True)
         """
         if prompt is None and interventions:
             raise InputError(
                 "interventions need a prompt; with trace.invoke(prompt, interventions=...) give them there"
             )
-        batch = None if prompt is None else self._batch(prompt)
-        return Trace(self.resolver, batch, self._batch, interventions, cache)
+        batches = None if prompt is None else self._batches(prompt)
+        return trace_of(self.resolver, batches, self.trace, interventions, cache)
 
     def run_with_cache(
-        self, prompt: PromptLike, sites: list[str] | None = None
+        self, prompt: Prompts, sites: list[str] | None = None
     ) -> tuple[mx.array, ActivationCache]:
         """Run a prompt, and keep its activations.
 
         Args:
-            prompt: Text, ids, a `Prompt`, or an array `[B, T]` of ids.
+            prompt: Text, ids, a `Prompt`, or an array `[B, T]` of ids; or a list of prompts, as `trace` takes it.
             sites: The names of the sites to keep; None: all of them.
 
         Returns:
-            The logits `[B, T, V]`, and an `ActivationCache`.
+            The logits `[B, T, V]`, and an `ActivationCache`; by prompt where there are several lengths, `logits[i]` and
+            `cache[name][i]`.
 
         Raises:
             TokenError: The prompt is none. SiteError: A name matches no site, or several.
@@ -196,7 +206,7 @@ class InterpretableModel(Reader):
         """
         if isinstance(sites, str):
             sites = [sites]
-        with Trace(self.resolver, self._batch(prompt), self._batch, sites=sites) as trace:
+        with trace_of(self.resolver, self._batches(prompt), self.trace, sites=sites) as trace:
             pass
         return trace.output, trace.activations
 
@@ -207,11 +217,7 @@ class InterpretableModel(Reader):
     causal_effects = causal_effects
     noising_window = noising_window
     compare_bits = compare_bits
-
-    def _batch(self, prompt: Any) -> mx.array:
-        if isinstance(prompt, mx.array) and prompt.ndim == 2 and prompt.shape[0] > 1:
-            return mx.array([self.ids(row) for row in prompt])
-        return self.to_tokens(prompt)
+    substitutes = substitutes
 
     @property
     def output(self) -> Activation:

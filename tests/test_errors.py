@@ -22,6 +22,7 @@ BUILT_IN = {
     "SiteAttributeError": AttributeError,
     "UnsupportedError": TypeError,
     "EditError": ValueError,
+    "LengthsError": TypeError,
     "OrderError": RuntimeError,
     "EngineError": RuntimeError,
 }

@@ -38,7 +38,7 @@ def run_loop(
         edits.setdefault(patch.site, []).append(_writer(resolver, patch, sources, block, shares))
     # a trace takes sites as well as their names
     interventions: dict[Any, Callable] = {site: _one_after_the_other(fns) for site, fns in edits.items()}
-    with Trace(resolver, own.tokens(rows), mx.array, interventions, cache=False) as trace:
+    with Trace(resolver, own.tokens(rows), None, interventions, cache=False) as trace:
         pass
     return to_numpy(trace.output)
 

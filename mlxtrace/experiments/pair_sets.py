@@ -8,7 +8,7 @@ made.alone                                            # one pair was given by it
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -77,7 +77,8 @@ def named(some: Sequence[str], all_ids: Sequence[str]) -> str:
 def is_many(given: Any) -> bool:
     """Whether several prompts or pairs were given: a list of them, not a text, token ids, or a single pair."""
     if isinstance(given, Sequence) and not isinstance(given, str | bytes | range):
-        if len(given) == 1 and isinstance(given[0], Sequence) and not isinstance(given[0], str):
+        inner = given[0] if len(given) == 1 and isinstance(given[0], Sequence) else ""
+        if len(inner) and not isinstance(inner, str) and not any(isinstance(x, str) for x in inner):
             return False  # [[5, 6, 7]] is one prompt
         return not given or not all(_is_number(x) for x in given)
     return getattr(given, "ndim", 1) == 2 and len(given) > 1
@@ -104,6 +105,7 @@ def read_pairs(
         subject, target, foil: one for all, or a list of one for each; what a `Pair` says of itself it says there.
     """
     alone = not is_many(clean)
+    _check_second(clean, corrupted)
     if alone and is_many(corrupted):
         raise InputError("there are several corrupted prompts but one clean one: give a list of each")
     given = [clean] if alone else list(clean)
@@ -122,6 +124,17 @@ def read_pairs(
     ids = _ids(asked)
     pairs = each(ids, alone, lambda i: _read(model, asked[i], align))
     return PairSet(pairs, ids, [one.target for one in asked], [one.foil for one in asked], alone)
+
+
+def _check_second(clean: Any, corrupted: Any) -> None:
+    """InputError for texts in the corrupted prompts' place beside `Pair`s: a component's name, most likely."""
+    first = clean[0] if isinstance(clean, Sequence) and len(clean) and not isinstance(clean, str) else clean
+    second = corrupted if isinstance(corrupted, list | tuple) else [corrupted]
+    if isinstance(first, Pair) and any(isinstance(one, str) for one in second):
+        raise InputError(
+            f"a Pair has its corrupted prompt, so {corrupted!r} is none: give what comes after it by name, "
+            "such as component="
+        )
 
 
 def _column(name: str, value: Any, n: int, alone: bool) -> list[Any]:
@@ -145,6 +158,12 @@ def _column(name: str, value: Any, n: int, alone: bool) -> list[Any]:
 
 def _as_pair(clean: Any, corrupted: Any, subject: Any, target: Any, foil: Any) -> Pair:
     """What is asked of one pair; InputError when it says something twice."""
+    texts = isinstance(clean, list | tuple) and any(isinstance(part, str) for part in clean)
+    if texts or isinstance(clean, Mapping | Iterator):
+        raise InputError(
+            f"{clean!r:.80} is neither a prompt nor a pair: give prompts.Pair(clean, corrupted), a list of them, or "
+            "a list of clean and a list of corrupted prompts"
+        )
     if not isinstance(clean, Pair):
         return Pair(clean, corrupted, target, foil, subject)
     if corrupted is not None and not isinstance(corrupted, GaussianNoise | Substitution):
@@ -192,7 +211,7 @@ def each(ids: Sequence[str], alone: bool, read: Callable[[int], Any]) -> list[An
         raise wrong[0][1]  # what is asked, not what it is asked of
     kinds = {type(error) for _, error in wrong}
     kind = kinds.pop() if len(kinds) == 1 else InputError
-    said = "; ".join(f"pair {id}: {str(error).splitlines()[0]}" for id, error in wrong[:SHOWN])
+    said = "; ".join(f"pair {id}: {str(error).splitlines()[0].rstrip(':')}" for id, error in wrong[:SHOWN])
     more = f"; and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
     raise kind(
         f"{len(wrong)} of {len(ids)} pairs cannot be used: {said}{more}. Mend them or leave them out; "

@@ -91,7 +91,7 @@ class Activation(Editable):
         index = plain_index(index)
         return self._cut(
             super().__getitem__(index),
-            lambda x: x[index],
+            lambda x: mx.array(x)[index],
             lambda x, value: mx.array.__setitem__(x, index, value),
         )
 
@@ -104,7 +104,7 @@ class Activation(Editable):
         shape = made.shape
         return self._cut(
             made,
-            lambda x: x.reshape(shape),
+            lambda x: mx.array(x).reshape(shape),
             lambda x, value: mx.array.__setitem__(x, ..., value.reshape(x.shape)),
         )
 
@@ -124,7 +124,7 @@ class Activation(Editable):
         back = [axes.index(i) for i in range(len(axes))]
         return self._cut(
             mx.array.transpose(self, axes),
-            lambda x: x.transpose(axes),
+            lambda x: mx.array(x).transpose(axes),
             lambda x, value: mx.array.__setitem__(x, ..., value.transpose(back)),
         )
 

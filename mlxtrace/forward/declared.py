@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any
 
 import mlx.core as mx
 
 from ..anatomy.resolver import ModuleResolver, Site
 from ..anatomy.taps import untapped
-from ..errors import InputError, SiteError
+from ..errors import InputError, OrderError, SiteError
 from ..interventions import Edit, refuse_uncalled
 from ..values import checked, unbroken
 from .activation import Activation, SiteState
@@ -43,6 +43,16 @@ def declared(resolver: ModuleResolver, interventions: Mapping[str, Edit]) -> lis
             )
         found.append((key, site, fn))
     return found
+
+
+def check_reached(what: str, sites: Mapping[str, Site], order: Container) -> None:
+    """OrderError when the pass, which is over, called a named site never; `order` holds the ports that it called."""
+    for key, site in sites.items():
+        if site.port not in order:
+            raise OrderError(
+                f"{what} {key!r} did not happen: the pass never called it. "
+                "`model.resolver.sites()` lists what this model runs"
+            )
 
 
 def edit_at(key: str, site: Site, fn: Edit, base_of: Callable[[Site], mx.array | None]) -> Edit:

@@ -18,8 +18,8 @@ from ..errors import EditError, OrderError
 from ..values import real
 from .index import check_index, plain_index
 
-Take = Callable[[mx.array], mx.array]
-Put = Callable[[mx.array, mx.array], None]
+Take = Callable[[Any], mx.array]
+Put = Callable[[Any, mx.array], None]
 
 
 class SiteState:
@@ -52,9 +52,7 @@ class View:
     def __init__(self, parent: Editable, take: Take, put: Put):
         self.parent: Editable | None = parent
         self.take, self.put = take, put
-        self.writes = (
-            parent.state.writes
-        )  # how often the site had been written to when the values were the same
+        self.writes = parent._known_writes()
 
 
 class Editable(mx.array):
@@ -77,6 +75,10 @@ class Editable(mx.array):
                 f"cannot put {got} into {self.state.name}{tuple(self.shape)} at that index: {error}"
             ) from error
         self._written()
+
+    def _known_writes(self) -> int:
+        """How often the site had been written to when its values were those that are shown here."""
+        return self.state.writes if self._view is None else self._view.writes
 
     def editable(self, references: int = 0) -> None:
         """Note an edit; OrderError or EditError when it could not take effect.
@@ -109,7 +111,7 @@ class Editable(mx.array):
         if not view.parent._current():
             return False
         try:
-            return bool(mx.array_equal(view.take(mx.array(view.parent)), self, equal_nan=True).item())
+            return bool(mx.array_equal(view.take(view.parent), self, equal_nan=True).item())
         except ValueError:
             return False  # being differentiated: there are no values to compare
 

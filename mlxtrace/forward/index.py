@@ -38,6 +38,16 @@ def is_mask(part: Any) -> bool:
     return hasattr(part, "dtype") and part.dtype in (mx.bool_, np.bool_) and part.ndim > 0
 
 
+def first_axis(index: Any, ndim: int, name: str) -> tuple[Any, tuple]:
+    """What an index says of axis 0, and of the axes behind it, with an Ellipsis written out as slices."""
+    parts = [_listed(part, name) for part in (index if isinstance(index, tuple) else (index,))]
+    if sum(part is Ellipsis for part in parts) > 1:
+        raise PositionError(f"{name} cannot be indexed by several Ellipses")
+    missing = (slice(None),) * max(0, ndim - sum(map(_axes_taken, parts)))
+    full = tuple(one for part in parts for one in (missing if part is Ellipsis else (part,)))
+    return (full[0], full[1:]) if full else (slice(None), ())
+
+
 def check_index(index: Any, shape: tuple[int, ...], name: str, edit: bool = False) -> None:
     """Raise PositionError when `index` lies outside `shape`.
 

@@ -8,12 +8,10 @@ import sys
 import weakref
 from typing import Any, Protocol
 
-import mlx.core as mx
 from greenlet import getcurrent
 
 from ..anatomy.resolver import Site
 from ..errors import OrderError
-from .activation import Activation
 
 
 class OpenTrace(Protocol):
@@ -36,9 +34,9 @@ class OpenTrace(Protocol):
     @property
     def has_prompt(self) -> bool: ...
 
-    def read(self, site: Site) -> Activation: ...
+    def read(self, site: Site) -> Any: ...
 
-    def write(self, site: Site, value: mx.array) -> None: ...
+    def write(self, site: Site, value: Any) -> None: ...
 
 
 # Weak: a trace that nobody holds any more is over, and must not live on in some context.

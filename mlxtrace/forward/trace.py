@@ -16,12 +16,13 @@ import mlx.core as mx
 from ..anatomy.block import Block, leaving
 from ..anatomy.calls import tidy
 from ..anatomy.resolver import ModuleResolver, Site
-from ..errors import OrderError
+from ..errors import InputError, OrderError
 from . import open_traces
 from .activation import Activation, SiteState
 from .cache import ActivationCache, port_key
-from .declared import Edit, checked, declared, edit_at, names_of, unbroken
+from .declared import Edit, check_reached, checked, declared, edit_at, names_of, unbroken
 from .forward_pass import Pass, Port, compute, port_name
+from .groups import Group, Groups
 
 
 class Trace(Block):
@@ -30,7 +31,7 @@ class Trace(Block):
     Args:
         resolver: of the model to run.
         prompt: token ids `[B, T]`, or None when only `invoke` is used.
-        prepare: prompt -> token ids `[B, T]`, for `invoke`.
+        another: (prompt, interventions, cache) -> a further trace, for `invoke`.
         interventions: `{site name: function array -> array}`, applied whenever the site is reached, before the body
             sees it.
         cache: keep every module's activations.
@@ -57,13 +58,14 @@ class Trace(Block):
         self,
         resolver: ModuleResolver,
         prompt: mx.array | None,
-        prepare: Callable[[Any], mx.array],
+        another: Callable[..., Trace] | None = None,
         interventions: Mapping[str, Edit] | None = None,
         cache: bool = True,
         sites: list[str] | None = None,
     ):
-        self.resolver, self.net, self.tokens = resolver, resolver.net, prompt
-        self._prepare, self._cache = prepare, cache
+        self.resolver, self.net = resolver, resolver.net
+        self.tokens: Any = prompt
+        self._another, self._cache = another, cache
         self._kept = None if sites is None else {name: resolver.resolve(name) for name in names_of(sites)}
         self._declared = declared(resolver, {} if interventions is None else interventions)
         self.invokes: list[Trace] = []
@@ -120,7 +122,7 @@ class Trace(Block):
         """A further prompt in the same block, as a pass of its own: `with trace.invoke(prompt) as run: ...`.
 
         Args:
-            prompt: text, ids, or an array `[B, T]` of ids.
+            prompt: what `model.trace` takes, a list of prompts included.
             interventions: as those of `model.trace`, for this pass alone.
 
         Returns:
@@ -135,7 +137,9 @@ class Trace(Block):
             >>> run.output.shape[1] == h.shape[1]
             True
         """
-        made = Trace(self.resolver, self._prepare(prompt), self._prepare, interventions, self._cache)
+        if prompt is None or self._another is None:
+            raise InputError("trace.invoke(prompt) runs a prompt: there is none")
+        made = self._another(prompt, interventions, self._cache)
         self.invokes.append(made)
         return made
 
@@ -163,10 +167,13 @@ class Trace(Block):
         return self._live_view(site)
 
     def write(self, site: Site, value: Any) -> None:
-        """Put a whole array in a site's place; OrderError when the site has gone by."""
+        """Put a whole array, or a list of the rows' arrays, in a site's place; OrderError when it has gone by."""
         x = self.read(site)
         x.editable()
-        x[...] = checked(value, x, site.name)
+        if isinstance(value, list | tuple):  # one for each prompt, as where there are several lengths
+            Groups(site.name, [Group(tuple(range(len(x))), x, x.shape[1])])[:] = value
+        else:
+            x[...] = checked(value, x, site.name)
 
     def _record(self, site: Site) -> Activation:
         own = self._own
@@ -208,8 +215,8 @@ class Trace(Block):
             raise OrderError("a trace runs once; call model.trace(...) again for another pass")
         self.enter()
         try:
-            if self.tokens is not None:
-                self._begin(self.tokens)
+            if self.has_prompt:
+                self._begin(self)
             self.generators = open_traces.generators()
             self._state = "open"
             open_traces.add(self)
@@ -218,9 +225,10 @@ class Trace(Block):
             raise
         return self
 
-    def _begin(self, tokens: mx.array) -> None:
+    def _begin(self, block: Trace) -> None:
+        """Let the pass begin, for as long as a block runs: this trace's, or that of the trace that it is part of."""
         after_waiting = weakref.WeakMethod(self._after_waiting)
-        run = self._pass = Pass(self.resolver, tokens, self._cache and self._kept is None, after_waiting)
+        run = self._pass = Pass(self.resolver, self.tokens, self._cache and self._kept is None, after_waiting)
         sites = list((self._kept or {}).values())
         run.needed = {site.port for site in sites}
         for key, site, fn in self._declared:
@@ -229,7 +237,7 @@ class Trace(Block):
         bases = [base for site in sites for base in site.bases]
         run.needed.update(base.port for base in bases)
         only = {"", *(site.path for site in [*sites, *bases])}
-        run.begin(self, None if self._kept is None else only, weakref.WeakMethod(self._refuse))
+        run.begin(block, None if self._kept is None else only, weakref.WeakMethod(block._refuse))
 
     def _refuse(self, module: Any) -> None:
         """OrderError when the model is run in this block by somebody else than this trace."""
@@ -274,14 +282,8 @@ class Trace(Block):
     def _finish(self) -> None:
         run = self._own
         run.until(None)
-        wanted = [(key, site, "the intervention at") for key, site, _ in self._declared]
-        wanted += [(name, site, "the site") for name, site in (self._kept or {}).items()]
-        for key, site, what in wanted:
-            if site.port not in run.order:
-                raise OrderError(
-                    f"{what} {key!r} did not happen: the pass never called it. "
-                    "`model.resolver.sites()` lists what this model runs"
-                )
+        check_reached("the intervention at", {key: site for key, site, _ in self._declared}, run.order)
+        check_reached("the site", self._kept or {}, run.order)
         kept = self._to_keep(run)
         run.seen = {}
         self._activations = ActivationCache(kept, self.resolver.table)

@@ -110,7 +110,7 @@ class ModelUnderTest:
         self, ids: Sequence[int], fns: dict | None = None, cache: bool = True, sites: list[str] | None = None
     ) -> Trace:
         """A trace that is not begun, with edits and sites by name."""
-        return Trace(self.resolver, mx.array([list(ids)]), mx.array, fns, cache=cache, sites=sites)
+        return Trace(self.resolver, mx.array([list(ids)]), None, fns, cache=cache, sites=sites)
 
     def _recorded(self, ids: tuple[int, ...]) -> Trace:
         with self.trace(ids) as trace:

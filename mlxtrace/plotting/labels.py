@@ -9,8 +9,30 @@ import numpy as np
 
 from ..anatomy.components import COMPONENTS
 from ..terminal import printable
+from .certainty import uncertain
 from .protocols import Patched
 
+__all__ = [
+    "OF_A_DIFFERENCE",
+    "OF_A_MEAN",
+    "OF_A_RATIO",
+    "PLACES",
+    "WITHIN",
+    "describe",
+    "over",
+    "position_label",
+    "probability",
+    "quoted",
+    "run_lines",
+    "short",
+    "text_bar",
+    "text_map",
+    "uncertain",
+    "words_of",
+]
+OF_A_RATIO = "95 %: 1.96 standard errors of a ratio of means (Cochran 1977, section 2.11)"
+OF_A_MEAN = "95 %: 1.96 s / sqrt(n) over the pairs"
+OF_A_DIFFERENCE = "95 %: 1.96 standard errors of a difference of ratios of means, paired and linearised"
 WITHIN = {  # how a region's tokens are patched
     "mean": "each region, mean over its tokens",
     "last": "each region's last token",
@@ -25,13 +47,13 @@ def words_of(component: str) -> str:
 
 
 def describe(result: Patched) -> str:
-    """What was patched, in words: "Restoring the MLP output (last subject token, 3 layers at a time) over 64 pairs"."""
+    """What was patched, in words: "Restoring the MLP output over 64 pairs (last token, 3 layers at a time)"."""
     verb = "Corrupting" if result.direction == "noise" else "Restoring"
     words = [words_of(c) for c in result.components]
     what = " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]
     where = _where(result)
     window = f", {result.window} layers at a time" if result.window > 1 else ""
-    return f"{verb} the {what} ({where}{window}){over(result.ids)}"
+    return f"{verb} the {what}{over(result.ids)} ({where}{window})"
 
 
 def over(ids: Sequence[str]) -> str:

@@ -96,8 +96,8 @@ class Filling:
         if made.result is None:
             self.folder.skip(made.fields, made.why)
             return
-        of_run = {**(self.folder.settings or {}), "hash": self.folder.hash, "versions": versions()}
-        made.result.settings = {**made.result.settings, self.folder.item: dict(made.fields), **of_run}
+        own = {self.folder.item: dict(made.fields), "hash": self.folder.hash, "versions": versions()}
+        made.result.settings = {**(self.folder.settings or {}), **made.result.settings, **own}
         self.folder.save(made.fields["id"], made.part, made.result)
 
     def _none(self) -> str:

@@ -7,6 +7,12 @@ from .averages import AverageTrace, average_traces
 from .fact_folder import FactFolder
 
 
+def average_facts(folder: FactFolder) -> AverageTrace:
+    """The averages of a folder in the kinds that it has traces of."""
+    kinds = [kind for kind, name in folder.parts.items() if any(folder.files.glob(f"*.{name}.npz"))]
+    return average_folder(folder, kinds)
+
+
 def average_folder(folder: FactFolder, kinds: list[str | None], ids: list[str] | None = None) -> AverageTrace:
     """The averages over the facts, of these ids or all, that have a trace of every kind; InputError for none."""
     begun = folder.begun()

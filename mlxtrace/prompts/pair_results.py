@@ -61,6 +61,10 @@ class PairFolder(Folder):
         """The result in a file; LoadError when there is none, or it is damaged."""
         return self.kind.single.load(path)
 
+    def is_complete(self, result: Any) -> bool:
+        """Whether it is the result of one pair, not of a set."""
+        return type(result) is self.kind.single
+
     def together(self, ids: list[str] | None = None) -> Any:
         """The set of the results of these pairs, or all; InputError when there is none.
 
@@ -74,11 +78,23 @@ class PairFolder(Folder):
             first = f", such as {skipped[0]['id']}: {skipped[0]['why']}" if skipped else ""
             raise InputError(f"{self.path}: none of {len(wanted)} pairs can be used{first}")
         notes = notes_on(skipped, len(wanted), len(wanted) - len(there) - len(skipped))
-        average = self.kind.together([found[id][None] for id in there], there, notes)
+        singles = [found[id][None] for id in there]
+        average = self.kind.together(singles, there, [*notes, *_note_of_copies(singles)])
         if isinstance(average, AverageTrace):
             average.skipped, average.folder = skipped, str(self.path)
             average.settings = {**begun["settings"], "hash": begun["hash"]}
         return average
+
+
+def _note_of_copies(singles: list[Any]) -> list[str]:
+    """A sentence when pairs occur more than once under several names."""
+    kept = [repr({**single.settings["pair"], "id": ""}) for single in singles]
+    copies = len(kept) - len(set(kept))
+    if not copies:
+        return []
+    return [
+        f"{copies} of {len(kept)} pairs are copies of others: each counts, and for the interval as another one"
+    ]
 
 
 def notes_on(skipped: list[dict[str, Any]], n: int, missing: int) -> list[str]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..plotting.protocols import Panel
-from ..storage import plain
 
 
 def cells_of(
@@ -23,24 +21,32 @@ def cells_of(
     for index in np.ndindex(*(len(coords[d]) for d in dims)):
         row: dict[str, Any] = {"component": component}
         for dim, i in zip(dims, index, strict=True):
-            row[dim] = plain(coords[dim][i])
+            label = coords[dim][i]
+            row[dim] = label.item() if isinstance(label, np.generic) else label
             if dim == "position":
                 row["token"] = tokens[row[dim]]
         rows.append(row)
     return rows
 
 
-def known(value: float) -> float | None:
-    """A number for a table; None for NaN, which JSON has not."""
-    return None if math.isnan(value) else float(value)
-
-
-def panels_of(values: np.ndarray, coords: Mapping[str, list], components: list[str]) -> list[Panel]:
-    """Values `[component, layer, ...]` of one metric as tables, as they are printed and drawn.
+def panels_of(
+    coords: Mapping[str, list], components: list[str], values: np.ndarray, halves: np.ndarray | None = None
+) -> list[Panel]:
+    """Values `[component, layer, ...]` of one metric as tables; of one component without that axis.
 
     One number per layer: one table, layers x components. With positions or regions: those x layers for each component,
-    and each head. Heads alone: layers x heads for each component.
+    and each head. Heads alone: layers x heads for each component. halves: of the values' intervals.
     """
+    found = _panels(coords, components, values)
+    if halves is None:
+        return found
+    return [
+        p._replace(halves=h.values) for p, h in zip(found, _panels(coords, components, halves), strict=True)
+    ]
+
+
+def _panels(coords: Mapping[str, list], components: list[str], values: np.ndarray) -> list[Panel]:
+    values = values if "component" in coords else values[None]
     layers, heads = coords["layer"], coords.get("head", [None])
     place = next((dim for dim in ("position", "region") if dim in coords), None)
     if place is not None:

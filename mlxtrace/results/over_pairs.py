@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from .intervals import FEW, mean_of
 from .one_kind import notes_over, shared, some
-from .saved import Answer
 
 
 def plan_of(singles: Sequence[Any]) -> Any:
@@ -48,23 +48,28 @@ def tokens_of(texts: Sequence[Sequence[str]]) -> list[str]:
     return [tokens[0] if len(set(tokens)) == 1 else "…" for tokens in zip(*texts, strict=True)]
 
 
-def answer_of(answers: Sequence[Answer | None]) -> Answer | None:
+def answer_of(answers: Sequence[Any]) -> Any:
     """The answer that all pairs have, with mean probabilities; None when they have several."""
     there = [answer for answer in answers if answer is not None]
     if len(there) < len(answers) or len({answer.token for answer in there}) > 1:
         return None
-    clean = float(np.mean([answer.clean_prob for answer in there]))
-    return Answer(there[0].token, there[0].text, clean, float(np.mean([a.corrupted_prob for a in there])))
+    names = ("clean_prob", "corrupted_prob")
+    means = {name: float(np.mean([getattr(answer, name) for answer in there])) for name in names}
+    return replace(there[0], **means)
 
 
 def notes_of(singles: Sequence[Any]) -> list[str]:
     """What the pairs' own results note, and that there are few pairs."""
-    notes = notes_over([single.notes for single in singles])
-    if len(singles) == 1:
-        return [*notes, "there is one pair, so there are no intervals"]
-    if len(singles) < FEW:
-        notes.append(f"with {len(singles)} pairs, 1.96 standard errors are too narrow for a 95 % interval")
-    return notes
+    return [*notes_over([single.notes for single in singles]), *notes_of_number(len(singles))]
+
+
+def notes_of_number(n: int) -> list[str]:
+    """That there are few pairs, or one."""
+    if n == 1:
+        return ["there is one pair, so there are no intervals"]
+    if n < FEW:
+        return [f"with {n} pairs, 1.96 standard errors are too narrow for a 95 % interval"]
+    return []
 
 
 def note_of_regions(regions: Sequence[str], n: np.ndarray, axis: int) -> list[str]:

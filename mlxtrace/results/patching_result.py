@@ -17,12 +17,13 @@ from matplotlib.figure import Figure
 from .. import plotting
 from ..arguments import whole_number
 from ..errors import InputError, SiteError, closest
-from ..storage import plain
 from . import tables
-from .cells import cells_of, known, panels_of
+from .cells import cells_of, panels_of
 from .labelled import Labelled
+from .patching_difference import PatchingDifference
 from .saved import Answer, Saved
-from .tables import Panel
+from .subtracting import subtracted
+from .tables import Panel, describe
 
 
 class PatchingResult(Labelled, Saved, Mapping[int, float]):
@@ -63,6 +64,7 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
     """
 
     ANSWERS: ClassVar[tuple[str, ...]] = ("target", "foil")
+    INTERVAL: ClassVar[str] = tables.OF_A_RATIO  # what `interval` is, of a set
     figure: Figure | None = None  # what `plot=True` drew
 
     def __init__(
@@ -124,7 +126,8 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
         rows = cells_of(self.dims, self.coords, self.components[0], self.tokens)
         for row, values, recoveries in zip(rows, raw, percent, strict=True):
             for metric, value, recovery in zip(self.metrics, values, recoveries, strict=True):
-                row[metric], row[f"{metric}_recovery"] = float(value), known(recovery)
+                row[metric] = float(value)
+                row[f"{metric}_recovery"] = None if np.isnan(recovery) else float(recovery)
         return rows
 
     def top(self, k: int = 5) -> list[dict[str, Any]]:
@@ -158,15 +161,12 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
         One number per layer: one table, layers x components. Maps: positions or regions x layers for each
         component, and each head if heads were patched one by one. Head maps: layers x heads for each component.
         """
-        return self._panels(self.recovery, metric)
-
-    def _panels(self, values: np.ndarray, metric: str | None) -> list[Panel]:
         metric = self.metrics[0] if metric is None else metric
         if metric not in self.metrics:
             raise InputError(f"this result has no metric {metric!r}; {closest(str(metric), self.metrics)}")
-        values = self._metric_last(values)[..., self.metrics.index(metric)]
-        values = values if "component" in self.dims else values[None]
-        return panels_of(values, self.coords, self.components)
+        arrays = [self.recovery, *([self.interval] if self.ids else [])]
+        arrays = [self._metric_last(x)[..., self.metrics.index(metric)] for x in arrays]
+        return panels_of(self.coords, self.components, *arrays)
 
     # -- one pair is a set of one ----------------------------------------------------------------
 
@@ -199,6 +199,12 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
     def high(self) -> np.ndarray:
         """Where each recovery's interval ends, percent."""
         return self.recovery + self.interval
+
+    def __sub__(self, other: Any) -> PatchingDifference:
+        """The recoveries less those of another result of the same pair or pairs, in percentage points."""
+        if not isinstance(other, PatchingResult):
+            raise InputError(f"a result less {type(other).__name__}: subtract .recovery, or another result")
+        return PatchingDifference(title=describe(self), **subtracted(self, other))
 
     # -- a mapping, when there is one number per layer -------------------------------------------
 
@@ -270,7 +276,7 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
     def _header(self) -> dict[str, Any]:
         without = ("raw", "recovery", "_clean", "_corrupted", "figure")
         header = {name: value for name, value in vars(self).items() if name not in without}
-        return plain({**header, "clean": self._clean, "corrupted": self._corrupted})
+        return {**header, "clean": self._clean, "corrupted": self._corrupted}
 
     def _arrays(self) -> dict[str, np.ndarray]:
         return {"raw": self.raw}

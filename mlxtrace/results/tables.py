@@ -8,10 +8,20 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..anatomy.components import COMPONENTS
-from ..plotting.labels import describe, over, position_label, quoted, run_lines, short, text_bar, text_map
+from ..plotting.labels import (
+    OF_A_RATIO,
+    describe,
+    over,
+    position_label,
+    quoted,
+    run_lines,
+    short,
+    text_bar,
+    text_map,
+    uncertain,
+)
 from ..plotting.protocols import Panel, Patched
 from ..terminal import printable
-from .intervals import OF_A_RATIO
 
 
 class Printed(Patched, Protocol):
@@ -82,7 +92,7 @@ def _text_bars(result: Patched, panel: Panel) -> list[str]:
     wide = 9 if np.isfinite(halves).any() else 0
     moved = np.nan_to_num(panel.values - result.no_effect)
     low, high = min(moved.min(), 0.0), max(moved.max(), 0.0)
-    unsure = panel.uncertain(result.no_effect)
+    unsure = uncertain(panel.values, panel.halves, result.no_effect)
     lines = ["  layer" + "".join(f"  {c:<{33 + wide}}" for c in panel.columns).rstrip()]
     for layer, *row in zip(panel.rows, panel.values, halves, unsure, moved, strict=True):
         cells = [
@@ -105,7 +115,7 @@ def _text_map(result: Patched, panel: Panel) -> list[str]:
     title = f"{panel.component}{'' if panel.head is None else f' {panel.head}'}"
     across = f"{panel.column_name}s {short(panel.columns)} across"
     heading = f"  {title}: {across}; ░ ▒ ▓ █ from 5, 25, 45, 65 % of effect"
-    return [heading, *text_map(names, moved, 100, panel.uncertain(result.no_effect))]
+    return [heading, *text_map(names, moved, 100, uncertain(panel.values, panel.halves, result.no_effect))]
 
 
 def as_html(result: Patched) -> str:
@@ -118,7 +128,7 @@ def as_html(result: Patched) -> str:
         top = "".join(f"<th>{html.escape(str(c))}</th>" for c in panel.columns)
         rows = [f"<tr><th>{html.escape(panel.component + head) or panel.row_name}</th>{top}</tr>"]
         halves = np.full(panel.values.shape, np.nan) if panel.halves is None else panel.halves
-        marks = panel.uncertain(result.no_effect)
+        marks = uncertain(panel.values, panel.halves, result.no_effect)
         names = _labels(result, panel.row_name, panel.rows)
         for name, *row in zip(names, panel.values, halves, marks, strict=True):
             cells = "".join(

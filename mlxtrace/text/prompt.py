@@ -183,6 +183,7 @@ class Prompt:
 
 
 PromptLike = Prompt | str | Sequence[int] | mx.array  # what is taken wherever a prompt is
+Prompts = PromptLike | Sequence[PromptLike]  # what is taken where several may be
 
 
 def read(tokenizer: Any, prompt: Any, subject: Any = None, vocab_size: int | None = None) -> Prompt:

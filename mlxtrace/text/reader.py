@@ -8,7 +8,8 @@ import mlx.core as mx
 
 from ..errors import TokenError
 from . import tokens
-from .prompt import Prompt, PromptLike, check_reader, read
+from .batches import Batch, by_length, one_batch, several
+from .prompt import Prompt, PromptLike, Prompts, check_reader, read
 
 
 class Reader:
@@ -125,25 +126,42 @@ class Reader:
             prompt = prompt.ids
         return tokens.as_ids(self.tokenizer, prompt, self._known_ids())
 
-    def to_tokens(self, prompt: PromptLike) -> mx.array:
-        """The ids of a prompt as an array.
+    def to_tokens(self, prompt: Prompts) -> mx.array:
+        """The ids of a prompt, or of several of one length, as an array.
 
         Args:
-            prompt: Text, token ids, or a `Prompt`.
+            prompt: Text, token ids, or a `Prompt`; or a list of these, or an array `[B, T]`.
 
         Returns:
-            int32 `[1, T]`.
+            int32 `[1, T]`, or `[B, T]` with a row for each prompt of a list.
 
         Raises:
-            TokenError: As `ids` does.
+            TokenError: As `ids` does, and for prompts of several lengths: nothing is padded.
 
         Example:
             >>> from mlxtrace import InterpretableModel
             >>> model = InterpretableModel("demo")
             >>> model.to_tokens("The Eiffel Tower").shape
             (1, 5)
+            >>> model.to_tokens(["The Louvre is", "Paris is in"]).shape
+            (2, 5)
         """
-        return mx.array([self.ids(prompt)])
+        return one_batch(self._batches(prompt))
+
+    def _batches(self, given: Prompts) -> list[Batch]:
+        """The ids of one prompt or of a list, a batch for each length; each is checked as `ids` does."""
+        prompts = several(given)
+        if prompts is None:
+            one: Any = given
+            return by_length([self.ids(one)])
+        longest, found = self._longest(), []
+        for i, prompt in enumerate(prompts):
+            try:
+                found.append(self._known(prompt))
+                _check_length(len(found[-1]), longest)
+            except TokenError as error:
+                raise TokenError(f"prompt {i} of the {len(prompts)} given: {error}") from error
+        return by_length(found)
 
     def to_str_tokens(self, prompt: PromptLike) -> list[str]:
         """The text of each token; together they are the decoded prompt.

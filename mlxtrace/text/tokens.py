@@ -173,7 +173,9 @@ def _given_ids(prompt: Any) -> list[int]:
     if len(nested) == len(values) == 1 and not isinstance(values[0], str):
         return _given_ids(values[0])
     if nested:
-        raise TokenError(f"{len(values)} prompts were given where one is expected: pass them one at a time.")
+        raise TokenError(
+            f"a list of {len(values)} prompts was given where one prompt is expected: give one at a time."
+        )
     if not values:
         raise TokenError("The prompt has no tokens: give at least one token id.")
     odd = [v for v in values if isinstance(v, bool) or not isinstance(v, int)]

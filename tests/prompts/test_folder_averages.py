@@ -45,7 +45,7 @@ def test_what_is_written(whole, tmp_path):
     folder.publish(whole)
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         f"average{tail}" for tail in (".csv", ".npz", ".png", ".txt")
-    ]
+    ] + ["average_lines.png"]
     np.testing.assert_array_equal(AverageTrace.load(tmp_path / "average.npz").interval, whole.interval)
     with open(tmp_path / "average.csv", newline="") as file:
         assert len(list(csv.DictReader(file))) == len(whole.to_rows())

@@ -7,7 +7,7 @@ import pytest
 from test_patching_result import make
 
 from mlxtrace.errors import EngineError
-from mlxtrace.results.cells import cells_of, known, panels_of
+from mlxtrace.results.cells import cells_of, panels_of
 from mlxtrace.results.patching_result import PatchingResult
 
 
@@ -27,7 +27,6 @@ def test_cells_are_in_the_order_of_the_array():
         (4, 2, "z"),
     ]
     assert list(cells[0]) == ["component", "layer", "position", "token"]
-    assert known(np.float64(2)) == 2.0 and known(float("nan")) is None
 
 
 def test_regions_stand_where_positions_do():
@@ -51,9 +50,13 @@ def test_regions_are_saved(tmp_path):
 
 
 def test_panels_by_layer_and_by_head():
-    (bars,) = panels_of(np.arange(6.0).reshape(2, 3), {"layer": [0, 1, 2]}, ["mlp", "attn"])
+    (bars,) = panels_of(
+        {"layer": [0, 1, 2], "component": ["mlp", "attn"]}, ["mlp", "attn"], np.arange(6.0).reshape(2, 3)
+    )
     assert bars.values.shape == (3, 2) and bars.column_name == "component"
-    maps = panels_of(np.zeros((2, 3, 4)), {"layer": [0, 1, 2], "head": [0, 1, 2, 3]}, ["q", "k"])
+    coords = {"component": ["q", "k"], "layer": [0, 1, 2], "head": [0, 1, 2, 3]}
+    maps = panels_of(coords, ["q", "k"], np.zeros((2, 3, 4)), np.ones((2, 3, 4)))
+    assert all((m.halves == 1).all() and m.halves.shape == (3, 4) for m in maps) and bars.halves is None
     assert [(m.component, m.row_name, m.column_name) for m in maps] == [
         ("q", "layer", "head"),
         ("k", "layer", "head"),

@@ -254,7 +254,7 @@ def test_a_small_gap_is_kept_in_the_file(tmp_path):
 
 def test_what_it_prints():
     texts = repr(a_set(("layer", "region"), n=12, lacking=(1,)))
-    assert "Restoring the MLP output (each region) over 12 pairs" in texts
+    assert "Restoring the MLP output over 12 pairs (each region)" in texts
     assert "recovery of prob, percent: of the means over 12 pairs, ± its interval" in texts
     assert "1.96 standard errors of a ratio of means (Cochran 1977, section 2.11)" in texts
     assert "pairs by region: first 12, middle 11, last 12" in texts and "too narrow" not in texts
