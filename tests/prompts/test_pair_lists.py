@@ -36,6 +36,8 @@ def test_pairs_without_a_name_have_their_number():
         ([None], "entry 0 is None"),
         ([PAIR, {"clean": "x"}], "entry 1"),
         ([replace(PAIR, id=3)], "id 3"),
+        ([PAIR, replace(PAIR, regions={"X": 1.5})], "entry 1 has a region 'X' that is 1.5"),
+        ([replace(PAIR, regions={"X": ["is", "in"]})], "not a text and which"),
         ([replace(PAIR, id="0001"), PAIR], "'0001'"),
     ],
 )
