@@ -5,7 +5,9 @@ import pytest
 from mlxtrace import options
 from mlxtrace.errors import InputError
 from mlxtrace.experiments.compare_bits import BITS
+from mlxtrace.experiments.grid import WITHIN
 from mlxtrace.experiments.pairs import DIRECTIONS
+from mlxtrace.prompts.tasks import TASKS
 from mlxtrace.text.alignment import check_align
 
 PAIR = ["--clean", "a b", "--corrupted", "a c"]
@@ -60,6 +62,7 @@ def test_every_option_goes_with_an_experiment_or_with_all():
 def test_choices_are_those_of_the_experiments():
     choices = {action.dest: action.choices for action in options.parser()._actions if action.choices}
     assert tuple(choices["direction"]) == tuple(DIRECTIONS) and tuple(choices["compare_bits"]) == BITS
+    assert set(options.TASKS) == set(TASKS) and set(choices["within"]) == set(WITHIN)
     for mode in choices["align"]:
         check_align(mode)
 

@@ -19,11 +19,9 @@ from tqdm import tqdm
 
 from ..arguments import whole_number
 from ..errors import InputError, SubjectError
-from ..results.comparison import Comparison
-from ..results.comparison_set import ComparisonSet
-from ..text.pair import Pair
+from ..results.comparison_set import Comparison, ComparisonSet
 from .causal_trace import causal_trace
-from .pair_sets import each, is_many
+from .pair_sets import Pair, each, is_many
 from .protocol import Prompt, PromptLike, TracedModel
 
 BITS = (2, 3, 4, 5, 6, 8)

@@ -103,9 +103,7 @@ class GroupTrace(Trace):
 
     def write(self, site: Site, value: Any) -> None:
         """Put a value in a site's place: one for all prompts, or a list with one for each."""
-        x = self.read(site)
-        if not (isinstance(value, Groups) and value.same(x)):  # `site.output *= 2` has been done in place
-            x[...] = value
+        self.read(site)[...] = value
 
     def _begin(self, block: Trace) -> None:
         for member in self._members:
@@ -147,10 +145,10 @@ class GroupCache(Mapping):
         return Groups(name, [Group(places, held(cache[name], name), n) for places, n, cache in self.groups])
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.groups[0][-1])
+        return (name for name in self.groups[0][-1] if name in self)  # a module may be called once a token
 
     def __len__(self) -> int:
-        return len(self.groups[0][-1])
+        return sum(1 for _ in self)
 
     def __contains__(self, name: object) -> bool:
         return all(name in cache for *_, cache in self.groups)

@@ -3,7 +3,7 @@
     h = model.layers[5].output        # 3 prompts in 2 groups by length
     h[1][4] = v                       # of prompt 1, the token at position 4
     h[:, -1] *= 2                     # the last token of each: [3, D], in the order of the prompts
-    for prompts, x in h.groups: ...   # x [n, T, D] of the prompts of one length
+    for group in h.groups: ...        # group.array [n, T, D] of the prompts of one length, group.prompts
 
 Nothing is padded, so there is no one array: what only one array has raises LengthsError.
 """
@@ -13,27 +13,13 @@ from __future__ import annotations
 import operator
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import mlx.core as mx
-import numpy as np
 
-from ..errors import EditError, LengthsError, PositionError
+from ..errors import EditError, LengthsError
 from .editing import TEMPORARY, SiteState, plain_value, real
-from .index import check_index, first_axis, is_mask
-from .parts import Activation, Part, is_listed, joined
-
-
-class Group(NamedTuple):
-    """The prompts of one length: their places in the list, the array of all of them `[n, T, ...]`, and that length."""
-
-    prompts: tuple[int, ...]
-    array: Activation
-    tokens: int
-
-    def __str__(self) -> str:
-        shown = ", ".join(map(str, self.prompts[:6])) + ", ..." * (len(self.prompts) > 6)
-        return f"prompt{'s' * (len(self.prompts) > 1)} {shown} of {self.tokens} tokens"
+from .selection import Activation, Group, Part, joined, select
 
 
 class Groups:
@@ -46,7 +32,7 @@ class Groups:
     vector), or a list with one for each prompt.
 
     Attributes:
-        groups: `(prompts, array, tokens)` of each length; the arrays are those of the passes, each an `Activation`.
+        groups: `.prompts`, `.array` and `.tokens` of each length; the arrays are those of the passes, `Activation`s.
 
     Raises:
         LengthsError: what needs one array (`h + x`, `h.shape`). PositionError: an index outside one of the prompts.
@@ -99,10 +85,6 @@ class Groups:
         made = [group._replace(array=group.array.copy()) for group in self.groups]
         return Groups(self._name, made, copied=True)
 
-    def same(self, other: Groups) -> bool:
-        """Whether the arrays are the very same."""
-        return [id(group.array) for group in self.groups] == [id(group.array) for group in other.groups]
-
     def __repr__(self) -> str:
         rows = [f"  {group}: {list(group.array.shape)}" for group in self.groups]
         uses = "[i] is one prompt's, [:, -1] the last token of each, .groups the arrays"
@@ -114,7 +96,7 @@ class Groups:
     # ---- reading
 
     def __getitem__(self, index: Any) -> Any:
-        parts, alone = self._select(index)
+        parts, alone = select(self._name, self.groups, index)
         if alone:
             (part,) = parts.values()
             return part.array[(*part.rows, *part.rest)]
@@ -126,42 +108,6 @@ class Groups:
         made = [Group(tuple(parts[n].places), held(x, self._name), n) for n, x in taken.items()]
         return Groups(self._name, made, self._copied)
 
-    def _select(self, index: Any, edit: bool = False) -> tuple[dict[int, Part], bool]:
-        """What an index takes of each group, by its number of tokens; and whether it means a single prompt."""
-        first, rest = first_axis(index, self.ndim, self._name)
-        chosen, listed = self._chosen(first, edit)
-        paired = listed and any(map(is_listed, rest))
-        if paired and any(is_mask(x) or len(x) != len(chosen) for x in rest if is_listed(x)):
-            raise PositionError(
-                f"{self._name}: {len(chosen)} prompts are chosen by a list, so that another list has a position for "
-                "each of them; h[:, [3, 4]] takes the same positions of all"
-            )
-        parts = {}
-        for group in self.groups:
-            places = [n for n, prompt in enumerate(chosen) if prompt in group.prompts]
-            if places:
-                rows = [group.prompts.index(chosen[n]) for n in places]
-                own = tuple(np.array(x)[places] if paired and is_listed(x) else x for x in rest)
-                parts[group.tokens] = Part(places, group.array, rows, own, paired)
-                check_index((rows, *own), group.array.shape, f"{self._name} of {group}", edit)
-        return parts, not listed and not isinstance(first, slice)
-
-    def _chosen(self, first: Any, edit: bool) -> tuple[list[int], bool]:
-        """The prompts that the first part of an index means, and whether it is a list."""
-        name, n = f"the prompts of {self._name}", len(self)
-        if first is None or getattr(first, "ndim", 0) > 1:
-            raise PositionError(f"{name} are chosen by a number, a slice or a list, not {first!r}")
-        check_index(first, (n,), name, edit)
-        if isinstance(first, slice):
-            chosen = list(range(n)[first])
-        elif is_mask(first):
-            chosen = np.nonzero(np.array(first))[0].tolist()
-        else:
-            chosen = (np.array(first).reshape(-1) % n).tolist()
-        if not chosen or (edit and len(set(chosen)) < len(chosen)):
-            raise PositionError(f"{name}: {first!r} selects {'one of them twice' if chosen else 'none'}")
-        return chosen, is_listed(first)
-
     # ---- writing
 
     def __setitem__(self, index: Any, value: Any) -> None:
@@ -169,7 +115,7 @@ class Groups:
             raise EditError(
                 f"this edits a copy of {self._name} that nothing holds, so it has no effect: edit the site itself"
             )
-        parts, alone = self._select(index, edit=True)
+        parts, alone = select(self._name, self.groups, index, edit=True)
         if alone:
             (part,) = parts.values()
             part.array[(*part.rows, *part.rest)] = value
@@ -219,14 +165,12 @@ class Groups:
         while value.ndim > len(shape) and value.shape[0] == 1:
             value = value[0]
         try:
-            if np.broadcast_shapes(value.shape, shape) == tuple(shape):
-                return mx.broadcast_to(value, shape)
+            return mx.broadcast_to(value, shape)
         except ValueError:
-            pass
-        raise EditError(
-            f"{self._name}: {list(value.shape)} does not fit {list(shape)} of a prompt of {tokens} tokens; give a "
-            "number or a vector for all prompts, or a list with a value for each"
-        )
+            raise EditError(
+                f"{self._name}: {list(value.shape)} does not fit {list(shape)} of a prompt of {tokens} tokens; give a "
+                "number or a vector for all prompts, or a list with a value for each"
+            ) from None
 
     # ---- what only one array has
 
@@ -251,7 +195,7 @@ def held(x: mx.array, name: str) -> Activation:
 
 def _in_place(name: str) -> Any:
     def edit(self: Groups, value: Any) -> Groups:
-        parts = self._select(slice(None), edit=True)[0]
+        parts = select(self._name, self.groups, slice(None), edit=True)[0]
         values = self._values(value, parts)
         for part in parts.values():
             part.array.editable()

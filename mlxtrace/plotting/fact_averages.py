@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..anatomy.components import short_words
-from .heatmaps import Map, Scale, draw
+from .heatmaps import Map, Scale, draw, hatching_explained
 from .kit import capital, checked, colour_of, family, finished, headline, plain_axes, style, ticks
 from .protocols import Averaged, ComparedAverages
 
@@ -107,7 +107,7 @@ def average_lines(result: Averaged, path: str | os.PathLike | None = None) -> Fi
 def compared_averages(result: ComparedAverages, path: str | os.PathLike | None = None) -> Figure:
     """Mean scores of the same traces on two models on one scale, and their difference on one of its own.
 
-    A dot marks the cells whose difference is uncertain: its 95 % interval holds 0, or there is none.
+    Differences that look like one and whose 95 % interval covers 0 are hatched.
 
     Args:
         result: what `compare_bits` returns for many prompts.
@@ -134,17 +134,17 @@ def compared_averages(result: ComparedAverages, path: str | os.PathLike | None =
     top, most = max(float(x.max()) for x in means), float(np.abs(result.difference).max())
     shared, own = Scale(0.0, max(top, 1e-3), 0.0), Scale(-max(most, 1e-6), max(most, 1e-6), 0.0)
     maps = [Map(x, result.roles, columns, kind, name) for x, name in zip(means, result.names, strict=True)]
-    maps.append(Map(result.difference, result.roles, columns, kind, f"{two} - {one}", scale=own))
+    gap = Map(
+        result.difference, result.roles, columns, kind, f"{two} - {one}", halves=result.interval, scale=own
+    )
     with style():
-        fig = draw(maps, shared, "mean p(answer)", "layer", own_label="difference")
-        rows, layers = np.nonzero(result.uncertain)
-        fig.axes[2].scatter(layers + 0.5, rows + 0.5, s=3, color="0.35", linewidths=0)
-        captions = [
+        fig = draw([*maps, gap], shared, "mean p(answer)", "layer", own_label="difference")
+        caption = (
             f"correlation {result.correlation:.4f}, mean over {result.n} prompts; "
-            f"the peak moved in {len(result.moved)}",
-            "dots: the 95 % interval of the difference holds 0",
-        ]
-        headline(fig, f"Impact of restoring {short_words(result.kind)}, {result.n} prompts", captions)
+            f"the peak moved in {len(result.moved)}"
+        )
+        title = f"Impact of restoring {short_words(result.kind)}, {result.n} prompts"
+        headline(fig, title, [caption, *hatching_explained([gap], own)])
     return finished(fig, path)
 
 

@@ -119,13 +119,12 @@ class ComparedAverages(Protocol):
     first: np.ndarray
     second: np.ndarray
     difference: np.ndarray
+    interval: np.ndarray
 
     @property
     def n(self) -> int: ...
     @property
     def kind(self) -> str | None: ...
-    @property
-    def uncertain(self) -> np.ndarray: ...
     @property
     def correlation(self) -> float: ...
     @property

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, closest
+from ..results.effects_set import CausalEffects, EffectsSet
+from ..results.noising_window_set import NoisingWindow, NoisingWindowSet
 from ..results.patching_set import PatchingResult, PatchingSet
-from ..storage import digest
 from .averages import AverageTrace, CausalTrace, average_traces
 from .run_folder import Folder
 
@@ -27,6 +28,8 @@ class Kind:
 
 KINDS = {
     "activation_patching": Kind(PatchingResult, PatchingSet),
+    "causal_effects": Kind(CausalEffects, EffectsSet),
+    "noising_window": Kind(NoisingWindow, NoisingWindowSet),
     "causal_trace": Kind(CausalTrace, lambda traces, ids, _: average_traces([[t] for t in traces], ids)),
 }
 
@@ -85,7 +88,7 @@ class PairFolder(Folder):
 
 def _note_of_copies(singles: list[Any]) -> list[str]:
     """A sentence when pairs occur more than once under several names."""
-    kept = [digest({**single.settings["pair"], "id": ""}) for single in singles]
+    kept = [repr({**single.settings["pair"], "id": ""}) for single in singles]
     copies = len(kept) - len(set(kept))
     if not copies:
         return []

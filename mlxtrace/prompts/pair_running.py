@@ -11,19 +11,17 @@ does the rest. Under `mlx.launch` the pairs are spread over the ranks.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..arguments import whole_number
 from ..errors import InputError, MlxtraceError
-from ..storage import digest, readable_folder
 from .filling import Filling, Made, Ranks
-from .folder_averages import FactFolder, average_facts
 from .pair_calls import Calls
-from .pair_lists import Pair, fields_of, named
+from .pair_lists import Pair, digest_of, fields_of, named
 from .pair_results import PairFolder, kind_of
-from .provenance import fingerprint
 
 MOST = 16  # pairs of a batch, which is what a killed run may have to do again
 
@@ -47,8 +45,8 @@ def run(
 
     Args:
         model: an InterpretableModel.
-        pairs: a list of `Pair`s, or of prompts. All of them are what the folder is begun with: a longer list is
-            another one, so give the whole list and go through it by `limit`.
+        pairs: a list of `Pair`s, or of prompts; or what `prompts.load` takes ("ioi", a file). The folder is begun with
+            all of them: a longer list is another one, so give the whole list and go through it by `limit`.
         experiment: "activation_patching", "causal_effects", "noising_window" or "causal_trace".
         out: the folder; begun if need be, resumed if it was begun with the same model, pairs and options.
         corrupted: how all pairs without a corrupted prompt are corrupted: `GaussianNoise(...)`.
@@ -87,17 +85,17 @@ def run(
         raise InputError(f"prompts.run runs experiments on an InterpretableModel, not on {model!r}")
     if out is None:
         raise InputError("name the folder that the results go into: out='results'")
-    listed = named(pairs, corrupted)
+    listed = named(pairs, corrupted, model)
     chosen = listed if limit is None else listed[: whole_number("limit", limit)]
     calls = Calls(model, experiment, options)
     _check_corrupted(listed, experiment, corrupted)
     calls.scale([pair.subject for pair in listed])
-    told = {"weights": fingerprint(model.net), "pairs": digest([fields_of(pair) for pair in listed])}
-    settings = {"experiment": experiment, **calls.settings, **told}
+    settings = {**calls.settings, "pairs": digest_of(listed)}
     folder = PairFolder(out, settings, model.name, [pair.id for pair in listed])
     folder.compare()
-    batches = batched(model, chosen, calls)
     filling = Filling(folder, Ranks(group))
+    most = min(MOST, math.ceil(len(chosen) / filling.ranks.size))
+    batches = batched(model, chosen, calls, most)
     if folder.is_begun():
         filling.begin()
     filling.fill(batches, [None], lambda batch, missing: _made(calls, batch, missing), progress)
@@ -105,37 +103,6 @@ def run(
     if filling.ranks.rank == 0:
         folder.publish(result)
     return result
-
-
-def averages(folder: str | os.PathLike) -> Any:
-    """What a run into a folder came to: of its files, whatever there is by now.
-
-    Args:
-        folder: what `run`, or `facts.run`, was given as `out`.
-
-    Returns:
-        What that run returned.
-
-    Raises:
-        LoadError: when it is not a folder of a run, or its settings are damaged.
-        InputError: when no pair of it has a result, or results were made with other settings.
-
-    Example:
-        >>> import tempfile
-        >>> from mlxtrace import InterpretableModel, prompts
-        >>> model = InterpretableModel("demo")
-        >>> pair = prompts.Pair("The Louvre is in the city of", subject="Louvre")
-        >>> with tempfile.TemporaryDirectory() as out:
-        ...     one = prompts.run(model, [pair], "causal_trace", out, samples=1, progress=False)
-        ...     again = prompts.averages(out)
-        >>> again.ids == one.ids
-        True
-    """
-    path = readable_folder(folder)
-    found = PairFolder(path, {"experiment": "activation_patching"}).begun()["settings"]
-    if "experiment" not in found:
-        return average_facts(FactFolder(path))
-    return PairFolder(path).together()
 
 
 def _check_corrupted(pairs: Sequence[Pair], experiment: str, corrupted: Any) -> None:
@@ -152,8 +119,8 @@ def _check_corrupted(pairs: Sequence[Pair], experiment: str, corrupted: Any) -> 
         )
 
 
-def batched(model: Any, pairs: Sequence[Pair], calls: Calls) -> list[list[Pair]]:
-    """The pairs in batches, of prompts of the same lengths, because those can share passes.
+def batched(model: Any, pairs: Sequence[Pair], calls: Calls, most: int) -> list[list[Pair]]:
+    """The pairs in batches of so many at most, of prompts of the same lengths, because those can share passes.
 
     InputError when each position is asked for, and pairs differ in length.
     """
@@ -171,7 +138,7 @@ def batched(model: Any, pairs: Sequence[Pair], calls: Calls) -> list[list[Pair]]
             f'positions="each" needs pairs of one length, but these have {told} tokens: use positions="regions", or a '
             "folder for each length"
         )
-    return [some[at : at + MOST] for some in alike.values() for at in range(0, len(some), MOST)]
+    return [some[at : at + most] for some in alike.values() for at in range(0, len(some), most)]
 
 
 def _lengths(model: Any, pair: Pair) -> tuple[int, int] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import mlx.core as mx
 
@@ -26,4 +27,5 @@ class Ranks:
         """The sum of a number over all processes, once every one of them is here."""
         if self.size == 1:
             return number
-        return int(mx.distributed.all_sum(mx.array([number]), group=self._group, stream=mx.cpu).item())
+        found: Any = mx.distributed.all_sum(mx.array([number]), group=self._group, stream=mx.cpu)
+        return int(found.item())

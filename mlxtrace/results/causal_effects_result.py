@@ -56,6 +56,7 @@ class CausalEffects(Record):
         notes: what must be known to read the numbers.
         regions: names in the place of positions, or None.
         within: how a region's tokens were patched: "mean", "last" or "together".
+        settings: of the run into a folder that it is of, if it is of one.
 
     Example:
         >>> from mlxtrace import InterpretableModel
@@ -92,6 +93,7 @@ class CausalEffects(Record):
     notes: list[str] = dataclasses.field(default_factory=list)
     regions: list[str] | None = None
     within: str = ""
+    settings: dict = dataclasses.field(default_factory=dict)
 
     @property
     def ids(self) -> list[str]:

@@ -35,6 +35,7 @@ class NoisingWindow(Record):
         seed: of the noise.
         prompt, model: the text and the model's name.
         notes: what must be known to read the numbers.
+        settings: of the run into a folder that it is of, if it is of one.
 
     Example:
         >>> from mlxtrace import InterpretableModel
@@ -59,6 +60,7 @@ class NoisingWindow(Record):
     prompt: str
     model: str
     notes: list[str] = field(default_factory=list)
+    settings: dict = field(default_factory=dict)
 
     @property
     def ids(self) -> list[str]:

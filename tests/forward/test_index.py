@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mlxtrace import errors
-from mlxtrace.forward.index import check_index, plain_index
+from mlxtrace.forward.index import check_index, first_axis, plain_index
 
 SHAPE = (2, 5, 3)
 X = np.arange(30, dtype=np.float32).reshape(SHAPE)
@@ -89,3 +89,19 @@ def test_an_index_without_values_yet_is_not_checked():
         return mx.array(X)[0, plain_index(where)]
 
     assert np.array_equal(np.array(mx.vmap(read)(mx.array([[1], [4]])))[:, 0], X[0, [1, 4]])
+
+
+def test_the_part_of_an_index_that_is_for_the_first_axis():
+    every = slice(None)
+    assert first_axis(3, 3, "x") == (3, ()) and first_axis((), 3, "x") == (every, ())
+    assert first_axis((1, ..., 2), 4, "x") == (1, (every, every, 2))
+    assert first_axis((..., 2), 3, "x") == (every, (every, 2)) and first_axis(..., 2, "x") == (
+        every,
+        (every,),
+    )
+    assert first_axis((..., 0, 1, 2), 3, "x") == (0, (1, 2))  # the Ellipsis stands for nothing
+    assert first_axis((..., None, 2), 2, "x") == (every, (None, 2))
+    first, (last,) = first_axis(([0, 1], [True, False]), 2, "x")
+    assert first.tolist() == [0, 1] and last.tolist() == [True, False]
+    with pytest.raises(errors.PositionError, match="Ellipses"):
+        first_axis((..., 0, ...), 3, "x")

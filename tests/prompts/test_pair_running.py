@@ -180,10 +180,11 @@ def test_models_experiments_and_facts_are_not_mixed(model, whole, tmp_path, llam
 
 NOTHING_WRITTEN = [
     ({"pairs": []}, "no pairs"),
-    ({"pairs": "ioi"}, "as prompts.load returns it"),
+    ({"pairs": "oio"}, "oio"),
+    ({"pairs": 3}, "as prompts.load gives it"),
     ({"pairs": [{"clean": "x"}]}, "not a Pair"),
-    ({"pairs": [replace(PAIRS[0], id="a"), replace(PAIRS[1], id="a")]}, "two entries have the id 'a'"),
-    ({"pairs": [PAIRS[0], replace(PAIRS[1], id="0000")]}, "two entries have the id '0000'"),
+    ({"pairs": [replace(PAIRS[0], id="a"), replace(PAIRS[1], id="a")]}, "two pairs have the id 'a'"),
+    ({"pairs": [PAIRS[0], replace(PAIRS[1], id="0000")]}, "two pairs have the id '0000'"),
     ({"pairs": [PAIRS[0], replace(PAIRS[1], id=3)]}, "an id is a text"),
     ({"pairs": [prompts.Pair("The Louvre is in")]}, "1 of 1 pairs have no corrupted prompt, such as 0000"),
     ({"pairs": [PAIRS[3]]}, "none of the pairs can be used, such as 0000: "),
@@ -332,6 +333,36 @@ def test_traces_are_averaged_by_role(model, tmp_path):
     assert kept.notes == alone.notes and kept.settings["noise"] == "s3"
     with pytest.raises(InputError, match="roles of all tokens"):
         prompts.run(model, pairs, "causal_trace", tmp_path / "other", positions="last", **options)
+
+
+def test_effects_and_noising_windows(model, tmp_path):
+    pairs, layers = PAIRS[:4], {"layers": [0, 6]}
+    options = {**layers, "component": "mlp", "metric": "logit_diff", "align": "ends", "positions": "regions"}
+    effects = prompts.run(model, pairs, "causal_effects", tmp_path / "effects", progress=False, **options)
+    good = [*pairs[:3]]
+    joint = model.causal_effects(good, progress=False, **options)
+    assert type(effects) is type(joint) and effects.ids == ["0000", "0001", "0002"]
+    for name in ("direct", "indirect", "direct_interval"):
+        np.testing.assert_allclose(getattr(effects, name), getattr(joint, name), atol=1e-4)
+    windows = prompts.run(model, pairs, "noising_window", tmp_path / "windows", progress=False, **layers)
+    alone = [model.noising_window(pair.clean, **layers) for pair in good]
+    assert type(windows).__name__ == "NoisingWindowSet" and [n for n in windows.notes if "0003 (" in n]
+    np.testing.assert_allclose(windows.scores, np.mean([one.scores for one in alone], 0), atol=1e-6)
+    for done, folder in ((effects, tmp_path / "effects"), (windows, tmp_path / "windows")):
+        again = prompts.averages(folder)
+        assert again.ids == done.ids and type(again).load(folder / "average.npz").ids == done.ids
+        single = type(done.singles[0]).load(folder / "pairs" / "0001.npz")
+        assert single.settings["pair"]["subject"] == "Colosseum" and single.settings["weights"]
+        for name, array in done._arrays().items():
+            np.testing.assert_array_equal(again._arrays()[name], array)
+
+
+def test_pairs_by_name(model, tmp_path):
+    prompts.save(PAIRS[:2], tmp_path / "pairs.jsonl")
+    options = {**QUICK, "layers": 0}
+    done = prompts.run(model, str(tmp_path / "pairs.jsonl"), out=tmp_path / "out", **options)
+    again = prompts.run(model, prompts.load(tmp_path / "pairs.jsonl"), out=tmp_path / "out", **options)
+    assert done.ids == again.ids and len(done.ids) == 2
 
 
 def test_one_bar_counts_what_is_done(model, whole, out, capfd):

@@ -111,8 +111,13 @@ def test_it_prints_its_rows_and_draws(many, tmp_path):
     assert len(rows) == many.difference.size and rows[0]["prompts"] == 3 and rows[0]["tokens"] == 3
     assert rows[1]["high"] == pytest.approx(many.difference[0, 1] + many.interval[0, 1])
     figure = many.plot(tmp_path / "set.png")
-    _, dots = figure.axes[2].collections
-    assert len(dots.get_offsets()) == many.uncertain.sum() and (tmp_path / "set.png").is_file()
+    meshes = [figure.axes[i].collections for i in range(3)]
+    assert [len(found) for found in meshes] == [1, 1, 2] and (tmp_path / "set.png").is_file()
+    strokes = meshes[2][1].get_segments()
+    hatched = {tuple(np.floor(stroke.mean(0)).astype(int)) for stroke in strokes}  # (layer, role)
+    coloured = np.abs(many.difference) > 0.1 * np.abs(many.difference).max()  # others look like none
+    assert hatched == {(layer, role) for role, layer in np.argwhere(many.uncertain & coloured)}
+    assert "hatched: the 95 % interval covers no effect" in figure.get_supxlabel()
     limits = [figure.axes[i].collections[0].norm for i in range(3)]
     assert (limits[0].vmin, limits[0].vmax) == (limits[1].vmin, limits[1].vmax)  # both models on one scale
     assert limits[2].vmax == -limits[2].vmin == pytest.approx(np.abs(many.difference).max())

@@ -104,3 +104,36 @@ def test_the_model_is_looked_at_anew_before_a_prompt_is_checked(monkeypatch):
     for call in (model.ids, model.prompt, model.to_tokens):
         call(IDS)
     assert len(looks) == 3
+
+
+def test_tokens_of_several_prompts_are_an_array_where_they_have_one_length():
+    reader = Small(longest=3)
+    assert reader.to_tokens([[5, 6], [7, 8]]).tolist() == [[5, 6], [7, 8]]
+    assert reader.to_tokens([reader.prompt([5, 6])]).tolist() == [[5, 6]]
+    assert reader.to_tokens(mx.array([[5, 6], [7, 8]])).dtype == mx.int32
+    with pytest.raises(errors.TokenError, match=r"\(1, 2 tokens\)"):
+        reader.to_tokens([[5], [6, 7]])
+    for wrong, said in (
+        ([[5], [100]], "prompt 1 of the 2"),
+        ([[5], [1, 2, 3, 4]], "4 tokens"),
+        ([], "no tokens"),
+    ):
+        with pytest.raises(errors.TokenError, match=said):
+            reader.to_tokens(wrong)
+
+
+@pytest.mark.parametrize("given", [["a", "b"], ["a"], [[5], [6, 7]], mx.array([[5, 6], [7, 8]])], ids=repr)
+def test_what_reads_one_prompt_refuses_a_list_of_prompts(given):
+    reader = Small()
+    for call in (
+        reader.ids,
+        reader.prompt,
+        reader.receipt,
+        reader.to_str_tokens,
+        reader.encode,
+        reader.decode,
+    ):
+        with pytest.raises(errors.TokenError, match=r"one prompt is expected|text was expected"):
+            call(given)
+    with pytest.raises(errors.TokenError):
+        reader.answer_token(5, given)

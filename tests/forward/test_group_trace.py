@@ -1,0 +1,409 @@
+"""Prompts of several lengths in one trace: the numbers of each alone, one body for all, the model as it was."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+
+import mlx.core as mx
+import models
+import numpy as np
+import pytest
+from noise import close
+
+from mlxtrace import InterpretableModel, errors
+from mlxtrace import interventions as iv
+from mlxtrace.anatomy.recording import forward
+from mlxtrace.anatomy.taps import _traced
+from mlxtrace.forward.group_trace import GroupCache, GroupTrace, trace_of
+from mlxtrace.forward.groups import Groups
+from mlxtrace.forward.trace import Trace
+
+A, B, C = [3, 17, 5, 90, 41, 8, 77], [3, 17, 66, 12, 41, 8, 20, 33, 9], [5, 3, 44, 90, 2, 8, 71]
+MIXED = [A, B, C]  # 7, 9 and 7 tokens
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.fixture(autouse=True)
+def untouched(request):
+    """After every test the model's classes and logits are bit for bit what they were."""
+    if "llama" not in request.fixturenames:
+        yield
+        return
+    model = request.getfixturevalue("llama")
+    before = plain(model, [A])
+    yield
+    gc.collect()
+    assert not _traced and not any(hasattr(type(m), "_mlxtrace_original") for m in model.net.modules())
+    assert mx.array_equal(plain(model, [A]), before)
+
+
+def plain(model, batch):
+    out = forward(model.net, mx.array(batch))
+    mx.eval(out)
+    return out
+
+
+# ---- the numbers
+
+
+ARCHITECTURES = [
+    ("llama", None),
+    ("llama", 4),
+    ("gpt2", None),
+    ("mixtral", None),
+    ("mamba", None),
+    ("jamba", None),
+]
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES, ids=lambda x: f"{x[0]}{x[1] or ''}")
+def any_model(request):
+    name, bits = request.param
+    return InterpretableModel(models.make(name, quantize=bits))
+
+
+def test_an_untouched_trace_gives_each_prompt_what_it_gives_alone(any_model):
+    with any_model.trace(MIXED) as trace:
+        pass
+    groups = {tokens: array for _, array, tokens in trace.output.groups}
+    assert mx.array_equal(groups[7], plain(any_model, [A, C]))
+    assert mx.array_equal(groups[9], plain(any_model, [B]))
+    for i, prompt in enumerate(MIXED):
+        logits, cache = any_model.run_with_cache(prompt)
+        close(trace.output[i], logits[0], any_model)
+        for name in list(trace.activations)[::5]:
+            close(trace.activations[name][i], cache[name][0], any_model)
+
+
+def edit(model, at):
+    """What a user writes for prompts of any lengths, and for one: the first axis of each array is the prompts."""
+    last = model.layers[0].output[:, -1]
+    last *= 1.5
+    model.layers[1].input[:, 2:4] += mx.arange(model.d_model) / model.d_model
+    h = model.layers[1].output
+    h[at][4] = h[at][0]
+    h[at, 3] *= 0.5
+    h[at, -2, ::2] = 0.25
+    return last
+
+
+def test_the_edits_of_a_body_do_to_each_prompt_what_they_do_to_it_alone(any_model):
+    with any_model.trace(MIXED) as trace:
+        last = edit(any_model, 1)
+    for i, prompt in enumerate(MIXED):
+        with any_model.trace([prompt, prompt]) as alone:
+            edit(any_model, 0 if i == 1 else 1)
+        close(trace.output[i], alone.output[0], any_model)
+        close(trace.activations["layers.1"][i], alone.activations["layers.1"][0], any_model)
+        close(last[i], alone.activations["layers.0"][0, -1], any_model)
+
+
+@pytest.mark.parametrize("edited", [0, 1, 2])
+def test_an_edit_of_one_prompt_changes_no_other(any_model, edited):
+    with any_model.trace(MIXED) as before:
+        pass
+    with any_model.trace(MIXED) as after:
+        any_model.layers[1].output[edited] *= 3.0
+    for i in range(3):
+        if i == edited:
+            assert not mx.allclose(after.output[i], before.output[i], atol=1e-3)
+        elif len(MIXED[i]) != len(MIXED[edited]):
+            assert mx.array_equal(after.output[i], before.output[i])
+        else:
+            close(after.output[i], before.output[i], any_model)
+
+
+@pytest.mark.parametrize("site", ["q", "k", "v", "head", "resid_mid", "neuron", "pattern"])
+def test_every_site_is_by_prompt(gpt2, site):
+    with gpt2.trace(MIXED) as trace:
+        x = getattr(gpt2.layers[1], site).output
+        shapes = [a.shape for a in x]
+        x[1][..., 0] = 0.5
+    for i, prompt in enumerate(MIXED):
+        with gpt2.trace(prompt) as alone:
+            y = getattr(gpt2.layers[1], site).output
+            assert y.shape[1:] == shapes[i]
+            if i == 1:
+                y[..., 0] = 0.5
+        close(trace.output[i], alone.output[0], gpt2)
+
+
+def test_declared_interventions_and_the_body_mix(llama):
+    edits = {"layers.0.mlp": iv.scale(0.5), "layers.1": iv.zero_at(-1)}
+    with llama.trace(MIXED, interventions=edits) as trace:
+        seen = llama.layers[1].output[:, -1]
+        llama.layers[2].mlp.output *= 2.0
+    assert not seen.any().item()
+    for i, prompt in enumerate(MIXED):
+        with llama.trace(prompt, interventions={**edits, "layers.2.mlp": iv.scale(2.0)}) as alone:
+            pass
+        close(trace.output[i], alone.output[0], llama)
+
+
+def test_gradients_reach_the_edit_of_each_prompt(llama):
+    def loss(delta):
+        with llama.trace(MIXED, cache=False) as trace:
+            llama.layers[1].output[:, -2] += delta
+        return trace.output[:, -1, 5].sum()
+
+    delta = mx.zeros((3, 64))
+    slope = mx.grad(loss)(delta)
+    for i in range(3):
+        step = mx.zeros((3, 64))
+        step[i, 10] = 1e-2
+        measured = (loss(step) - loss(-step)) / 2e-2
+        assert abs(slope[i, 10].item() - measured.item()) < 2e-3
+
+
+# ---- which lists are groups
+
+
+def test_one_length_is_one_batch_and_several_are_groups(llama):
+    assert (
+        type(llama.trace([A, C])) is Trace
+        and type(llama.trace([A])) is Trace
+        and type(llama.trace(A)) is Trace
+    )
+    assert type(llama.trace(MIXED)) is GroupTrace
+    with llama.trace([A, C]) as trace:
+        h = llama.layers[1].output.save()
+        h[:, -1] = mx.zeros((2, 64))
+        llama.layers[2].mlp.output = [
+            mx.zeros((7, 64)),
+            mx.ones((7, 64)),
+        ]  # as where there are several lengths
+    assert isinstance(h, mx.array) and h.shape == (2, 7, 64) and trace.output.shape == (2, 7, models.VOCAB)
+    found = trace.activations["layers.2.mlp"]
+    assert not found[0].any().item() and (found[1] == 1).all().item()
+    with pytest.raises(errors.EditError, match="3 values"), llama.trace([A, C]):
+        llama.layers[2].mlp.output = [0.0, 1.0, 2.0]
+    assert type(trace_of(llama.resolver, None, llama.trace)) is Trace
+
+
+def test_run_with_cache(llama):
+    logits, cache = llama.run_with_cache(MIXED, sites=["layers.1.mlp", "layers.2.resid_mid"])
+    assert isinstance(logits, Groups) and isinstance(cache, GroupCache)
+    assert list(cache) == list(llama.run_with_cache(A, sites=["layers.1.mlp", "layers.2.resid_mid"])[1])
+    assert "layers.0.mlp" not in cache and len(dict(cache)) == len(cache)
+    for i, prompt in enumerate(MIXED):
+        one, kept = llama.run_with_cache(prompt, sites=["layers.1.mlp", "layers.2.resid_mid"])
+        close(logits[i], one[0], llama)
+        for name in ("layers.1.mlp", "layers.2.resid_mid"):
+            close(cache[name][i], kept[name][0], llama)
+    assert cache.nbytes == sum(x.nbytes for *_, each in cache.groups for x in each.arrays())
+
+
+def test_what_is_called_once_a_token_is_listed_as_often_as_for_the_shortest():
+    model = InterpretableModel(models.make("mamba"))
+    _, cache = model.run_with_cache([B, A])
+    assert len(list(cache)) == len(cache) == len(model.run_with_cache(A)[1]) < len(model.run_with_cache(B)[1])
+    assert all(len(cache[name]) == 2 for name in cache)
+
+
+def test_what_a_cache_of_several_lengths_cannot_do_it_says(llama, tmp_path):
+    _, cache = llama.run_with_cache(MIXED)
+    with pytest.raises(errors.InputError, match=r"cache\.save"):
+        cache.save(tmp_path / "x.safetensors")
+    with pytest.raises(errors.SiteError, match="closest"):
+        cache["layers.1.mpl"]
+    with pytest.raises(errors.SiteError, match=r"layers\.99"):
+        cache["layers.99"]
+    assert "2 groups" in repr(cache)
+    for _, tokens, each in cache.groups:
+        each.save(tmp_path / f"{tokens}.safetensors")
+    cache["layers.1"][0] = 5.0  # a handle of its own, as in an ActivationCache
+    assert not (cache["layers.1"][0] == 5).all().item()
+
+
+# ---- the block
+
+
+@pytest.mark.parametrize("error", [Stop, KeyboardInterrupt, GeneratorExit])
+@pytest.mark.parametrize("when", ["before", "paused", "after"])
+def test_exceptions_in_the_body_end_all_passes(llama, error, when):
+    with pytest.raises(error), llama.trace(MIXED) as trace:
+        if when != "before":
+            llama.layers[1].output[:, 2] = 0.0
+        if when == "after":
+            llama.output  # noqa: B018
+        raise error
+    assert all(member._pass._coroutine is None for member in trace._members)
+    with pytest.raises(errors.OrderError, match="failed"):
+        trace.output  # noqa: B018
+
+
+@pytest.mark.parametrize("failing", [7, 9])
+def test_an_exception_in_one_pass_ends_all(llama, failing):
+    def fail(x):
+        if x.shape[1] == failing:
+            raise Stop
+        return x
+
+    with pytest.raises(Stop), llama.trace(MIXED, interventions={"layers.1.mlp": fail}):
+        pass
+    with pytest.raises(Stop), llama.trace(MIXED, interventions={"layers.1.mlp": fail}) as trace:
+        llama.layers[2].output  # noqa: B018
+    assert all(member._pass._coroutine is None for member in trace._members)
+
+
+def test_sites_are_asked_for_in_order(llama):
+    with llama.trace(MIXED) as trace:
+        late = llama.layers[2].output
+        early = llama.layers[0].output
+        view = late[:, -1]
+        for edit_gone in (
+            lambda: early.__setitem__((slice(None), -1), 0.0),
+            lambda: early.__imul__(2.0),
+            lambda: early[1].__setitem__(0, 0.0),
+            lambda: setattr(llama.layers[0], "output", 0.0),
+            lambda: early[:, -1].__imul__(2.0),
+        ):
+            with pytest.raises(errors.OrderError, match="gone by"):
+                edit_gone()
+        llama.output  # noqa: B018
+        with pytest.raises(errors.OrderError, match="gone by: the pass is at logits"):
+            view *= 2.0
+    assert mx.array_equal(trace.activations["layers.0"][1], early[1])
+    assert mx.array_equal(trace.output[1], plain(llama, [B])[0])
+
+
+def test_without_a_cache_what_went_by_is_gone(llama):
+    with llama.trace(MIXED, cache=False) as trace:
+        llama.layers[2].output  # noqa: B018
+        with pytest.raises(errors.OrderError, match="cache=False"):
+            llama.layers[0].output  # noqa: B018
+    with pytest.raises(errors.OrderError, match="cache=False"):
+        trace.activations  # noqa: B018
+    assert mx.array_equal(trace.output[1], plain(llama, [B])[0])
+
+
+def test_a_trace_runs_once_and_has_no_output_before_its_end(llama):
+    trace = llama.trace(MIXED)
+    with trace:
+        for what in ("output", "activations"):
+            with pytest.raises(errors.OrderError, match="after the block"):
+                getattr(trace, what)
+    with pytest.raises(errors.OrderError, match="once"), trace:
+        pass
+    assert trace.output is trace.output
+    trace.output[0][0] = 0.0  # a handle of its own
+    assert trace.tokens[1].tolist() == B
+
+
+def test_traces_nest_in_each_other(llama):
+    with llama.trace(MIXED) as outer:
+        before = llama.layers[0].output[:, -1]
+        with llama.trace(A) as inner:
+            source = llama.layers[1].output.save()
+        with llama.trace([B, A]) as groups:
+            both = llama.layers[1].output.save()
+        llama.layers[1].output[0] = source[0]
+        llama.layers[2].output[0] = both[1]
+    assert mx.array_equal(inner.output, plain(llama, [A]))
+    assert mx.array_equal(groups.output[0], plain(llama, [B])[0])
+    assert mx.array_equal(outer.output[1], plain(llama, [B])[0])
+    assert mx.array_equal(before, mx.stack([x[-1] for x in outer.activations["layers.0"]]))
+    with llama.trace(A) as outer, llama.trace(MIXED) as inner:
+        assert isinstance(llama.layers[1].output, Groups)
+    assert mx.array_equal(outer.output, plain(llama, [A]))
+
+
+def test_an_intervention_sees_no_other_pass(llama):
+    """Where it asks for a site, no trace is open: another group's array would be a quiet mistake."""
+
+    def ask(x):
+        return llama.layers[0].output
+
+    with (
+        pytest.raises(errors.OrderError, match="no trace"),
+        llama.trace(MIXED, interventions={"layers.1.mlp": ask}),
+    ):
+        pass
+
+
+def test_the_model_is_not_run_inside_by_anybody_else(llama):
+    with pytest.raises(errors.OrderError, match="not by the trace"), llama.trace(MIXED):
+        llama.net(mx.array([A]))
+
+
+def test_invoke_takes_lists(llama):
+    with llama.trace() as trace:
+        with trace.invoke(MIXED, interventions={"layers.1.mlp": iv.zero_out()}) as groups:
+            h = llama.layers[1].mlp.output[:, -1].save()
+        with trace.invoke([A, C]) as batch:
+            pass
+        with groups.invoke(A) as inner:
+            pass
+    assert not h.any().item() and batch.output.shape[:2] == (2, 7)
+    assert mx.array_equal(inner.output, plain(llama, [A]))
+    assert trace.invokes == [groups, batch]
+    for nothing in (None, [], [A, 5]):
+        with pytest.raises(errors.InputError), llama.trace() as trace:
+            trace.invoke(nothing)
+
+
+def test_a_site_that_is_never_reached(llama):
+    with pytest.raises(errors.PositionError):
+        llama.trace(MIXED, interventions={"layers.9": iv.zero_out()})
+    with pytest.raises(errors.SiteError), llama.trace(MIXED):
+        llama.layers[1].mpl  # noqa: B018
+
+
+def test_a_trace_that_nobody_holds_is_over(llama):
+    def opened():
+        trace = llama.trace(MIXED)
+        trace.__enter__()
+        llama.layers[1].output[:, -1] *= 2.0
+        return weakref.ref(trace)
+
+    ref = opened()
+    gc.collect()
+    assert ref() is None and not _traced
+
+
+def test_what_is_kept_of_a_block_lets_go_of_the_rest(llama):
+    gc.collect()
+    gc.disable()
+    try:
+        with llama.trace(MIXED, cache=False) as trace:
+            h = llama.layers[1].output
+            arrays = [weakref.ref(group.array) for group in h.groups]
+            last, first = h[:, -1].save(), h[:, 0][0].save()
+            last *= 2.0
+        del h, trace
+        assert [ref() for ref in arrays] == [None, None]
+    finally:
+        gc.enable()
+    last *= 2.0
+    first += 1.0
+
+
+def test_another_thread_cannot_read_it(llama):
+    found = []
+
+    def read():
+        try:
+            llama.layers[2].output  # noqa: B018
+        except errors.OrderError as error:
+            found.append(error)
+
+    with llama.trace(MIXED):
+        llama.layers[1].output  # noqa: B018
+        thread = threading.Thread(target=read)
+        thread.start()
+        thread.join()
+    assert len(found) == 1
+
+
+def test_half_precision_stays_so():
+    model = InterpretableModel(models.make("llama", dtype=mx.float16))
+    with model.trace(MIXED) as trace:
+        model.layers[1].mlp.output += np.ones(64, np.float32)
+        model.layers[1].output[:, -1] = mx.zeros((3, 64), mx.float32)
+        model.layers[2].output = [mx.zeros(x.shape) for x in model.layers[2].output]
+    assert trace.output.dtype == mx.float16 and trace.activations["layers.1"].dtype == mx.float16
