@@ -121,12 +121,13 @@ class InterpretableModel(Reader):
 
         It is asked for with every prompt, so it is one walk: `named_modules` and `parameters` take ten times as long.
         """
-        modules, arrays, left = [], [], [("", self.net)]
+        modules, arrays = [], []
+        left: list[tuple[str, Any]] = [("", self.net)]
         while left:
             name, x = left.pop()
             if isinstance(x, mx.array):
                 if not name.startswith("_"):
-                    arrays.append((id(x), x.dtype, x.shape))
+                    arrays.append((id(x), str(x.dtype), x.shape))
             elif isinstance(x, dict):  # a module is one
                 if isinstance(x, nn.Module):
                     modules.append(id(x))

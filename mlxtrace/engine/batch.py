@@ -273,9 +273,9 @@ class Batch:
         """
         if self.logits is None:
             self.begin()
-        logits = self.logits
+        logits = mx.array([]) if self.logits is None else self.logits
         mx.eval(logits)
-        if logits is None or self.fired != self.planned or len(logits) != len(self.origin):
+        if self.fired != self.planned or len(logits) != len(self.origin):
             raise EngineError(
                 f"{self.fired} of {self.planned} planned taps fired and {len(logits)} of {len(self.origin)} rows "
                 "came out: this model does not run as it was probed; use engine='loop'"

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from ..errors import EngineError, InputError
 from . import calibration
-from .lanes import lanes
 from .plan import Part, PlannedCell, Reads, Request, Rows, reads_of
 
 # Metrics work in float64 on copies of their own: bytes per logit.
@@ -94,7 +93,7 @@ class Memory:
     def whole(self) -> Part | None:
         """All cells as one part, when their sources leave enough for the passes; None when they do not."""
         kept = self.constant + self.sources(self.planned)
-        n = lanes() if len(self.base.members) > 1 and not self.loop else 1
+        n = 1 if self.loop else self.request.lanes
         left = (self.allowed - kept) // n
         groups = self._groups(self.planned, left) if kept <= self.allowed // 2 else None
         if groups is None:

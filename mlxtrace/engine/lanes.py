@@ -32,17 +32,18 @@ def _streams(thread: int, n: int) -> list[Any]:
     return [mx.new_stream(mx.Device(mx.cpu)) for _ in range(n - 1)]
 
 
-def in_lanes(groups: Sequence[Group], begin: Callable[[Group], Any], n: int) -> Iterator[tuple[Group, Any]]:
-    """Each group with what `begin(group)` returned, in order: something with `.logits`, which are computed by then.
+def in_lanes(groups: Sequence[Group], make: Callable[[Group], Any], n: int) -> Iterator[tuple[Group, Any]]:
+    """Each group with the pass that `make(group)` returned, in order, its `.logits` computed.
 
-    `n` groups at a time are begun, each in a lane of its own, and computed together.
+    `n` passes at a time are made and begun, each in a lane of its own, and computed together.
     """
     streams = _streams(threading.get_ident(), n)
     for first in range(0, len(groups), n):
         some = groups[first : first + n]
-        begun = [begin(some[0])]
-        for group, stream in zip(some[1:], streams, strict=False):
+        begun = [make(group) for group in some]
+        begun[0].begin()
+        for one, stream in zip(begun[1:], streams, strict=False):
             with mx.stream(stream):
-                begun.append(begin(group))
+                one.begin()
         mx.eval([one.logits for one in begun])
         yield from zip(some, begun, strict=True)

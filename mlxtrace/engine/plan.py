@@ -152,7 +152,7 @@ class Request:
 
     base, source, fixed: one run each, or as many of each as there are prompts.
     fixed: the run that fixed patches take their values from. every_position: the logits of all positions are wanted.
-    max_memory: bytes beside the weights.
+    max_memory: bytes beside the weights. lanes: how many passes may run at the same time.
     """
 
     resolver: ModuleResolver
@@ -163,6 +163,7 @@ class Request:
     engine: Engine
     every_position: bool
     max_memory: int
+    lanes: int = 1
 
     @property
     def block(self) -> int:

@@ -10,9 +10,8 @@ with the plain run.
 from __future__ import annotations
 
 import contextlib
-import functools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,12 +21,13 @@ from mlx_lm.models.cache import make_prompt_cache
 from tqdm import tqdm
 
 from ..anatomy.resolver import ModuleResolver, Site
-from ..errors import EngineError
+from ..errors import EngineError, InputError
 from . import calibration
 from .batch import Batch
 from .fit import METRIC_BYTES, fit
+from .joint_runs import Runs as Runs
 from .joint_runs import measured_by_prompt
-from .lanes import in_lanes
+from .lanes import in_lanes, lanes
 from .loop import run_loop
 from .memory import allowed_bytes
 from .plan import Engine, Part, Plan, PlannedCell, Request
@@ -93,8 +93,10 @@ class Sweep:
     ):
         allowed, fixed = allowed_bytes(max_memory), base if fixed is None else fixed
         self.resolver, self.base, self.source, self.fixed, self.engine = resolver, base, source, fixed, engine
-        self.request = Request(resolver, base, source, fixed, list(cells), engine, every_position, allowed)
+        n = lanes() if len(base.members) > 1 else 1
+        self.request = Request(resolver, base, source, fixed, list(cells), engine, every_position, allowed, n)
         self._begun: PlainRuns | None = None
+        self._parts: list[Part] | None = None
 
     def plan(self) -> Plan:
         """What would run, without running it (but what is measured once per model is measured)."""
@@ -102,11 +104,17 @@ class Sweep:
 
     def fit(self) -> list[Part]:
         """The parts in which the cells would run; InputError when the memory that is allowed holds no cell."""
+        if self._parts is None:
+            self._parts = fit(self.request)
         return self._parts
 
-    @functools.cached_property
-    def _parts(self) -> list[Part]:
-        return fit(self.request)
+    @property
+    def at_once(self) -> bool:
+        """Whether all that the cells need can be kept at the same time."""
+        try:
+            return len(self.fit()) == 1
+        except InputError:
+            return False
 
     def _plan(self, parts: list[Part]) -> Plan:
         request, n_layers = self.request, self.resolver.n_layers
@@ -228,26 +236,22 @@ class Sweep:
         """Each pass's cells, in order of birth, and their logits `[cells x block, ...]`; the base rows are checked."""
         groups = [sorted(group, key=lambda cell: cell.birth) for group in part.groups]
         if self.engine.name == "loop":
-            yield from ((group, self._by_loop(group[0], begun)) for group in groups)
+            for group in groups:
+                cell, own = group[0], part.kept(group[0].patches)
+                every = run_loop(
+                    self.resolver, self.base, begun.sources, own, self.request.block, cell.prompt
+                )
+                yield group, every if self.request.every_position else every[:, -1]
             return
 
-        def begin(group: list[PlannedCell]) -> Batch:
-            batch = self._batch(group, begun)
-            batch.begin()
-            return batch
-
+        started: Iterable[tuple[list[PlannedCell], Batch]]
         started = ((group, self._batch(group, begun)) for group in groups)
         if part.lanes > 1:
-            started = in_lanes(groups, begin, part.lanes)
+            started = in_lanes(groups, lambda group: self._batch(group, begun), part.lanes)
         for group, batch in started:
             logits, base_rows = batch.run(), batch.base_rows
             self._check_base(logits[: len(base_rows)], begun.base_logits[base_rows])
             yield group, logits[len(base_rows) :]
-
-    def _by_loop(self, cell: PlannedCell, begun: PlainRuns) -> np.ndarray:
-        patches, block = begun.part.kept(cell.patches), self.request.block
-        logits = run_loop(self.resolver, self.base, begun.sources, patches, block, cell.prompt)
-        return logits if self.request.every_position else logits[:, -1]
 
     def _batch(self, group: list[PlannedCell], begun: PlainRuns) -> Batch:
         request, part = self.request, begun.part

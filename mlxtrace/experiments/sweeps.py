@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..engine import choice
-from ..engine.joint_runs import Runs
-from ..engine.sweep import Cell, Measure, Outcome, Patch, Plan, Rows, Run, Sweep, capture, progress_bar
-from ..errors import InputError
+from ..engine.sweep import Cell, Measure, Outcome, Patch, Plan, Rows, Run, Runs, Sweep, capture, progress_bar
 from . import caveats
 from .protocol import TracedModel
 
@@ -67,7 +65,7 @@ class Chunk:
 
     def run(self, measures: Sequence[Measure], progress: Any = None) -> list[Outcome]:
         """Run every cell; for each pair what its own sweep returns, with the plan of all."""
-        outcome = self.sweep.run(measures, progress)
+        outcome = self.sweep.run(measures if len(measures) > 1 else measures[0], progress)
         n, ends = len(self.numbers), np.cumsum(self.sizes)[:-1]
         parts = (
             np.split(outcome.values, ends, 1),
@@ -135,7 +133,7 @@ def chunks_of(
 
     def fitting(numbers: list[int]) -> list[Chunk]:
         chunk = _chunk(model, jobs, numbers, engine=engine, max_memory=max_memory, **options)
-        if len(numbers) == 1 or _fits(chunk.sweep):
+        if len(numbers) == 1 or chunk.sweep.at_once:
             return [chunk]
         half = len(numbers) // 2
         return [*fitting(numbers[:half]), *fitting(numbers[half:])]
@@ -145,14 +143,6 @@ def chunks_of(
         for some in np.array_split(numbers, -(-len(numbers) // MOST_PAIRS)):
             chunks += fitting(some.tolist())
     return chunks
-
-
-def _fits(sweep: Sweep) -> bool:
-    """Whether all that the cells of a sweep need can be kept at the same time."""
-    try:
-        return len(sweep.fit()) == 1
-    except InputError:
-        return False
 
 
 def _chunk(model: TracedModel, jobs: Sequence[Job], numbers: list[int], **options: Any) -> Chunk:
