@@ -15,7 +15,6 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx.utils import tree_flatten
 
 from . import blas
 from .anatomy.resolver import ModuleResolver
@@ -118,10 +117,23 @@ class InterpretableModel(Reader):
             self.resolver.measured.clear()
 
     def _parts(self) -> tuple[list, list]:
-        """What tells the model's modules and arrays from others, without reading any weights."""
-        modules = [id(m) for _, m in self.net.named_modules()]
-        arrays = dict(tree_flatten(self.net.parameters()))
-        return modules, [(id(x), str(x.dtype), x.shape) for x in arrays.values()]
+        """What tells the model's modules and arrays from others, without reading any weights.
+
+        It is asked for with every prompt, so it is one walk: `named_modules` and `parameters` take ten times as long.
+        """
+        modules, arrays, left = [], [], [("", self.net)]
+        while left:
+            name, x = left.pop()
+            if isinstance(x, mx.array):
+                if not name.startswith("_"):
+                    arrays.append((id(x), x.dtype, x.shape))
+            elif isinstance(x, dict):  # a module is one
+                if isinstance(x, nn.Module):
+                    modules.append(id(x))
+                left += x.items()
+            elif isinstance(x, list):
+                left += [(name, inner) for inner in x]
+        return modules, arrays
 
     # ---- tracing
 

@@ -197,9 +197,10 @@ class Request:
 
     def planned(self) -> list[PlannedCell]:
         """The cells that can differ from the base run, with null positions dropped and births found."""
-        planned = []
+        planned, of_site = [], functools.cache(lambda site: (self._last_only(site), self._moved(site)))
         for index, cell in enumerate(self.cells):
-            found = [self._effective(patch, self.first_differences[cell.prompt]) for patch in cell.patches]
+            first = self.first_differences[cell.prompt]
+            found = [self._effective(patch, first, *of_site(patch.site)) for patch in cell.patches]
             patches = tuple(patch for patch in found if patch is not None)
             if patches:
                 birth = min(self._birth(patch.site) for patch in patches)
@@ -207,17 +208,17 @@ class Request:
                 planned.append(PlannedCell(index, birth, start, patches, cell.prompt))
         return planned
 
-    def _effective(self, patch: Patch, first_difference: int) -> Patch | None:
+    def _effective(self, patch: Patch, first_difference: int, last_only: bool, moved: Site) -> Patch | None:
         """The patch at the positions where it can matter, moved up to the next layer's input if it may be."""
         pairs = list(zip(patch.at, patch.source_at, strict=True))
         if not patch.fixed:
             pairs = [(p, q) for p, q in pairs if p >= first_difference or p != q]
-        if self._last_only(patch.site):
+        if last_only:
             pairs = [(p, q) for p, q in pairs if p == self.length - 1]
         if not pairs:
             return None
         at, source_at = zip(*pairs, strict=True)
-        return replace(patch, site=self._moved(patch.site), at=at, source_at=source_at)
+        return replace(patch, site=moved, at=at, source_at=source_at)
 
     def _last_only(self, site: Site) -> bool:
         """Whether nothing but the last position of a site reaches the logits that are wanted."""

@@ -31,23 +31,10 @@ from .lanes import in_lanes
 from .loop import run_loop
 from .memory import allowed_bytes
 from .plan import Engine, Part, Plan, PlannedCell, Request
-from .runs import Cell, Keep, Patch, Rows, Run, capture, capture_sites
+from .runs import Cell, Keep, Rows, capture, capture_sites
+from .runs import Patch as Patch
+from .runs import Run as Run
 
-__all__ = [
-    "Cell",
-    "Engine",
-    "Measure",
-    "ModuleResolver",
-    "Outcome",
-    "Patch",
-    "Plan",
-    "Rows",
-    "Run",
-    "Site",
-    "Sweep",
-    "capture",
-    "progress_bar",
-]
 # Of the memory that is allowed, the part that the metrics' copies of logits may take: one in so many.
 METRIC_SHARE = 8
 
