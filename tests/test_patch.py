@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import mlxtrace
-from mlxtrace import InterpretableModel, options, patch
+from mlxtrace import GaussianNoise, InterpretableModel, options, patch, prompts
 from mlxtrace.experiments import pairs
 from mlxtrace.prompts import Pair
 from mlxtrace.text import tokens
@@ -267,7 +267,8 @@ BEFORE_LOADING = [
     ("a way within no region", [*PAIR, "--within", "last"], "--positions regions"),
     ("regions of a trace", ["--prompt", CLEAN, "--subject", "x", "--positions", "regions"], "regions"),
     ("nothing to corrupt by itself", ["--corrupted", "auto"], "--clean"),
-    ("no known subject", ["--clean", "Parisians like", "--corrupted", "auto"], "--subject"),
+    ("no known subject", ["--clean", "Tokyoites like", "--corrupted", "auto"], "has no subject"),
+    ("the end of a word", ["--clean", "NeoTokyo is in", "--corrupted", "auto"], "has no subject"),
     ("two known subjects", ["--clean", "The Eiffel Tower and the Colosseum are", "--corrupted", "auto"], "are several"),
     ("a file of facts that is not there", ["--facts", "absent.json", "--out", "out"], "absent.json"),
     ("samples of nothing", [*PAIR, "--samples", "3"], "--noise"),
@@ -375,11 +376,7 @@ def test_a_name_that_is_not_in_the_cache_offline():
 # ---- many pairs
 
 PAIRS = [
-    {
-        "clean": "The Eiffel Tower is in the city of",
-        "corrupted": "The Colosseum is in the city of",
-        "id": "eiffel",
-    },
+    {"clean": CLEAN, "corrupted": CORRUPTED, "subject": "Eiffel Tower", "id": "eiffel"},
     {
         "clean": "The Colosseum is located in",
         "corrupted": "The Louvre Museum is located in",
@@ -422,23 +419,54 @@ def test_a_limit_of_pairs(loaded, capsys, file_of_pairs):
     assert "3 of 3 pairs of facts" in out and "over 3 pairs" in out and found["rows"][0]["n"] == 3
 
 
-def test_pairs_with_noise_instead_of_their_corrupted_prompts(loaded, capsys):
+def test_what_a_task_is_made_with(loaded, capsys, monkeypatch):
+    asked = []
+
+    def made(name, model, n, seed=0):
+        asked.append((name, n, seed))
+        return [Pair(**pair) for pair in PAIRS[:2]]
+
+    monkeypatch.setattr(prompts, "load", made)
+    for more in ([], ["--limit", "70"], ["--seed", "3"]):
+        run(capsys, "--pairs", "ioi", "--plan", *more)
+    assert asked == [("ioi", 64, 0), ("ioi", 70, 0), ("ioi", 64, 3)]
+
+
+def test_pairs_with_noise_instead_of_their_corrupted_prompts(loaded, capsys, file_of_pairs):
+    asked = ["--pairs", file_of_pairs, "--limit", "1", "--noise", "s3", "--samples", "2", "--layers", "0-1"]
+    run(capsys, *asked, "--json", "a.json")
+    run(capsys, *asked, "--json", "b.json", "--seed", "5")
+    a, b = (json.loads(Path(f"{x}.json").read_text())["rows"] for x in "ab")
+    assert a != b and a[0]["n"] == 1
+    noise, both = GaussianNoise("Eiffel Tower", samples=2), ["mlp", "attn"]
+    assert a == _demo().activation_patching([CLEAN], noise, component=both, layers=[0, 1]).to_rows()
+
+
+def test_within_a_region(loaded, capsys, file_of_pairs):
     asked = [
         "--pairs",
-        "facts",
-        "--limit",
-        "2",
-        "--noise",
-        "s3",
-        "--samples",
-        "2",
+        file_of_pairs,
+        "--positions",
+        "regions",
+        "--component",
+        "mlp",
         "--layers",
-        "0-1",
+        "0",
         "--quiet",
     ]
-    run(capsys, *asked, "--csv", "a.csv")
-    run(capsys, *asked, "--csv", "b.csv", "--seed", "5")
-    assert Path("a.csv").read_bytes() != Path("b.csv").read_bytes()
+    for name in ("mean", "last", "together"):
+        run(capsys, *asked, "--within", name, "--csv", f"{name}.csv")
+    run(capsys, *asked, "--csv", "plain.csv")
+    found = [Path(f"{name}.csv").read_bytes() for name in ("plain", "mean", "last", "together")]
+    assert found[0] == found[1] and len(set(found)) == 3
+
+
+def test_a_folder_of_pairs_goes_further_when_the_limit_does(loaded, capsys, file_of_pairs):
+    asked = ["--pairs", file_of_pairs, "--out", "done", "--component", "mlp", "--layers", "0", "--quiet"]
+    out, _ = run(capsys, *asked, "--limit", "1")
+    assert "1 of 1 pairs" in out and [path.stem for path in Path("done/pairs").iterdir()] == ["eiffel"]
+    out, _ = run(capsys, *asked)
+    assert "2 of 4 pairs" in out and len([*Path("done/pairs").iterdir()]) == 2
 
 
 def test_pairs_into_a_folder_are_resumed(loaded, capsys, file_of_pairs, monkeypatch):
@@ -488,6 +516,16 @@ def test_another_subject_is_found_and_named(loaded, capsys, subject):
     other = _demo().substitutes(CLEAN, "Eiffel Tower")[0]
     assert f"corrupted: '{other}' in the place of 'Eiffel Tower'" in out
     assert json.loads(Path("r.json").read_text())["corrupted_text"] == CLEAN.replace("Eiffel Tower", other)
+
+
+def test_the_longest_subject_that_is_known_counts_unless_one_is_named(loaded, capsys):
+    out, _ = run(capsys, "--clean", "The Tokyo Tower is in", "--corrupted", "auto", "--plan")
+    assert "in the place of 'Tokyo Tower'" in out
+    two = "The Colosseum and the Eiffel Tower are in"
+    out, _ = run(
+        capsys, "--clean", two, "--corrupted", "auto", "--subject", "Colosseum", "--plan", "--metric", "kl"
+    )
+    assert "in the place of 'Colosseum'" in out
 
 
 def test_a_subject_that_nothing_fits_in_the_place_of(loaded, capsys, monkeypatch):

@@ -40,6 +40,9 @@ from .runs import (
     to_numpy,
 )
 
+# Of the tokens of a layer, the share above which they are not picked out.
+MOST_DIFFER = 0.8
+
 
 class Prefix(KVCache):
     """Keys and values of the base run before `length`, shared by all rows of a pass."""
@@ -49,14 +52,14 @@ class Prefix(KVCache):
         if base.keys is None or base.values is None:
             raise EngineError("the base run left its cache empty, so there is no prefix to share")
         self._keys, self._values = base.keys, base.values
-        self._length, self._origin = length, origin
+        self._length, self._origin = length, mx.array(origin)
         self.offset = length
 
     def _rows(self, x: mx.array, rows: int) -> mx.array:
         x = x[:, :, : self._length]
         if x.shape[0] == 1:
             return mx.broadcast_to(x, (rows, *x.shape[1:]))
-        return mx.take(x, mx.array(self._origin[:rows]), axis=0)
+        return mx.take(x, self._origin[:rows], axis=0)
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
         rows = keys.shape[0]
@@ -108,6 +111,7 @@ class Batch:
         self.origin = np.concatenate([np.arange(len(self.base_rows)), born.reshape(-1)])
         self.hooks = Hooks(resolver)
         self.planned, self.fired = 0, 0  # taps
+        self.logits: mx.array | None = None  # of a pass that is laid out
         self._grow_at_layers()
         self._patch(cells)
         if eager:
@@ -211,7 +215,11 @@ class Batch:
     # ---- tokens that can differ
 
     def _skip_equal_tokens(self, cells: list[tuple[int, Sequence[Patch]]]) -> None:
-        """Where a token of a cell is still the base run's, take what the base row gets there."""
+        """Where a token of a cell is still the base run's, take what the base row gets there.
+
+        With rows of several prompts, a layer of which most tokens differ is run whole: taking tokens out and putting
+        them back costs as much.
+        """
         changed = ChangedTokens(
             self.resolver, [patches for _, patches in cells], self.start, self.base.length
         )
@@ -221,6 +229,8 @@ class Batch:
             alive = (rows - len(self.base_rows)) // self.block
             for paths, mask in ((info.reads, changed.before[layer]), (info.acts, changed.after[layer])):
                 last_only = paths is info.acts and not self.every_position and changed.last_only(layer)
+                if len(self.base.members) > 1 and not last_only and mask[:alive].mean() > MOST_DIFFER:
+                    continue
                 run = self._sparsely(mask[:alive], rows, last_only)
                 for path in paths:
                     if not any(p.startswith(path + ".") for p in patched):
@@ -245,20 +255,26 @@ class Batch:
 
     # ---- the pass
 
-    def run(self) -> np.ndarray:
-        """Last-position logits, float32 `[rows, V]`: base rows first, then each cell's block in order.
-
-        With `every_position` they are `[rows, T, V]`.
-        """
+    def begin(self) -> None:
+        """Lay the pass out, without computing it: `logits` are what will come out."""
         of_base = self.base_rows[self.origin]
         tokens = self.base.tokens(of_base[: self._rows_after(FLAT)], self.start)
         shared = [Prefix(cache, self.start, of_base) for cache in self.caches] if self.start else None
         with self.hooks.hooked():
             logits = forward(self.resolver.net, tokens, shared)
-            logits = logits if self.every_position else logits[..., -1, :]
-            mx.eval(logits)
+            self.logits = logits if self.every_position else logits[..., -1, :]
         self.hooks = Hooks(self.resolver)  # those that were used hold this batch, and with it the sources
-        if self.fired != self.planned or len(logits) != len(self.origin):
+
+    def run(self) -> np.ndarray:
+        """Last-position logits, float32 `[rows, V]`: base rows first, then each cell's block in order.
+
+        With `every_position` they are `[rows, T, V]`. Lays the pass out where `begin` has not.
+        """
+        if self.logits is None:
+            self.begin()
+        logits = self.logits
+        mx.eval(logits)
+        if logits is None or self.fired != self.planned or len(logits) != len(self.origin):
             raise EngineError(
                 f"{self.fired} of {self.planned} planned taps fired and {len(logits)} of {len(self.origin)} rows "
                 "came out: this model does not run as it was probed; use engine='loop'"

@@ -7,6 +7,7 @@ Sweep(resolver, runs, sources, [Cell(patches, prompt=2), ...], engine)
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -81,3 +82,17 @@ class Runs:
         y = mx.array(x)  # a handle of its own: models write to their embeddings in place
         y[row, position] = (kept_part + noise).astype(x.dtype)
         return y
+
+
+def measured_by_prompt(
+    measures: Sequence[Callable[[np.ndarray], np.ndarray]], logits: np.ndarray, prompts: np.ndarray
+) -> np.ndarray:
+    """The metrics `[metrics, rows]` of logits, each row by the measure of its prompt."""
+    members = np.unique(prompts).tolist()
+    if len(members) == 1:
+        return measures[members[0]](logits)
+    rows_of = [np.flatnonzero(prompts == member) for member in members]
+    found = [measures[i](logits[rows]) for i, rows in zip(members, rows_of, strict=True)]
+    values = np.empty((len(found[0]), len(logits)))
+    values[:, np.concatenate(rows_of)] = np.concatenate(found, axis=1)
+    return values

@@ -20,6 +20,8 @@ from .runs import FLAT, Cell, Patch, Rows, norm_input
 PASS_TOKENS = 48
 # Of a token's work in a layer, what is left when projections and MLP skip it: norms, attention, sums.
 DENSE_SHARE = 0.15
+# The same with rows of several prompts, whose prefixes are not shared by all.
+JOINT_SHARE = 0.4
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,8 @@ def reads_of(cells: Iterable[PlannedCell]) -> dict[bool, dict[str, Reads]]:
 class Part:
     """Cells whose source activations are in memory at the same time, as passes; and the most bytes that they take.
 
-    together: base and source are run as one batch. eager: computed layer by layer, because memory is short.
+    together: base and source are run as one batch. eager: computed layer by layer, because memory is short. lanes: how
+    many passes run at the same time.
     """
 
     groups: list[list[PlannedCell]]
@@ -118,6 +121,7 @@ class Part:
     prefix: bool
     together: bool = False
     eager: bool = True
+    lanes: int = 1
 
     @functools.cached_property
     def reads(self) -> dict[bool, dict[str, Reads]]:
@@ -251,7 +255,9 @@ class Request:
         starts = list(at)
         n_layers, length = self.resolver.n_layers, self.length
         work = {s: sum(n_layers - c.birth for c in cells) * self.block for s, cells in at.items()}
-        share = self._dense_share()
+        share, pass_tokens = self._dense_share(), PASS_TOKENS
+        if len(self.base.members) > 1:
+            share, pass_tokens = max(share, JOINT_SHARE), 4 * PASS_TOKENS
         best: list[tuple[float, int]] = [(0.0, 0)]  # cheapest cost of the first i starts, and the last cut
         for i in range(1, len(starts) + 1):
             options, rows, prompts = [], 0, set()
@@ -260,7 +266,7 @@ class Request:
                 prompts.update(cell.prompt for cell in at[starts[j]])
                 base_rows = len(prompts) * self.base.each
                 tokens = (rows * share + base_rows * n_layers) * (length - starts[j])
-                options.append((best[j][0] + n_layers * PASS_TOKENS + tokens, j))
+                options.append((best[j][0] + n_layers * pass_tokens + tokens, j))
             best.append(min(options))
         groups, end = [], len(starts)
         while end:

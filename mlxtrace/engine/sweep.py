@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,8 @@ from ..errors import EngineError
 from . import calibration
 from .batch import Batch
 from .fit import METRIC_BYTES, fit
+from .joint_runs import measured_by_prompt
+from .lanes import in_lanes
 from .loop import run_loop
 from .memory import allowed_bytes
 from .plan import Engine, Part, Plan, PlannedCell, Request
@@ -209,10 +211,9 @@ class Sweep:
             bar.update(plan.null_cells)
             for part in begun.parts:
                 self._take_sources(begun, part)
-                for group in part.groups:
-                    group = sorted(group, key=lambda cell: cell.birth)
+                for group, logits in self._passes(part, begun):
                     prompts = np.repeat([cell.prompt for cell in group], block)
-                    rows = self._measured(measure, self._run_group(group, begun), prompts)
+                    rows = self._measured(measure, logits, prompts)
                     rows = rows.reshape(len(base_values), len(group), block)
                     values[:, [cell.index for cell in group]] = rows
                     bar.update(len(group))
@@ -223,39 +224,51 @@ class Sweep:
     def _measured(
         self, measure: Measure | Sequence[Measure], logits: np.ndarray, prompts: np.ndarray
     ) -> np.ndarray:
-        """The metrics of a pass's rows, each by the measure of its prompt."""
-        if callable(measure):
-            return self._in_steps(measure, logits)
-        members = np.unique(prompts).tolist()
-        if len(members) == 1:
-            return self._in_steps(measure[members[0]], logits)
-        rows_of = [np.flatnonzero(prompts == member) for member in members]
-        found = [self._in_steps(measure[i], logits[rows]) for i, rows in zip(members, rows_of, strict=True)]
-        values = np.empty((len(found[0]), len(logits)))
-        values[:, np.concatenate(rows_of)] = np.concatenate(found, axis=1)
-        return values
-
-    def _in_steps(self, measure: Measure, logits: np.ndarray) -> np.ndarray:
         """The metrics of some rows, a few at a time where float64 copies of all would be large."""
         step = max(1, self.request.max_memory // METRIC_SHARE // (METRIC_BYTES * logits[0].size))
-        if len(logits) <= step:
-            return measure(logits)
-        return np.concatenate([measure(logits[i : i + step]) for i in range(0, len(logits), step)], axis=1)
 
-    def _run_group(self, group: list[PlannedCell], begun: PlainRuns) -> np.ndarray:
-        """Logits `[cells x block, ...]` of one pass, the cells in order of birth; the base rows are checked."""
-        request, part = self.request, begun.part
-        patches = [part.kept(cell.patches) for cell in group]
+        def of_rows(rows: slice) -> np.ndarray:
+            if callable(measure):
+                return measure(logits[rows])
+            return measured_by_prompt(measure, logits[rows], prompts[rows])
+
+        if len(logits) <= step:
+            return of_rows(slice(None))
+        parts = [of_rows(slice(i, i + step)) for i in range(0, len(logits), step)]
+        return np.concatenate(parts, axis=1)
+
+    def _passes(self, part: Part, begun: PlainRuns) -> Iterator[tuple[list[PlannedCell], np.ndarray]]:
+        """Each pass's cells, in order of birth, and their logits `[cells x block, ...]`; the base rows are checked."""
+        groups = [sorted(group, key=lambda cell: cell.birth) for group in part.groups]
         if self.engine.name == "loop":
-            logits = run_loop(
-                self.resolver, self.base, begun.sources, patches[0], request.block, group[0].prompt
-            )
-            return logits if request.every_position else logits[:, -1]
-        batch = Batch(
+            yield from ((group, self._by_loop(group[0], begun)) for group in groups)
+            return
+
+        def begin(group: list[PlannedCell]) -> Batch:
+            batch = self._batch(group, begun)
+            batch.begin()
+            return batch
+
+        started = ((group, self._batch(group, begun)) for group in groups)
+        if part.lanes > 1:
+            started = in_lanes(groups, begin, part.lanes)
+        for group, batch in started:
+            logits, base_rows = batch.run(), batch.base_rows
+            self._check_base(logits[: len(base_rows)], begun.base_logits[base_rows])
+            yield group, logits[len(base_rows) :]
+
+    def _by_loop(self, cell: PlannedCell, begun: PlainRuns) -> np.ndarray:
+        patches, block = begun.part.kept(cell.patches), self.request.block
+        logits = run_loop(self.resolver, self.base, begun.sources, patches, block, cell.prompt)
+        return logits if self.request.every_position else logits[:, -1]
+
+    def _batch(self, group: list[PlannedCell], begun: PlainRuns) -> Batch:
+        request, part = self.request, begun.part
+        return Batch(
             self.resolver,
             self.base,
             begun.sources,
-            [(cell.birth, found) for cell, found in zip(group, patches, strict=True)],
+            [(cell.birth, part.kept(cell.patches)) for cell in group],
             request.block,
             request.start_of(group, part.prefix),
             begun.caches if part.prefix else None,
@@ -265,9 +278,6 @@ class Sweep:
             eager=part.eager,
             prompts=[cell.prompt for cell in group],
         )
-        logits, base_rows = batch.run(), batch.base_rows
-        self._check_base(logits[: len(base_rows)], begun.base_logits[base_rows])
-        return logits[len(base_rows) :]
 
     def _check_base(self, rows: np.ndarray, plain: np.ndarray) -> None:
         off = calibration.beyond_rounding(self.resolver, rows, plain)

@@ -8,7 +8,7 @@ made.alone                                            # one pair was given by it
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -77,7 +77,8 @@ def named(some: Sequence[str], all_ids: Sequence[str]) -> str:
 def is_many(given: Any) -> bool:
     """Whether several prompts or pairs were given: a list of them, not a text, token ids, or a single pair."""
     if isinstance(given, Sequence) and not isinstance(given, str | bytes | range):
-        if len(given) == 1 and isinstance(given[0], Sequence) and not isinstance(given[0], str):
+        inner = given[0] if len(given) == 1 and isinstance(given[0], Sequence) else ""
+        if len(inner) and not isinstance(inner, str) and not any(isinstance(x, str) for x in inner):
             return False  # [[5, 6, 7]] is one prompt
         return not given or not all(_is_number(x) for x in given)
     return getattr(given, "ndim", 1) == 2 and len(given) > 1
@@ -157,6 +158,12 @@ def _column(name: str, value: Any, n: int, alone: bool) -> list[Any]:
 
 def _as_pair(clean: Any, corrupted: Any, subject: Any, target: Any, foil: Any) -> Pair:
     """What is asked of one pair; InputError when it says something twice."""
+    texts = isinstance(clean, list | tuple) and any(isinstance(part, str) for part in clean)
+    if texts or isinstance(clean, Mapping | Iterator):
+        raise InputError(
+            f"{clean!r:.80} is neither a prompt nor a pair: give prompts.Pair(clean, corrupted), a list of them, or "
+            "a list of clean and a list of corrupted prompts"
+        )
     if not isinstance(clean, Pair):
         return Pair(clean, corrupted, target, foil, subject)
     if corrupted is not None and not isinstance(corrupted, GaussianNoise | Substitution):
@@ -204,7 +211,7 @@ def each(ids: Sequence[str], alone: bool, read: Callable[[int], Any]) -> list[An
         raise wrong[0][1]  # what is asked, not what it is asked of
     kinds = {type(error) for _, error in wrong}
     kind = kinds.pop() if len(kinds) == 1 else InputError
-    said = "; ".join(f"pair {id}: {str(error).splitlines()[0]}" for id, error in wrong[:SHOWN])
+    said = "; ".join(f"pair {id}: {str(error).splitlines()[0].rstrip(':')}" for id, error in wrong[:SHOWN])
     more = f"; and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
     raise kind(
         f"{len(wrong)} of {len(ids)} pairs cannot be used: {said}{more}. Mend them or leave them out; "

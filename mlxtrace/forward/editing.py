@@ -52,9 +52,7 @@ class View:
     def __init__(self, parent: Editable, take: Take, put: Put):
         self.parent: Editable | None = parent
         self.take, self.put = take, put
-        self.writes = (
-            parent.state.writes
-        )  # how often the site had been written to when the values were the same
+        self.writes = parent._known_writes()
 
 
 class Editable(mx.array):
@@ -77,6 +75,10 @@ class Editable(mx.array):
                 f"cannot put {got} into {self.state.name}{tuple(self.shape)} at that index: {error}"
             ) from error
         self._written()
+
+    def _known_writes(self) -> int:
+        """How often the site had been written to when its values were those that are shown here."""
+        return self.state.writes if self._view is None else self._view.writes
 
     def editable(self, references: int = 0) -> None:
         """Note an edit; OrderError or EditError when it could not take effect.

@@ -16,7 +16,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import mlx.core as mx
-import numpy as np
 
 from ..errors import EditError, LengthsError
 from .editing import TEMPORARY, SiteState, plain_value, real
@@ -85,10 +84,6 @@ class Groups:
         """Handles of their own on the same values, free to edit without any effect on the passes."""
         made = [group._replace(array=group.array.copy()) for group in self.groups]
         return Groups(self._name, made, copied=True)
-
-    def same(self, other: Groups) -> bool:
-        """Whether the arrays are the very same."""
-        return [id(group.array) for group in self.groups] == [id(group.array) for group in other.groups]
 
     def __repr__(self) -> str:
         rows = [f"  {group}: {list(group.array.shape)}" for group in self.groups]
@@ -170,14 +165,12 @@ class Groups:
         while value.ndim > len(shape) and value.shape[0] == 1:
             value = value[0]
         try:
-            if np.broadcast_shapes(value.shape, shape) == tuple(shape):
-                return mx.broadcast_to(value, shape)
+            return mx.broadcast_to(value, shape)
         except ValueError:
-            pass
-        raise EditError(
-            f"{self._name}: {list(value.shape)} does not fit {list(shape)} of a prompt of {tokens} tokens; give a "
-            "number or a vector for all prompts, or a list with a value for each"
-        )
+            raise EditError(
+                f"{self._name}: {list(value.shape)} does not fit {list(shape)} of a prompt of {tokens} tokens; give a "
+                "number or a vector for all prompts, or a list with a value for each"
+            ) from None
 
     # ---- what only one array has
 

@@ -99,6 +99,9 @@ class Source(Editable):
 
     parts: Sequence[Part] = ()
 
+    def _known_writes(self) -> int:
+        return sum(part.array._known_writes() for part in self.parts)
+
     def _current(self) -> bool:
         return all(part.array._current() for part in self.parts)
 

@@ -7,6 +7,7 @@ Tokens run down the y axis with the subject's marked `*`, layers along the x axi
 the MLP, red attention (Meng et al. 2022, figure 1).
 """
 
+from .compared import compare
 from .effects import effects, noising
 from .fact_averages import average_lines, average_maps, compared_averages
 from .kit import check_path, save
@@ -19,6 +20,7 @@ __all__ = [
     "average_lines",
     "average_maps",
     "check_path",
+    "compare",
     "compared_averages",
     "comparison",
     "effects",

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.collections import LineCollection
 
-HATCHED = "hatched: the 95 % interval covers no effect"
+HATCHED = "hatched: the 95 % interval covers"
 EXACT = 1e-9  # a number that is the same in every pair has no interval to speak of
 
 

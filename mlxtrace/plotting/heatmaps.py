@@ -123,9 +123,9 @@ def hatched(one: Map, scale: Scale) -> np.ndarray:
     return coloured & uncertain(one.values, one.halves, scale.white)
 
 
-def hatching_explained(maps: list[Map], scale: Scale) -> list[str]:
+def hatching_explained(maps: list[Map], scale: Scale, what: str = "effect") -> list[str]:
     """The line of a caption that says what hatching means, where there is any."""
-    return [HATCHED] if any(hatched(one, one.scale or scale).any() for one in maps) else []
+    return [f"{HATCHED} no {what}"] if any(hatched(one, one.scale or scale).any() for one in maps) else []
 
 
 def _colour_bar(fig: Figure, mesh: Any, ax: Any, label: str, scale: Scale, values: np.ndarray) -> None:

@@ -13,6 +13,9 @@ from .certainty import uncertain
 from .protocols import Patched
 
 __all__ = [
+    "OF_A_DIFFERENCE",
+    "OF_A_MEAN",
+    "OF_A_RATIO",
     "PLACES",
     "WITHIN",
     "describe",
@@ -27,6 +30,9 @@ __all__ = [
     "uncertain",
     "words_of",
 ]
+OF_A_RATIO = "95 %: 1.96 standard errors of a ratio of means (Cochran 1977, section 2.11)"
+OF_A_MEAN = "95 %: 1.96 s / sqrt(n) over the pairs"
+OF_A_DIFFERENCE = "95 %: 1.96 standard errors of a difference of ratios of means, paired and linearised"
 WITHIN = {  # how a region's tokens are patched
     "mean": "each region, mean over its tokens",
     "last": "each region's last token",

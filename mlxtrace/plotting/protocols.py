@@ -40,6 +40,8 @@ class Patched(Protocol):
     """A result of activation patching."""
 
     dims: tuple[str, ...]
+    coords: dict[str, list]
+    model: str
     components: list[str]
     metrics: list[str]
     direction: str
@@ -61,6 +63,18 @@ class Patched(Protocol):
     def foil(self) -> AnswerLike | None: ...
     @property
     def no_effect(self) -> float: ...
+
+    def panels(self, metric: str | None = None) -> list[Panel]: ...
+
+
+class Subtracted(Protocol):
+    """One result of activation patching less another, in percentage points."""
+
+    names: tuple[str, str]
+    title: str
+    ids: list[str]
+    metrics: list[str]
+    tokens: list[str]
 
     def panels(self, metric: str | None = None) -> list[Panel]: ...
 

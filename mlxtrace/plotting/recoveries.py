@@ -59,7 +59,7 @@ def plot(result: Patched, path: str | os.PathLike | None = None, metric: str | N
     path = checked(path)
     panels = result.panels(metric)
     metric = metric or result.metrics[0]
-    label = f"recovery of {METRICS[metric].words if metric in METRICS else token_label(metric)} (%)"
+    label = f"recovery of {words_of_metric(metric)} (%)"
     with style():
         bars = panels[0].column_name == "component"
         fig = _bars(result, panels[0], label) if bars else _maps(result, panels, label)
@@ -108,7 +108,7 @@ def _maps(result: Patched, panels: list[Panel], label: str) -> Figure:
     maps = [
         Map(
             values=p.values,
-            rows=_row_labels(result, p),
+            rows=row_labels(result, p),
             columns=[str(c) for c in p.columns],
             family=family(p.component),
             title=_panel_title(p) if total > 1 else "",
@@ -116,16 +116,17 @@ def _maps(result: Patched, panels: list[Panel], label: str) -> Figure:
         )
         for p in panels
     ]
-    scale = _scale(result, np.concatenate([p.values.ravel() for p in panels]))
+    scale = scale_of(np.concatenate([p.values.ravel() for p in panels]), result.direction == "noise")
     fig = draw(maps, scale, label, x_label, "layer" if panels[0].row_name == "layer" else "")
     extra = f" – the strongest {len(panels)} of {total} heads" if len(panels) < total else ""
     _words(fig, result, hatching_explained(maps, scale), extra)
     return fig
 
 
-def _scale(result: Patched, recoveries: np.ndarray) -> Scale:
-    """From the least to the largest recovery, no effect included, and no further than `CLIP`."""
-    noise, moved = result.direction == "noise", np.nan_to_num(recoveries - result.no_effect)
+def scale_of(recoveries: np.ndarray, noise: bool = False) -> Scale:
+    """From the least to the largest recovery, no effect included, and no further than `CLIP`; of noise, from 100 %."""
+    no_effect = 100.0 if noise else 0.0
+    moved = np.nan_to_num(recoveries - no_effect)
     low, high = min(moved.min(), 0), max(moved.max(), 0)
     if noise:
         low, high = max(low, -CLIP[1]), min(high, -CLIP[0])
@@ -133,10 +134,16 @@ def _scale(result: Patched, recoveries: np.ndarray) -> Scale:
         low, high = max(low, CLIP[0]), min(high, CLIP[1])
     if high - low < 1:  # a map of nothing must not look like a finding
         low, high = (-1, high) if noise else (low, 1)
-    return Scale(low + result.no_effect, high + result.no_effect, result.no_effect, noise)
+    return Scale(low + no_effect, high + no_effect, no_effect, noise)
 
 
-def _row_labels(result: Patched, panel: Panel) -> list[str]:
+def words_of_metric(metric: str) -> str:
+    """What axes call a metric: "probability"; a function by its name."""
+    return METRICS[metric].words if metric in METRICS else token_label(metric)
+
+
+def row_labels(result: Patched, panel: Panel) -> list[str]:
+    """Tokens, regions or layers, as the rows of a map are called."""
     if panel.row_name == "position":
         return [position_label(result, i, token_label) for i in panel.rows]
     if panel.row_name == "region" and result.ids:

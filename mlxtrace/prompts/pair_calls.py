@@ -12,10 +12,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from .. import errors
-from ..experiments.activation_patching import patched
-from ..experiments.pair_sets import read_pairs
+from ..experiments.activation_patching import patched, read_pairs
 from .noise_scale import GaussianNoise, level_of_run
-from .provenance import told
+from .provenance import fingerprint, told
 
 OF_A_PAIR = {  # arguments of experiments that each pair has its own of, and the name of its field
     "clean_text": "clean",
@@ -45,7 +44,8 @@ Answered = tuple[Any, str]  # a result and "", or None and why there is none
 class Calls:
     """An experiment with its options, called on one batch of pairs after the other.
 
-    settings: the options that numbers depend on, as JSON can hold them; together: whether pairs can share passes.
+    settings: what the numbers depend on, the weights among it, as JSON can hold it; together: whether pairs can share
+    passes.
     InputError for an option that the experiment does not have, or that each pair has its own of.
     """
 
@@ -59,7 +59,8 @@ class Calls:
         self._options = {**defaults, **{name: _kept(value) for name, value in options.items()}}
         self._notes: list[str] = []
         self.together = experiment in ("activation_patching", "causal_effects")
-        self.settings = {name: told(value) for name, value in self._options.items() if name not in HOW}
+        counted = {name: told(value) for name, value in self._options.items() if name not in HOW}
+        self.settings = {"experiment": experiment, **counted, "weights": fingerprint(model.net)}
         if "metric" in self._options:
             self._options["metric"] = _settled_metric(self._options["metric"])
             self.settings["metric"] = told(self._options["metric"])

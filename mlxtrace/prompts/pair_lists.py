@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..errors import InputError
-from ..storage import plain
-from ..text.pair import Pair
-from .fact_files import once
+from ..storage import digest, plain
+from .pair_files import Pair, load
 
 
-def named(pairs: Any, corrupted: Any = None) -> list[Pair]:
+def named(pairs: Any, corrupted: Any = None, model: Any = None) -> list[Pair]:
     """The pairs as a list, each with an id: its own, or its number; prompts count as pairs without a corrupted one.
 
-    corrupted: for all, such as `GaussianNoise(...)`. InputError for what is no list of pairs, for none, and for two
-    with one id.
+    pairs: a list, or the name of a file or task, which is loaded for a model. corrupted: for all, such as
+    `GaussianNoise(...)`. InputError for what is no list of pairs, for none, and for two with one id.
     """
+    if isinstance(pairs, str | os.PathLike):
+        pairs = load(pairs, model=model)
     if isinstance(pairs, Pair):
         pairs = [pairs]
-    if isinstance(pairs, str | bytes | Mapping) or not isinstance(pairs, Iterable):
+    if isinstance(pairs, bytes | Mapping) or not isinstance(pairs, Iterable):
         raise InputError(f"a list of pairs was expected, as prompts.load gives it, not {pairs!r}")
     listed = [_pair(number, one, corrupted) for number, one in enumerate(pairs)]
     if not listed:
@@ -30,8 +33,15 @@ def named(pairs: Any, corrupted: Any = None) -> list[Pair]:
         one if one.id else dataclasses.replace(one, id=f"{number:0{width}}")
         for number, one in enumerate(listed)
     ]
-    once([one.id for one in listed], "the pairs given")
+    twice = [id for id, n in Counter(one.id for one in listed).items() if n > 1]
+    if twice:
+        raise InputError(f"two pairs have the id {twice[0]!r}: give each another, or none")
     return listed
+
+
+def digest_of(pairs: Iterable[Pair]) -> str:
+    """A hash of all that the pairs say."""
+    return digest([fields_of(pair) for pair in pairs])
 
 
 def _pair(number: int, given: Any, corrupted: Any) -> Pair:

@@ -12,7 +12,6 @@ from ..errors import InputError, closest
 from ..results.effects_set import CausalEffects, EffectsSet
 from ..results.noising_window_set import NoisingWindow, NoisingWindowSet
 from ..results.patching_set import PatchingResult, PatchingSet
-from ..storage import digest
 from .averages import AverageTrace, CausalTrace, average_traces
 from .run_folder import Folder
 
@@ -89,7 +88,7 @@ class PairFolder(Folder):
 
 def _note_of_copies(singles: list[Any]) -> list[str]:
     """A sentence when pairs occur more than once under several names."""
-    kept = [digest({**single.settings["pair"], "id": ""}) for single in singles]
+    kept = [repr({**single.settings["pair"], "id": ""}) for single in singles]
     copies = len(kept) - len(set(kept))
     if not copies:
         return []

@@ -18,14 +18,10 @@ from typing import Any
 
 from ..arguments import whole_number
 from ..errors import InputError, MlxtraceError
-from ..storage import digest, readable_folder
 from .filling import Filling, Made, Ranks
-from .folder_averages import FactFolder, average_facts
 from .pair_calls import Calls
-from .pair_files import load
-from .pair_lists import Pair, fields_of, named
+from .pair_lists import Pair, digest_of, fields_of, named
 from .pair_results import PairFolder, kind_of
-from .provenance import fingerprint
 
 MOST = 16  # pairs of a batch, which is what a killed run may have to do again
 
@@ -89,15 +85,12 @@ def run(
         raise InputError(f"prompts.run runs experiments on an InterpretableModel, not on {model!r}")
     if out is None:
         raise InputError("name the folder that the results go into: out='results'")
-    if isinstance(pairs, str | os.PathLike):
-        pairs = load(pairs, model=model)
-    listed = named(pairs, corrupted)
+    listed = named(pairs, corrupted, model)
     chosen = listed if limit is None else listed[: whole_number("limit", limit)]
     calls = Calls(model, experiment, options)
     _check_corrupted(listed, experiment, corrupted)
     calls.scale([pair.subject for pair in listed])
-    told = {"weights": fingerprint(model.net), "pairs": digest([fields_of(pair) for pair in listed])}
-    settings = {"experiment": experiment, **calls.settings, **told}
+    settings = {**calls.settings, "pairs": digest_of(listed)}
     folder = PairFolder(out, settings, model.name, [pair.id for pair in listed])
     folder.compare()
     filling = Filling(folder, Ranks(group))
@@ -110,37 +103,6 @@ def run(
     if filling.ranks.rank == 0:
         folder.publish(result)
     return result
-
-
-def averages(folder: str | os.PathLike) -> Any:
-    """What a run into a folder came to: of its files, whatever there is by now.
-
-    Args:
-        folder: what `run`, or `facts.run`, was given as `out`.
-
-    Returns:
-        What that run returned.
-
-    Raises:
-        LoadError: when it is not a folder of a run, or its settings are damaged.
-        InputError: when no pair of it has a result, or results were made with other settings.
-
-    Example:
-        >>> import tempfile
-        >>> from mlxtrace import InterpretableModel, prompts
-        >>> model = InterpretableModel("demo")
-        >>> pair = prompts.Pair("The Louvre is in the city of", subject="Louvre")
-        >>> with tempfile.TemporaryDirectory() as out:
-        ...     one = prompts.run(model, [pair], "causal_trace", out, samples=1, progress=False)
-        ...     again = prompts.averages(out)
-        >>> again.ids == one.ids
-        True
-    """
-    path = readable_folder(folder)
-    found = PairFolder(path, {"experiment": "activation_patching"}).begun()["settings"]
-    if "experiment" not in found:
-        return average_facts(FactFolder(path))
-    return PairFolder(path).together()
 
 
 def _check_corrupted(pairs: Sequence[Pair], experiment: str, corrupted: Any) -> None:

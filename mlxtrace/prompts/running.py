@@ -17,17 +17,16 @@ from typing import Any
 
 import mlx.core as mx
 
-from ..anatomy.components import KINDS
 from ..arguments import whole_number
 from ..errors import InputError
-from ..experiments.causal_trace import causal_trace
-from ..experiments.protocol import TracedModel
-from ..storage import digest, readable_folder
+from ..experiments.causal_trace import TracedModel, causal_trace
 from .filling import Filling, Made, Ranks
 from .folder_averages import AverageTrace, FactFolder, average_folder
 from .known import Fact, read_known
 from .noise_scale import GaussianNoise, level_of_run
-from .provenance import fingerprint
+from .provenance import digest, fingerprint
+
+KINDS = tuple(FactFolder.parts)
 
 
 def run_facts(
@@ -119,7 +118,7 @@ def averages(folder: str | os.PathLike, kinds: Iterable[str | None] = KINDS) -> 
         >>> again.ids == one.ids
         True
     """
-    return average_folder(FactFolder(readable_folder(folder)), _kinds(kinds))
+    return average_folder(FactFolder.there(folder), _kinds(kinds))
 
 
 def _traced(

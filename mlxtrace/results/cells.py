@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from ..plotting.protocols import Panel
-from ..storage import plain
 
 
 def cells_of(
@@ -22,7 +21,8 @@ def cells_of(
     for index in np.ndindex(*(len(coords[d]) for d in dims)):
         row: dict[str, Any] = {"component": component}
         for dim, i in zip(dims, index, strict=True):
-            row[dim] = plain(coords[dim][i])
+            label = coords[dim][i]
+            row[dim] = label.item() if isinstance(label, np.generic) else label
             if dim == "position":
                 row["token"] = tokens[row[dim]]
         rows.append(row)

@@ -16,9 +16,15 @@ import numpy as np
 
 NORMAL_95 = 1.96  # standard errors on either side
 FEW = 10  # pairs below which 1.96 standard errors are plainly too few
-OF_A_RATIO = "95 %: 1.96 standard errors of a ratio of means (Cochran 1977, section 2.11)"
-OF_A_MEAN = "95 %: 1.96 s / sqrt(n) over the pairs"
-OF_A_DIFFERENCE = "95 %: 1.96 standard errors of a difference of ratios of means, paired and linearised"
+
+
+class Paired(NamedTuple):
+    """Two ratios over the same pairs, the half-width of the 95 % interval of their difference, and how many pairs."""
+
+    first: np.ndarray
+    second: np.ndarray
+    half: np.ndarray
+    n: np.ndarray
 
 
 class Estimate(NamedTuple):
@@ -47,8 +53,8 @@ def mean_of(values: Any) -> Estimate:
     return ratio_of_means(values, np.ones(np.shape(values)))
 
 
-def difference(first: tuple[Any, Any], second: tuple[Any, Any]) -> Estimate:
-    """The difference of two ratios of means over the same pairs, over those that have the cell in both.
+def difference(first: tuple[Any, Any], second: tuple[Any, Any]) -> Paired:
+    """Two ratios of means over the pairs that have the cell in both, and the interval of the first less the second.
 
     first, second: numerators and denominators as for `ratio_of_means`, pair by pair. Each ratio is linearised: pair i
     moves it by `d_i = (x_i - R y_i) / mean y`, and the interval is that of the mean of the differences of both d.
@@ -61,7 +67,7 @@ def difference(first: tuple[Any, Any], second: tuple[Any, Any]) -> Estimate:
     with np.errstate(divide="ignore", invalid="ignore"):
         moves = n * (first_moves.spread / first_moves.total - second_moves.spread / second_moves.total)
         half = NORMAL_95 * np.sqrt(n / (n - 1) * (np.where(there, moves, 0) ** 2).sum(0)) / n
-    return Estimate(one - other, np.where(n > 1, half, np.nan), n)
+    return Paired(one, other, np.where(n > 1, half, np.nan), n)
 
 
 def known(value: float) -> float | None:

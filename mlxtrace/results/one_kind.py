@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from ..arguments import as_integer
 from ..errors import InputError, closest
+from ..text.regions import union
+
+__all__ = ["notes_over", "one_kind", "place_of", "shared", "some", "stacked", "union", "unstacked"]
 
 
 def one_kind(
@@ -59,18 +61,6 @@ def _same(what: str, values: list[Any], ids: list[str]) -> None:
             raise InputError(f"a set has results of one kind: {name!r} has {what} {value}, others {usual}")
 
 
-def union(lists: Iterable[Sequence[Any]]) -> list[Any]:
-    """Every label once; one that the first lists lack comes behind the one that it follows where it occurs."""
-    found: list[Any] = []
-    for labels in lists:
-        place = 0
-        for label in labels:
-            if label not in found:
-                found.insert(place, label)
-            place = found.index(label) + 1
-    return found
-
-
 def stacked(
     arrays: Sequence[np.ndarray], dims: Sequence[str], labels: Sequence[Sequence[str]], regions: list[str]
 ) -> np.ndarray:
@@ -101,10 +91,13 @@ def place_of(which: Any, ids: list[str]) -> int:
         if which not in ids:
             raise InputError(f"there is no pair {which!r} in this set; {closest(which, ids)}")
         return ids.index(which)
-    number = as_integer(which)
-    if number is None or not -len(ids) <= number < len(ids):
+    if (
+        isinstance(which, bool)
+        or not isinstance(which, int | np.integer)
+        or not -len(ids) <= which < len(ids)
+    ):
         raise InputError(f"a pair is named by its id, or by a number up to {len(ids) - 1}, not by {which!r}")
-    return number % len(ids)
+    return int(which) % len(ids)
 
 
 def some(names: Sequence[str], most: int = 6) -> str:

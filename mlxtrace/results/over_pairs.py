@@ -60,12 +60,16 @@ def answer_of(answers: Sequence[Any]) -> Any:
 
 def notes_of(singles: Sequence[Any]) -> list[str]:
     """What the pairs' own results note, and that there are few pairs."""
-    notes = notes_over([single.notes for single in singles])
-    if len(singles) == 1:
-        return [*notes, "there is one pair, so there are no intervals"]
-    if len(singles) < FEW:
-        notes.append(f"with {len(singles)} pairs, 1.96 standard errors are too narrow for a 95 % interval")
-    return notes
+    return [*notes_over([single.notes for single in singles]), *notes_of_number(len(singles))]
+
+
+def notes_of_number(n: int) -> list[str]:
+    """That there are few pairs, or one."""
+    if n == 1:
+        return ["there is one pair, so there are no intervals"]
+    if n < FEW:
+        return [f"with {n} pairs, 1.96 standard errors are too narrow for a 95 % interval"]
+    return []
 
 
 def note_of_regions(regions: Sequence[str], n: np.ndarray, axis: int) -> list[str]:

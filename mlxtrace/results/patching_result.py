@@ -17,13 +17,13 @@ from matplotlib.figure import Figure
 from .. import plotting
 from ..arguments import whole_number
 from ..errors import InputError, SiteError, closest
-from ..storage import plain
 from . import tables
 from .cells import cells_of, panels_of
-from .intervals import known
 from .labelled import Labelled
+from .patching_difference import PatchingDifference
 from .saved import Answer, Saved
-from .tables import Panel
+from .subtracting import subtracted
+from .tables import Panel, describe
 
 
 class PatchingResult(Labelled, Saved, Mapping[int, float]):
@@ -64,6 +64,7 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
     """
 
     ANSWERS: ClassVar[tuple[str, ...]] = ("target", "foil")
+    INTERVAL: ClassVar[str] = tables.OF_A_RATIO  # what `interval` is, of a set
     figure: Figure | None = None  # what `plot=True` drew
 
     def __init__(
@@ -125,7 +126,8 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
         rows = cells_of(self.dims, self.coords, self.components[0], self.tokens)
         for row, values, recoveries in zip(rows, raw, percent, strict=True):
             for metric, value, recovery in zip(self.metrics, values, recoveries, strict=True):
-                row[metric], row[f"{metric}_recovery"] = float(value), known(recovery)
+                row[metric] = float(value)
+                row[f"{metric}_recovery"] = None if np.isnan(recovery) else float(recovery)
         return rows
 
     def top(self, k: int = 5) -> list[dict[str, Any]]:
@@ -198,6 +200,12 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
         """Where each recovery's interval ends, percent."""
         return self.recovery + self.interval
 
+    def __sub__(self, other: Any) -> PatchingDifference:
+        """The recoveries less those of another result of the same pair or pairs, in percentage points."""
+        if not isinstance(other, PatchingResult):
+            raise InputError(f"a result less {type(other).__name__}: subtract .recovery, or another result")
+        return PatchingDifference(title=describe(self), **subtracted(self, other))
+
     # -- a mapping, when there is one number per layer -------------------------------------------
 
     def __getitem__(self, layer: int) -> float:
@@ -268,7 +276,7 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
     def _header(self) -> dict[str, Any]:
         without = ("raw", "recovery", "_clean", "_corrupted", "figure")
         header = {name: value for name, value in vars(self).items() if name not in without}
-        return plain({**header, "clean": self._clean, "corrupted": self._corrupted})
+        return {**header, "clean": self._clean, "corrupted": self._corrupted}
 
     def _arrays(self) -> dict[str, np.ndarray]:
         return {"raw": self.raw}

@@ -12,13 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import EffectError
 from ..metrics import floor, recovery
-from ..storage import plain
-from .intervals import OF_A_RATIO, known, mean_of, ratio_of_means
+from .intervals import known, mean_of, ratio_of_means
 from .one_kind import one_kind, place_of, stacked, union, unstacked
 from .over_pairs import note_of_regions, notes_of, notes_of_gaps, plan_of, texts_of
 from .patching_result import PatchingResult
+
+# What a file of JSON says of the set, and of each of its pairs.
+OF_THE_SET = (
+    *("metrics", "components", "dims", "coords", "direction", "window", "model", "settings", "notes"),
+    *("plan", "small_gaps"),
+)
+OF_A_PAIR = ("clean_text", "corrupted_text", "target", "foil", "clean", "corrupted")
 
 
 def _traits(single: PatchingResult) -> dict[str, Any]:
@@ -117,11 +122,11 @@ class PatchingSet(PatchingResult):
         for metric in self.metrics:
             try:
                 recovery(0.0, self._clean[metric], self._corrupted[metric], metric)
-            except EffectError as error:
-                raise EffectError(f"over the {len(self.ids)} pairs of this set {error}") from None
+            except ValueError as error:  # an EffectError
+                raise type(error)(f"over the {len(self.ids)} pairs of this set {error}") from None
         numerators, gaps = self._numerators_and_gaps()
         found = ratio_of_means(numerators, gaps)
-        self._n, too_small = found.n, self._too_small(gaps)
+        self._n, too_small = found.n, np.abs(mean_of(gaps).value) < self._least_gaps()
         self._interval = np.where(too_small, np.nan, 100 * found.half)
         return np.where(too_small, np.nan, 100 * found.value)
 
@@ -137,11 +142,11 @@ class PatchingSet(PatchingResult):
         shape = [len(self.metrics) if dim == "metric" else 1 for dim in self.dims]
         return values.reshape(len(self.singles), *shape)
 
-    def _too_small(self, gaps: np.ndarray) -> np.ndarray:
-        """Cells of a part of the pairs, over which the gap means nothing although it does over all."""
-        gap = np.abs(mean_of(gaps).value)
+    def _least_gaps(self) -> np.ndarray:
+        """The smallest mean gap that means anything, shaped as `raw`: a part of the pairs may have a smaller one."""
         least = [floor(m, self._clean[m], self._corrupted[m]) for m in self.metrics]
-        return gap < np.reshape(least, [len(least) if dim == "metric" else 1 for dim in self.dims])
+        shape = [len(least) if dim == "metric" else 1 for dim in self.dims]
+        return np.broadcast_to(np.reshape(least, shape), self.raw.shape)
 
     @property
     def ids(self) -> list[str]:
@@ -204,48 +209,27 @@ class PatchingSet(PatchingResult):
     # -- to keep ---------------------------------------------------------------------------------
 
     def _header(self) -> dict[str, Any]:
-        regions = self.coords.get("region", [])
-        singles = [single._header() for single in self.singles]
-        return plain(
-            {
-                "ids": self.ids,
-                "notes": self._given_notes,
-                "plan": self.plan,
-                "regions": regions,
-                "singles": singles,
-            }
-        )
+        regions, singles = self.coords.get("region", []), [single._header() for single in self.singles]
+        kept = {"ids": self.ids, "notes": self._given_notes, "plan": self.plan}
+        return {**kept, "regions": regions, "singles": singles}
 
     def _arrays(self) -> dict[str, np.ndarray]:
         return {"per_pair": self.per_pair}
 
     def _contents(self) -> dict[str, Any]:
         """For JSON: the set in short, and each pair's prompts and answers."""
-        names = (
-            "metrics",
-            "components",
-            "dims",
-            "coords",
-            "direction",
-            "window",
-            "model",
-            "settings",
-            "notes",
-        )
         pairs = [
-            {"id": name, **{key: single._header()[key] for key in PAIR}}
+            {"id": name, **{key: single._header()[key] for key in OF_A_PAIR}}
             for name, single in zip(self.ids, self.singles, strict=True)
         ]
-        told = {name: getattr(self, name) for name in (*names, "plan", "small_gaps")}
-        return plain(
-            {
-                **told,
-                "clean": self._clean,
-                "corrupted": self._corrupted,
-                "interval": OF_A_RATIO,
-                "pairs": pairs,
-            }
-        )
+        told = {name: getattr(self, name) for name in OF_THE_SET}
+        return {
+            **told,
+            "clean": self._clean,
+            "corrupted": self._corrupted,
+            "interval": self.INTERVAL,
+            "pairs": pairs,
+        }
 
     @classmethod
     def _made_of(cls, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> PatchingSet:
@@ -254,6 +238,3 @@ class PatchingSet(PatchingResult):
             raw = unstacked(values, own["dims"], own["coords"].get("region"), header["regions"])
             singles.append(PatchingResult._made_of(own, {"raw": raw}))
         return cls(singles, header["ids"], header["notes"], header["plan"])
-
-
-PAIR = ("clean_text", "corrupted_text", "target", "foil", "clean", "corrupted")

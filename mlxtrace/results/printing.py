@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..arguments import whole_number
-from ..plotting.labels import WITHIN, over, probability, quoted, text_bar, text_map, uncertain
+from ..plotting.labels import (
+    OF_A_DIFFERENCE,
+    OF_A_MEAN,
+    WITHIN,
+    over,
+    probability,
+    quoted,
+    text_bar,
+    text_map,
+    uncertain,
+)
 from ..terminal import printable
-from .intervals import OF_A_MEAN
 
 __all__ = [
+    "OF_A_DIFFERENCE",
     "OF_A_MEAN",
     "SHADES",
     "WITHIN",
@@ -41,12 +51,13 @@ def bars(
     high: float = 1e-9,
     halves: Mapping[str, np.ndarray] | None = None,
     unsure: Mapping[str, np.ndarray] | None = None,
+    digits: int = 4,
 ) -> list[str]:
     """A line for each label, with a value and a bar in each column, on one scale that reaches `high` at least.
 
     halves: by column, half-widths of intervals, which stand behind the values; unsure: which of these get a `?`.
     """
-    values, halves, unsure = np.stack([*columns.values()]), halves or {}, unsure or {}
+    values, halves, unsure = np.nan_to_num(np.stack([*columns.values()])), halves or {}, unsure or {}
     high, low = max(values.max(), high), min(values.min(), 0.0)
     known = {column: half for column, half in halves.items() if not np.isnan(half).all()}
     wide = 12 if known.keys() & columns.keys() else 0
@@ -54,15 +65,18 @@ def bars(
     for i, label in enumerate(labels):
         cells = []
         for column, of_column in columns.items():
-            half = f" ± {known[column][i]:.4f}" if column in known else ""
+            half = f" ± {known[column][i]:.{digits}f}" if column in known else ""
             mark = " ?" if column in unsure and unsure[column][i] else ""
             cells.append(
-                f"  {of_column[i]:8.4f}{half + mark:<{wide}} {text_bar(of_column[i], low, high):<24}"
+                f"  {of_column[i]:8.{digits}f}{half + mark:<{wide}} "
+                f"{text_bar(np.nan_to_num(of_column[i]), low, high):<24}"
             )
         lines.append(f"  {label:>{len(name)}}{''.join(cells)}".rstrip())
     return lines
 
 
-def top_rows(rows: list[dict[str, Any]], key: str, k: Any) -> list[dict[str, Any]]:
-    """The k rows with the largest values under a key."""
-    return sorted(rows, key=lambda row: -row[key])[: whole_number("k", k, 0)]
+def top_rows(
+    rows: list[dict[str, Any]], key: str, k: Any, size: Callable[[float], float] = float
+) -> list[dict[str, Any]]:
+    """The k rows with the largest values under a key, or the largest `size` of these."""
+    return sorted(rows, key=lambda row: -size(row[key]))[: whole_number("k", k, 0)]

@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..storage import plain
 from .one_kind import one_kind, place_of, stacked, union, unstacked
 
 
@@ -77,7 +76,7 @@ class RecordSet:
             "plan": self.plan,
             "regions": self._all_regions(),
         }
-        return plain({**kept, "singles": singles})
+        return {**kept, "singles": singles}
 
     def _arrays(self) -> dict[str, np.ndarray]:
         return dict(self.per_pair)
@@ -89,7 +88,7 @@ class RecordSet:
         told = {name: value for name, value in told.items() if not isinstance(value, np.ndarray)}
         singles = zip(self.ids, self.singles, strict=True)
         pairs = [{"id": name, **single._contents()} for name, single in singles]
-        return plain({**told, "pairs": pairs})
+        return {**told, "pairs": pairs}
 
     @classmethod
     def _made_of(cls, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:

@@ -44,7 +44,7 @@ class Saved:
     ANSWERS: ClassVar[tuple[str, ...]] = ()  # and those that are answers
 
     def _header(self) -> dict[str, Any]:
-        """Everything but the arrays, as JSON can hold it."""
+        """Everything but the arrays, of what `plain` can make values for JSON."""
         raise NotImplementedError
 
     def _arrays(self) -> dict[str, np.ndarray]:
@@ -81,7 +81,7 @@ class Saved:
             >>> bool((again.raw == trace.raw).all())
             True
         """
-        return save_arrays(path, type(self).__name__, self._header(), self._arrays())
+        return save_arrays(path, type(self).__name__, plain(self._header()), self._arrays())
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Any:
@@ -155,7 +155,7 @@ class Saved:
             True
         """
         path = writable(path)
-        return write_json(path, {**self._contents(), "rows": self.to_rows()})
+        return write_json(path, {**plain(self._contents()), "rows": self.to_rows()})
 
     def _contents(self) -> dict[str, Any]:
         """The header, as JSON files have it."""
@@ -199,7 +199,7 @@ class Record(Saved):
         return {k: v for k, v in self._fields().items() if isinstance(v, np.ndarray)}
 
     def _contents(self) -> dict[str, Any]:
-        return plain({k: v for k, v in self._fields().items() if not isinstance(v, np.ndarray)})
+        return {k: v for k, v in self._fields().items() if not isinstance(v, np.ndarray)}
 
     def _header(self) -> dict[str, Any]:
         return {"fields": self._contents()}

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..anatomy.components import COMPONENTS
 from ..plotting.labels import (
+    OF_A_RATIO,
     describe,
     over,
     position_label,
@@ -21,7 +22,6 @@ from ..plotting.labels import (
 )
 from ..plotting.protocols import Panel, Patched
 from ..terminal import printable
-from .intervals import OF_A_RATIO
 
 
 class Printed(Patched, Protocol):

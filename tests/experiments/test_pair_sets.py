@@ -116,6 +116,9 @@ def test_noise_for_all_or_one_for_each(model):
             InputError,
             "has its corrupted prompt",
         ),
+        (lambda m: read_pairs(m, [("The Louvre", "Rome is")]), InputError, "neither a prompt nor a pair"),
+        (lambda m: read_pairs(m, [{"clean": CLEAN}]), InputError, "neither a prompt nor a pair"),
+        (lambda m: read_pairs(m, iter([Pair(CLEAN, CORRUPTED)])), InputError, "neither a prompt nor a pair"),
         (lambda m: read_pairs(m, [Pair(CLEAN, CORRUPTED)], "mlp"), InputError, "by name, such as component="),
         (lambda m: read_pairs(m, Pair(CLEAN, CORRUPTED), ["mlp", "attn"]), InputError, "such as component="),
         (

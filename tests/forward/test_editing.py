@@ -188,6 +188,18 @@ def test_a_part_is_stale_once_its_place_has_changed_and_only_then(live):
     assert live[0, :, 0].tolist() == [1.0, 5.0, 5.0, 0.0]
 
 
+def test_a_part_of_a_stale_part_is_stale(live):
+    """Written to, it would put back all that the part showed, over what was edited since."""
+    part = live[:, 1:]
+    live[:, 2] = 5.0
+    with pytest.raises(errors.EditError, match="Take the part again"):
+        part[:, 0][...] = 1.0
+    fresh = live[:, 1:]
+    live[:, 0] = 2.0  # another place
+    fresh[:, 0][...] = 1.0
+    assert live[0, :, 0].tolist() == [2.0, 1.0, 5.0, 0.0]
+
+
 @pytest.mark.parametrize("name", ["add", "sub", "mul", "truediv", "floordiv", "mod", "pow"])
 def test_operators_in_place_are_those_of_numpy(name):
     x = np.array([[[1.0, 2.0, 5.0]]], np.float32)

@@ -198,6 +198,13 @@ def test_run_with_cache(llama):
     assert cache.nbytes == sum(x.nbytes for *_, each in cache.groups for x in each.arrays())
 
 
+def test_what_is_called_once_a_token_is_listed_as_often_as_for_the_shortest():
+    model = InterpretableModel(models.make("mamba"))
+    _, cache = model.run_with_cache([B, A])
+    assert len(list(cache)) == len(cache) == len(model.run_with_cache(A)[1]) < len(model.run_with_cache(B)[1])
+    assert all(len(cache[name]) == 2 for name in cache)
+
+
 def test_what_a_cache_of_several_lengths_cannot_do_it_says(llama, tmp_path):
     _, cache = llama.run_with_cache(MIXED)
     with pytest.raises(errors.InputError, match=r"cache\.save"):

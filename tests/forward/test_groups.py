@@ -168,6 +168,7 @@ def test_in_place_arithmetic_takes_one_value_for_all_or_one_for_each():
     h += np.arange(4.0)
     h -= mx.arange(5.0).reshape(5, 1, 1)
     h /= [1.0, 2.0, np.float32(4.0), mx.ones(4), mx.full((5, 4), 2.0)]
+    h += mx.zeros((1, 1, 4))
     h += made()
     h[0] -= h[0]
     scale = [1, 2, 4, 1, 2]
@@ -183,6 +184,7 @@ WRONG_VALUES = [
     (slice(None), [1.0, 2.0], "2 values for 5"),
     (slice(None), [np.zeros((7, 4))] * 5, "does not fit"),
     (slice(None), np.zeros((1, 1, 1, 1, 3)), "does not fit"),
+    (slice(None), np.zeros((1, 7, 4)), "does not fit"),
     ((slice(None), -1), np.zeros(5), "does not fit"),
     ((slice(None), -1), np.zeros((4, 4)), "4 values for 5"),
     ((slice(None), -1), np.zeros((5, 4, 4)), "does not fit"),
@@ -323,12 +325,14 @@ def test_a_part_that_was_taken_before_the_site_was_edited_there_is_refused():
     first = last[0]
     h[0, 0] = 5.0  # elsewhere
     last += 0.0
+    of_part = later[:, -1]
     h[1][-1] = 5.0
-    for stale in (last, later, first):
-        before = values(h)
+    for stale in (last, later, first, of_part, later[:, -1]):
+        before, mine = values(h), [np.array(x) for x in stale]
         with pytest.raises(errors.EditError, match="Take the part again"):
             stale *= 2.0
         assert same(values(h), before)
+        assert stale is later or same([np.array(x) for x in stale], mine)
 
 
 def test_nothing_is_edited_once_one_of_the_passes_went_on():

@@ -29,7 +29,6 @@ def test_pairs_without_a_name_have_their_number():
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ("ioi", "prompts.load"),
         ({"clean": "x"}, "list of pairs"),
         (None, "list of pairs"),
         (3, "list of pairs"),

@@ -67,13 +67,13 @@ def test_a_paired_difference_by_hand():
         one, other = np.mean(x[there, c]) / mean_u, np.mean(y[there, c]) / mean_v
         moves = [(x[i, c] - one * u[i, 0]) / mean_u - (y[i, c] - other * v[i, 0]) / mean_v for i in there]
         half = 1.96 * math.sqrt(n / (n - 1) * sum(d * d for d in moves)) / n
-        np.testing.assert_allclose([part[c] for part in found], [one - other, half, n], rtol=1e-12)
+        np.testing.assert_allclose([part[c] for part in found], [one, other, half, n], rtol=1e-12)
 
 
 def test_a_difference_from_oneself_is_certainly_nothing():
     x, u = np.random.default_rng(4).normal(size=(5, 3)), np.full((5, 1), 2.0)
     found = difference((x, u), (x, u))
-    assert not found.value.any() and not found.half.any()
+    assert not (found.first - found.second).any() and not found.half.any()
 
 
 def test_what_pairs_share_makes_no_difference_uncertain():
@@ -95,4 +95,4 @@ def test_about_95_of_a_hundred_intervals_hold_the_truth():
     assert 0.91 < held < 0.97
     more = patched + 0.1 * gap + rng.normal(0, 0.1, gap.shape)
     apart = difference((patched, gap), (more, gap))
-    assert 0.91 < np.mean(np.abs(apart.value + 0.1) < apart.half) < 0.97
+    assert 0.91 < np.mean(np.abs(apart.first - apart.second + 0.1) < apart.half) < 0.97

@@ -6,22 +6,7 @@ import numpy as np
 import pytest
 
 from mlxtrace.errors import InputError
-from mlxtrace.results.one_kind import notes_over, place_of, shared, some, stacked, union, unstacked
-
-
-@pytest.mark.parametrize(
-    "lists,found",
-    [
-        ([["a", "b"], ["a", "b"]], ["a", "b"]),
-        ([["a", "c"], ["a", "b", "c"]], ["a", "b", "c"]),
-        ([["c"], ["a", "b", "c"]], ["a", "b", "c"]),
-        ([["b"], ["b", "d"], ["a", "b", "c", "d"]], ["a", "b", "c", "d"]),
-        ([["a", "b"], ["b", "a"]], ["a", "b"]),
-        ([[], ["x"]], ["x"]),
-    ],
-)
-def test_the_union_keeps_the_order(lists, found):
-    assert union(lists) == found
+from mlxtrace.results.one_kind import notes_over, place_of, shared, some, stacked, unstacked
 
 
 def test_stacking_and_back():
