@@ -12,6 +12,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -128,6 +129,25 @@ def test_lost_settings_are_written_again(model, whole, out):
         prompts.run(model, PAIRS, out=out, **{**QUICK, "window": 2})
     prompts.run(model, PAIRS, out=out, **QUICK)
     same(out, whole)
+
+
+def test_what_is_missing_is_made_again_beside_the_same_pairs(model, out, monkeypatch):
+    """So that rows round as they did: the numbers of a pair do not depend on where a run was stopped."""
+    call, asked = pair_calls.CALLS["activation_patching"], []
+
+    def recorded(model, pairs, options):
+        asked.append([pair.id for pair in pairs])
+        return call(model, pairs, options)
+
+    monkeypatch.setitem(pair_calls.CALLS, "activation_patching", recorded)
+    alike = [replace(PAIRS[0], target=target) for target in (" Paris", " Rome", " New", " London")]
+    prompts.run(model, alike, out=out.parent / "alike", **QUICK)
+    before = times(out.parent / "alike")
+    (out.parent / "alike" / "pairs" / "0002.npz").unlink()
+    prompts.run(model, alike, out=out.parent / "alike", **QUICK)
+    assert asked == [["0000", "0001", "0002", "0003"]] * 2
+    changed = {name for name, when in times(out.parent / "alike").items() if before[name] != when}
+    assert changed == {"0002.npz"}
 
 
 def test_limits_may_grow(model, whole, tmp_path):
@@ -372,6 +392,16 @@ def test_one_bar_counts_what_is_done(model, whole, out, capfd):
     shown = [line for line in lines if "pair" in line]
     assert shown and not [line for line in lines if line.strip() and "pair" not in line]
     assert "5/6" in shown[0] and "6/6" in shown[-1]
+
+
+def test_every_rank_returns_the_averages_and_the_first_writes_them(model, whole, out, monkeypatch):
+    second = SimpleNamespace(rank=1, size=2, total=lambda n: n, wait=lambda: None)
+    monkeypatch.setattr(pair_running, "Ranks", lambda group: second)
+    for path in out.glob("average.*"):
+        path.unlink()
+    before = times(out)
+    assert prompts.run(model, PAIRS, out=out, **QUICK).ids == IDS
+    assert not list(out.glob("average.*")) and before == times(out)
 
 
 # ---- killed
