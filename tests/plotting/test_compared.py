@@ -45,6 +45,13 @@ def test_bars_of_models_of_different_depth_stand_at_their_own_layers():
     assert [text.get_text() for text in fig.legends[0].get_texts()] == ["small", "large"]
 
 
+def test_a_selection_of_layers_stands_at_its_own_places():
+    some = make([0.2, 0.7, 0.4], coords={"layer": [1, 3, 6]})
+    (ax,) = panels(compare([some, layers()], labels=["some", "all"]))
+    assert labels(ax.xaxis) == ["0", "1", "2", "3", "6"]
+    np.testing.assert_allclose([at for at, _, _ in bars(ax)["some"]], np.array([1, 3, 4]) - 0.21)
+
+
 def test_the_colours_are_apart_in_grey():
     for n in (2, 3, 4, 7):
         results = [make(np.full(4, 0.2 + 0.1 * i)) for i in range(n)]
