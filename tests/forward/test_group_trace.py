@@ -358,6 +358,19 @@ def test_a_site_that_is_never_reached(llama):
         llama.layers[1].mpl  # noqa: B018
 
 
+def test_an_error_of_one_pass_says_which_prompts_are_its():
+    model = InterpretableModel(models.make("mamba"))
+    late = {"layers.0.mixer.x_proj@7": iv.scale(2.0)}  # it is called once a token
+    said = r"prompts 0, 2 of 7 tokens: .*x_proj@7.* did not happen"
+    with pytest.raises(errors.OrderError, match=said), model.trace(MIXED, interventions=late):
+        pass
+    with (
+        pytest.raises(errors.EditError, match=r"prompt 1 of 9 tokens: .*NaN or infinite"),
+        model.trace(MIXED),
+    ):
+        model.layers[1].output[1] = float("nan")
+
+
 def test_a_trace_that_nobody_holds_is_over(llama):
     def opened():
         trace = llama.trace(MIXED)
