@@ -10,7 +10,7 @@ from . import blas  # noqa: E402
 
 blas.preload()
 
-from . import errors, interventions, metrics, plotting  # noqa: E402
+from . import errors, interventions, metrics, plotting, prompts  # noqa: E402
 from .anatomy.resolver import ModuleResolver  # noqa: E402
 from .engine.corruption import GaussianNoise, Substitution  # noqa: E402
 from .forward.cache import ActivationCache  # noqa: E402
@@ -40,6 +40,7 @@ __all__ = [
     "interventions",
     "metrics",
     "plotting",
+    "prompts",
 ]
 
 

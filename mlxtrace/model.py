@@ -28,6 +28,7 @@ from .experiments.noising_window import noising_window
 from .forward.group_trace import ActivationCache, Edit, Trace, trace_of
 from .forward.names import Activation, LayerList, SiteReference, child, current, part_names
 from .loading import load_any
+from .prompts.substitutes import substitutes
 from .text.reader import Prompts, Reader
 
 
@@ -204,6 +205,7 @@ class InterpretableModel(Reader):
     causal_effects = causal_effects
     noising_window = noising_window
     compare_bits = compare_bits
+    substitutes = substitutes
 
     @property
     def output(self) -> Activation:

@@ -16,7 +16,7 @@ from .arguments import whole_number
 from .errors import InputError, closest
 from .experiments.grid import components_of
 
-POSITIONS = ("all", "each", "subject", "subject_last", "last")
+POSITIONS = ("all", "each", "regions", "subject", "subject_last", "last")
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 MOST = 10**6  # no model has more layers, heads or positions; a range up to more would fill the memory
 

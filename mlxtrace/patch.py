@@ -1,8 +1,9 @@
-"""The quick run: `python -m mlxtrace.patch` patches, traces, or runs a file of facts, from a terminal.
+"""The quick run: `python -m mlxtrace.patch` patches, traces, or runs a file of pairs or facts, from a terminal.
 
     python -m mlxtrace.patch                                               the bundled model and fact
     python -m mlxtrace.patch --model M --clean "..." --corrupted "..."     activation patching
     python -m mlxtrace.patch --model M --prompt "..." --subject "..."      a causal trace, with noise
+    python -m mlxtrace.patch --pairs FILE                                  activation patching of many pairs
     python -m mlxtrace.patch --facts FILE --out DIR                        many facts: resumes, averages
 
 Exit status: 0 done, 2 bad input, 130 interrupted, 1 anything else; each with one clear line on standard error.
@@ -11,6 +12,7 @@ Exit status: 0 done, 2 bad input, 130 interrupted, 1 anything else; each with on
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 import textwrap
 import traceback
@@ -19,8 +21,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from . import options, terminal
-from .errors import MlxtraceError
+from . import options, prompts, terminal
+from .errors import InputError, MlxtraceError
 from .experiments.pairs import pair
 from .model import InterpretableModel
 from .prompts.running import run_facts
@@ -63,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: list[str], say: Output) -> int:
     with warnings.catch_warnings(record=True) as caught:
         args = options.read(argv)
-        run = {"patch": patch, "trace": trace, "facts": facts}[args.experiment]
+        run = {"patch": patch, "trace": trace, "pairs": pairs, "facts": facts}[args.experiment]
         printed = run(InterpretableModel(args.model, dtype=args.dtype), args, say)
     for line in _worth_saying(caught, printed):
         say.complain(f"note: {line}")
@@ -79,17 +81,19 @@ def patch(model: InterpretableModel, args: argparse.Namespace, say: Output) -> S
     corrupted = CORRUPTED if args.corrupted is None else args.corrupted
     if args.noise is not None:
         corrupted = options.noise(args)
-    prompts = pair(model, clean, corrupted, args.subject, args.align or "strict")
-    settings = _patching_settings(args)
+    if corrupted == options.AUTO:
+        corrupted = _other_subject(model, clean, args.subject, say)
+    both = pair(model, clean, corrupted, args.subject, args.align or "strict")
+    settings = {**_patching_settings(args), "target": args.target, "foil": args.foil}
     if args.plan:
-        return _show_plan(say, model, model.activation_patching(prompts, **settings, plan_only=True))
+        return _show_plan(say, model, model.activation_patching(both, **settings, plan_only=True))
     if not args.quiet:
-        _show_prompt(model, prompts.clean_prompt, say)
-    result = mapped = model.activation_patching(prompts, **settings)
+        _show_prompt(model, both.clean_prompt, say)
+    result = mapped = model.activation_patching(both, **settings)
     if args.bare and args.positions is None and args.heads is None and "head" not in settings["component"]:
         components = list(dict.fromkeys(["resid_post", *result.components]))
         each = {**settings, "component": components, "positions": "each"}
-        mapped = model.activation_patching(prompts, **each)
+        mapped = model.activation_patching(both, **each)
     written = _write(result, mapped, args, say)
     if not args.quiet:
         say("\n" + textwrap.fill(strongest(mapped), 100))
@@ -100,8 +104,19 @@ def patch(model: InterpretableModel, args: argparse.Namespace, say: Output) -> S
     return result.notes
 
 
+def _other_subject(model: InterpretableModel, clean: str, subject: str, say: Output) -> str:
+    """The clean prompt with another subject, of the same length and with another answer, in place of its own."""
+    found = model.substitutes(clean, subject)
+    if not found:
+        raise InputError(
+            f"--corrupted {options.AUTO}: no subject that is known fits in the place of {subject!r}"
+        )
+    say(f"corrupted: {found[0]!r} in the place of {subject!r}, the first of {len(found)} that fit\n")
+    return clean.replace(subject, found[0], 1)
+
+
 def _patching_settings(args: argparse.Namespace) -> dict[str, Any]:
-    """The arguments of `activation_patching`, but for the prompts."""
+    """The arguments of `activation_patching`, but for the prompts and their answers."""
     return {
         "component": args.component or ["mlp", "attn"],
         "layers": args.layers,
@@ -110,9 +125,8 @@ def _patching_settings(args: argparse.Namespace) -> dict[str, Any]:
         # so sure an answer would jump between 0 and 100 % of its probability, layer by layer
         "window": args.window or (3 if args.bare else 1),
         "metric": args.metric or (["logit_diff"] if args.bare else ["auto"]),
-        "target": args.target,
-        "foil": args.foil,
         "direction": args.direction or "denoise",
+        **({} if args.within is None else {"within": args.within}),
         **_running_settings(args),
     }
 
@@ -152,6 +166,54 @@ def trace(model: InterpretableModel, args: argparse.Namespace, say: Output) -> S
     if written and not args.quiet:
         say(written)
     return result.notes
+
+
+def pairs(model: InterpretableModel, args: argparse.Namespace, say: Output) -> Sequence[str]:
+    """Activation patching of many pairs, of a file or a task; without noise of those that the model can be asked."""
+    chosen, limit, said = _chosen(model, args)
+    corrupted = None if args.noise is None else options.noise(args)
+    settings = _patching_settings(args)
+    if args.plan:
+        plan = model.activation_patching(chosen[:limit], corrupted, **settings, plan_only=True)
+        return _show_plan(say, model, f"{said}\n{plan}")
+    if not args.quiet:
+        say(f"{model!r}\n")
+    if args.out is None:
+        result = model.activation_patching(chosen[:limit], corrupted, **settings)
+    else:
+        result = prompts.run(model, chosen, out=args.out, limit=limit, corrupted=corrupted, **settings)
+    result.notes = [said, *result.notes]
+    written = _write(result, result, args, say)
+    if written and not args.quiet:
+        say(written)
+    if args.out is not None and not args.quiet:
+        say(f"a file for each pair, and their average: {Path(args.out).resolve()}")
+    return result.notes
+
+
+def _chosen(model: InterpretableModel, args: argparse.Namespace) -> tuple[list, int, str]:
+    """The pairs, how many of the first of them to run, and in words how many were left out for which reason.
+
+    A folder is begun with all pairs of a file, so that a later run may go further; else `--limit` cuts the list here.
+    """
+    seed = {} if args.seed is None else {"seed": args.seed}
+    found = args.known or prompts.load(args.pairs, model=model, n=args.limit or 64, **seed)
+    asked = found[: args.limit]
+    if args.noise is not None:
+        bare = [dataclasses.replace(one, corrupted=None) for one in found]
+        return (
+            bare,
+            len(asked),
+            f"{len(asked)} pairs of {args.pairs}, their subjects noised; none was left out",
+        )
+    kept = prompts.suitable(model, asked)
+    said = f"{len(kept)} of {len(asked)} pairs of {args.pairs} are suitable"
+    if kept.dropped:
+        said += "; dropped: " + ", ".join(f"{n} ({reason})" for reason, n in kept.dropped.items())
+    if not kept:
+        raise InputError(f"nothing can be patched: {said}")
+    every = kept if args.out is None or len(asked) == len(found) else prompts.suitable(model, found)
+    return list(every), len(kept), said
 
 
 def facts(model: InterpretableModel, args: argparse.Namespace, say: Output) -> Sequence[str]:

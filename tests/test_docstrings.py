@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import mlxtrace
-from mlxtrace import errors, facts, interventions, metrics, plotting
+from mlxtrace import errors, facts, interventions, metrics, plotting, prompts
 from mlxtrace.forward.trace import Trace
 
 ROOT = Path(mlxtrace.__file__).parent
@@ -88,7 +88,7 @@ def _methods(name: str, cls: type) -> Iterator[tuple[str, Any]]:
 def _public() -> dict[str, Any]:
     """Every function, class and method by its public name; a method that two classes share, by the first one."""
     named = {name: getattr(mlxtrace, name) for name in mlxtrace.__all__} | {"Trace": Trace}
-    for module in (errors, facts, interventions, metrics, plotting):
+    for module in (errors, facts, interventions, metrics, plotting, prompts):
         prefix = module.__name__.rsplit(".", 1)[-1]
         own = [
             name

@@ -47,7 +47,7 @@ LEVEL = {name: i for i, line in enumerate(ROOMS) for name in line}
 WHOLE = {"text/tokens.py"}  # one idea, however long
 TESTS = ROOT.parent / "tests"
 FILES = sorted(ROOT.rglob("*.py"))
-MOST_LINES, MOST_STATEMENTS, MEAN_IMPORTS, MOST_ENTERED = 300, 40, 3.5, 46
+MOST_LINES, MOST_STATEMENTS, MEAN_IMPORTS, MOST_ENTERED = 300, 40, 3.5, 47
 
 
 def module_of(path: Path) -> str:
@@ -202,6 +202,7 @@ def test_a_first_experiment_is_read_in_a_few_files():
 UNTESTED = {
     "__init__": "names only",
     "version": "one constant",
+    "engine.protocol": "types only",
     "experiments.protocol": "types only",
     "plotting.protocols": "types only",
     "demo.corpus": "test_demo.py tests the demo's scripts together",

@@ -5,7 +5,9 @@ import pytest
 from mlxtrace import options
 from mlxtrace.errors import InputError
 from mlxtrace.experiments.compare_bits import BITS
+from mlxtrace.experiments.grid import WITHIN
 from mlxtrace.experiments.pairs import DIRECTIONS
+from mlxtrace.prompts.tasks import TASKS
 from mlxtrace.text.alignment import check_align
 
 PAIR = ["--clean", "a b", "--corrupted", "a c"]
@@ -25,6 +27,7 @@ def empty_folder(tmp_path, monkeypatch):
         (PAIR, "patch", False),
         (TRACE, "trace", False),
         (["--facts", "demo", "--out", "traces"], "facts", False),
+        (["--pairs", "ioi"], "pairs", False),
     ],
 )
 def test_the_options_say_which_experiment(argv, experiment, bare):
@@ -59,6 +62,7 @@ def test_every_option_goes_with_an_experiment_or_with_all():
 def test_choices_are_those_of_the_experiments():
     choices = {action.dest: action.choices for action in options.parser()._actions if action.choices}
     assert tuple(choices["direction"]) == tuple(DIRECTIONS) and tuple(choices["compare_bits"]) == BITS
+    assert set(options.TASKS) == set(TASKS) and set(choices["within"]) == set(WITHIN)
     for mode in choices["align"]:
         check_align(mode)
 
@@ -66,7 +70,14 @@ def test_choices_are_those_of_the_experiments():
 @pytest.mark.parametrize("stray", sorted(options.GOES_WITH["patch"] - options.GOES_WITH["trace"]))
 def test_options_of_another_experiment_are_refused(stray):
     value = {"align": "ends", "direction": "noise", "corrupted": "x"}.get(stray, "mlp")
-    value = {"layers": "1", "heads": "1", "metric": "kl", "csv": "a.csv", "json": "a.json"}.get(stray, value)
+    value = {
+        "layers": "1",
+        "heads": "1",
+        "metric": "kl",
+        "csv": "a.csv",
+        "json": "a.json",
+        "within": "last",
+    }.get(stray, value)
     with pytest.raises(InputError, match=f"--{stray} does not go with --prompt: use it with --clean"):
         options.read([*TRACE, f"--{stray}", value])
 

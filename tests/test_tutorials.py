@@ -14,6 +14,7 @@ FIGURES = {
     "03_causal_tracing": ["states", "three_kinds", "severed", "average", "average_lines"],
     "04_causal_mediation": ["mlp", "attention", "information_flow", "noising_window", "noising_mlp_window"],
     "05_heads": ["heads", "moving_heads", "patterns"],
+    "06_many_prompts": ["states", "fetching", "two_corruptions"],
 }
 SAID = {  # what the demo shows, and the comments say
     "01_tracing_and_editing": [

@@ -12,6 +12,7 @@ import functools
 import operator
 from collections.abc import Iterable
 
+import mlx.core as mx
 import mlx.nn as nn
 
 from ..errors import PositionError, SiteError, UnsupportedError, closest
@@ -262,3 +263,24 @@ class ModuleResolver(ModelParts):
 
     def __repr__(self) -> str:
         return f"ModuleResolver({unwrapped_name(self.net)}, {self.n_layers} layers)"
+
+
+def time_axis(resolver: ModuleResolver, site: Site) -> int:
+    """The axis of token positions in a site's array; the batch is the one before it."""
+    if site.layer is not None and site.component in ("resid_pre", "resid_post"):
+        return resolver.layer(site.layer).time_axis
+    return 1
+
+
+def rows_first(resolver: ModuleResolver, site: Site, x: mx.array) -> mx.array:
+    """A site's array as `[B, T, ...]`, heads third where there are any; see `rows_back`."""
+    if site.side == "pattern":  # [B, heads, T, T]
+        return x.swapaxes(1, 2)
+    return mx.moveaxis(x, 0, 2) if time_axis(resolver, site) == 2 else x  # [streams, B, T, D]
+
+
+def rows_back(resolver: ModuleResolver, site: Site, x: mx.array) -> mx.array:
+    """What `rows_first` did, undone."""
+    if site.side == "pattern":
+        return x.swapaxes(1, 2)
+    return mx.moveaxis(x, 2, 0) if time_axis(resolver, site) == 2 else x

@@ -15,6 +15,7 @@ it keeps the last position. With every birth at the embedding (`flat`) nothing g
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -24,7 +25,7 @@ import numpy as np
 from mlx_lm.models.cache import KVCache
 
 from ..anatomy.recording import forward
-from ..anatomy.resolver import ModuleResolver, Site
+from ..anatomy.resolver import ModuleResolver, Site, rows_back, rows_first, time_axis
 from ..anatomy.taps import arrays_of, fresh, put_argument
 from ..errors import EngineError
 from .differences import ChangedTokens, map_arrays
@@ -32,15 +33,15 @@ from .runs import (
     FLAT,
     Hooks,
     Patch,
-    Run,
+    Rows,
     evaluate_by_layer,
     norm_input,
-    rows_back,
-    rows_first,
     slice_to_last,
-    time_axis,
     to_numpy,
 )
+
+# Of the tokens of a layer, the share above which they are not picked out.
+MOST_DIFFER = 0.8
 
 
 class Prefix(KVCache):
@@ -51,14 +52,14 @@ class Prefix(KVCache):
         if base.keys is None or base.values is None:
             raise EngineError("the base run left its cache empty, so there is no prefix to share")
         self._keys, self._values = base.keys, base.values
-        self._length, self._origin = length, origin
+        self._length, self._origin = length, mx.array(origin)
         self.offset = length
 
     def _rows(self, x: mx.array, rows: int) -> mx.array:
         x = x[:, :, : self._length]
         if x.shape[0] == 1:
             return mx.broadcast_to(x, (rows, *x.shape[1:]))
-        return mx.take(x, mx.array(self._origin[:rows]), axis=0)
+        return mx.take(x, self._origin[:rows], axis=0)
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
         rows = keys.shape[0]
@@ -73,7 +74,7 @@ class Batch:
     """One pass: base rows, and the rows of some cells, born where they first differ.
 
     Args:
-        base: the run that is patched; its rows come first in the batch.
+        base: the runs that are patched; the rows of those that have a cell here come first in the batch.
         sources: activations by site name, of the source run (False) and of the fixed run (True).
         cells: (birth, patches of the cell), in order of birth.
         block: rows per cell. start: first position that is run. caches: the base run's, when start > 0.
@@ -84,7 +85,7 @@ class Batch:
     def __init__(
         self,
         resolver: ModuleResolver,
-        base: Run,
+        base: Rows,
         sources: dict[bool, dict[str, mx.array]],
         cells: list[tuple[int, Sequence[Patch]]],
         block: int,
@@ -94,17 +95,23 @@ class Batch:
         sparse: bool = False,
         every_position: bool = False,
         eager: bool = False,
+        prompts: Sequence[int] | None = None,
     ):
         self.resolver, self.base, self.sources = resolver, base, sources
         self.every_position = every_position
         self.start, self.caches, self.side_axes = start, caches or (), side_axes or {}
         self.births = np.array([birth for birth, _ in cells], dtype=int)
         self.block = block
-        self.origin = np.concatenate(
-            [np.arange(base.rows), np.tile(np.arange(block) % base.rows, len(cells))]
+        self.prompts = np.zeros(len(cells), dtype=int) if prompts is None else np.array(prompts, dtype=int)
+        members, of_cell = np.unique(
+            self.prompts if len(cells) else np.zeros(1, dtype=int), return_inverse=True
         )
+        self.base_rows = (members[:, None] * base.each + np.arange(base.each)).reshape(-1)
+        born = of_cell[: len(cells), None] * base.each + np.arange(block) % base.each
+        self.origin = np.concatenate([np.arange(len(self.base_rows)), born.reshape(-1)])
         self.hooks = Hooks(resolver)
         self.planned, self.fired = 0, 0  # taps
+        self.logits: mx.array | None = None  # of a pass that is laid out
         self._grow_at_layers()
         self._patch(cells)
         if eager:
@@ -118,10 +125,10 @@ class Batch:
 
     def _rows_after(self, birth: int) -> int:
         """Rows in the batch once the cells of this birth are there."""
-        return self.base.rows + self.block * int((self.births <= birth).sum())
+        return len(self.base_rows) + self.block * int((self.births <= birth).sum())
 
     def _grow_at_layers(self) -> None:
-        first = self.origin[: self._rows_after(FLAT)]
+        first = self.base_rows[self.origin[: self._rows_after(FLAT)]]
         self.hooks.add(self.resolver.site("embed"), lambda x: self.base.embedded(fresh(x), first, self.start))
         births = set(self.births.tolist()) - {FLAT}
         layers = [(layer.path, layer.visit) for layer in self.resolver.structure.layers]
@@ -161,7 +168,7 @@ class Batch:
         at_site: dict[tuple[str, bool], list[tuple[int, Patch]]] = defaultdict(list)
         for i, (_, patches) in enumerate(cells):
             for patch in patches:
-                at_site[patch.site.name, patch.fixed].append((self.base.rows + i * self.block, patch))
+                at_site[patch.site.name, patch.fixed].append((i, patch))
         for (name, fixed), entries in at_site.items():
             site = entries[0][1].site
             self.hooks.add_site(site, self._writer(site, self.sources[fixed][name], entries))
@@ -181,13 +188,26 @@ class Batch:
         return write
 
     def _indices(self, entries: list[tuple[int, Patch]], source_rows: int) -> tuple[tuple, tuple]:
-        """(row, position[, head]) of every vector that is written, and of the source vector written there."""
-        block, parts = np.arange(self.block), []
-        for row, patch in entries:
-            heads = np.array([0] if patch.heads is None else patch.heads)
-            at, source_at = np.array(patch.at) - self.start, np.array(patch.source_at)
-            b, p, h = (g.reshape(-1) for g in np.meshgrid(block, np.arange(len(at)), heads, indexing="ij"))
-            parts.append((row + b, at[p], b % source_rows, source_at[p], h))
+        """(row, position[, head]) of every vector that is written, and of the source vector written there.
+
+        entries: the cell's number, and its patch. source_rows: of all prompts.
+        """
+        each, parts = source_rows // len(self.base.members), []
+        for _, alike in itertools.groupby(entries, lambda entry: (len(entry[1].at), entry[1].heads)):
+            cells, patches = zip(*alike, strict=True)
+            cell, block = np.array(cells)[:, None, None, None], np.arange(self.block)[:, None, None]
+            at, source_at = (
+                np.array(found)[:, None, :, None]
+                for found in ([p.at for p in patches], [p.source_at for p in patches])
+            )
+            index = (
+                len(self.base_rows) + cell * self.block + block,
+                at - self.start,
+                self.prompts[cell] * each + block % each,
+                source_at,
+                np.array([0] if patches[0].heads is None else patches[0].heads),
+            )
+            parts.append([part.reshape(-1) for part in np.broadcast_arrays(*index)])
         row, at, source_row, source_at, head = (np.concatenate(column) for column in zip(*parts, strict=True))
         tail = () if entries[0][1].heads is None else (head,)
         return (row, at, *tail), (source_row, source_at, *tail)
@@ -195,16 +215,22 @@ class Batch:
     # ---- tokens that can differ
 
     def _skip_equal_tokens(self, cells: list[tuple[int, Sequence[Patch]]]) -> None:
-        """Where a token of a cell is still the base run's, take what the base row gets there."""
+        """Where a token of a cell is still the base run's, take what the base row gets there.
+
+        With rows of several prompts, a layer of which most tokens differ is run whole: taking tokens out and putting
+        them back costs as much.
+        """
         changed = ChangedTokens(
-            self.resolver, [patches for _, patches in cells], self.start, len(self.base.ids)
+            self.resolver, [patches for _, patches in cells], self.start, self.base.length
         )
         patched = {port[0] for port in self.hooks.at}
         for layer, info in enumerate(self.resolver.structure.layers):
             rows = self._rows_after(layer)
-            alive = (rows - self.base.rows) // self.block
+            alive = (rows - len(self.base_rows)) // self.block
             for paths, mask in ((info.reads, changed.before[layer]), (info.acts, changed.after[layer])):
                 last_only = paths is info.acts and not self.every_position and changed.last_only(layer)
+                if len(self.base.members) > 1 and not last_only and mask[:alive].mean() > MOST_DIFFER:
+                    continue
                 run = self._sparsely(mask[:alive], rows, last_only)
                 for path in paths:
                     if not any(p.startswith(path + ".") for p in patched):
@@ -213,7 +239,7 @@ class Batch:
     def _sparsely(self, mask: np.ndarray, rows: int, last_only: bool) -> Callable[..., mx.array]:
         """A module's call, on the base rows and the tokens of `mask [cells, T]` alone."""
         full = np.ones((rows, mask.shape[1]), dtype=bool)
-        full[self.base.rows :] = np.repeat(mask, self.block, axis=0)
+        full[len(self.base_rows) :] = np.repeat(mask, self.block, axis=0)
         if last_only:
             full[:, :-1] = False
         order = np.cumsum(full.reshape(-1)).reshape(full.shape) - 1
@@ -229,19 +255,26 @@ class Batch:
 
     # ---- the pass
 
+    def begin(self) -> None:
+        """Lay the pass out, without computing it: `logits` are what will come out."""
+        of_base = self.base_rows[self.origin]
+        tokens = self.base.tokens(of_base[: self._rows_after(FLAT)], self.start)
+        shared = [Prefix(cache, self.start, of_base) for cache in self.caches] if self.start else None
+        with self.hooks.hooked():
+            logits = forward(self.resolver.net, tokens, shared)
+            self.logits = logits if self.every_position else logits[..., -1, :]
+        self.hooks = Hooks(self.resolver)  # those that were used hold this batch, and with it the sources
+
     def run(self) -> np.ndarray:
         """Last-position logits, float32 `[rows, V]`: base rows first, then each cell's block in order.
 
-        With `every_position` they are `[rows, T, V]`.
+        With `every_position` they are `[rows, T, V]`. Lays the pass out where `begin` has not.
         """
-        tokens = mx.array([self.base.ids[self.start :]] * self._rows_after(FLAT))
-        shared = [Prefix(cache, self.start, self.origin) for cache in self.caches] if self.start else None
-        with self.hooks.hooked():
-            logits = forward(self.resolver.net, tokens, shared)
-            logits = logits if self.every_position else logits[..., -1, :]
-            mx.eval(logits)
-        self.hooks = Hooks(self.resolver)  # those that were used hold this batch, and with it the sources
-        if self.fired != self.planned or len(logits) != len(self.origin):
+        if self.logits is None:
+            self.begin()
+        logits = self.logits
+        mx.eval(logits)
+        if logits is None or self.fired != self.planned or len(logits) != len(self.origin):
             raise EngineError(
                 f"{self.fired} of {self.planned} planned taps fired and {len(logits)} of {len(self.origin)} rows "
                 "came out: this model does not run as it was probed; use engine='loop'"

@@ -7,10 +7,13 @@ from collections.abc import Sequence
 
 from ..errors import EngineError, InputError
 from . import calibration
-from .plan import Part, PlannedCell, Reads, Request, Run, reads_of
+from .lanes import lanes
+from .plan import Part, PlannedCell, Reads, Request, Rows, reads_of
 
 # Metrics work in float64 on copies of their own: bytes per logit.
 METRIC_BYTES = 32
+# The stream of a pass over several prompts is no larger than this.
+FAST_BYTES = 2 << 20
 
 
 def fit(request: Request) -> list[Part]:
@@ -50,14 +53,14 @@ class Memory:
 
     # ---- bytes
 
-    def _runs(self, cells: Sequence[PlannedCell]) -> list[tuple[Run, dict[str, Reads]]]:
+    def _runs(self, cells: Sequence[PlannedCell]) -> list[tuple[Rows, dict[str, Reads]]]:
         """The source and the fixed run, each with what some cells take from it."""
         reads = reads_of(cells)
         return [(self.source, reads[False]), (self.request.fixed, reads[True])]
 
-    def _plain_peak(self, run: Run, reads: dict[str, Reads], logits: bool) -> int:
+    def _plain_peak(self, run: Rows, reads: dict[str, Reads], logits: bool) -> int:
         """A plain run's own peak, some of its sites looked at."""
-        length = len(run.ids)
+        length = run.length
         read = (length if self.request.every_position else 1) if logits else 0
         sites = [found.site for found in reads.values()]
         return calibration.pass_bytes(self.resolver, run.rows, length, length, sites, read)
@@ -67,7 +70,7 @@ class Memory:
         total = 0
         for run, reads in self._runs(cells):
             for found in reads.values():
-                positions, length = len(found.positions), len(run.ids)
+                positions, length = len(found.positions), run.length
                 total += run.rows * calibration.site_bytes(self.resolver, found.site, positions, length)
         return total
 
@@ -79,7 +82,7 @@ class Memory:
     def one_pass(self, cells: Sequence[PlannedCell]) -> int:
         """The peak of one pass over some cells, beside the sources."""
         sites = {patch.site for cell in cells for patch in cell.patches}
-        rows = self.request.block * len(cells) + (0 if self.loop else self.base.rows)
+        rows = self.request.rows(cells)
         ran = self.length - self.request.start_of(cells, self.prefix)
         read = self.length if self.loop else self.request.read
         need = calibration.pass_bytes(self.resolver, rows, ran, self.length, sites, read)
@@ -91,27 +94,33 @@ class Memory:
     def whole(self) -> Part | None:
         """All cells as one part, when their sources leave enough for the passes; None when they do not."""
         kept = self.constant + self.sources(self.planned)
-        groups = self._groups(self.planned, self.allowed - kept) if kept <= self.allowed // 2 else None
+        n = lanes() if len(self.base.members) > 1 and not self.loop else 1
+        left = (self.allowed - kept) // n
+        groups = self._groups(self.planned, left) if kept <= self.allowed // 2 else None
         if groups is None:
             return None
-        passes = max((self.one_pass(group) for group in groups), default=0)
+        passes = n * max((self.one_pass(group) for group in groups), default=0)
         alone = max(self.plain, self.capturing(self.planned))
         if kept + max(alone, passes) > self.allowed:
             return None
         joint = self._joint_peak()
         together = joint is not None and joint <= self.allowed
         need = max(kept + passes, joint if joint is not None and together else kept + alone)
-        return Part(groups, need, self.prefix, together, eager=2 * need > self.allowed)
+        return Part(groups, need, self.prefix, together, eager=2 * need > self.allowed, lanes=n)
 
     def _joint_peak(self) -> int | None:
         """The peak of base and source as one batch that keeps both rows until its end; None when they cannot be."""
         (_, reads), (_, fixed) = self._runs(self.planned)
         runs = (self.base, self.source)
-        if any(run.noise is not None or len(run.ids) != self.length for run in runs) or fixed:
+        if any(run.each > 1 or run.noised or run.length != self.length for run in runs) or fixed:
             return None
         sites, length = [found.site for found in reads.values()], self.length
-        kept = sum(calibration.site_bytes(self.resolver, site, length, length) for site in sites)
-        cost = calibration.pass_bytes(self.resolver, 2, length, length, sites, self.request.read)
+        kept = self.base.rows * sum(
+            calibration.site_bytes(self.resolver, site, length, length) for site in sites
+        )
+        cost = calibration.pass_bytes(
+            self.resolver, 2 * self.base.rows, length, length, sites, self.request.read
+        )
         return 2 * self.constant + 3 * kept + cost
 
     @functools.cached_property
@@ -162,13 +171,22 @@ class Memory:
             fitted += passes
         return fitted
 
+    def _slow(self, group: Sequence[PlannedCell]) -> bool:
+        """Whether a pass over several prompts is so large that halves of it are faster: they stay in the caches."""
+        if len({cell.prompt for cell in group}) == 1:
+            return False
+        tokens = self.request.rows(group) * (self.length - self.request.start_of(group, self.prefix))
+        return 4 * tokens * self.resolver.structure.d_model > FAST_BYTES
+
     def _split(self, group: list[PlannedCell], left: int) -> list[list[PlannedCell]] | None:
         """Split a pass by positions, then by layers, until it fits; None when a single cell does not."""
-        if self.one_pass(group) <= left:
+        small = self.one_pass(group) <= left
+        if small and not self._slow(group):
             return [group]
         if len(group) == 1:
-            return None
-        group = sorted(group, key=lambda c: (c.start, c.birth))
+            return [group] if small else None
+        prompts = len({cell.prompt for cell in group})
+        group = sorted(group, key=lambda c: (prompts > 1 and c.prompt, c.start, c.birth))
         half = len(group) // 2
         first = self._split(group[:half], left)
         second = None if first is None else self._split(group[half:], left)

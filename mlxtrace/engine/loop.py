@@ -12,28 +12,33 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from ..anatomy.resolver import ModuleResolver, Site
+from ..anatomy.resolver import ModuleResolver, Site, rows_back, rows_first
 from ..forward.trace import Trace
-from .runs import Patch, Run, rows_back, rows_first, to_numpy
+from .runs import Patch, Rows, to_numpy
 
 
 def run_loop(
     resolver: ModuleResolver,
-    base: Run,
+    base: Rows,
     sources: dict[bool, dict[str, mx.array]],
     patches: Sequence[Patch],
     block: int,
+    prompt: int = 0,
 ) -> np.ndarray:
-    """Patch one cell in a traced pass of `block` whole rows; logits of every position, float32 `[block, T, V]`."""
-    rows = np.arange(block) % base.rows
+    """Patch one cell in a traced pass of `block` whole rows; logits of every position, float32 `[block, T, V]`.
+
+    prompt: which member of the base runs is patched, with the activations of the source's member of that number.
+    """
+    own, shares = base.members[prompt], (prompt, len(base.members))
+    rows = np.arange(block) % own.rows
     edits: dict[Site, list[Callable[[mx.array], mx.array]]] = {
-        resolver.site("embed"): [lambda x: base.embedded(x, rows)]
+        resolver.site("embed"): [lambda x: own.embedded(x, rows)]
     }
     for patch in patches:
-        edits.setdefault(patch.site, []).append(_writer(resolver, patch, sources, block))
+        edits.setdefault(patch.site, []).append(_writer(resolver, patch, sources, block, shares))
     # a trace takes sites as well as their names
     interventions: dict[Any, Callable] = {site: _one_after_the_other(fns) for site, fns in edits.items()}
-    with Trace(resolver, mx.array([base.ids] * block), None, interventions, cache=False) as trace:
+    with Trace(resolver, own.tokens(rows), None, interventions, cache=False) as trace:
         pass
     return to_numpy(trace.output)
 
@@ -48,11 +53,17 @@ def _one_after_the_other(fns: list[Callable[[mx.array], mx.array]]) -> Callable[
 
 
 def _writer(
-    resolver: ModuleResolver, patch: Patch, sources: dict[bool, dict[str, mx.array]], block: int
+    resolver: ModuleResolver,
+    patch: Patch,
+    sources: dict[bool, dict[str, mx.array]],
+    block: int,
+    shares: tuple[int, int],
 ) -> Callable[[mx.array], mx.array]:
-    site = patch.site
+    """A patch's edit. shares: which share of the source's rows is the cell's own, and of how many."""
+    site, (prompt, members) = patch.site, shares
     source = rows_first(resolver, site, sources[patch.fixed][site.name])
-    rows = mx.array(np.arange(block) % source.shape[0])
+    each = source.shape[0] // members
+    rows = mx.array(prompt * each + np.arange(block) % each)
 
     def write(x: mx.array) -> mx.array:
         changed = mx.array(rows_first(resolver, site, x))

@@ -14,12 +14,14 @@ from typing import Any
 
 from ..anatomy.components import COMPONENTS
 from ..anatomy.resolver import ModuleResolver, Site
-from .runs import FLAT, Cell, Patch, Run, norm_input
+from .runs import FLAT, Cell, Patch, Rows, norm_input
 
 # A pass costs its weights' traffic whatever its rows: as much as this many tokens, per layer.
 PASS_TOKENS = 48
 # Of a token's work in a layer, what is left when projections and MLP skip it: norms, attention, sums.
 DENSE_SHARE = 0.15
+# The same with rows of several prompts, whose prefixes are not shared by all.
+JOINT_SHARE = 0.4
 
 
 @dataclass(frozen=True)
@@ -79,12 +81,13 @@ class Plan:
 
 @dataclass(frozen=True)
 class PlannedCell:
-    """A cell that is run: where it stands in the caller's list, its birth, first position and patches."""
+    """A cell that is run: where it stands in the caller's list, its birth, first position, patches and prompt."""
 
     index: int
     birth: int
     start: int
     patches: tuple[Patch, ...]
+    prompt: int = 0
 
 
 @dataclass
@@ -109,7 +112,8 @@ def reads_of(cells: Iterable[PlannedCell]) -> dict[bool, dict[str, Reads]]:
 class Part:
     """Cells whose source activations are in memory at the same time, as passes; and the most bytes that they take.
 
-    together: base and source are run as one batch. eager: computed layer by layer, because memory is short.
+    together: base and source are run as one batch. eager: computed layer by layer, because memory is short. lanes: how
+    many passes run at the same time.
     """
 
     groups: list[list[PlannedCell]]
@@ -117,6 +121,7 @@ class Part:
     prefix: bool
     together: bool = False
     eager: bool = True
+    lanes: int = 1
 
     @functools.cached_property
     def reads(self) -> dict[bool, dict[str, Reads]]:
@@ -132,19 +137,28 @@ class Part:
                 places[fixed, name] = {q: i for i, q in enumerate(sorted(reads.positions))}
         return places
 
+    def kept(self, patches: Iterable[Patch]) -> list[Patch]:
+        """Patches, their source positions counted among those that are kept."""
+        found = []
+        for patch in patches:
+            places = self.places[patch.fixed, patch.site.name]
+            found.append(replace(patch, source_at=tuple(places[q] for q in patch.source_at)))
+        return found
+
 
 @dataclass(frozen=True)
 class Request:
     """What a sweep is asked for, and what follows for each cell from where it is patched.
 
+    base, source, fixed: one run each, or as many of each as there are prompts.
     fixed: the run that fixed patches take their values from. every_position: the logits of all positions are wanted.
     max_memory: bytes beside the weights.
     """
 
     resolver: ModuleResolver
-    base: Run
-    source: Run
-    fixed: Run
+    base: Rows
+    source: Rows
+    fixed: Rows
     cells: list[Cell]
     engine: Engine
     every_position: bool
@@ -153,11 +167,11 @@ class Request:
     @property
     def block(self) -> int:
         """Rows per cell."""
-        return max(self.base.rows, self.source.rows)
+        return max(self.base.each, self.source.each)
 
     @property
     def length(self) -> int:
-        return len(self.base.ids)
+        return self.base.length
 
     @property
     def read(self) -> int:
@@ -165,12 +179,19 @@ class Request:
         return self.length if self.every_position else 1
 
     @functools.cached_property
+    def first_differences(self) -> list[int]:
+        """By prompt, the first position at which its two runs can differ at all."""
+        found = []
+        for a, b in zip(self.base.members, self.source.members, strict=True):
+            different = [i for i, (x, y) in enumerate(zip(a.ids, b.ids, strict=False)) if x != y]
+            candidates = [*different[:1], *a.noised, *b.noised, min(a.length, b.length)]
+            found.append(min(candidates) if self.engine.causal else 0)
+        return found
+
+    @property
     def first_difference(self) -> int:
-        """The first position at which the two runs can differ at all."""
-        a, b = self.base, self.source
-        different = [i for i, (x, y) in enumerate(zip(a.ids, b.ids, strict=False)) if x != y]
-        candidates = [*different[:1], *a.noised, *b.noised, min(len(a.ids), len(b.ids))]
-        return min(candidates) if self.engine.causal else 0
+        """The first position at which the two runs of any prompt can differ."""
+        return min(self.first_differences)
 
     # ---- cells
 
@@ -178,19 +199,19 @@ class Request:
         """The cells that can differ from the base run, with null positions dropped and births found."""
         planned = []
         for index, cell in enumerate(self.cells):
-            found = [self._effective(patch) for patch in cell.patches]
+            found = [self._effective(patch, self.first_differences[cell.prompt]) for patch in cell.patches]
             patches = tuple(patch for patch in found if patch is not None)
             if patches:
                 birth = min(self._birth(patch.site) for patch in patches)
                 start = min(min(patch.at) for patch in patches)
-                planned.append(PlannedCell(index, birth, start, patches))
+                planned.append(PlannedCell(index, birth, start, patches, cell.prompt))
         return planned
 
-    def _effective(self, patch: Patch) -> Patch | None:
+    def _effective(self, patch: Patch, first_difference: int) -> Patch | None:
         """The patch at the positions where it can matter, moved up to the next layer's input if it may be."""
         pairs = list(zip(patch.at, patch.source_at, strict=True))
         if not patch.fixed:
-            pairs = [(p, q) for p, q in pairs if p >= self.first_difference or p != q]
+            pairs = [(p, q) for p, q in pairs if p >= first_difference or p != q]
         if self._last_only(patch.site):
             pairs = [(p, q) for p, q in pairs if p == self.length - 1]
         if not pairs:
@@ -234,14 +255,18 @@ class Request:
         starts = list(at)
         n_layers, length = self.resolver.n_layers, self.length
         work = {s: sum(n_layers - c.birth for c in cells) * self.block for s, cells in at.items()}
-        share = self._dense_share()
+        share, pass_tokens = self._dense_share(), PASS_TOKENS
+        if len(self.base.members) > 1:
+            share, pass_tokens = max(share, JOINT_SHARE), 4 * PASS_TOKENS
         best: list[tuple[float, int]] = [(0.0, 0)]  # cheapest cost of the first i starts, and the last cut
         for i in range(1, len(starts) + 1):
-            options = []
-            for j in range(i):
-                rows = sum(work[s] for s in starts[j:i])
-                tokens = (rows * share + self.base.rows * n_layers) * (length - starts[j])
-                options.append((best[j][0] + n_layers * PASS_TOKENS + tokens, j))
+            options, rows, prompts = [], 0, set()
+            for j in range(i - 1, -1, -1):
+                rows += work[starts[j]]
+                prompts.update(cell.prompt for cell in at[starts[j]])
+                base_rows = len(prompts) * self.base.each
+                tokens = (rows * share + base_rows * n_layers) * (length - starts[j])
+                options.append((best[j][0] + n_layers * pass_tokens + tokens, j))
             best.append(min(options))
         groups, end = [], len(starts)
         while end:
@@ -249,6 +274,14 @@ class Request:
             groups.append([cell for s in starts[begin:end] for cell in at[s]])
             end = begin
         return groups[::-1]
+
+    def base_rows(self, group: Iterable[PlannedCell]) -> int:
+        """The base rows of a pass over some cells: those of the prompts that they are cells of."""
+        return max(1, len({cell.prompt for cell in group})) * self.base.each
+
+    def rows(self, group: Sequence[PlannedCell]) -> int:
+        """All rows of a pass over some cells."""
+        return self.block * len(group) + (0 if self.engine.name == "loop" else self.base_rows(group))
 
     def _dense_share(self) -> float:
         """The part of a token's work that is done even where it cannot differ (see `Batch`, sparse)."""

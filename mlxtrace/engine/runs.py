@@ -14,10 +14,11 @@ import numpy as np
 from ..anatomy.attention import INTERNALS
 from ..anatomy.calls import Calls, Port
 from ..anatomy.recording import forward
-from ..anatomy.resolver import ModuleResolver, Site
+from ..anatomy.resolver import ModuleResolver, Site, time_axis
 from ..anatomy.taps import Taps, fresh
 from ..errors import EngineError
 from .corruption import corrupt
+from .protocol import Rows
 
 FLAT = -1  # birth of a row that is there from the tokens on
 
@@ -37,6 +38,23 @@ class Run:
     @property
     def rows(self) -> int:
         return 1 if self.noise is None else len(self.noise)
+
+    @property
+    def each(self) -> int:
+        """Rows of each member: there is one."""
+        return self.rows
+
+    @property
+    def length(self) -> int:
+        return len(self.ids)
+
+    @property
+    def members(self) -> tuple[Run, ...]:
+        return (self,)
+
+    def tokens(self, rows: np.ndarray, start: int = 0) -> mx.array:
+        """The token ids `[N, T - start]` of rows."""
+        return mx.array([self.ids[start:]] * len(rows))
 
     def embedded(self, x: mx.array, rows: np.ndarray, start: int = 0) -> mx.array:
         """The embeddings `[N, T - start, D]` of rows (row i is sample rows[i]) with this run's noise."""
@@ -64,9 +82,13 @@ class Patch:
 
 @dataclass(frozen=True)
 class Cell:
-    """One experiment of a sweep: the patches that are made together."""
+    """One experiment of a sweep: the patches that are made together, in the rows of one of its prompts.
+
+    prompt: which member of the sweep's runs the rows start from, and take the source's activations from.
+    """
 
     patches: tuple[Patch, ...]
+    prompt: int = 0
 
 
 class Hooks(Calls):
@@ -137,9 +159,9 @@ class Hooks(Calls):
 
 @dataclass(frozen=True)
 class Keep:
-    """What of a site's array is kept: of row `row` (None: of all rows), and of these positions (None: of all)."""
+    """What of a site's array is kept: of row `row`, or some rows (None: all), and of these positions (None: of all)."""
 
-    row: int | None = None
+    row: int | tuple[int, ...] | None = None
     positions: tuple[int, ...] | None = None
 
     def of(self, resolver: ModuleResolver, site: Site, x: mx.array) -> mx.array:
@@ -147,7 +169,7 @@ class Keep:
         pattern = site.side == "pattern"  # [B, heads, T, T], by query
         positions = 2 if pattern else time_axis(resolver, site)
         if self.row is not None:
-            x = mx.take(x, mx.array([self.row]), axis=0 if pattern else positions - 1)
+            x = mx.take(x, mx.array(np.atleast_1d(self.row)), axis=0 if pattern else positions - 1)
         if self.positions is not None and len(self.positions) < x.shape[positions]:
             x = mx.take(x, mx.array(self.positions), axis=positions)
         return x
@@ -155,19 +177,19 @@ class Keep:
 
 def capture(
     resolver: ModuleResolver,
-    run: Run | tuple[Run, ...],
+    run: Rows | tuple[Rows, ...],
     sites: Sequence[Site],
     caches: list | None = None,
     every_position: bool = False,
     keep: dict[str, Keep] | None = None,
     eager: bool = False,
 ) -> tuple[np.ndarray, dict[str, mx.array]]:
-    """Run a prompt plainly, or several without noise as one batch: logits, and each site's array by name.
+    """Run a prompt plainly, or several of one length as one batch: logits, and each site's array by name.
 
     Arrays are `[rows, T, ...]`; the logits are the last position's, `[rows, V]`, or `[rows, T, V]`. keep: what of
     the arrays is wanted, by site name. eager: compute as the model goes, so that no more than a layer is held.
     """
-    runs = (run,) if isinstance(run, Run) else run
+    runs = run if isinstance(run, tuple) else (run,)
     hooks, kept = _embedding(resolver, runs), {}
     if eager:
         evaluate_by_layer(hooks)
@@ -182,9 +204,9 @@ def capture(
 
 
 def capture_sites(
-    resolver: ModuleResolver, run: Run, sites: Sequence[Site], keep: dict[str, Keep], eager: bool = False
+    resolver: ModuleResolver, run: Rows, sites: Sequence[Site], keep: dict[str, Keep], eager: bool = False
 ) -> dict[str, mx.array]:
-    """Run a prompt as far as the last of some sites, and keep what is wanted of their arrays: by name, as `capture`."""
+    """Run prompts as far as the last of some sites, and keep what is wanted of their arrays: by name, as `capture`."""
     hooks, kept = _embedding(resolver, (run,)), {}
     if eager:
         evaluate_by_layer(hooks, lambda: len(kept) < len(sites))
@@ -196,13 +218,13 @@ def capture_sites(
     return kept
 
 
-def _embedding(resolver: ModuleResolver, runs: tuple[Run, ...]) -> Hooks:
+def _embedding(resolver: ModuleResolver, runs: tuple[Rows, ...]) -> Hooks:
     """Hooks that put a run's noise on its embeddings, before anything else looks at them."""
     hooks = Hooks(resolver)
     if len(runs) == 1:
         rows = np.arange(runs[0].rows)
         hooks.add(resolver.site("embed"), lambda x: runs[0].embedded(x, rows))
-    elif any(run.noise is not None for run in runs):
+    elif any(run.noised for run in runs):
         raise EngineError("runs with noise are run one at a time")
     return hooks
 
@@ -229,12 +251,10 @@ def _keep_sites(
         hooks.add_site(site, keeping(site))
 
 
-def _run_plainly(hooks: Hooks, runs: tuple[Run, ...], caches: list | None) -> mx.array:
-    rows = []
-    for run in runs:
-        rows += [run.ids] * run.rows
+def _run_plainly(hooks: Hooks, runs: tuple[Rows, ...], caches: list | None) -> mx.array:
+    tokens = [run.tokens(np.arange(run.rows)) for run in runs]
     with hooks.hooked():
-        return forward(hooks.resolver.net, mx.array(rows), caches)
+        return forward(hooks.resolver.net, mx.concatenate(tokens), caches)
 
 
 def _all_reached(sites: Sequence[Site], kept: dict[str, mx.array]) -> None:
@@ -272,27 +292,6 @@ def norm_input(resolver: ModuleResolver) -> Site:
     """The residual stream as the final norm is given it."""
     norm = resolver.site("norm")
     return Site("norm.input", norm.path, "input", visit=norm.visit)
-
-
-def time_axis(resolver: ModuleResolver, site: Site) -> int:
-    """The axis of token positions in a site's array; the batch is the one before it."""
-    if site.layer is not None and site.component in ("resid_pre", "resid_post"):
-        return resolver.layer(site.layer).time_axis
-    return 1
-
-
-def rows_first(resolver: ModuleResolver, site: Site, x: mx.array) -> mx.array:
-    """A site's array as `[B, T, ...]`, heads third where there are any; see `rows_back`."""
-    if site.side == "pattern":  # [B, heads, T, T]
-        return x.swapaxes(1, 2)
-    return mx.moveaxis(x, 0, 2) if time_axis(resolver, site) == 2 else x  # [streams, B, T, D]
-
-
-def rows_back(resolver: ModuleResolver, site: Site, x: mx.array) -> mx.array:
-    """What `rows_first` did, undone."""
-    if site.side == "pattern":
-        return x.swapaxes(1, 2)
-    return mx.moveaxis(x, 2, 0) if time_axis(resolver, site) == 2 else x
 
 
 def to_numpy(x: mx.array) -> np.ndarray:

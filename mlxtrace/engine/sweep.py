@@ -9,9 +9,11 @@ with the plain run.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
@@ -24,11 +26,28 @@ from ..errors import EngineError
 from . import calibration
 from .batch import Batch
 from .fit import METRIC_BYTES, fit
+from .joint_runs import measured_by_prompt
+from .lanes import in_lanes
 from .loop import run_loop
 from .memory import allowed_bytes
 from .plan import Engine, Part, Plan, PlannedCell, Request
-from .runs import Cell, Keep, Patch, Run, capture, capture_sites
+from .runs import Cell, Keep, Patch, Rows, Run, capture, capture_sites
 
+__all__ = [
+    "Cell",
+    "Engine",
+    "Measure",
+    "ModuleResolver",
+    "Outcome",
+    "Patch",
+    "Plan",
+    "Rows",
+    "Run",
+    "Site",
+    "Sweep",
+    "capture",
+    "progress_bar",
+]
 # Of the memory that is allowed, the part that the metrics' copies of logits may take: one in so many.
 METRIC_SHARE = 8
 
@@ -65,8 +84,8 @@ class Sweep:
 
     Args:
         resolver: of the model.
-        base: the run that is patched.
-        source: the run that the activations come from.
+        base: the run that is patched, or those of several prompts.
+        source: the run that the activations come from, or one for each prompt.
         cells: what is patched, cell by cell.
         engine: how (see `choice.choose`).
         max_memory: bytes beside the weights, captures included; None: a quarter of what is free.
@@ -77,12 +96,12 @@ class Sweep:
     def __init__(
         self,
         resolver: ModuleResolver,
-        base: Run,
-        source: Run,
+        base: Rows,
+        source: Rows,
         cells: Sequence[Cell],
         engine: Engine,
         max_memory: int | None = None,
-        fixed: Run | None = None,
+        fixed: Rows | None = None,
         every_position: bool = False,
     ):
         allowed, fixed = allowed_bytes(max_memory), base if fixed is None else fixed
@@ -96,6 +115,10 @@ class Sweep:
 
     def fit(self) -> list[Part]:
         """The parts in which the cells would run; InputError when the memory that is allowed holds no cell."""
+        return self._parts
+
+    @functools.cached_property
+    def _parts(self) -> list[Part]:
         return fit(self.request)
 
     def _plan(self, parts: list[Part]) -> Plan:
@@ -106,14 +129,13 @@ class Sweep:
         tokens = 0.0
         for group, start in zip(groups, starts, strict=True):
             depth = sum(n_layers - max(cell.birth, 0) for cell in group) / n_layers
-            tokens += (request.length - start) * (depth * request.block + self.base.rows)
+            tokens += (request.length - start) * (depth * request.block + request.base_rows(group))
         tokens += (len(parts) - 1) * request.length * self.source.rows
-        loop, ran = self.engine.name == "loop", sum(len(group) for group in groups)
         return Plan(
             engine=self.engine.name,
             cells=len(request.cells),
-            null_cells=len(request.cells) - ran,
-            rows=sum(len(group) * request.block + (0 if loop else self.base.rows) for group in groups),
+            null_cells=len(request.cells) - sum(map(len, groups)),
+            rows=sum(request.rows(group) for group in groups),
             passes=len(groups),
             bytes=max(part.bytes for part in parts),
             seconds=once * (len(groups) + len(parts) + 1) + per_token * tokens,
@@ -133,17 +155,17 @@ class Sweep:
         first = parts[0]
         caches = self._new_caches() if first.prefix else None
         every, eager = self.request.every_position, first.eager
-        if first.together:  # one pass of two rows
-            sites, keep = _wanted(first, False, row=1)
-            runs = self.base, self.source
+        if first.together:  # one pass of two rows for each prompt
+            n, runs = self.base.rows, (self.base, self.source)
+            sites, keep = _wanted(first, False, row=tuple(range(n, 2 * n)))
             logits, sources = capture(self.resolver, runs, sites, caches, every, keep, eager)
-            base_logits, source_logits, fixed = logits[:1], logits[1:], {}
+            base_logits, source_logits, fixed = logits[:n], logits[n:], {}
         else:
             base_logits, _ = capture(self.resolver, self.base, [], caches, every, eager=eager)
             sites, keep = _wanted(first, False)
             source_logits, sources = capture(self.resolver, self.source, sites, None, every, keep, eager)
             fixed = self._captured(self.fixed, first, True)
-        for cache in caches or []:  # with the source's row
+        for cache in caches or []:  # with the source's rows
             kept = (x[: self.base.rows, :, : self.request.length] for x in (cache.keys, cache.values))
             cache.keys, cache.values = (mx.contiguous(x) for x in kept)
             mx.eval(cache.keys, cache.values)
@@ -155,7 +177,7 @@ class Sweep:
             cache.step = self.request.length  # otherwise they grow in steps of 256 tokens
         return caches
 
-    def _captured(self, run: Run, part: Part, fixed: bool) -> dict[str, mx.array]:
+    def _captured(self, run: Rows, part: Part, fixed: bool) -> dict[str, mx.array]:
         """What a part needs of the source run or of the fixed run, in a pass of its own."""
         sites, keep = _wanted(part, fixed)
         return capture_sites(self.resolver, run, sites, keep, part.eager) if sites else {}
@@ -171,53 +193,82 @@ class Sweep:
 
     # ---- the passes
 
-    def run(self, measure: Measure, progress: bool | None = None) -> Outcome:
+    def run(self, measure: Measure | Sequence[Measure], progress: Any = None) -> Outcome:
         """Run every cell; `measure(logits [rows, V]) -> [metrics, rows]` is called pass by pass, or in smaller parts.
 
-        The activations that it needed are let go at the end.
+        measure: one for all prompts, or one for each. progress: as `progress_bar` takes it.
+        The activations that the sweep needed are let go at the end.
         """
         began = time.perf_counter()
         begun = self._begun or self._run_plainly(self.fit())
         self._begun = None  # nothing but this call keeps them from here on
-        plan = self._plan(begun.parts)
-        base_values = measure(begun.base_logits)
-        block = self.request.block
-        values = np.empty((len(base_values), plan.cells, block))
-        values[:] = base_values[:, None, np.arange(block) % self.base.rows]
-        hidden = None if progress is None else not progress
-        with tqdm(total=plan.cells, unit="cell", disable=hidden) as bar:
+        plan, request = self._plan(begun.parts), self.request
+        block, own = request.block, np.arange(request.block) % self.base.each
+        base_values = self._measured(measure, begun.base_logits, _prompts_of(self.base))
+        first_rows = np.array([cell.prompt * self.base.each for cell in request.cells], dtype=int)
+        values = base_values[:, first_rows[:, None] + own]
+        with progress_bar(plan.cells, progress) as bar:
             bar.update(plan.null_cells)
             for part in begun.parts:
                 self._take_sources(begun, part)
-                for group in part.groups:
-                    group = sorted(group, key=lambda cell: cell.birth)
-                    rows = self._measured(measure, self._run_group(group, begun))
+                for group, logits in self._passes(part, begun):
+                    prompts = np.repeat([cell.prompt for cell in group], block)
+                    rows = self._measured(measure, logits, prompts)
                     rows = rows.reshape(len(base_values), len(group), block)
                     values[:, [cell.index for cell in group]] = rows
                     bar.update(len(group))
-        source_values = measure(begun.source_logits)
+        source_values = self._measured(measure, begun.source_logits, _prompts_of(self.source))
         plan.elapsed = time.perf_counter() - began
         return Outcome(values, base_values, source_values, plan)
 
-    def _measured(self, measure: Measure, logits: np.ndarray) -> np.ndarray:
-        """The metrics of a pass's rows, some rows at a time where float64 copies of all would be large."""
+    def _measured(
+        self, measure: Measure | Sequence[Measure], logits: np.ndarray, prompts: np.ndarray
+    ) -> np.ndarray:
+        """The metrics of some rows, a few at a time where float64 copies of all would be large."""
         step = max(1, self.request.max_memory // METRIC_SHARE // (METRIC_BYTES * logits[0].size))
-        if len(logits) <= step:
-            return measure(logits)
-        return np.concatenate([measure(logits[i : i + step]) for i in range(0, len(logits), step)], axis=1)
 
-    def _run_group(self, group: list[PlannedCell], begun: PlainRuns) -> np.ndarray:
-        """Logits `[cells x block, ...]` of one pass, the cells in order of birth; the base rows are checked."""
-        request, part = self.request, begun.part
-        patches = [_from_kept(cell.patches, part) for cell in group]
+        def of_rows(rows: slice) -> np.ndarray:
+            if callable(measure):
+                return measure(logits[rows])
+            return measured_by_prompt(measure, logits[rows], prompts[rows])
+
+        if len(logits) <= step:
+            return of_rows(slice(None))
+        parts = [of_rows(slice(i, i + step)) for i in range(0, len(logits), step)]
+        return np.concatenate(parts, axis=1)
+
+    def _passes(self, part: Part, begun: PlainRuns) -> Iterator[tuple[list[PlannedCell], np.ndarray]]:
+        """Each pass's cells, in order of birth, and their logits `[cells x block, ...]`; the base rows are checked."""
+        groups = [sorted(group, key=lambda cell: cell.birth) for group in part.groups]
         if self.engine.name == "loop":
-            logits = run_loop(self.resolver, self.base, begun.sources, patches[0], request.block)
-            return logits if request.every_position else logits[:, -1]
-        batch = Batch(
+            yield from ((group, self._by_loop(group[0], begun)) for group in groups)
+            return
+
+        def begin(group: list[PlannedCell]) -> Batch:
+            batch = self._batch(group, begun)
+            batch.begin()
+            return batch
+
+        started = ((group, self._batch(group, begun)) for group in groups)
+        if part.lanes > 1:
+            started = in_lanes(groups, begin, part.lanes)
+        for group, batch in started:
+            logits, base_rows = batch.run(), batch.base_rows
+            self._check_base(logits[: len(base_rows)], begun.base_logits[base_rows])
+            yield group, logits[len(base_rows) :]
+
+    def _by_loop(self, cell: PlannedCell, begun: PlainRuns) -> np.ndarray:
+        patches, block = begun.part.kept(cell.patches), self.request.block
+        logits = run_loop(self.resolver, self.base, begun.sources, patches, block, cell.prompt)
+        return logits if self.request.every_position else logits[:, -1]
+
+    def _batch(self, group: list[PlannedCell], begun: PlainRuns) -> Batch:
+        request, part = self.request, begun.part
+        return Batch(
             self.resolver,
             self.base,
             begun.sources,
-            [(cell.birth, found) for cell, found in zip(group, patches, strict=True)],
+            [(cell.birth, part.kept(cell.patches)) for cell in group],
             request.block,
             request.start_of(group, part.prefix),
             begun.caches if part.prefix else None,
@@ -225,10 +276,8 @@ class Sweep:
             sparse=self.engine.name == "fanout" and self.engine.causal,
             every_position=request.every_position,
             eager=part.eager,
+            prompts=[cell.prompt for cell in group],
         )
-        logits = batch.run()
-        self._check_base(logits[: self.base.rows], begun.base_logits)
-        return logits[self.base.rows :]
 
     def _check_base(self, rows: np.ndarray, plain: np.ndarray) -> None:
         off = calibration.beyond_rounding(self.resolver, rows, plain)
@@ -239,17 +288,22 @@ class Sweep:
             )
 
 
-def _wanted(part: Part, fixed: bool, row: int | None = None) -> tuple[list[Site], dict[str, Keep]]:
+def progress_bar(cells: int, progress: Any) -> contextlib.AbstractContextManager[Any]:
+    """A bar over so many cells: True or False, None for in a terminal only, or a bar that others drive as well."""
+    if hasattr(progress, "update"):
+        return contextlib.nullcontext(progress)
+    return tqdm(total=cells, unit="cell", disable=None if progress is None else not progress)
+
+
+def _prompts_of(runs: Rows) -> np.ndarray:
+    """By row of some runs, which prompt it is of."""
+    return np.repeat(np.arange(len(runs.members)), runs.each)
+
+
+def _wanted(
+    part: Part, fixed: bool, row: tuple[int, ...] | None = None
+) -> tuple[list[Site], dict[str, Keep]]:
     """The sites whose activations a part needs, and what of them."""
     reads = part.reads[fixed]
     keep = {name: Keep(row, tuple(sorted(found.positions))) for name, found in reads.items()}
     return [found.site for found in reads.values()], keep
-
-
-def _from_kept(patches: Sequence[Patch], part: Part) -> list[Patch]:
-    """The patches, their source positions counted among those that were kept."""
-    found = []
-    for patch in patches:
-        places = part.places[patch.fixed, patch.site.name]
-        found.append(replace(patch, source_at=tuple(places[q] for q in patch.source_at)))
-    return found

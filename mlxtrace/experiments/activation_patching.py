@@ -9,32 +9,35 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, overload
 
+import numpy as np
+
 from ..arguments import true_or_false
-from ..results.patching_result import PatchingResult
-from . import pairs
-from .answers import Measured, settle
-from .grid import Grid, make_grid
-from .pairs import AlignedPair, Corrupted
-from .protocol import PromptLike, TracedModel
-from .sweeps import Outcome, Plan, notes_of, sweep_of
+from ..results.patching_set import PatchingResult, PatchingSet
+from .answers import Measured, settle, several
+from .grid import Grid, grid_of
+from .pair_sets import AlignedPair, Corrupted, OneOrMany, PairSet, grids_of, read_pairs
+from .protocol import TracedModel
+from .set_answers import SetAnswers, answers_of_set
+from .sweeps import Job, Outcome, Plan, notes_of, plan_of, sweep_pairs
 
 
 @overload
 def activation_patching(
     model: TracedModel,
-    clean_text: PromptLike | AlignedPair,
-    corrupted_text: Corrupted | None = None,
+    clean_text: OneOrMany,
+    corrupted_text: Corrupted | Sequence[Corrupted] | None = None,
     component: str | Sequence[str] = "mlp",
     layers: int | Iterable[int] | None = None,
     positions: Any = None,
     heads: Any = None,
     window: int = 1,
     metric: Any = "auto",
-    target: str | int | None = None,
-    foil: str | int | None = None,
+    target: Any = None,
+    foil: Any = None,
     subject: Any = None,
     direction: str = "denoise",
     align: str = "strict",
+    within: str | None = None,
     engine: str = "auto",
     max_memory: int | None = None,
     plot: bool = False,
@@ -46,19 +49,20 @@ def activation_patching(
 @overload
 def activation_patching(
     model: TracedModel,
-    clean_text: PromptLike | AlignedPair,
-    corrupted_text: Corrupted | None = None,
+    clean_text: OneOrMany,
+    corrupted_text: Corrupted | Sequence[Corrupted] | None = None,
     component: str | Sequence[str] = "mlp",
     layers: int | Iterable[int] | None = None,
     positions: Any = None,
     heads: Any = None,
     window: int = 1,
     metric: Any = "auto",
-    target: str | int | None = None,
-    foil: str | int | None = None,
+    target: Any = None,
+    foil: Any = None,
     subject: Any = None,
     direction: str = "denoise",
     align: str = "strict",
+    within: str | None = None,
     engine: str = "auto",
     max_memory: int | None = None,
     plot: bool = False,
@@ -70,19 +74,20 @@ def activation_patching(
 
 def activation_patching(
     model: TracedModel,
-    clean_text: PromptLike | AlignedPair,
-    corrupted_text: Corrupted | None = None,
+    clean_text: OneOrMany,
+    corrupted_text: Corrupted | Sequence[Corrupted] | None = None,
     component: str | Sequence[str] = "mlp",
     layers: int | Iterable[int] | None = None,
     positions: Any = None,
     heads: Any = None,
     window: int = 1,
     metric: Any = "auto",
-    target: str | int | None = None,
-    foil: str | int | None = None,
+    target: Any = None,
+    foil: Any = None,
     subject: Any = None,
     direction: str = "denoise",
     align: str = "strict",
+    within: str | None = None,
     engine: str = "auto",
     max_memory: int | None = None,
     plot: bool = False,
@@ -96,25 +101,31 @@ def activation_patching(
 
     Args:
         model: what is traced; not given where this is called as its method.
-        clean_text: the prompt whose answer we want back: text, ids, an array or a `Prompt`; or a pair of prompts.
-        corrupted_text: the broken prompt, or `GaussianNoise(subject=...)` on the clean one's embeddings.
+        clean_text: the prompt whose answer we want back: text, ids, an array or a `Prompt`; or a
+            `prompts.Pair`. A list of prompts or of pairs is a set: numbers are means over its pairs.
+        corrupted_text: the broken prompt, or `GaussianNoise(subject=...)` on the clean one's embeddings; for a list
+            of prompts a list of these, or one noise for all. A `Pair` has its own.
         component: resid_pre, attn, resid_mid, mlp, resid_post (or output), head, q, k, v, pattern, neuron, router; or
             a list of them.
         layers: None for all, an int, a list or a range.
         positions: None for the whole sequence together (one number per layer); "each" for a layer x position
-            map; "subject", "subject_last", "last", an int or a list: those positions together. They count
-            tokens of the clean prompt.
+            map; "regions" for a layer x region map; "subject", "subject_last", "last", a region's name, an int or a
+            list: those positions together. They count tokens of the clean prompt. Regions are those of the `Pair`,
+            or the roles of tokens: subject first, middle and last, first subsequent, further, last.
         heads: with head, q, k, v, pattern: "each" (the default) or the heads to patch together; keys and
             values have the model's key-value heads. Patterns are patched by query position.
         window: layers patched together, centred: `[l - window//2, l + ceil(window/2))`.
         metric: auto, prob, logprob, logit, logit_diff, prob_diff, kl, rank, l2, cosine, a function, or a list of
             them. A function gets last-position logits `[rows, V]`; `metrics.every_position` asks for `[rows, T, V]`.
             auto: probability of the clean answer; kl, with a warning, when both prompts have that answer.
-        target, foil: answers, as text (" Paris") or token id; default: the clean and the corrupted top token.
-        subject: text (its first occurrence counts) or positions, for subject positions and labels; default: where
-            the prompts differ.
+        target, foil: answers, as text (" Paris") or token id, or a list for a set; default: the clean and the
+            corrupted top token.
+        subject: text (its first occurrence counts) or positions, for subject positions and labels, or a list for a
+            set; default: where the prompts differ.
         direction: "denoise" patches clean activations into the corrupted run; "noise" the other way round.
         align: "strict" wants prompts of equal length; "ends" pairs their common tail.
+        within: of a region, "mean" patches each of its tokens by itself and averages (the default), "last" its last
+            token, "together" all of them at once.
         engine: auto, fanout, flat or loop (see `engine.choice`).
         max_memory: bytes beside the weights that the runs, the kept activations and the passes may take (None: a
             quarter of what this process can still have); the numbers stay the same, and what cannot be done in it
@@ -125,12 +136,13 @@ def activation_patching(
 
     Returns:
         A `PatchingResult`: `.raw` (the metric) and `.recovery` (percent), float64, shaped `[layer]`,
-        `[layer, position]` or `[layer, head]`, with axes for several components and metrics before them. With
-        `plan_only` a `Plan`.
+        `[layer, position]` or `[layer, head]`, with axes for several components and metrics before them. Of a set
+        a `PatchingSet`, with `.interval` and `.per_pair` as well. With `plan_only` a `Plan`.
 
     Raises:
         MlxtraceError: before any sweep, for whatever cannot mean anything: InputError and its kinds (TokenError,
-            SubjectError, AlignmentError, EffectError), PositionError, UnsupportedError.
+            SubjectError, AlignmentError, EffectError), PositionError, UnsupportedError. Of a set it names every pair
+            that cannot be used.
 
     Example:
         >>> from mlxtrace import InterpretableModel
@@ -143,22 +155,63 @@ def activation_patching(
         100
     """
     true_or_false("plot", plot, "to write a file, result.plot(path)")
-    pair = pairs.pair(model, clean_text, corrupted_text, subject, align)
-    roles = pair.roles(direction)
-    grid = make_grid(model, pair, component, layers, positions, heads, window)
-    several = metric if isinstance(metric, list | tuple) else [metric]
-    every = any(getattr(m, "every_position", False) for m in several)
-    sweep = sweep_of(
-        model, roles.base, roles.source, grid.cells(roles), engine, max_memory, every_position=every
-    )
-    if plan_only:
-        return sweep.plan()
-    measured = settle(model, pair, metric, target, foil, roles.clean_first(*sweep.begin()))
-    outcome = sweep.run(measured, progress)
-    result = _labelled(model, pair, grid, measured, outcome, direction, positions, notes_of(sweep))
+    made = read_pairs(model, clean_text, corrupted_text, subject, target, foil, align)
+    where = component, layers, positions, heads, window, metric, direction, within
+    found = patched(model, made, *where, engine, max_memory, progress, plan_only)
+    if isinstance(found, Plan):
+        return found
+    results, notes = found
+    result = results[0] if made.alone else PatchingSet(results, made.ids, [*made.notes, *notes])
     if plot:
         result.figure = result.plot()
     return result
+
+
+def patched(
+    model: TracedModel,
+    made: PairSet,
+    component: str | Sequence[str] = "mlp",
+    layers: int | Iterable[int] | None = None,
+    positions: Any = None,
+    heads: Any = None,
+    window: int = 1,
+    metric: Any = "auto",
+    direction: str = "denoise",
+    within: str | None = None,
+    engine: str = "auto",
+    max_memory: int | None = None,
+    progress: bool | None = None,
+    plan_only: bool = False,
+    recovered: bool = True,
+) -> tuple[list[PatchingResult], list[str]] | Plan:
+    """The result of each pair of a set that was read, and notes on the set; the plan for plan_only.
+
+    recovered: EffectError when the metric hardly moves over the set. Pairs that are only some of a set are without.
+    """
+    grids = grids_of(model, made, grid_of(model, component, layers, heads, window), positions, within)
+    roles = [pair.roles(direction) for pair in made.pairs]
+    jobs = [Job(role.base, role.source, grid.cells(role)) for role, grid in zip(roles, grids, strict=True)]
+    every = any(getattr(m, "every_position", False) for m in several(metric))
+    how = {"engine": engine, "max_memory": max_memory, "every_position": every}
+    if plan_only:
+        return plan_of(model, jobs, **how)
+    asked = SetAnswers(made.targets, made.foils, metric, [])
+    if not made.alone:
+        asked = answers_of_set(model, made, metric, recovered)
+
+    def settled(i: int, *logits: np.ndarray) -> Measured:
+        clean_first = roles[i].clean_first(*logits)
+        answers = asked.metric, asked.targets[i], asked.foils[i]
+        return settle(model, made.pairs[i], *answers, clean_first, made.alone)
+
+    notes = notes_of(model, jobs[0].cells)
+    results = [
+        _labelled(model, pair, grid, measured, outcome, direction, positions, made.alone, notes)
+        for pair, grid, (measured, outcome) in zip(
+            made.pairs, grids, sweep_pairs(model, jobs, settled, progress, **how), strict=True
+        )
+    ]
+    return results, asked.notes
 
 
 def _labelled(
@@ -169,22 +222,23 @@ def _labelled(
     outcome: Outcome,
     direction: str,
     positions: Any,
+    alone: bool,
     notes: list[str],
 ) -> PatchingResult:
     """The sweep's values as an array with an axis for each thing that was asked for in the plural."""
-    names = [m.name for m in measured.metrics]
-    heads = [h[0] for h in grid.heads] if grid.heads and len(grid.heads) > 1 else None
-    each = isinstance(positions, str) and positions == "each"
+    names, places = [m.name for m in measured.metrics], grid.places
     axes = {
         "component": grid.components if len(grid.components) > 1 else None,
         "metric": names if len(names) > 1 else None,
         "layer": grid.layers,
-        "position": [group[0] for group in grid.positions] if each else None,
-        "head": heads,
+        "position": places.labels if places.axis == "position" else None,
+        "region": places.labels if places.axis == "region" else None,
+        "head": [h[0] for h in grid.heads] if grid.heads and len(grid.heads) > 1 else None,
     }
     coords = {name: labels for name, labels in axes.items() if labels is not None}
-    shape = (len(names), len(grid.components), -1)
-    raw = outcome.values.mean(-1).reshape(shape).swapaxes(0, 1)  # component, metric, then the cells of each
+    cells = (len(grid.components), len(grid.layers), len(places.groups), -1)
+    raw = places.averages(outcome.values.mean(-1).reshape((len(names), *cells)), 3)
+    raw = raw.swapaxes(0, 1)  # component, metric, then the cells of each
     return PatchingResult(
         raw=raw.reshape([len(labels) for labels in coords.values()]),
         dims=tuple(coords),
@@ -204,6 +258,11 @@ def _labelled(
         clean_text=pair.clean_text,
         corrupted_text=pair.corrupted_text,
         model=model.name,
-        notes=[*pair.notes, *measured.notes, *notes],
-        settings={"positions": positions, **({"corruption": pair.corruption} if pair.corruption else {})},
+        notes=[*pair.notes, *places.notes, *measured.notes, *notes],
+        settings={
+            "positions": positions,
+            **({"within": places.within} if places.within else {}),
+            **({"corruption": pair.corruption} if pair.corruption else {}),
+        },
+        part_of_set=not alone,
     )

@@ -15,6 +15,7 @@ import numpy as np
 
 from .. import metrics
 from ..errors import EffectError
+from ..metrics import Metric, recovery
 from ..plotting.labels import probability, quoted
 from ..results.saved import Answer
 from .pairs import AlignedPair
@@ -34,7 +35,7 @@ class OneAnswer:
 
     token: int
     text: str
-    probability: metrics.Metric
+    probability: Metric
     notes: list[str]
 
     def __call__(self, logits: np.ndarray) -> np.ndarray:
@@ -77,7 +78,7 @@ class Answers:
         """One sentence when both prompts have the same answer."""
         return [f"both prompts have the same answer, {quoted(self.target.text)}"] if self.same else []
 
-    def bind(self, metric: Any, clean_logits: np.ndarray) -> metrics.Metric:
+    def bind(self, metric: Any, clean_logits: np.ndarray) -> Metric:
         """The metric of the target, set against the foil where it needs two. clean_logits: `[V]`."""
         self.check([metric] if isinstance(metric, str) else [])
         return metrics.bind(metric, target=self.target.token, foil=self.foil.token, clean_logits=clean_logits)
@@ -112,7 +113,7 @@ def answers_of(
 class Measured:
     """The metrics of an experiment, bound, and their values on the two plain runs."""
 
-    metrics: list[metrics.Metric]
+    metrics: list[Metric]
     target: Answer
     foil: Answer | None
     clean: dict[str, float]
@@ -131,17 +132,18 @@ def settle(
     target: Any,
     foil: Any,
     logits: tuple[np.ndarray, np.ndarray],
-    stacklevel: int = 3,
+    alone: bool = True,
 ) -> Measured:
     """Settle answers and metrics, and refuse a gap that means nothing.
 
     logits: of the clean and the corrupted run, `[rows, V]`, or `[rows, T, V]` when a metric sees every position.
+    alone: the pair is not one of a set, in which a gap may be small.
     """
     clean, corrupted = (x[:, -1] if x.ndim == 3 else x for x in logits)
     answers = answers_of(model, pair, target, foil, clean, corrupted)
     wanted, notes = _chosen(metric, answers)
     for note in notes:
-        warnings.warn(note, stacklevel=stacklevel)
+        warnings.warn(note, stacklevel=5)  # where the experiment was called
     answers.check([m for m in wanted if isinstance(m, str)])
     distinct = None if answers.same and foil is None else answers.foil
     bound = metrics.bind_all(
@@ -152,8 +154,9 @@ def settle(
         every_clean_logits=logits[0][0],
     )
     values = {m.name: [float(m(_seen_by(m, x)).mean()) for x in logits] for m in bound}
-    for name, (a, b) in values.items():
-        metrics.recovery(b, a, b, name)
+    if alone:
+        for name, (a, b) in values.items():
+            recovery(b, a, b, name)
     return Measured(
         bound,
         answers.target,
@@ -164,13 +167,18 @@ def settle(
     )
 
 
-def _seen_by(metric: metrics.Metric, logits: np.ndarray) -> np.ndarray:
+def _seen_by(metric: Metric, logits: np.ndarray) -> np.ndarray:
     return logits[:, -1] if logits.ndim == 3 and not metric.every_position else logits
+
+
+def several(metric: Any) -> list[Any]:
+    """The metrics of an experiment as a list."""
+    return list(metric) if isinstance(metric, list | tuple) else [metric]
 
 
 def _chosen(metric: Any, answers: Answers) -> tuple[list[Any], list[str]]:
     """The metrics with "auto" resolved, and a note when that is not the answer's probability."""
-    wanted = list(metric) if isinstance(metric, list | tuple) else [metric]
+    wanted = several(metric)
     automatic = [isinstance(m, str) and m == "auto" for m in wanted]
     chosen = "kl" if answers.restored else "prob"
     notes = [_same_answer(answers.target)] if answers.restored and any(automatic) else []

@@ -167,7 +167,7 @@ def causal_trace(
         window=window if kind else 1,
         severed=severed,
         plan=outcome.plan,
-        notes=[*notes, *([read.note] if read.note else []), *measured.notes, *more, *notes_of(sweep)],
+        notes=[*notes, *([read.note] if read.note else []), *measured.notes, *more, *notes_of(model, cells)],
         settings={"noise": str(noise), "samples": drawn.samples, "seed": drawn.seed, "replace": replace},
         subject_range=_subject(read),
         tokens=list(read.tokens),

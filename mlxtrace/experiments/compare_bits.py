@@ -1,180 +1,122 @@
-"""One trace on two models: what quantization, or anything else that changes weights, does to it.
+"""One trace, or those of a set, on two models: what quantization, or anything else that changes weights, does to it.
 
 result = compare_bits(model, "The Eiffel Tower is located in the city of", "Eiffel Tower", bits=4)
 result.correlation, result.largest_difference, result.peak_moved
+many = compare_bits(model, prompts, subjects, bits=4)
+many.difference, many.interval, many.moved
 """
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-import os
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, overload
 
 import mlx.core as mx
 import mlx.nn as nn
-import numpy as np
+from tqdm import tqdm
 
-from .. import plotting
 from ..arguments import whole_number
-from ..errors import InputError
-from ..results.printing import page, quoted
-from .causal_trace import CausalTrace, causal_trace
-from .protocol import PromptLike, TracedModel
+from ..errors import InputError, SubjectError
+from ..results.comparison_set import Comparison, ComparisonSet
+from .causal_trace import causal_trace
+from .pair_sets import Pair, each, is_many
+from .protocol import Prompt, PromptLike, TracedModel
 
 BITS = (2, 3, 4, 5, 6, 8)
-TIE = 0.01  # of the total effect
 GROUPS = (16, 32, 64, 128)  # affine takes 32 and more; the others name their own
 
 
-@dataclass(repr=False, eq=False)
-class Comparison:
-    """The same trace on two models, with the same answer and the same noise, and how they differ.
+def compare(
+    model: TracedModel, other: TracedModel, prompt: Any, subject: Any = None, **options: Any
+) -> Comparison | ComparisonSet:
+    """The same causal trace on two models with one tokenizer, of a prompt or of each prompt of a set.
+
+    The answer is the first model's (or `target`), and so is the absolute noise level.
 
     Args:
-        first, second: the two traces.
-        names: of the two models.
-        notes: what must be known to read the numbers.
+        model, other: the two models.
+        prompt: text, ids, an array, a `Prompt` or a `Pair`, whose clean prompt, subject and target count; or a list.
+        subject: as in `causal_trace`; for a list one for all, or a list of as many.
+        options: further ones of `causal_trace`.
+
+    Returns:
+        A `Comparison`; for a list, also of one, a `ComparisonSet`.
+
+    Raises:
+        InputError: the models have different depths or split a prompt differently; the list is empty, or some of its
+            prompts have no subject; each is named.
 
     Example:
         >>> from mlxtrace import InterpretableModel
+        >>> from mlxtrace.experiments.compare_bits import compare, quantized
         >>> model = InterpretableModel("demo")
-        >>> prompt = "The Eiffel Tower is in the city of"
-        >>> result = model.compare_bits(prompt, "Eiffel Tower", bits=8, positions="last", samples=2, progress=False)
-        >>> result.difference.shape, result.names[1], result.correlation > 0.99
-        ((1, 12), '8 bits', True)
-        >>> len(result.to_rows())
-        12
-        >>> figure = result.plot()
+        >>> other, _ = quantized(model, bits=8)
+        >>> prompts = ["The Eiffel Tower is in the city of", "The Eiffel Tower is located in"]
+        >>> result = compare(model, other, prompts, "Eiffel Tower", samples=1, positions="last", progress=False)
+        >>> result.roles, result.n
+        (['last token'], 2)
     """
-
-    first: CausalTrace
-    second: CausalTrace
-    names: tuple[str, str]
-    notes: list[str] = dataclasses.field(default_factory=list)
-
-    @property
-    def difference(self) -> np.ndarray:
-        """`[positions, layers]`: second scores - first scores."""
-        return self.second.scores - self.first.scores
-
-    @property
-    def correlation(self) -> float:
-        """Pearson's, over all cells' scores; NaN when one of the maps is flat."""
-        a, b = self.first.scores.ravel(), self.second.scores.ravel()
-        if np.ptp(a) < 1e-12 or np.ptp(b) < 1e-12:
-            return float("nan")
-        return float(np.corrcoef(a, b)[0, 1])
-
-    @property
-    def largest_difference(self) -> float:
-        """Of two scores, in probability."""
-        return float(np.abs(self.difference).max())
-
-    @property
-    def peaks(self) -> tuple[dict, dict]:
-        """The strongest cell of each trace, as in `CausalTrace.to_rows`."""
-        return self.first.top(1)[0], self.second.top(1)[0]
-
-    @property
-    def peak_moved(self) -> bool:
-        """Whether either trace's strongest cell is, in the other trace, below its strongest by more than `TIE`.
-
-        Scores that saturate (every late layer at the last token) tie to the fourth digit, and rounding picks one.
-        """
-        one, two = self.first, self.second
-        at = [np.unravel_index(x.scores.argmax(), x.scores.shape) for x in (one, two)]
-        falls = [
-            (x.scores.max() - x.scores[peak]) / x.total_effect for x, peak in ((one, at[1]), (two, at[0]))
-        ]
-        return bool(max(falls) > TIE)
-
-    def to_rows(self) -> list[dict[str, Any]]:
-        """One dict per cell: kind, position, token, layer, score of each, difference."""
-        rows = []
-        for a, b in zip(self.first.to_rows(), self.second.to_rows(), strict=True):
-            row = {name: a[name] for name in ("kind", "position", "token", "layer")}
-            row |= {"first": a["score"], "second": b["score"], "difference": b["score"] - a["score"]}
-            rows.append(row)
-        return rows
-
-    def plot(self, path: str | os.PathLike | None = None) -> Any:
-        """Draw both maps on one colour scale.
-
-        Args:
-            path: a PNG, PDF or SVG to write as well.
-
-        Returns:
-            The matplotlib `Figure`.
-        """
-        return plotting.comparison(self, path)
-
-    def __repr__(self) -> str:
-        i, layer = np.unravel_index(np.abs(self.difference).argmax(), self.difference.shape)
-        width, lines = max(map(len, self.names)), []
-        for name, trace, peak in zip(self.names, (self.first, self.second), self.peaks, strict=True):
-            lines.append(
-                f"{name:<{width}}  clean {trace.high_score:.4f}, corrupted {trace.low_score:.4f}, "
-                f"peak {peak['score']:.4f} at layer {peak['layer']}, "
-                f"position {peak['position']} {quoted(peak['token'])}"
-            )
-        token = self.first.tokens[self.first.positions[i]]
-        lines += [
-            f"correlation {self.correlation:.4f}",
-            f"largest difference {self.largest_difference:.4f}, at layer {layer}, {quoted(token)}",
-            f"the peak {'moved' if self.peak_moved else 'stayed where it was'}",
-        ]
-        title = f"Comparison of a causal trace: {self.first.prompt} → {quoted(self.first.answer.text)}"
-        return page(title, lines, self.notes)
+    asked, alone = _asked(model, other, prompt, subject, options)
+    return _compared(model, other, asked, alone, (model.name, other.name), (), options)
 
 
-def compare(
-    model: TracedModel, other: TracedModel, prompt: PromptLike, subject: Any = None, **options: Any
-) -> Comparison:
-    """The same causal trace on two models with one tokenizer.
-
-    The answer is the first model's (or `target`), and so is the absolute noise level. options: as in `causal_trace`.
-    InputError when the models have different depths or split the prompt differently.
-    """
-    read, elsewhere = model.prompt(prompt, subject), other.prompt(prompt, subject)
-    if model.n_layers != other.n_layers or read.ids != elsewhere.ids:
-        raise InputError(
-            f"the models cannot be compared cell by cell: {model.n_layers} and {other.n_layers} layers, "
-            f"{len(read)} and {len(elsewhere)} tokens"
-        )
-    first = causal_trace(model, read, **options)
-    uniform = str(options.get("noise", "")).startswith("u")
-    noise = options["noise"] if uniform else first.noise_level
-    same = {**options, "noise": noise, "target": first.answer.token}
-    return Comparison(first, causal_trace(other, elsewhere, **same), (model.name, other.name))
-
-
+@overload
 def compare_bits(
     model: TracedModel,
-    prompt: PromptLike,
+    prompt: PromptLike | Pair,
     subject: Any = None,
     bits: int = 4,
     *,
     group_size: int | None = None,
     mode: str = "affine",
     **options: Any,
-) -> Comparison:
+) -> Comparison: ...
+
+
+@overload
+def compare_bits(
+    model: TracedModel,
+    prompt: Sequence[str] | Sequence[Pair] | Sequence[Prompt],
+    subject: Any = None,
+    bits: int = 4,
+    *,
+    group_size: int | None = None,
+    mode: str = "affine",
+    **options: Any,
+) -> ComparisonSet: ...
+
+
+def compare_bits(
+    model: TracedModel,
+    prompt: Any,
+    subject: Any = None,
+    bits: int = 4,
+    *,
+    group_size: int | None = None,
+    mode: str = "affine",
+    **options: Any,
+) -> Comparison | ComparisonSet:
     """The same causal trace on a model and on a copy of it quantized to `bits` bits, as `mlx_lm.convert -q` does.
 
     Args:
         model: what is traced; not given where this is called as its method.
-        prompt, subject: as in `causal_trace`.
+        prompt: text, ids, an array, a `Prompt` or a `Pair`, of which the clean prompt, the subject and the target
+            count; or a list of them, each of which is traced on both models.
+        subject: as in `causal_trace`; for a list one for all, or a list of as many; None: each one's own.
         bits: per weight: 2, 3, 4, 5, 6 or 8.
         group_size: weights that share a scale; default 64, or 32 where that divides more layers.
         mode: of `nn.quantize` ("affine", "mxfp4" ...).
         options: further ones of `causal_trace`.
 
     Returns:
-        A `Comparison` of the two traces.
+        A `Comparison` of the two traces; for a list, also of one, a `ComparisonSet`: means by role of a token and
+        layer, their paired difference with its 95 % interval, and in how many prompts the peak moved.
 
     Raises:
-        InputError: the model is quantized already, or cannot be quantized this way.
+        InputError: the model is quantized already, or cannot be quantized this way; the list is empty, subjects are
+            not as many, or prompts have none (each is named).
 
     Example:
         >>> from mlxtrace import InterpretableModel
@@ -189,9 +131,116 @@ def compare_bits(
             f'{model.name} is quantized already: load it in full precision, or with dtype="float32" to compare '
             "its dequantized weights"
         )
+    asked, alone = _asked(model, model, prompt, subject, options)
     twin, notes = quantized(model, bits, group_size, mode)
-    result = compare(model, twin, prompt, subject, **options)
-    return dataclasses.replace(result, names=(model.name, f"{bits} bits"), notes=notes)
+    return _compared(model, twin, asked, alone, (model.name, f"{bits} bits"), notes, options)
+
+
+# ---- the prompts, and the traces of each
+
+
+@dataclasses.dataclass(frozen=True)
+class _Asked:
+    """A prompt as either model reads it, and the answer that is asked for."""
+
+    first: Prompt
+    second: Prompt
+    target: Any
+    id: str
+
+
+def _asked(
+    model: TracedModel, other: TracedModel, prompt: Any, subject: Any, options: dict[str, Any]
+) -> tuple[list[_Asked], bool]:
+    """The prompts as both models read them, and whether one was given by itself; takes the target out of the options.
+
+    One error names all prompts that cannot be used.
+    """
+    if options.get("plan_only"):
+        raise InputError("a comparison is two traces: causal_trace(..., plan_only=True) plans one of them")
+    alone = not is_many(prompt)
+    given = [prompt] if alone else list(prompt)
+    if not given:
+        raise InputError("there are no prompts to compare: the list is empty")
+    pairs = [one if isinstance(one, Pair) else Pair(one) for one in given]
+    subjects = _one_each("subject", subject, len(pairs), alone)
+    targets = _one_each("target", options.pop("target", None), len(pairs), alone)
+    ids = [one.id or str(i) for i, one in enumerate(pairs)]
+
+    def read(i: int) -> _Asked:
+        where = _one_of("subject", subjects[i], pairs[i].subject)
+        answer = _one_of("target", targets[i], pairs[i].target)
+        return _Asked(*_read(model, other, pairs[i].clean, where), answer, ids[i])
+
+    return each(ids, alone, read), alone
+
+
+def _one_each(name: str, value: Any, n: int, alone: bool) -> list[Any]:
+    """A value for each prompt: those of a list, or the same for all; numbers of a subject are positions."""
+    listed = isinstance(value, Sequence) and not isinstance(value, str | range)
+    if alone or not listed or (name == "subject" and all(isinstance(x, int) for x in value)):
+        return [value] * n
+    if len(value) != n:
+        raise InputError(
+            f"{name} has {len(value)} entries for {n} prompts: give one for each, or one for all"
+        )
+    return list(value)
+
+
+def _one_of(name: str, given: Any, own: Any) -> Any:
+    if given is not None and own is not None:
+        raise InputError(f"{name}= is given and the pair has its own, {own!r}: give one of them")
+    return own if given is None else given
+
+
+def _read(model: TracedModel, other: TracedModel, prompt: Any, subject: Any) -> tuple[Prompt, Prompt]:
+    """The prompt as both models read it, in the same tokens."""
+    read = model.prompt(prompt, subject)
+    if read.subject is None:
+        raise SubjectError(f"{read.text!r} has no subject, whose tokens are corrupted: pass subject=...")
+    elsewhere = read if other is model else other.prompt(prompt, subject)
+    if model.n_layers != other.n_layers or read.ids != elsewhere.ids:
+        raise InputError(
+            f"the models cannot be compared cell by cell: {model.n_layers} and {other.n_layers} layers, "
+            f"{len(read)} and {len(elsewhere)} tokens"
+        )
+    return read, elsewhere
+
+
+def _compared(
+    model: TracedModel,
+    other: TracedModel,
+    asked: list[_Asked],
+    alone: bool,
+    names: tuple[str, str],
+    notes: Sequence[str],
+    options: dict[str, Any],
+) -> Comparison | ComparisonSet:
+    if alone:
+        return dataclasses.replace(_traced(model, other, asked[0], names, options), notes=list(notes))
+    shown = options.get("progress")
+    with tqdm(asked, unit="prompt", disable=None if shown is None else not shown) as bar:
+        singles = [_traced(model, other, one, names, {**options, "progress": False}) for one in bar]
+    return ComparisonSet(singles, [one.id for one in asked], [*notes, *_shared(singles)])
+
+
+def _traced(
+    model: TracedModel, other: TracedModel, one: _Asked, names: tuple[str, str], options: dict[str, Any]
+) -> Comparison:
+    """One prompt's trace on both models: the answer and the absolute noise level are the first one's."""
+    first = causal_trace(model, one.first, **options, target=one.target)
+    uniform = str(options.get("noise", "")).startswith("u")
+    noise = options["noise"] if uniform else first.noise_level
+    same = {**options, "noise": noise, "target": first.answer.token}
+    return Comparison(first, causal_trace(other, one.second, **same), names)
+
+
+def _shared(singles: Sequence[Comparison]) -> list[str]:
+    """The notes that every prompt's first trace has."""
+    return [note for note in singles[0].first.notes if all(note in one.first.notes for one in singles)]
+
+
+# ---- quantization
 
 
 def quantized(

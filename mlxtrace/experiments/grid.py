@@ -7,16 +7,20 @@ cells = grid.cells(pair.roles("denoise"))    # a cell for each component, layer,
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+import numpy as np
 
 from ..anatomy.components import ALIASES, HEADED, KINDS, canonical
 from ..arguments import indices_in, positions_in, whole_number
 from ..engine.runs import Cell, Patch, Site
 from ..errors import AlignmentError, InputError, PositionError, SiteError, SubjectError, closest
-from .pairs import AlignedPair, Roles
+from .pairs import AlignedPair, Roles, regions_of
 from .protocol import Prompt, TracedModel
+
+WITHIN = ("mean", "last", "together")  # how the tokens of a region are patched
 
 
 def components_of(component: str | Iterable[str]) -> list[str]:
@@ -47,35 +51,96 @@ def layers_of(model: TracedModel, layers: int | Iterable[int] | None) -> list[in
     return list(range(model.n_layers)) if layers is None else indices_in("layer", layers, model.n_layers)
 
 
-def positions_of(positions: Any, prompt: Prompt) -> list[int]:
-    """Positions of a prompt: "each" for all of them, a region by name (subject, subject_last, last), or numbers."""
+def positions_of(
+    positions: Any, prompt: Prompt, regions: Mapping[str, Sequence[int]] | None = None
+) -> list[int]:
+    """Positions of a prompt: "each" for all of them, a region by name (subject, subject_last, last), or numbers.
+
+    regions: further ones by name, which come first.
+    """
     if not isinstance(positions, str):
         return positions_in(positions, len(prompt))
     if positions == "each":
         return list(prompt.positions)
-    if positions in prompt.regions:
-        return list(prompt.regions[positions])
+    known = {**prompt.regions, **(regions or {})}
+    if positions in known:
+        return list(known[positions])
     if positions in ("subject", "subject_last"):
         raise SubjectError(f"positions={positions!r} needs the subject: pass subject=...")
-    names = ["each", *dict.fromkeys(("subject", "subject_last", *prompt.regions))]
+    names = ["each", *dict.fromkeys(("subject", "subject_last", *known))]
     raise InputError(f"positions={positions!r} is unknown; {closest(positions, names)}")
 
 
-def groups_of(positions: Any, pair: AlignedPair) -> list[list[int]]:
-    """The clean positions that are patched together; one group per position for "each", all in one for None."""
+@dataclass(frozen=True)
+class Places:
+    """The positions of a pair that are patched: groups, each patched together, and what a result says of them.
+
+    axis: "position" or "region", with a label for each; None when there is one group. averaged: for each label the
+    groups whose values are averaged. within: how the tokens of a region are patched.
+    """
+
+    groups: list[list[int]]
+    axis: str | None = None
+    labels: list[Any] = field(default_factory=lambda: [None])
+    averaged: list[list[int]] = field(default_factory=lambda: [[0]])
+    within: str = ""
+    notes: tuple[str, ...] = ()
+
+    def averages(self, values: np.ndarray, axis: int) -> np.ndarray:
+        """The values of groups along an axis as those of labels."""
+        if all(groups == [i] for i, groups in enumerate(self.averaged)):
+            return values
+        parts = [values.take(groups, axis).mean(axis, keepdims=True) for groups in self.averaged]
+        return np.concatenate(parts, axis)
+
+
+def places_of(positions: Any, pair: AlignedPair, within: Any = None) -> Places:
+    """Where a pair is patched, as positions= says: None for the whole sequence together, "each", "regions", or some.
+
+    within: of a region, "mean" (each of its tokens by itself, averaged), "last", or "together".
+    """
+    words = isinstance(positions, str)
+    by_region = words and positions == "regions"
+    if within is not None and (not by_region or not isinstance(within, str) or within not in WITHIN):
+        raise InputError(
+            f'within={within!r} goes with positions="regions", and is "mean" (each token by itself, averaged), '
+            '"last" or "together"'
+        )
     paired = list(pair.of_clean)
     if positions is None:
-        return [paired]
-    if isinstance(positions, str) and positions == "each":
-        return [[p] for p in paired]
-    wanted = positions_of(positions, pair.clean_prompt)
+        return Places([paired])
+    if words and positions == "each":
+        return Places([[p] for p in paired], "position", paired, [[i] for i in range(len(paired))])
+    if by_region:
+        return _by_region(pair, within or "mean")
+    wanted = positions_of(positions, pair.clean_prompt, pair.regions)
     missing = [p for p in wanted if p not in pair.of_clean]
     if missing:
         raise PositionError(
             f"clean position {missing[0]} has no counterpart in the corrupted prompt; "
             f"the paired ones are {', '.join(map(str, paired))}"
         )
-    return [wanted]
+    return Places([wanted])
+
+
+def _by_region(pair: AlignedPair, within: str) -> Places:
+    """A label for each region that has a position in both prompts."""
+    regions = pair.regions or regions_of(pair.clean_prompt, {})
+    groups: list[list[int]] = []
+    labels, averaged, lost = [], [], []
+    for name, positions in regions.items():
+        found = [p for p in positions if p in pair.of_clean]
+        lost += [p for p in positions if p not in pair.of_clean]
+        if not found:
+            continue
+        wanted = {"mean": [[p] for p in found], "last": [[found[-1]]], "together": [found]}[within]
+        groups += [group for group in wanted if group not in groups]
+        labels.append(name)
+        averaged.append([groups.index(group) for group in wanted])
+    if not labels:
+        raise AlignmentError("no region of the clean prompt has a counterpart in the corrupted one")
+    notes = (f"{len(set(lost))} tokens of its regions have no counterpart, and are left out",) if lost else ()
+    return Places(groups, "region", labels, averaged, within, notes)
 
 
 def window_of(layer: int, window: int, n_layers: int) -> range:
@@ -110,13 +175,13 @@ def _heads_of(
 class Grid:
     """The axes of an experiment: component x layer x group of positions x group of heads.
 
-    positions: of the clean prompt. heads: None where components have none. window: layers patched together. sites:
-    those of the window around each layer, by component and layer.
+    places: positions of the clean prompt. heads: None where components have none. window: layers patched together.
+    sites: those of the window around each layer, by component and layer.
     """
 
     components: list[str]
     layers: list[int]
-    positions: list[list[int]]
+    places: Places
     heads: list[tuple[int, ...]] | None
     window: int
     sites: dict[tuple[str, int], list[Site]]
@@ -125,7 +190,7 @@ class Grid:
         """A cell for each entry of the grid, in the order of its axes."""
         places = [
             (tuple(roles.at[p] for p in group), tuple(roles.source_at[p] for p in group))
-            for group in self.positions
+            for group in self.places.groups
         ]
         entries = itertools.product(self.components, self.layers, places, self.heads or [None])
         return [
@@ -142,20 +207,33 @@ def make_grid(
     positions: Any = None,
     heads: Any = None,
     window: int = 1,
+    within: Any = None,
 ) -> Grid:
     """Everything that was asked for, checked before any pass."""
+    return on_pair(grid_of(model, component, layers, heads, window), pair, positions, within)
+
+
+def grid_of(
+    model: TracedModel, component: str | Iterable[str], layers: Any = None, heads: Any = None, window: int = 1
+) -> Grid:
+    """What is the same for every pair: the grid without positions."""
     components, centres = components_of(component), layers_of(model, layers)
     window = whole_number("window", window)
-    groups = groups_of(positions, pair)
-    n_clean, n_corrupted = len(pair.clean.ids), len(pair.corrupted.ids)
-    if "pattern" in components and n_clean != n_corrupted:
-        raise AlignmentError(
-            f"the prompts have {n_clean} and {n_corrupted} tokens: a pattern says how much each token looks at "
-            "each, so it can only be patched between prompts of one length"
-        )
     head_groups = _heads_of(model, components, centres, heads)
     sites = {
         (name, layer): [model.resolver.site(name, i) for i in window_of(layer, window, model.n_layers)]
         for name, layer in itertools.product(components, centres)
     }
-    return Grid(components, centres, groups, head_groups, window, sites)
+    return Grid(components, centres, Places([]), head_groups, window, sites)
+
+
+def on_pair(grid: Grid, pair: AlignedPair, positions: Any = None, within: Any = None) -> Grid:
+    """The grid with the positions of a pair."""
+    places = places_of(positions, pair, within)
+    n_clean, n_corrupted = len(pair.clean.ids), len(pair.corrupted.ids)
+    if "pattern" in grid.components and n_clean != n_corrupted:
+        raise AlignmentError(
+            f"the prompts have {n_clean} and {n_corrupted} tokens: a pattern says how much each token looks at "
+            "each, so it can only be patched between prompts of one length"
+        )
+    return replace(grid, places=places)

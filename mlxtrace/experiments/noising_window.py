@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from numbers import Real
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -16,18 +18,19 @@ import numpy as np
 from ..arguments import whole_number
 from ..engine import calibration, memory
 from ..errors import InputError, SiteError
-from ..results.noising_window_result import NoisingWindow
+from ..results.noising_window_set import NoisingWindow, NoisingWindowSet
 from . import caveats
 from .answers import OneAnswer, one_answer
 from .grid import components_of, layers_of
-from .protocol import PromptLike, TracedModel
+from .pair_sets import each, read_prompts
+from .protocol import Prompt, PromptLike, TracedModel
 
 CHUNK_ROWS = 64  # rows of one pass, where memory allows
 
 
 def noising_window(
     model: TracedModel,
-    prompt: PromptLike,
+    prompt: PromptLike | Sequence[Any],
     *,
     window: int = 3,
     level: float = 0.1,
@@ -35,7 +38,7 @@ def noising_window(
     seed: int = 0,
     component: str = "resid_post",
     layers: int | Iterable[int] | None = None,
-    target: str | int | None = None,
+    target: Any = None,
     max_memory: int | None = None,
 ) -> NoisingWindow:
     """Add noise to the outputs of all layers but those of a window, which are restored to clean, for each centre.
@@ -47,7 +50,8 @@ def noising_window(
 
     Args:
         model: what is traced; not given where this is called as its method.
-        prompt: text, ids, an array or a `Prompt`.
+        prompt: text, ids, an array or a `Prompt`; a list of them, or of `prompts.Pair`s (their clean prompts), is a
+            set.
         window: the layers that are restored: the centre and `window // 2` on either side.
         level: the noise's standard deviation, in the units of the component.
         samples: draws of the noise.
@@ -59,7 +63,8 @@ def noising_window(
             still have.
 
     Returns:
-        A `NoisingWindow`: `.scores` `[centres]`, probabilities of the answer.
+        A `NoisingWindow`: `.scores` `[centres]`, probabilities of the answer. Of a set a `NoisingWindowSet`, with
+        intervals and the numbers of every prompt.
 
     Raises:
         InputError: a level, count, seed or component that means nothing, or a memory in which not one row fits.
@@ -79,13 +84,45 @@ def noising_window(
     if seed >= 2**32:
         raise InputError(f"seed is a whole number below 2**32, not {seed!r}")
     (component,) = components_of([component])
-    read, centres, n = model.prompt(prompt), layers_of(model, layers), model.n_layers
-    sites = [model.resolver.site(component, layer).name for layer in range(n)]
-    chunk = _rows_of_a_pass(model, component, len(read), samples, max_memory)
+    centres = layers_of(model, layers)
+    for layer in range(model.n_layers):
+        model.resolver.site(component, layer)
+    made = read_prompts(model, prompt, target)
+    noise = Noise(component, window, samples, float(level), seed)
+
+    def rows(i: int) -> int:
+        return _rows_of_a_pass(model, component, len(made.pairs[i].clean.ids), samples, max_memory)
+
+    chunks = each(made.ids, made.alone, rows)  # what does not fit is refused before anything is run
+    results = each(
+        made.ids,
+        made.alone,
+        lambda i: _noised(model, made.pairs[i].clean_prompt, made.targets[i], centres, noise, chunks[i]),
+    )
+    return results[0] if made.alone else NoisingWindowSet(results, made.ids, made.notes)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What is noised and how; see `noising_window`."""
+
+    component: str
+    window: int
+    samples: int
+    level: float
+    seed: int
+
+
+def _noised(
+    model: TracedModel, read: Prompt, target: Any, centres: list[int], how: Noise, chunk: int
+) -> NoisingWindow:
+    """One prompt's scores. chunk: rows of a pass."""
+    n = model.n_layers
+    sites = [model.resolver.site(how.component, layer).name for layer in range(n)]
     logits, cache = model.run_with_cache(read, sites)
     clean = [_plain(cache[name], name) for name in sites]
-    noise = level * np.random.RandomState(seed).randn(samples, n, *clean[0].shape[1:])
-    restored = np.abs(np.arange(n) - np.array(centres)[:, None]) <= window // 2
+    noise = how.level * np.random.RandomState(how.seed).randn(how.samples, n, *clean[0].shape[1:])
+    restored = np.abs(np.arange(n) - np.array(centres)[:, None]) <= how.window // 2
     restored = np.concatenate([restored, np.zeros((1, n), dtype=bool)])  # the last: no window at all
     measured = one_answer(model, target, read, _last(logits))
     values = _noised_values(
@@ -98,13 +135,16 @@ def noising_window(
         clean=high,
         noised=low,
         answer=measured.answer(high, low),
-        component=component,
-        window=window,
-        level=float(level),
-        seed=seed,
+        component=how.component,
+        window=how.window,
+        level=how.level,
+        seed=how.seed,
         prompt=read.text,
         model=model.name,
-        notes=[*measured.notes, *caveats.cautions(model.resolver, [(component, i) for i in range(n)])],
+        notes=[
+            *measured.notes,
+            *caveats.cautions(model.resolver, [(how.component, i) for i in range(n)]),
+        ],
     )
 
 

@@ -8,23 +8,38 @@ Every bad input raises here, before a sweep. Prompts are read once; a pair that 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from ..errors import EffectError, InputError, SubjectError
 from ..text.alignment import Alignment, check_align, infer_subject
 from ..text.alignment import align as align_prompts
+from ..text.regions import regions_of
 from .noise import GaussianNoise, Run, Substitution, noised_run, table_scale
 from .protocol import Prompt, PromptLike, TracedModel
 
 DIRECTIONS = ("denoise", "noise")
 Corrupted = PromptLike | GaussianNoise | Substitution  # how a corrupted run is made
 T = TypeVar("T")
+__all__ = [
+    "DIRECTIONS",
+    "AlignedPair",
+    "Corrupted",
+    "GaussianNoise",
+    "Roles",
+    "Substitution",
+    "pair",
+    "regions_of",
+]
 
 
 @dataclass(frozen=True)
 class AlignedPair:
-    """The clean and the corrupted run of one experiment, and how their positions answer to each other."""
+    """The clean and the corrupted run of one experiment, and how their positions answer to each other.
+
+    regions: the clean prompt's own, by name; empty when it has none but the roles of its tokens.
+    """
 
     clean_prompt: Prompt
     corrupted_prompt: Prompt
@@ -33,6 +48,7 @@ class AlignedPair:
     alignment: Alignment
     corruption: str = ""
     notes: tuple[str, ...] = ()
+    regions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def clean_text(self) -> str:
@@ -116,6 +132,12 @@ def pair(
     )
     notes = (first.note,) if first.note else ()
     return AlignedPair(first, second, Run(first.ids), Run(second.ids), alignment, notes=notes)
+
+
+def uncorrupted(prompt: Prompt) -> AlignedPair:
+    """A prompt as a pair with itself, for what corrupts it in its own way."""
+    alignment = Alignment([(i, i) for i in range(len(prompt))], len(prompt))
+    return AlignedPair(prompt, prompt, Run(prompt.ids), Run(prompt.ids), alignment, notes=())
 
 
 def _made(model: TracedModel, made: AlignedPair, corrupted: Any, subject: Any) -> AlignedPair:

@@ -7,8 +7,9 @@ Tokens run down the y axis with the subject's marked `*`, layers along the x axi
 the MLP, red attention (Meng et al. 2022, figure 1).
 """
 
+from .compared import compare
 from .effects import effects, noising
-from .fact_averages import average_lines, average_maps
+from .fact_averages import average_lines, average_maps, compared_averages
 from .kit import check_path, save
 from .patterns import attention_pattern, head_heatmap
 from .recoveries import plot
@@ -19,6 +20,8 @@ __all__ = [
     "average_lines",
     "average_maps",
     "check_path",
+    "compare",
+    "compared_averages",
     "comparison",
     "effects",
     "head_heatmap",

@@ -7,8 +7,9 @@ import os
 import numpy as np
 from matplotlib.figure import Figure
 
-from .heatmaps import Map, Scale, draw
+from .heatmaps import Map, Scale, draw, hatching_explained
 from .kit import (
+    WHISKERS_MEAN,
     checked,
     colour_of,
     escape,
@@ -19,8 +20,9 @@ from .kit import (
     style,
     ticks,
     token_labels,
+    whiskers,
 )
-from .labels import probability, quoted, words_of
+from .labels import over, words_of
 from .protocols import Effects, NoisedButAWindow
 
 
@@ -48,26 +50,23 @@ def effects(result: Effects, path: str | os.PathLike | None = None) -> Figure:
     path = checked(path)
     words = words_of(result.component)
     with style():
-        fig = _effect_bars(result) if result.positions is None else _effect_maps(result)
-        caption = [
-            f"base: {result.base_text} → {quoted(result.base_answer.text)} "
-            f"{probability(result.base_answer.corrupted_prob)}",
-            f"source: {result.source_text} → {quoted(result.source_answer.text)} "
-            f"{probability(result.source_answer.clean_prob)}",
-        ]
-        headline(fig, f"Causal effects of the {words}", caption)
+        fig, explained = _effect_bars(result) if result.direct.ndim == 1 else _effect_maps(result)
+        caption = [*(f"{run}: {said}" for run, said in result.runs), *explained]
+        headline(fig, f"Causal effects of the {words}{over(result.ids)}", caption)
     return finished(fig, path)
 
 
-def _effect_bars(result: Effects) -> Figure:
+def _effect_bars(result: Effects) -> tuple[Figure, list[str]]:
     fig = Figure(figsize=(8, 3.6), layout="constrained")
     axes = fig.subplots(1, 2, sharex=True)
     panels = (
-        (result.direct, result.base_value, "Direct: source's activation into the base run", "base run"),
-        (result.indirect, 0.0, "Indirect: drop in the source run", "no drop"),
+        ("direct", result.base_value, "Direct: source's activation into the base run", "base run"),
+        ("indirect", 0.0, "Indirect: drop in the source run", "no drop"),
     )
-    for ax, (values, line, title, name) in zip(axes, panels, strict=True):
+    for ax, (effect, line, title, name) in zip(axes, panels, strict=True):
+        values = getattr(result, effect)
         ax.bar(range(len(values)), values, color=colour_of(result.component), width=0.8)
+        whiskers(ax, range(len(values)), values, result.halves.get(effect))
         ax.axhline(line, color="black", linewidth=0.8, linestyle="--", label=name)
         ax.set_title(title)
         ax.set_xlabel("layer" if result.window == 1 else f"centre of {result.window} layers")
@@ -75,19 +74,23 @@ def _effect_bars(result: Effects) -> Figure:
         ticks(ax.xaxis, [str(layer) for layer in result.layers], most=16)
         plain_axes(ax)
     axes[0].set_ylabel(escape(result.metric))
-    return fig
+    return fig, [WHISKERS_MEAN] if len(result.ids) > 1 else []
 
 
-def _effect_maps(result: Effects) -> Figure:
-    rows = token_labels(result.tokens, result.subject_range, result.positions)
+def _effect_maps(result: Effects) -> tuple[Figure, list[str]]:
+    rows = result.regions or token_labels(result.tokens, result.subject_range, result.positions)
     columns, colours = [str(layer) for layer in result.layers], family(result.component)
-    maps = [
-        Map(result.direct_change.T, rows, columns, colours, "Direct (less the base run)"),
-        Map(result.indirect.T, rows, columns, colours, "Indirect (drop in the source run)"),
-    ]
+    maps = []
+    for name, title in (
+        ("direct_change", "Direct (less the base run)"),
+        ("indirect", "Indirect (drop in the source run)"),
+    ):
+        halves = result.halves.get(name)
+        values = getattr(result, name).T
+        maps.append(Map(values, rows, columns, colours, title, halves=None if halves is None else halves.T))
     values = np.stack([m.values for m in maps])
     scale = Scale(min(values.min(), 0.0), max(values.max(), 1e-3), 0.0)
-    return draw(maps, scale, result.metric, "layer")
+    return draw(maps, scale, result.metric, "layer"), hatching_explained(maps, scale)
 
 
 def noising(result: NoisedButAWindow, path: str | os.PathLike | None = None) -> Figure:
@@ -115,13 +118,16 @@ def noising(result: NoisedButAWindow, path: str | os.PathLike | None = None) -> 
         fig = Figure(figsize=(5, 3.2), layout="constrained")
         ax = fig.subplots()
         ax.bar(range(len(result.layers)), result.scores, color=colour_of(result.component), width=0.8)
+        whiskers(ax, range(len(result.layers)), result.scores, result.halves)
         for value, name, dashes in ((result.clean, "clean", "-"), (result.noised, "all layers noised", ":")):
             ax.axhline(value, color="black", linewidth=0.8, linestyle=dashes, label=name)
         ticks(ax.xaxis, [str(layer) for layer in result.layers], most=20)
         ax.set_xlabel(f"centre of the {result.window} restored layers")
-        ax.set_ylabel(f"p({escape(result.answer.text.strip())})")
+        answer = "answer" if result.answer is None else result.answer.text.strip()
+        ax.set_ylabel(f"p({escape(answer)})")
         ax.legend(frameon=False, fontsize=7)
         plain_axes(ax)
         words = words_of(result.component)
-        headline(fig, f"Noise on every {words} but a window", [f"prompt: {result.prompt}"])
+        caption = [f"prompt: {result.prompt}", *([WHISKERS_MEAN] if len(result.ids) > 1 else [])]
+        headline(fig, f"Noise on every {words} but a window{over(result.ids)}", caption)
     return finished(fig, path)

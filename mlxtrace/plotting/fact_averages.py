@@ -1,4 +1,4 @@
-"""Averages of causal traces over facts: maps, and lines with their 95 % intervals."""
+"""Averages of causal traces over facts: maps, lines with their 95 % intervals, and those of two models compared."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..anatomy.components import short_words
-from .heatmaps import Map, Scale, draw
+from .heatmaps import Map, Scale, draw, hatching_explained
 from .kit import capital, checked, colour_of, family, finished, headline, plain_axes, style, ticks
-from .protocols import Averaged
+from .protocols import Averaged, ComparedAverages
 
 ROLE_COLOURS = ("#c7b8e0", "#8f7cc0", "#4b2e83", "#f2b701", "#9a9a9a", "#d1495b")  # first token to last
 
@@ -101,6 +101,50 @@ def average_lines(result: Averaged, path: str | os.PathLike | None = None) -> Fi
         handles, labels = axes[0].get_legend_handles_labels()
         fig.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=7)
         headline(fig, f"Average indirect effect, 95 % intervals, {result.facts} facts", [_total(result)])
+    return finished(fig, path)
+
+
+def compared_averages(result: ComparedAverages, path: str | os.PathLike | None = None) -> Figure:
+    """Mean scores of the same traces on two models on one scale, and their difference on one of its own.
+
+    Differences that look like one and whose 95 % interval covers 0 are hatched.
+
+    Args:
+        result: what `compare_bits` returns for many prompts.
+        path: where the figure goes as well, .png, .pdf or .svg; its folder exists.
+
+    Returns:
+        A matplotlib Figure.
+
+    Raises:
+        InputError: when the path cannot be written.
+
+    Example:
+        >>> from mlxtrace import InterpretableModel, plotting
+        >>> model = InterpretableModel("demo")
+        >>> prompts = ["The Eiffel Tower is in", "The Eiffel Tower is located in"]
+        >>> result = model.compare_bits(prompts, "Eiffel Tower", 4, samples=1, progress=False)
+        >>> [axis.get_title() for axis in plotting.compared_averages(result).axes[:3]]
+        ['demo', '4 bits', '4 bits - demo']
+    """
+    path = checked(path)
+    columns = [str(layer) for layer in range(result.first.shape[1])]
+    kind, (one, two) = family(result.kind), result.names
+    means = (result.first, result.second)
+    top, most = max(float(x.max()) for x in means), float(np.abs(result.difference).max())
+    shared, own = Scale(0.0, max(top, 1e-3), 0.0), Scale(-max(most, 1e-6), max(most, 1e-6), 0.0)
+    maps = [Map(x, result.roles, columns, kind, name) for x, name in zip(means, result.names, strict=True)]
+    gap = Map(
+        result.difference, result.roles, columns, kind, f"{two} - {one}", halves=result.interval, scale=own
+    )
+    with style():
+        fig = draw([*maps, gap], shared, "mean p(answer)", "layer", own_label="difference")
+        caption = (
+            f"correlation {result.correlation:.4f}, mean over {result.n} prompts; "
+            f"the peak moved in {len(result.moved)}"
+        )
+        title = f"Impact of restoring {short_words(result.kind)}, {result.n} prompts"
+        headline(fig, title, [caption, *hatching_explained([gap], own)])
     return finished(fig, path)
 
 

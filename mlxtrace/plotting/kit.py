@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 
@@ -26,6 +27,8 @@ from ..terminal import printable
 
 SUFFIXES = (".png", ".pdf", ".svg")
 DPI = 200
+WHISKERS = {"fmt": "none", "ecolor": "0.15", "elinewidth": 0.9, "capthick": 0.9}
+WHISKERS_MEAN = "whiskers: 95 % intervals over the pairs"
 PALETTES = {"resid": ("Purples", "Oranges"), "mlp": ("Greens", "RdPu"), "attn": ("Reds", "Blues")}
 FALLBACK_FONTS = (  # for tokens that the first font cannot draw, if installed
     "Hiragino Sans",
@@ -148,6 +151,14 @@ def plain_axes(ax: Any) -> None:
     ax.grid(axis="y", color="0.9", linewidth=0.6)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
+
+
+def whiskers(ax: Any, at: Any, values: np.ndarray, halves: np.ndarray | None, width: float = 0.8) -> None:
+    """The interval of each bar that has one; `width` of a bar, for the caps."""
+    if halves is None or np.isnan(halves).all():
+        return
+    inches = 0.8 * ax.get_figure().get_figwidth() / max(len(values), 1) * width
+    ax.errorbar(at, values, yerr=np.nan_to_num(halves), capsize=float(np.clip(8 * inches, 1, 3)), **WHISKERS)
 
 
 def headline(fig: Figure, text: str, caption: list[str]) -> None:

@@ -3,14 +3,41 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from ..anatomy.components import COMPONENTS
 from ..terminal import printable
+from .certainty import uncertain
 from .protocols import Patched
 
+__all__ = [
+    "OF_A_DIFFERENCE",
+    "OF_A_MEAN",
+    "OF_A_RATIO",
+    "PLACES",
+    "WITHIN",
+    "describe",
+    "over",
+    "position_label",
+    "probability",
+    "quoted",
+    "run_lines",
+    "short",
+    "text_bar",
+    "text_map",
+    "uncertain",
+    "words_of",
+]
+OF_A_RATIO = "95 %: 1.96 standard errors of a ratio of means (Cochran 1977, section 2.11)"
+OF_A_MEAN = "95 %: 1.96 s / sqrt(n) over the pairs"
+OF_A_DIFFERENCE = "95 %: 1.96 standard errors of a difference of ratios of means, paired and linearised"
+WITHIN = {  # how a region's tokens are patched
+    "mean": "each region, mean over its tokens",
+    "last": "each region's last token",
+    "together": "each region, its tokens together",
+}
 PLACES = {"subject": "subject tokens", "subject_last": "last subject token", "last": "last token"}
 
 
@@ -20,18 +47,25 @@ def words_of(component: str) -> str:
 
 
 def describe(result: Patched) -> str:
-    """What was patched, in words: "Restoring the MLP output (last subject token, 3 layers at a time)"."""
+    """What was patched, in words: "Restoring the MLP output over 64 pairs (last token, 3 layers at a time)"."""
     verb = "Corrupting" if result.direction == "noise" else "Restoring"
     words = [words_of(c) for c in result.components]
     what = " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]
     where = _where(result)
     window = f", {result.window} layers at a time" if result.window > 1 else ""
-    return f"{verb} the {what} ({where}{window})"
+    return f"{verb} the {what}{over(result.ids)} ({where}{window})"
+
+
+def over(ids: Sequence[str]) -> str:
+    """How many pairs a result is of: " over 64 pairs"; nothing for the result of one pair by itself."""
+    return f" over {len(ids)} pair{'s' if len(ids) > 1 else ''}" if ids else ""
 
 
 def _where(result: Patched) -> str:
     """The positions that were patched, in words."""
     positions = result.settings.get("positions")
+    if "region" in result.dims:
+        return WITHIN.get(result.settings.get("within", ""), "each region")
     if "position" in result.dims or (isinstance(positions, str) and positions == "each"):
         return "each token"
     if positions is None:
@@ -83,16 +117,29 @@ def text_bar(value: float, low: float, high: float, width: int = 24) -> str:
     return " " * (left - n) + "▒" * min(n, left) if value < 0 else " " * left + "█" * n
 
 
-def text_map(names: list[str], values: np.ndarray, whole: float) -> list[str]:
-    """A map `[rows, columns]` in characters: a shade for each fifth of `whole`, `-` where it is negative."""
+def text_map(
+    names: list[str], values: np.ndarray, whole: float, uncertain: np.ndarray | None = None
+) -> list[str]:
+    """A map `[rows, columns]` in characters: a shade for each fifth of `whole`, `-` where it is negative.
+
+    Where it is anything but about nothing and `uncertain` it is `?`, where there is no value a space.
+    """
     parts = values / whole if whole else np.zeros_like(values)
-    steps = np.clip(np.ceil(5 * parts - 0.25), 0, 4).astype(int)
+    steps = np.clip(np.ceil(5 * np.nan_to_num(parts) - 0.25), 0, 4).astype(int)
+    unsure = np.zeros(values.shape, bool) if uncertain is None else uncertain
     width = max(map(len, names))
     lines = []
-    for name, shades, row in zip(names, steps, parts, strict=True):
-        cells = "".join("-" if v < -0.05 else "·░▒▓█"[s] for s, v in zip(shades, row, strict=True))
+    for name, *row in zip(names, steps, parts, unsure, strict=True):
+        cells = "".join(_shade(s, v, u) for s, v, u in zip(*row, strict=True))
         lines.append(f"  {name:<{width}}  {cells}")
     return lines
+
+
+def _shade(step: int, part: float, uncertain: bool) -> str:
+    if np.isnan(part):
+        return " "
+    shade = "-" if part < -0.05 else "·░▒▓█"[step]
+    return "?" if uncertain and shade != "·" else shade
 
 
 def short(labels: list) -> str:

@@ -8,15 +8,19 @@ import numpy as np
 
 
 class Panel(NamedTuple):
-    """One table of recoveries: `values[i, j]`, percent, belongs to `rows[i]` and `columns[j]`."""
+    """One table of recoveries: `values[i, j]`, percent, belongs to `rows[i]` and `columns[j]`.
+
+    halves: of a set, half-widths of the 95 % intervals, shaped as values; NaN where there is none.
+    """
 
     component: str
     head: int | None
-    row_name: str  # "layer" or "position"
+    row_name: str  # "layer", "position" or "region"
     column_name: str  # "layer", "head" or "component"
     rows: list
     columns: list
     values: np.ndarray
+    halves: np.ndarray | None = None
 
 
 class AnswerLike(Protocol):
@@ -36,6 +40,8 @@ class Patched(Protocol):
     """A result of activation patching."""
 
     dims: tuple[str, ...]
+    coords: dict[str, list]
+    model: str
     components: list[str]
     metrics: list[str]
     direction: str
@@ -48,11 +54,27 @@ class Patched(Protocol):
     subject_range: range | None
 
     @property
+    def ids(self) -> list[str]: ...
+    @property
+    def n(self) -> np.ndarray: ...
+    @property
     def target(self) -> AnswerLike | None: ...
     @property
     def foil(self) -> AnswerLike | None: ...
     @property
     def no_effect(self) -> float: ...
+
+    def panels(self, metric: str | None = None) -> list[Panel]: ...
+
+
+class Subtracted(Protocol):
+    """One result of activation patching less another, in percentage points."""
+
+    names: tuple[str, str]
+    title: str
+    ids: list[str]
+    metrics: list[str]
+    tokens: list[str]
 
     def panels(self, metric: str | None = None) -> list[Panel]: ...
 
@@ -89,6 +111,26 @@ class ComparedTraces(Protocol):
     def largest_difference(self) -> float: ...
 
 
+class ComparedAverages(Protocol):
+    """The same causal traces of many prompts on two models: means `[roles, layers]`, and their paired difference."""
+
+    names: tuple[str, str]
+    roles: list[str]
+    first: np.ndarray
+    second: np.ndarray
+    difference: np.ndarray
+    interval: np.ndarray
+
+    @property
+    def n(self) -> int: ...
+    @property
+    def kind(self) -> str | None: ...
+    @property
+    def correlation(self) -> float: ...
+    @property
+    def moved(self) -> list[str]: ...
+
+
 class Effects(Protocol):
     """Direct and indirect effects of a component, `[layers]` or `[layers, positions]`."""
 
@@ -102,13 +144,14 @@ class Effects(Protocol):
     metric: str
     tokens: list[str]
     subject_range: range | None
-    base_text: str
-    source_text: str
+    regions: list[str] | None
 
     @property
-    def base_answer(self) -> AnswerLike: ...
+    def ids(self) -> list[str]: ...
     @property
-    def source_answer(self) -> AnswerLike: ...
+    def halves(self) -> dict[str, np.ndarray]: ...
+    @property
+    def runs(self) -> list[tuple[str, str]]: ...
     @property
     def direct_change(self) -> np.ndarray: ...
 
@@ -124,7 +167,11 @@ class NoisedButAWindow(Protocol):
     prompt: str
 
     @property
-    def answer(self) -> AnswerLike: ...
+    def ids(self) -> list[str]: ...
+    @property
+    def halves(self) -> np.ndarray | None: ...
+    @property
+    def answer(self) -> AnswerLike | None: ...
     @property
     def scores(self) -> np.ndarray: ...
 

@@ -8,8 +8,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..metric_table import METRICS
-from .heatmaps import Map, Scale, draw
+from .heatmaps import Map, Scale, draw, hatching_explained
 from .kit import (
+    WHISKERS_MEAN,
     capital,
     checked,
     colour_of,
@@ -21,6 +22,7 @@ from .kit import (
     style,
     ticks,
     token_label,
+    whiskers,
 )
 from .labels import describe, position_label, run_lines, words_of
 from .protocols import Panel, Patched
@@ -57,7 +59,7 @@ def plot(result: Patched, path: str | os.PathLike | None = None, metric: str | N
     path = checked(path)
     panels = result.panels(metric)
     metric = metric or result.metrics[0]
-    label = f"recovery of {METRICS[metric].words if metric in METRICS else token_label(metric)} (%)"
+    label = f"recovery of {words_of_metric(metric)} (%)"
     with style():
         bars = panels[0].column_name == "component"
         fig = _bars(result, panels[0], label) if bars else _maps(result, panels, label)
@@ -71,11 +73,13 @@ def _bars(result: Patched, panel: Panel, label: str) -> Figure:
     width = min(12, max(3.2 if n > 1 else 5, 0.8 + 0.2 * layers))
     fig = Figure(figsize=(width * columns, 0.9 + (1.9 if stacked else 2.7) * rows), layout="constrained")
     grid = fig.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    for ax, component, values in zip(grid.flat, panel.columns, panel.values.T, strict=False):
+    halves = [None] * n if panel.halves is None else panel.halves.T
+    for ax, component, values, half in zip(grid.flat, panel.columns, panel.values.T, halves, strict=False):
         below = values < result.no_effect
         dark, light = (colour_of(component, shade) for shade in (0.75, 0.4))
         colours = [light if b != (result.direction == "noise") else dark for b in below]
         ax.bar(range(layers), values - result.no_effect, bottom=result.no_effect, color=colours, width=0.8)
+        whiskers(ax, range(layers), values, half)
         ax.axhline(result.no_effect, color="black", linewidth=0.8)
         plain_axes(ax)
         ax.set_xlim(-0.6, layers - 0.4)
@@ -89,14 +93,14 @@ def _bars(result: Patched, panel: Panel, label: str) -> Figure:
         ax.set_ylabel(escape(label))
     for ax in grid[-1]:
         ax.set_xlabel("layer" if result.window == 1 else f"centre of {result.window} layers")
-    _words(fig, result)
+    _words(fig, result, [] if len(result.ids) < 2 else [WHISKERS_MEAN])
     return fig
 
 
 def _maps(result: Patched, panels: list[Panel], label: str) -> Figure:
     total = len(panels)
     if panels[0].head is not None and total > MAX_HEADS:
-        strength = [np.abs(p.values - result.no_effect).max() for p in panels]
+        strength = [np.nan_to_num(np.abs(p.values - result.no_effect)).max() for p in panels]
         panels = [panels[i] for i in sorted(np.argsort(strength)[::-1][:MAX_HEADS])]
     x_label = "head" if panels[0].column_name == "head" else "layer"
     if x_label == "layer" and result.window > 1:
@@ -104,22 +108,25 @@ def _maps(result: Patched, panels: list[Panel], label: str) -> Figure:
     maps = [
         Map(
             values=p.values,
-            rows=_row_labels(result, p),
+            rows=row_labels(result, p),
             columns=[str(c) for c in p.columns],
             family=family(p.component),
             title=_panel_title(p) if total > 1 else "",
+            halves=p.halves,
         )
         for p in panels
     ]
-    scale = _scale(result, np.concatenate([p.values.ravel() for p in panels]))
-    fig = draw(maps, scale, label, x_label, "" if panels[0].row_name == "position" else "layer")
-    _words(fig, result, f" – the strongest {len(panels)} of {total} heads" if len(panels) < total else "")
+    scale = scale_of(np.concatenate([p.values.ravel() for p in panels]), result.direction == "noise")
+    fig = draw(maps, scale, label, x_label, "layer" if panels[0].row_name == "layer" else "")
+    extra = f" – the strongest {len(panels)} of {total} heads" if len(panels) < total else ""
+    _words(fig, result, hatching_explained(maps, scale), extra)
     return fig
 
 
-def _scale(result: Patched, recoveries: np.ndarray) -> Scale:
-    """From the least to the largest recovery, no effect included, and no further than `CLIP`."""
-    noise, moved = result.direction == "noise", recoveries - result.no_effect
+def scale_of(recoveries: np.ndarray, noise: bool = False) -> Scale:
+    """From the least to the largest recovery, no effect included, and no further than `CLIP`; of noise, from 100 %."""
+    no_effect = 100.0 if noise else 0.0
+    moved = np.nan_to_num(recoveries - no_effect)
     low, high = min(moved.min(), 0), max(moved.max(), 0)
     if noise:
         low, high = max(low, -CLIP[1]), min(high, -CLIP[0])
@@ -127,13 +134,28 @@ def _scale(result: Patched, recoveries: np.ndarray) -> Scale:
         low, high = max(low, CLIP[0]), min(high, CLIP[1])
     if high - low < 1:  # a map of nothing must not look like a finding
         low, high = (-1, high) if noise else (low, 1)
-    return Scale(low + result.no_effect, high + result.no_effect, result.no_effect, noise)
+    return Scale(low + no_effect, high + no_effect, no_effect, noise)
 
 
-def _row_labels(result: Patched, panel: Panel) -> list[str]:
+def words_of_metric(metric: str) -> str:
+    """What axes call a metric: "probability"; a function by its name."""
+    return METRICS[metric].words if metric in METRICS else token_label(metric)
+
+
+def row_labels(result: Patched, panel: Panel) -> list[str]:
+    """Tokens, regions or layers, as the rows of a map are called."""
     if panel.row_name == "position":
         return [position_label(result, i, token_label) for i in panel.rows]
+    if panel.row_name == "region" and result.ids:
+        return _regions(result, panel.rows)
     return [str(i) for i in panel.rows]
+
+
+def _regions(result: Patched, names: list[str]) -> list[str]:
+    """The regions of a set, with the number of pairs that have one where some lack it."""
+    n = np.moveaxis(result.n, result.dims.index("region"), 0).reshape(len(names), -1)[:, 0]
+    of_all = len(result.ids)
+    return [name if k == of_all else f"{name} ({k} pairs)" for name, k in zip(names, n, strict=True)]
 
 
 def _panel_title(panel: Panel) -> str:
@@ -142,5 +164,6 @@ def _panel_title(panel: Panel) -> str:
     return f"head {panel.head}" if panel.component == "head" else f"{panel.component}, head {panel.head}"
 
 
-def _words(fig: Figure, result: Patched, extra: str = "") -> None:
-    headline(fig, describe(result) + extra, [f"{run}: {line}" for run, line in run_lines(result)])
+def _words(fig: Figure, result: Patched, explained: list[str], extra: str = "") -> None:
+    caption = [f"{run}: {line}" for run, line in run_lines(result)]
+    headline(fig, describe(result) + extra, [*caption, *explained])

@@ -17,26 +17,18 @@ import numpy as np
 from ..errors import InputError
 from ..results.average_trace import AverageTrace
 from ..results.causal_trace_result import CausalTrace
+from ..results.intervals import ratio_of_means
 from ..text.regions import ROLES, roles_of
-
-NORMAL_95 = 1.96  # standard errors on either side
 
 
 def interval_of(sums: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean of pooled tokens and the half-width of its 95 % interval, facts being the independent units.
 
-    sums: `[facts, layers]`, each fact's sum over its tokens of that role; sizes: `[facts]`, how many. The standard
-    error of the ratio of both is `sqrt(F / (F - 1) sum (sum_f - mean n_f)^2) / sum n_f` (Cochran 1977, section 2.11),
-    which is std / sqrt(F) when every fact has one such token. NaN where there is no token, or a single fact.
+    sums: `[facts, layers]`, each fact's sum over its tokens of that role; sizes: `[facts]`, how many. The mean is the
+    ratio of both. NaN where there is no token, or a single fact.
     """
-    n, facts = sizes.sum(), int((sizes > 0).sum())
-    if not facts:
-        return np.full(sums.shape[1], np.nan), np.full(sums.shape[1], np.nan)
-    mean = sums.sum(0) / n
-    if facts == 1:
-        return mean, np.full_like(mean, np.nan)
-    spread = (sums - np.outer(sizes, mean)) ** 2
-    return mean, NORMAL_95 * np.sqrt(facts / (facts - 1) * spread.sum(0)) / n
+    found = ratio_of_means(np.where(sizes[:, None] > 0, sums, np.nan), sizes[:, None])
+    return found.value, found.half
 
 
 def average_traces(facts: Sequence[Sequence[CausalTrace]], ids: Sequence[str], **more: Any) -> AverageTrace:

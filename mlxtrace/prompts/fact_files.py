@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -10,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, LoadError
-from ..storage import read_text
+from .hub import only_file
+from .json_files import read_json
 
 DEMO = Path(__file__).parents[1] / "demo" / "facts.json"
 ATTRIBUTES = ("attribute", "object", "target_true")  # what data sets call it
@@ -85,68 +85,16 @@ def load(path_or_name: str | os.PathLike | None = None) -> list[Fact]:
     is_file = path.suffix.lower() in SUFFIXES and ":" not in name
     if is_file or name.startswith((".", "/", "~")) or name.split(":")[0].count("/") != 1:
         raise LoadError(f"there is no file {name!r}; a hub data set has the form owner/name")
-    return parse(_read(_download(name)), f"the data set {name}")
+    return parse(_read(only_file(name, SUFFIXES)), f"the data set {name}")
 
 
 # ---- reading
 
 
 def _read(path: Path) -> Any:
-    """What the file says: JSON, or a list of the JSON values of its lines; LoadError when it is neither."""
-    text = read_text(path)
-    try:
-        whole = json.loads(text) if text.strip() else []
-    except (ValueError, RecursionError) as error:
-        return _lines(path, text, error)
+    """What the file says, a single entry as a list of one; LoadError when it is no JSON."""
+    whole = read_json(path)
     return [whole] if isinstance(whole, dict) and "facts" not in whole else whole
-
-
-def _lines(path: Path, text: str, error: Exception) -> list[Any]:
-    found = []
-    for number, line in enumerate(text.split("\n"), 1):  # splitlines would cut at U+2028, which JSON may hold
-        if not line.strip():
-            continue
-        try:
-            found.append(json.loads(line))
-        except (ValueError, RecursionError) as wrong:
-            if path.suffix.lower() == ".jsonl" or found:
-                raise LoadError(
-                    f"{path}, line {number} is not JSON: {getattr(wrong, 'msg', wrong)}"
-                ) from wrong
-            raise LoadError(f"{path} is not JSON: {error}") from wrong
-    return found
-
-
-def _download(name: str) -> Path:
-    """A hub data set's JSON file in the local cache."""
-    import huggingface_hub as hub
-
-    repository, _, file = name.partition(":")
-    try:
-        if not file:
-            listed = hub.HfApi().list_repo_files(repository, repo_type="dataset")
-            file = _only_file(repository, listed)
-        return Path(hub.hf_hub_download(repository, file, repo_type="dataset"))
-    except LoadError:
-        raise
-    except Exception as error:  # whatever the network and the hub may raise
-        why = " ".join(str(error).split())[:200]
-        raise LoadError(
-            f"cannot load the data set {name!r}: no such file here, and the hub does not give it "
-            f"({type(error).__name__}: {why})"
-        ) from error
-
-
-def _only_file(repository: str, listed: list[str]) -> str:
-    found = [f for suffix in SUFFIXES for f in listed if f.lower().endswith(suffix)]
-    if not found:
-        raise LoadError(f"the data set {repository} has no JSON or JSONL file: download and convert it")
-    if len(found) > 1:
-        several = ", ".join(found[:6])
-        raise LoadError(
-            f"the data set {repository} has several files: name one, {repository}:{found[0]} ({several})"
-        )
-    return found[0]
 
 
 # ---- checking

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.metadata
 import json
 import platform
+import types
+from typing import Any
 
 import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_flatten
 
-from ..storage import checksums, plain
+from ..storage import checksums, digest, plain
 from ..version import VERSION
 
 
@@ -37,3 +40,25 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             found[name] = "unknown"
     return found
+
+
+def told(value: Any) -> Any:
+    """The value as JSON can hold it, the same in every process: a function as its name and a hash of its code."""
+    if isinstance(value, list | tuple):
+        return [told(one) for one in value]
+    if isinstance(value, functools.partial):
+        return [told(value.func), told(value.args), {name: told(x) for name, x in value.keywords.items()}]
+    if not callable(value):
+        return plain(value)
+    code = getattr(value, "__code__", None) or getattr(type(value).__call__, "__code__", None)
+    inner = [told(cell.cell_contents) for cell in getattr(value, "__closure__", None) or ()]
+    own = {name: told(x) for name, x in getattr(value, "__dict__", {}).items()}
+    parts = [_code(code), inner, own, told(getattr(value, "__defaults__", None))]
+    return f"{getattr(value, '__qualname__', type(value).__qualname__)} {digest(parts)}"
+
+
+def _code(code: Any) -> Any:
+    """What a function does, without where it is written."""
+    if not isinstance(code, types.CodeType):
+        return repr(code)
+    return [code.co_code.hex(), code.co_names, code.co_varnames, [_code(const) for const in code.co_consts]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import mlx.core as mx
 
@@ -20,5 +21,11 @@ class Ranks:
 
     def wait(self) -> None:
         """Until every process is here."""
-        if self.size > 1:
-            mx.eval(mx.distributed.all_sum(mx.ones(1), group=self._group, stream=mx.cpu))
+        self.total(1)
+
+    def total(self, number: int) -> int:
+        """The sum of a number over all processes, once every one of them is here."""
+        if self.size == 1:
+            return number
+        found: Any = mx.distributed.all_sum(mx.array([number]), group=self._group, stream=mx.cpu)
+        return int(found.item())

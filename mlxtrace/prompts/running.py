@@ -12,25 +12,21 @@ run does the rest. Under `mlx.launch` the facts are spread over the ranks, and r
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import mlx.core as mx
-from tqdm import tqdm
 
-from ..anatomy.components import KINDS
 from ..arguments import whole_number
-from ..errors import InputError, TokenError
-from ..experiments.causal_trace import causal_trace
-from ..experiments.noise import GaussianNoise, published_scale
-from ..experiments.protocol import TracedModel
-from ..storage import digest, readable_folder
-from .folder_averages import AverageTrace, average_folder, publish
-from .known import read_known
-from .provenance import fingerprint, versions
-from .ranks import Ranks
-from .run_folder import Fact, Folder
+from ..errors import InputError
+from ..experiments.causal_trace import TracedModel, causal_trace
+from .filling import Filling, Made, Ranks
+from .folder_averages import AverageTrace, FactFolder, average_folder
+from .known import Fact, read_known
+from .noise_scale import GaussianNoise, level_of_run
+from .provenance import digest, fingerprint
+
+KINDS = tuple(FactFolder.parts)
 
 
 def run_facts(
@@ -77,22 +73,24 @@ def run_facts(
     ranks = Ranks(group)
     drawn = GaussianNoise(level=noise, samples=samples, seed=seed, replace=replace)
     if ranks.rank == 0:
-        Folder(out).make()
-    std, notes = published_scale(model, drawn, _readable(model, [fact.subject for fact in facts]))
-    level = noise if std is None else drawn.parsed_level.value * std
+        FactFolder(out).make()
+    level, told, notes = level_of_run(model, drawn, [fact.subject for fact in facts])
     options = {"window": window, "samples": samples, "seed": seed, "replace": replace}
-    settings = {**options, "window": int(window), "noise": str(noise)}
-    settings["noise_level"] = str(drawn.parsed_level) if std is None else float(level)
+    settings = {**options, "window": int(window), "noise": str(noise), "noise_level": told}
     settings |= {"weights": fingerprint(model.net), "facts": digest([fact.to_dict() for fact in facts])}
-    folder = _begun(Folder(out, settings, model.name), ranks)
+    folder = FactFolder(out, settings, model.name)
     options |= {"noise": level, "engine": engine, "max_memory": max_memory, "progress": False}
-    mine = chosen[ranks.rank :: ranks.size]
-    for fact in tqdm(mine, unit="fact", disable=None if progress is None else not progress):
-        _trace_fact(model, fact, kinds, folder, options, notes)
-    ranks.wait()
+
+    def make(batch: Sequence[Fact], missing: dict[str, list]) -> Iterator[Made]:
+        for fact in batch:
+            yield from _traced(model, fact, missing[fact.id], options, notes)
+
+    filling = Filling(folder, ranks)
+    filling.begin()
+    filling.fill([[fact] for fact in chosen], kinds, make, progress)
     average = average_folder(folder, kinds, [fact.id for fact in chosen])
     if ranks.rank == 0:
-        publish(folder, average)
+        folder.publish(average)
     return average
 
 
@@ -120,46 +118,21 @@ def averages(folder: str | os.PathLike, kinds: Iterable[str | None] = KINDS) -> 
         >>> again.ids == one.ids
         True
     """
-    return average_folder(Folder(readable_folder(folder)), _kinds(kinds))
+    return average_folder(FactFolder.there(folder), _kinds(kinds))
 
 
-def _begun(folder: Folder, ranks: Ranks) -> Folder:
-    """The folder, with these settings on every rank."""
-    if ranks.rank == 0:
-        folder.begin()
-    ranks.wait()
-    folder.check()
-    return folder
-
-
-def _readable(model: TracedModel, subjects: list[str]) -> list[Any]:
-    """The ids of the subjects that the tokenizer can read; a fact of another one is skipped when its turn comes."""
-    found = {}
-    for subject in set(subjects):
-        with suppress(TokenError):
-            found[subject] = model.ids(subject)
-    return [found[subject] for subject in subjects if subject in found] or subjects
-
-
-def _trace_fact(
-    model: TracedModel, fact: Fact, kinds: list, folder: Folder, options: dict[str, Any], notes: list[str]
-) -> None:
-    """Trace one fact in every kind that has no file yet; record why not when it cannot be traced."""
-    if folder.skipped(fact.id) is not None:
-        return
-    missing = [kind for kind in kinds if folder.trace(fact.id, kind) is None]
-    if not missing:
-        return
+def _traced(
+    model: TracedModel, fact: Fact, kinds: list, options: dict[str, Any], notes: list[str]
+) -> Iterator[Made]:
+    """The traces of one fact in these kinds, or why it cannot be traced."""
     prompt, why = read_known(model, fact)
     if prompt is None:
-        folder.skip(fact, why)
+        yield Made(fact.to_dict(), why=why)
         return
-    made_with = {**(folder.settings or {}), "hash": folder.hash, "versions": versions()}
-    for kind in missing:
+    for kind in kinds:
         trace = causal_trace(model, prompt, kind=kind, **options)
-        trace.notes = [*notes, *trace.notes]
-        trace.settings = {"fact": fact.to_dict(), **made_with}
-        folder.save(fact.id, kind, trace)
+        trace.notes, trace.settings = [*notes, *trace.notes], {}
+        yield Made(fact.to_dict(), kind, trace)
 
 
 def _kinds(kinds: Iterable[str | None] | str | None) -> list[str | None]:

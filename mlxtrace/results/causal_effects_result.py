@@ -16,13 +16,25 @@ import numpy as np
 from .. import plotting
 from ..anatomy.components import COMPONENTS
 from ..errors import InputError
-from .printing import SHADES, bars, page, probability, quoted, text_map, top_rows
+from .printing import (
+    OF_A_MEAN,
+    SHADES,
+    WITHIN,
+    bars,
+    over,
+    page,
+    probability,
+    quoted,
+    text_map,
+    top_rows,
+    uncertain,
+)
 from .saved import Answer, Record
 
 
 @dataclass(repr=False, eq=False)
 class CausalEffects(Record):
-    """Effects of one component, by layer `[layers]` or by layer and position `[layers, positions]`.
+    """Effects of one component, by layer `[layers]` or by layer and position (or region) `[layers, positions]`.
 
     The metric is of the source's answer; `prob_diff` and `logit_diff` set it against the base's. In an `Answer`
     `clean_prob` is the source run's probability, `corrupted_prob` the base run's.
@@ -42,6 +54,9 @@ class CausalEffects(Record):
         base_text, source_text, model: the prompts and the model's name.
         plan: what was run, by direction.
         notes: what must be known to read the numbers.
+        regions: names in the place of positions, or None.
+        within: how a region's tokens were patched: "mean", "last" or "together".
+        settings: of the run into a folder that it is of, if it is of one.
 
     Example:
         >>> from mlxtrace import InterpretableModel
@@ -61,8 +76,8 @@ class CausalEffects(Record):
     indirect: np.ndarray
     base_value: float
     source_value: float
-    base_answer: Answer
-    source_answer: Answer
+    base_answer: Answer | None
+    source_answer: Answer | None
     component: str
     layers: list[int]
     positions: list[int] | None
@@ -76,12 +91,34 @@ class CausalEffects(Record):
     model: str
     plan: Any = None
     notes: list[str] = dataclasses.field(default_factory=list)
+    regions: list[str] | None = None
+    within: str = ""
+    settings: dict = dataclasses.field(default_factory=dict)
+
+    @property
+    def ids(self) -> list[str]:
+        """The pairs of a set; none for the effects on one pair."""
+        return []
+
+    @property
+    def halves(self) -> dict[str, np.ndarray]:
+        """Half-widths of the 95 % intervals by name, of a set."""
+        return {}
+
+    @property
+    def runs(self) -> list[tuple[str, str]]:
+        """The two runs in words: what they were given, and what they answer."""
+        base, source = self.base_answer, self.source_answer
+        return [
+            ("base", _said(self.base_text, base, base and base.corrupted_prob)),
+            ("source", _said(self.source_text, source, source and source.clean_prob)),
+        ]
 
     @property
     def total(self) -> float:
         """The effect of the whole prompt: for `prob`, P(base answer) in the base run - P(source answer) in the source
         run, as the published tutorial has it; for other metrics `change`."""
-        if self.metric == "prob":
+        if self.metric == "prob" and self.base_answer and self.source_answer:
             return self.base_answer.corrupted_prob - self.source_answer.clean_prob
         return self.change
 
@@ -98,17 +135,22 @@ class CausalEffects(Record):
     def shapes(self) -> dict[str, tuple[int, ...]]:
         if not np.isfinite([self.base_value, self.source_value]).all():
             raise InputError("its values of the plain runs are not finite")
-        shape = (len(self.layers), *([] if self.positions is None else [len(self.positions)]))
+        if self.positions is not None and self.regions is not None:
+            raise InputError("it has positions and regions")
+        places = self.regions if self.positions is None else self.positions
+        shape = (len(self.layers), *([] if places is None else [len(places)]))
         return {"direct": shape, "indirect": shape}
 
     def to_rows(self) -> list[dict[str, Any]]:
-        """One dict per cell: component, layer, position and token (in maps), direct, indirect."""
+        """One dict per cell: component, layer, position and token or region (in maps), direct, indirect."""
         rows = []
         for index in np.ndindex(*self.direct.shape):
             row: dict[str, Any] = {"component": self.component, "layer": self.layers[index[0]]}
             if self.positions is not None:
                 row["position"] = self.positions[index[1]]
                 row["token"] = self.tokens[row["position"]]
+            if self.regions is not None:
+                row["region"] = self.regions[index[1]]
             row["direct"], row["indirect"] = float(self.direct[index]), float(self.indirect[index])
             rows.append(row)
         return rows
@@ -137,28 +179,53 @@ class CausalEffects(Record):
 
     def __repr__(self) -> str:
         together = f", {self.window} layers at a time" if self.window > 1 else ""
-        where = "whole sequence" if self.positions is None else "each token"
-        words = COMPONENTS[self.component].words
-        lines = [
-            f"base:   {self.base_text} → {_said(self.base_answer, self.base_answer.corrupted_prob)}",
-            f"source: {self.source_text} → {_said(self.source_answer, self.source_answer.clean_prob)}",
+        lines = [f"{run + ':':<7} {said}" for run, said in self.runs]
+        lines.append(
             f"{self.metric}: {self.base_value:.4f} in the base run, {self.source_value:.4f} in the source run, "
-            f"a change of {self.change:.4f}",
-            *([f"total: {self.total:.4f}, of each run's own answer"] if self.metric == "prob" else []),
-        ]
-        title = f"CausalEffects of the {words} ({where}{together}), metric {self.metric}"
-        return page(title, lines, self.notes, self._maps() if self.positions else self._bars())
+            f"a change of {self._with_half('change')}"
+        )
+        if self.metric == "prob":
+            lines.append(f"total: {self._with_half('total')}, of each run's own answer")
+        if self.halves and len(self.ids) > 1:
+            lines.append(f"means{over(self.ids)}, ± {OF_A_MEAN}; ? where it covers no effect")
+        what = f"{type(self).__name__} of the {COMPONENTS[self.component].words}{over(self.ids)}"
+        body = self._bars() if self.direct.ndim == 1 else self._maps()
+        return page(f"{what} ({self._where()}{together}), metric {self.metric}", lines, self.notes, body)
+
+    def _where(self) -> str:
+        if self.regions is not None:
+            return WITHIN.get(self.within, "each region")
+        return "whole sequence" if self.positions is None else "each token"
+
+    def _with_half(self, name: str) -> str:
+        half = self.halves.get(name)
+        return f"{getattr(self, name):.4f}" + ("" if half is None or np.isnan(half) else f" ± {half:.4f}")
 
     def _bars(self) -> list[str]:
-        return bars("layer", self.layers, {"direct": self.direct, "indirect": self.indirect})
+        columns, halves = {"direct": self.direct, "indirect": self.indirect}, self.halves
+        moved = {"direct": self.direct_change, "indirect": self.indirect}
+        unsure = {
+            name: uncertain(values, halves.get({"direct": "direct_change"}.get(name, name)))
+            for name, values in moved.items()
+        }
+        return bars("layer", self.layers, columns, halves=halves, unsure=unsure)
 
     def _maps(self) -> list[str]:
-        names, lines = [f"{p:>3} {quoted(self.tokens[p])[1:-1]}" for p in self.positions or []], []
-        for name, values in (("direct - base", self.direct_change), ("indirect", self.indirect)):
-            lines.append(f"  {name}: layers {self.layers[0]}-{self.layers[-1]} across; {SHADES}")
-            lines += text_map(names, values.T, self.change)
+        if self.regions is not None:
+            names = list(self.regions)
+        else:
+            names = [f"{p:>3} {quoted(self.tokens[p])[1:-1]}" for p in self.positions or []]
+        lines = []
+        shown = (("direct - base", "direct_change"), ("indirect", "indirect"))
+        for title, name in shown:
+            values, halves = getattr(self, name), self.halves.get(name)
+            lines.append(f"  {title}: layers {self.layers[0]}-{self.layers[-1]} across; {SHADES}")
+            unsure = uncertain(values, halves)
+            lines += text_map(names, values.T, self.change, unsure.T)
         return lines
 
 
-def _said(answer: Answer, probability_there: float) -> str:
-    return f"{quoted(answer.text)} {probability(probability_there)}"
+def _said(text: str, answer: Answer | None, probability_there: float | None) -> str:
+    if answer is None or probability_there is None:
+        return text
+    return f"{text} → {quoted(answer.text)} {probability(probability_there)}"

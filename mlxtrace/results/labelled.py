@@ -6,16 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import EngineError, InputError, SiteError, closest
+from ..errors import EffectError, EngineError, InputError, SiteError, closest
 from ..metrics import recovery
 
-DIMS = ("component", "metric", "layer", "position", "head")
+DIMS = ("component", "metric", "layer", "position", "region", "head")
 
 
 class Labelled:
     """The values of one or more metrics over cells, `raw`, with a list of labels, `coords[dim]`, for each of `dims`.
 
-    EngineError when the array is not what the labels say, or has a NaN; EffectError when a recovery would mean nothing.
+    EngineError when the array is not what the labels say, or has a NaN; EffectError when a recovery would mean nothing,
+    but for a part of a set: the set has a mean gap, and a recovery that means nothing by itself is NaN.
     """
 
     def __init__(
@@ -27,12 +28,14 @@ class Labelled:
         corrupted: dict[str, float],
         metrics: list[str],
         components: list[str],
+        part_of_set: bool = False,
     ) -> None:
         self.raw = np.asarray(raw, dtype=np.float64)
         self.dims = tuple(dims)
         self.coords = {dim: list(coords[dim]) for dim in self.dims}
         self.metrics, self.components = list(metrics), list(components)
         self._clean, self._corrupted = dict(clean), dict(corrupted)
+        self.part_of_set = part_of_set
         self._check()
         self.recovery = self._recovery()
 
@@ -42,6 +45,8 @@ class Labelled:
             raise EngineError(
                 f"results shaped {self.raw.shape} do not fit their labels {self.dims}, {labelled}"
             )
+        if {"position", "region"} <= set(self.dims):
+            raise EngineError("results have positions or regions, not both")
         several = {"metric": self.metrics, "component": self.components}
         for dim, names in several.items():
             if self.coords.get(dim, names) != names or (dim not in self.dims and len(names) != 1):
@@ -52,11 +57,16 @@ class Labelled:
     def _recovery(self) -> np.ndarray:
         axis = self.dims.index("metric") if "metric" in self.dims else None
         parts = [self.raw] if axis is None else np.moveaxis(self.raw, axis, 0)
-        parts = [
-            recovery(part, self._clean[m], self._corrupted[m], m)
-            for part, m in zip(parts, self.metrics, strict=True)
-        ]
+        parts = [self._percent(part, m) for part, m in zip(parts, self.metrics, strict=True)]
         return parts[0] if axis is None else np.stack(parts, axis)
+
+    def _percent(self, raw: np.ndarray, metric: str) -> np.ndarray:
+        try:
+            return recovery(raw, self._clean[metric], self._corrupted[metric], metric)
+        except EffectError:
+            if not self.part_of_set:
+                raise
+            return np.full_like(raw, np.nan)
 
     @property
     def clean(self) -> float | dict[str, float]:
@@ -72,7 +82,7 @@ class Labelled:
         """The recoveries at some labels, percent; those axes go away.
 
         Args:
-            labels: one label for a dim: a layer, a position, a head, a component's or a metric's name.
+            labels: one label for a dim: a layer, a position, a head, or the name of a region, component or metric.
 
         Returns:
             An array of the other dims, in their order.

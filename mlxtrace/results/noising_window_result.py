@@ -15,7 +15,7 @@ import numpy as np
 from .. import plotting
 from ..anatomy.components import COMPONENTS
 from ..errors import InputError
-from .printing import bars, page, probability, quoted
+from .printing import OF_A_MEAN, bars, over, page, probability, quoted
 from .saved import Answer, Record
 
 
@@ -35,6 +35,7 @@ class NoisingWindow(Record):
         seed: of the noise.
         prompt, model: the text and the model's name.
         notes: what must be known to read the numbers.
+        settings: of the run into a folder that it is of, if it is of one.
 
     Example:
         >>> from mlxtrace import InterpretableModel
@@ -51,7 +52,7 @@ class NoisingWindow(Record):
     layers: list[int]
     clean: float
     noised: float
-    answer: Answer
+    answer: Answer | None
     component: str
     window: int
     level: float
@@ -59,6 +60,17 @@ class NoisingWindow(Record):
     prompt: str
     model: str
     notes: list[str] = field(default_factory=list)
+    settings: dict = field(default_factory=dict)
+
+    @property
+    def ids(self) -> list[str]:
+        """The prompts of a set; none for the result of one prompt."""
+        return []
+
+    @property
+    def halves(self) -> np.ndarray | None:
+        """Half-widths of the scores' 95 % intervals, of a set."""
+        return None
 
     @property
     def scores(self) -> np.ndarray:
@@ -91,9 +103,14 @@ class NoisingWindow(Record):
     def __repr__(self) -> str:
         words = COMPONENTS[self.component].words
         title = (
-            f"NoisingWindow: noise of {self.level:g} on the {words} of all layers but those within {self.window // 2} "
-            "of the centre, which are clean"
+            f"{type(self).__name__}: noise of {self.level:g} on the {words} of all layers but those within "
+            f"{self.window // 2} of the centre, which are clean{over(self.ids)}"
         )
-        said = f"{quoted(self.answer.text)} {probability(self.clean)}; all layers noised: {self.noised:.4f}"
-        drawn = bars("centre", self.layers, {"score": self.scores}, high=max(self.clean, 1e-9))
-        return page(title, [f"prompt: {self.prompt} → {said}"], self.notes, drawn)
+        clean = "clean" if self.answer is None else quoted(self.answer.text)
+        said = f"{clean} {probability(self.clean)}; all layers noised: {self.noised:.4f}"
+        lines = [f"prompt: {self.prompt} → {said}"]
+        if len(self.ids) > 1:
+            lines.append(f"means{over(self.ids)}, ± {OF_A_MEAN}")
+        halves = None if self.halves is None else {"score": self.halves}
+        drawn = bars("centre", self.layers, {"score": self.scores}, max(self.clean, 1e-9), halves)
+        return page(title, lines, self.notes, drawn)

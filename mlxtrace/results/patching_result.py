@@ -17,11 +17,13 @@ from matplotlib.figure import Figure
 from .. import plotting
 from ..arguments import whole_number
 from ..errors import InputError, SiteError, closest
-from ..storage import plain
 from . import tables
+from .cells import cells_of, panels_of
 from .labelled import Labelled
+from .patching_difference import PatchingDifference
 from .saved import Answer, Saved
-from .tables import Panel
+from .subtracting import subtracted
+from .tables import Panel, describe
 
 
 class PatchingResult(Labelled, Saved, Mapping[int, float]):
@@ -32,8 +34,8 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
 
     Args:
         raw: the metric's own values, float64, an axis per entry of `dims`; `recovery` has the same shape, in percent.
-        dims: a subset of component, metric, layer, position, head, in that order.
-        coords: the labels of each dim; positions count tokens of the clean prompt.
+        dims: a subset of component, metric, layer, position, region, head, in that order; positions or regions.
+        coords: the labels of each dim; positions count tokens of the clean prompt, regions are names.
         clean, corrupted: the metric in either run; a dict by name if there are several.
         metrics, components: their names, also when there is one.
         target, foil: the answers, or None.
@@ -44,6 +46,7 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
         clean_text, corrupted_text, model: the prompts' texts, and the model's name.
         notes: what is to be said of these numbers.
         settings: `positions` as given, and the `corruption` in words, for titles.
+        part_of_set: one of many pairs: where its gap is too small its recoveries are NaN instead of an error.
 
     Raises:
         EngineError: when the array is not what the labels say, or has a NaN.
@@ -61,6 +64,7 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
     """
 
     ANSWERS: ClassVar[tuple[str, ...]] = ("target", "foil")
+    INTERVAL: ClassVar[str] = tables.OF_A_RATIO  # what `interval` is, of a set
     figure: Figure | None = None  # what `plot=True` drew
 
     def __init__(
@@ -86,8 +90,9 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
         model: str,
         notes: list[str] | None = None,
         settings: dict | None = None,
+        part_of_set: bool = False,
     ) -> None:
-        Labelled.__init__(self, raw, dims, coords, clean, corrupted, metrics, components)
+        Labelled.__init__(self, raw, dims, coords, clean, corrupted, metrics, components, part_of_set)
         self.target, self.foil = target, foil
         self.tokens, self.corrupted_tokens = list(tokens), list(corrupted_tokens)
         self.subject_range, self.direction, self.window, self.plan = subject_range, direction, window, plan
@@ -105,8 +110,8 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
         """The cells as a table.
 
         Returns:
-            One dict per cell, plain Python values: component, layer, position, token, head (those there are), then
-            for each metric its value, and `<metric>_recovery` in percent.
+            One dict per cell, plain Python values: component, layer, position, token, region, head (those there
+            are), then for each metric its value, and `<metric>_recovery` in percent (None where it means nothing).
 
         Example:
             >>> from mlxtrace import InterpretableModel
@@ -115,20 +120,14 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
             >>> list(model.activation_patching(*prompts, progress=False).to_rows()[0])
             ['component', 'layer', 'prob', 'prob_recovery']
         """
-        cells = [d for d in self.dims if d != "metric"]
         raw, percent = (
             self._metric_last(x).reshape(-1, len(self.metrics)) for x in (self.raw, self.recovery)
         )
-        rows = []
-        for i, index in enumerate(np.ndindex(*(len(self.coords[d]) for d in cells))):
-            row: dict[str, Any] = {"component": self.components[0]}
-            for dim, j in zip(cells, index, strict=True):
-                row[dim] = plain(self.coords[dim][j])
-                if dim == "position":
-                    row["token"] = self.tokens[row[dim]]
-            for j, metric in enumerate(self.metrics):
-                row[metric], row[f"{metric}_recovery"] = float(raw[i, j]), float(percent[i, j])
-            rows.append(row)
+        rows = cells_of(self.dims, self.coords, self.components[0], self.tokens)
+        for row, values, recoveries in zip(rows, raw, percent, strict=True):
+            for metric, value, recovery in zip(self.metrics, values, recoveries, strict=True):
+                row[metric] = float(value)
+                row[f"{metric}_recovery"] = None if np.isnan(recovery) else float(recovery)
         return rows
 
     def top(self, k: int = 5) -> list[dict[str, Any]]:
@@ -153,38 +152,59 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
         """
         k = whole_number("k", k, 0)
         key = f"{self.metrics[0]}_recovery"
-        return sorted(self.to_rows(), key=lambda r: r[key], reverse=self.direction != "noise")[:k]
+        rows = [row for row in self.to_rows() if row[key] is not None]
+        return sorted(rows, key=lambda row: row[key], reverse=self.direction != "noise")[:k]
 
     def panels(self, metric: str | None = None) -> list[Panel]:
         """The recoveries of one metric (the first) as tables, as they are printed and drawn.
 
-        One number per layer: one table, layers x components. Position maps: positions x layers for each
+        One number per layer: one table, layers x components. Maps: positions or regions x layers for each
         component, and each head if heads were patched one by one. Head maps: layers x heads for each component.
         """
         metric = self.metrics[0] if metric is None else metric
         if metric not in self.metrics:
             raise InputError(f"this result has no metric {metric!r}; {closest(str(metric), self.metrics)}")
-        values = self._metric_last(self.recovery)[..., self.metrics.index(metric)]
-        if "component" not in self.dims:
-            values = values[None]
-        layers = self.coords["layer"]
-        if "position" in self.dims:
-            return self._position_panels(values, layers)
-        if "head" not in self.dims:
-            return [Panel("", None, "layer", "component", layers, self.components, values.T)]
-        heads = self.coords["head"]
-        named = zip(self.components, values, strict=True)
-        return [Panel(c, None, "layer", "head", layers, heads, v) for c, v in named]
+        arrays = [self.recovery, *([self.interval] if self.ids else [])]
+        arrays = [self._metric_last(x)[..., self.metrics.index(metric)] for x in arrays]
+        return panels_of(self.coords, self.components, *arrays)
 
-    def _position_panels(self, values: np.ndarray, layers: list) -> list[Panel]:
-        """A panel for each component, and each head; values: `[component, layer, position]`, and head."""
-        heads = self.coords.get("head", [None])
-        values = values if "head" in self.dims else values[..., None]
-        return [
-            Panel(c, head, "position", "layer", self.coords["position"], layers, v[..., h].T)
-            for c, v in zip(self.components, values, strict=True)
-            for h, head in enumerate(heads)
-        ]
+    # -- one pair is a set of one ----------------------------------------------------------------
+
+    @property
+    def ids(self) -> list[str]:
+        """The pairs of a set; none for the result of one pair."""
+        return []
+
+    @property
+    def per_pair(self) -> np.ndarray:
+        """The metric's own values with an axis for the pairs before the others: here of length 1."""
+        return self.raw[None]
+
+    @property
+    def n(self) -> np.ndarray:
+        """How many pairs there are to a cell, shaped as `recovery`."""
+        return np.ones(self.raw.shape, int)
+
+    @property
+    def interval(self) -> np.ndarray:
+        """The half-width of each recovery's 95 % interval over the pairs, percent: NaN, as one pair has none."""
+        return np.full(self.raw.shape, np.nan)
+
+    @property
+    def low(self) -> np.ndarray:
+        """Where each recovery's interval begins, percent."""
+        return self.recovery - self.interval
+
+    @property
+    def high(self) -> np.ndarray:
+        """Where each recovery's interval ends, percent."""
+        return self.recovery + self.interval
+
+    def __sub__(self, other: Any) -> PatchingDifference:
+        """The recoveries less those of another result of the same pair or pairs, in percentage points."""
+        if not isinstance(other, PatchingResult):
+            raise InputError(f"a result less {type(other).__name__}: subtract .recovery, or another result")
+        return PatchingDifference(title=describe(self), **subtracted(self, other))
 
     # -- a mapping, when there is one number per layer -------------------------------------------
 
@@ -256,7 +276,7 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
     def _header(self) -> dict[str, Any]:
         without = ("raw", "recovery", "_clean", "_corrupted", "figure")
         header = {name: value for name, value in vars(self).items() if name not in without}
-        return plain({**header, "clean": self._clean, "corrupted": self._corrupted})
+        return {**header, "clean": self._clean, "corrupted": self._corrupted}
 
     def _arrays(self) -> dict[str, np.ndarray]:
         return {"raw": self.raw}

@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..arguments import whole_number
-from ..plotting.labels import probability, quoted, text_bar, text_map
+from ..plotting.labels import (
+    OF_A_DIFFERENCE,
+    OF_A_MEAN,
+    WITHIN,
+    over,
+    probability,
+    quoted,
+    text_bar,
+    text_map,
+    uncertain,
+)
 from ..terminal import printable
 
-__all__ = ["SHADES", "bars", "page", "probability", "quoted", "text_map", "top_rows"]
+__all__ = [
+    "OF_A_DIFFERENCE",
+    "OF_A_MEAN",
+    "SHADES",
+    "WITHIN",
+    "bars",
+    "over",
+    "page",
+    "probability",
+    "quoted",
+    "text_map",
+    "top_rows",
+    "uncertain",
+]
 SHADES = "░ ▒ ▓ █ from 5, 25, 45, 65 %"  # what `text_map` draws
 
 
@@ -22,18 +45,38 @@ def page(title: str, lines: Iterable[str], notes: Iterable[str], body: Sequence[
 
 
 def bars(
-    name: str, labels: Sequence[Any], columns: Mapping[str, np.ndarray], high: float = 1e-9
+    name: str,
+    labels: Sequence[Any],
+    columns: Mapping[str, np.ndarray],
+    high: float = 1e-9,
+    halves: Mapping[str, np.ndarray] | None = None,
+    unsure: Mapping[str, np.ndarray] | None = None,
+    digits: int = 4,
 ) -> list[str]:
-    """A line for each label, with a value and a bar in each column, on one scale that reaches `high` at least."""
-    values = np.stack([*columns.values()])
+    """A line for each label, with a value and a bar in each column, on one scale that reaches `high` at least.
+
+    halves: by column, half-widths of intervals, which stand behind the values; unsure: which of these get a `?`.
+    """
+    values, halves, unsure = np.nan_to_num(np.stack([*columns.values()])), halves or {}, unsure or {}
     high, low = max(values.max(), high), min(values.min(), 0.0)
-    lines = [f"  {name}  {''.join(f'{column:<34}' for column in columns)}".rstrip()]
-    for label, row in zip(labels, values.T, strict=True):
-        cells = [f"  {v:8.4f} {text_bar(v, low, high):<24}" for v in row]
+    known = {column: half for column, half in halves.items() if not np.isnan(half).all()}
+    wide = 12 if known.keys() & columns.keys() else 0
+    lines = [f"  {name}  {''.join(f'{column:<{34 + wide}}' for column in columns)}".rstrip()]
+    for i, label in enumerate(labels):
+        cells = []
+        for column, of_column in columns.items():
+            half = f" ± {known[column][i]:.{digits}f}" if column in known else ""
+            mark = " ?" if column in unsure and unsure[column][i] else ""
+            cells.append(
+                f"  {of_column[i]:8.{digits}f}{half + mark:<{wide}} "
+                f"{text_bar(np.nan_to_num(of_column[i]), low, high):<24}"
+            )
         lines.append(f"  {label:>{len(name)}}{''.join(cells)}".rstrip())
     return lines
 
 
-def top_rows(rows: list[dict[str, Any]], key: str, k: Any) -> list[dict[str, Any]]:
-    """The k rows with the largest values under a key."""
-    return sorted(rows, key=lambda row: -row[key])[: whole_number("k", k, 0)]
+def top_rows(
+    rows: list[dict[str, Any]], key: str, k: Any, size: Callable[[float], float] = float
+) -> list[dict[str, Any]]:
+    """The k rows with the largest values under a key, or the largest `size` of these."""
+    return sorted(rows, key=lambda row: -size(row[key]))[: whole_number("k", k, 0)]

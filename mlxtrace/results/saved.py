@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import InputError, LoadError, MlxtraceError
-from ..storage import load_arrays, plain, save_arrays, writable, write_csv, write_json
+from ..storage import kind_of, load_arrays, plain, save_arrays, writable, write_csv, write_json
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Saved:
     ANSWERS: ClassVar[tuple[str, ...]] = ()  # and those that are answers
 
     def _header(self) -> dict[str, Any]:
-        """Everything but the arrays, as JSON can hold it."""
+        """Everything but the arrays, of what `plain` can make values for JSON."""
         raise NotImplementedError
 
     def _arrays(self) -> dict[str, np.ndarray]:
@@ -81,7 +81,7 @@ class Saved:
             >>> bool((again.raw == trace.raw).all())
             True
         """
-        return save_arrays(path, type(self).__name__, self._header(), self._arrays())
+        return save_arrays(path, type(self).__name__, plain(self._header()), self._arrays())
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Any:
@@ -91,7 +91,8 @@ class Saved:
             path: the file.
 
         Returns:
-            The result, as it was, but for its plan, which is a dict.
+            The result, as it was, but for its plan, which is a dict. The class of the result of one pair reads that
+            of a set of pairs as well.
 
         Raises:
             LoadError: when there is no file, or it holds something else or is damaged.
@@ -107,6 +108,9 @@ class Saved:
             >>> dict(again) == dict(result)
             True
         """
+        found = {kind.__name__: kind for kind in cls.__subclasses__()}.get(kind_of(path), cls)
+        if found is not cls:  # the result of a set, by the class of the result of one pair
+            return found.load(path)
         header, arrays = load_arrays(path, cls.__name__)
         try:
             for name, x in arrays.items():
@@ -151,7 +155,7 @@ class Saved:
             True
         """
         path = writable(path)
-        return write_json(path, {**self._contents(), "rows": self.to_rows()})
+        return write_json(path, {**plain(self._contents()), "rows": self.to_rows()})
 
     def _contents(self) -> dict[str, Any]:
         """The header, as JSON files have it."""
@@ -195,7 +199,7 @@ class Record(Saved):
         return {k: v for k, v in self._fields().items() if isinstance(v, np.ndarray)}
 
     def _contents(self) -> dict[str, Any]:
-        return plain({k: v for k, v in self._fields().items() if not isinstance(v, np.ndarray)})
+        return {k: v for k, v in self._fields().items() if not isinstance(v, np.ndarray)}
 
     def _header(self) -> dict[str, Any]:
         return {"fields": self._contents()}

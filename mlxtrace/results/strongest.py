@@ -26,23 +26,34 @@ def strongest(result: PatchingResult) -> str:
     parts = []
     for component in inner or result.components:
         rows = [row for row in result.to_rows() if row["component"] == component]
-        rows = [row for row in rows if sign * (row[key] - result.no_effect) >= TELLING]
+        rows = [
+            row for row in rows if row[key] is not None and sign * (row[key] - result.no_effect) >= TELLING
+        ]
         rows.sort(key=lambda row: -sign * row[key])
         chosen = rows[:1] + [row for row in rows if _elsewhere(row, rows[0], result.window)][:1]
-        sites = " and ".join(f"{_place(row, result)} ({row[key]:.0f} %)" for row in chosen)
+        sites = " and ".join(f"{_place(row, result)} ({_percent(row, key)} %)" for row in chosen)
         parts.append(f"{component} {sites or f'nowhere (each below {TELLING} %)'}")
     return f"{'Breaks' if sign < 0 else 'Restores'} most: {'; '.join(parts)}."
 
 
+def _percent(row: dict, key: str) -> str:
+    """A recovery, of a set with the half-width of its interval."""
+    high = row.get("high", row.get(key.replace("_recovery", "_high")))
+    return f"{row[key]:.0f}" if high is None else f"{row[key]:.0f} ± {high - row[key]:.0f}"
+
+
 def _elsewhere(row: dict, first: dict, window: int) -> bool:
-    if "position" in row:
-        return row["position"] != first["position"]
+    for place in ("position", "region"):
+        if place in row:
+            return row[place] != first[place]
     return abs(row["layer"] - first["layer"]) > window or row.get("head") != first.get("head")
 
 
 def _place(row: dict, result: PatchingResult) -> str:
     layer = f"layer {row['layer']}" if result.window == 1 else f"layers around {row['layer']}"
     where = layer + (f" head {row['head']}" if "head" in row else "")
+    if "region" in row:
+        return f"{where} at {quoted(row['region'])}"
     if "position" not in row:
         return where
     subject, position = result.subject_range or range(0), row["position"]

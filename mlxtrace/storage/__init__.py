@@ -7,7 +7,7 @@ load_arrays(path, "CausalTrace")  # LoadError for what is not there, is another 
 
 from .atomic import create, write_atomic, writing
 from .checksums import digest
-from .formats import load_arrays, plain, read_object, read_text, save_arrays, write_csv, write_json
+from .formats import kind_of, load_arrays, plain, read_object, read_text, save_arrays, write_csv, write_json
 from .litter import remove_litter
 from .locks import locked
 from .places import named, readable, readable_folder, writable, writable_folder
@@ -16,6 +16,7 @@ from .tensors import load_tensors, save_tensors
 __all__ = [
     "create",
     "digest",
+    "kind_of",
     "load_arrays",
     "load_tensors",
     "locked",

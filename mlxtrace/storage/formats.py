@@ -99,6 +99,20 @@ def save_arrays(path: str | os.PathLike, kind: str, header: dict, arrays: dict[s
     return write_atomic(path, data.getvalue())
 
 
+def kind_of(path: str | os.PathLike) -> str:
+    """What `save_arrays` wrote, by its kind; LoadError when the file is missing or another one."""
+    path = readable(path)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return str(json.loads(file["header"].tobytes())["kind"])
+    except Exception as e:  # as below
+        raise _damaged(path, e) from e
+
+
+def _damaged(path: Path, error: Exception) -> LoadError:
+    return LoadError(f"{path} was not written by mlxtrace, or is damaged ({type(error).__name__}: {error})")
+
+
 def load_arrays(path: str | os.PathLike, kind: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The header and arrays that `save_arrays` wrote; LoadError when the file is missing or another one."""
     path = readable(path)
@@ -108,7 +122,7 @@ def load_arrays(path: str | os.PathLike, kind: str) -> tuple[dict[str, Any], dic
         header = json.loads(arrays.pop("header").tobytes())
         found, version = header.pop("kind"), int(header.pop("format"))
     except Exception as e:  # whatever damage makes zip, NumPy and JSON raise, a RecursionError included
-        raise LoadError(f"{path} was not written by mlxtrace, or is damaged ({type(e).__name__}: {e})") from e
+        raise _damaged(path, e) from e
     if found != kind:
         raise LoadError(f"{path} holds a {found}, not a {kind}")
     if version > FORMAT:

@@ -9,7 +9,7 @@ on, and the last (Meng et al. 2022, figure 2 and appendix B.2). Templates name t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..arguments import positions_in
@@ -57,6 +57,18 @@ def regions_of(prompt: Any, named: Mapping[str, Any]) -> dict[str, tuple[int, ..
         )
     places = zip(ROLES, roles_of(prompt.subject, len(prompt)), strict=True)
     return {role: tuple(at) for role, at in places if at}
+
+
+def union(lists: Iterable[Sequence[Any]]) -> list[Any]:
+    """The regions of many prompts, each once: one that the first lack comes behind what it follows elsewhere."""
+    found: list[Any] = []
+    for labels in lists:
+        place = 0
+        for label in labels:
+            if label not in found:
+                found.insert(place, label)
+            place = found.index(label) + 1
+    return found
 
 
 def _place(prompt: Any, name: str, where: Any) -> tuple[int, ...]:

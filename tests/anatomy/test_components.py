@@ -25,7 +25,7 @@ from mlxtrace.anatomy.components import (
     short_words,
 )
 from mlxtrace.anatomy.finders import FINDERS
-from mlxtrace.engine.runs import rows_first
+from mlxtrace.anatomy.resolver import rows_first
 from mlxtrace.laws.model_under_test import ModelUnderTest
 from mlxtrace.laws.pass_by_hand import HEADED as HEADED_BY_HAND
 from mlxtrace.laws.pass_by_hand import Write

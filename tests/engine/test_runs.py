@@ -9,6 +9,7 @@ import pytest
 from models import make
 
 from mlxtrace import InterpretableModel, errors
+from mlxtrace.anatomy.resolver import rows_back, rows_first
 from mlxtrace.engine.runs import (
     Hooks,
     Keep,
@@ -16,8 +17,6 @@ from mlxtrace.engine.runs import (
     capture,
     capture_sites,
     norm_input,
-    rows_back,
-    rows_first,
     slice_to_last,
 )
 

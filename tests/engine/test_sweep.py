@@ -155,7 +155,7 @@ def test_the_plan_accounts_for_every_cell(model):
 
 def test_planning_runs_nothing_of_the_sweep(model, monkeypatch):
     choice.choose(model.resolver), calibration.timing(model.resolver)
-    monkeypatch.setattr(Sweep, "_run_group", lambda *a: pytest.fail("the sweep ran"))
+    monkeypatch.setattr(Sweep, "_passes", lambda *a: pytest.fail("the sweep ran"))
     monkeypatch.setattr(Sweep, "begin", lambda *a: pytest.fail("the runs ran"))
     plan = model.activation_patching(CLEAN, CORRUPTED, positions="each", plan_only=True)
     assert plan.cells == 27 and plan.elapsed is None

@@ -1,5 +1,7 @@
 """The grid of cells: positions, components, layers, heads and windows, and where each cell writes and reads."""
 
+import dataclasses
+
 import models
 import numpy as np
 import pytest
@@ -9,9 +11,9 @@ from mlxtrace.errors import AlignmentError, InputError, PositionError, SubjectEr
 from mlxtrace.experiments import pairs
 from mlxtrace.experiments.grid import (
     components_of,
-    groups_of,
     kind_of,
     make_grid,
+    places_of,
     positions_of,
     window_of,
 )
@@ -51,12 +53,62 @@ def test_positions_by_name_and_number(model):
         positions_of([7], read)
 
 
-def test_groups_are_paired_positions_only(pair, tails):
-    assert groups_of(None, pair) == [list(range(7))] and groups_of("each", pair) == [[p] for p in range(7)]
-    assert groups_of("subject", pair) == [[2, 3]]
-    assert groups_of(None, tails) == [list(tails.of_clean)]
+def test_places_are_paired_positions_only(pair, tails):
+    assert places_of(None, pair).groups == [list(range(7))]
+    each = places_of("each", pair)
+    assert (
+        each.groups == [[p] for p in range(7)] and each.labels == list(range(7)) and each.axis == "position"
+    )
+    assert places_of("subject", pair).groups == [[2, 3]] and places_of("subject", pair).axis is None
+    assert places_of(None, tails).groups == [list(tails.of_clean)]
     with pytest.raises(PositionError, match="clean position 0 has no counterpart"):
-        groups_of([0], tails)
+        places_of([0], tails)
+
+
+@pytest.mark.parametrize(
+    ("within", "groups", "averaged"),
+    [
+        ("mean", [[2], [3], [4], [5], [6]], [[0], [1], [2], [3], [4]]),
+        ("last", [[2], [3], [4], [5], [6]], [[0], [1], [2], [3], [4]]),
+        ("together", [[2], [3], [4], [5], [6]], [[0], [1], [2], [3], [4]]),
+    ],
+)
+def test_regions_are_the_roles_of_tokens(pair, within, groups, averaged):
+    found = places_of("regions", pair, within)
+    assert found.axis == "region" and found.within == within
+    assert found.labels == [
+        "first subject token",
+        "last subject token",
+        "first subsequent token",
+        "further tokens",
+        "last token",
+    ]
+    assert (found.groups, found.averaged) == (groups, averaged)
+
+
+def test_tokens_of_a_region_are_averaged_or_patched_together(model):
+    pair = dataclasses.replace(
+        pairs.pair(model, CLEAN, CORRUPTED), regions={"A": (1, 2), "B": (2, 3), "C": (6,)}
+    )
+    mean = places_of("regions", pair)
+    assert mean.groups == [[1], [2], [3], [6]] and mean.averaged == [[0, 1], [1, 2], [3]]
+    values = np.arange(8.0).reshape(2, 4)
+    np.testing.assert_array_equal(mean.averages(values, 1), [[0.5, 1.5, 3], [4.5, 5.5, 7]])
+    last, together = places_of("regions", pair, "last"), places_of("regions", pair, "together")
+    assert last.groups == [[2], [3], [6]] and last.averaged == [[0], [1], [2]]
+    assert together.groups == [[1, 2], [2, 3], [6]]
+    assert places_of("A", pair).groups == [[1, 2]], "a region by its name is patched together"
+    with pytest.raises(InputError, match="within='first' goes with"):
+        places_of("regions", pair, "first")
+    with pytest.raises(InputError, match="within='last' goes with"):
+        places_of("each", pair, "last")
+
+
+def test_region_tokens_without_a_counterpart_are_left_out_and_said(tails):
+    found = places_of("regions", dataclasses.replace(tails, regions={"A": (0, 6), "B": (0,)}))
+    assert found.labels == ["A"] and found.groups == [[6]] and "1 tokens" in found.notes[0]
+    with pytest.raises(AlignmentError, match="no region"):
+        places_of("regions", dataclasses.replace(tails, regions={"B": (0,)}))
 
 
 def test_windows_are_centred_and_cut_at_the_edges():

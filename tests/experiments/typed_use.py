@@ -20,7 +20,8 @@ trace.plot()
 assert_type(model.causal_trace(clean, range(1, 3), plan_only=True), Plan)
 assert_type(model.causal_effects(corrupted, clean), CausalEffects)
 model.noising_window(clean, window=3).plot()
-model.compare_bits(clean, "Eiffel Tower", 4).plot()
+model.compare_bits(clean, "Eiffel Tower", 4).first.plot()
+model.compare_bits([clean, clean], "Eiffel Tower", 4).interval.max()
 
 
 def either(plan_only: bool) -> PatchingResult | Plan:

@@ -29,10 +29,10 @@ def effects(positions=None, **changes):
         metric="prob",
         tokens=TOKENS,
         subject_range=range(1, 3),
-        base_text="Paris is in",
-        source_text="Rio is in",
-        base_answer=Answer(1, " France", 0.05, 0.7),
-        source_answer=Answer(2, " Brazil", 0.9, 0.1),
+        regions=None,
+        ids=[],
+        halves={},
+        runs=[("base", 'Paris is in → " France" 0.70'), ("source", 'Rio is in → " Brazil" 0.90')],
     )
     return SimpleNamespace(**(told | changes))
 
@@ -68,6 +68,8 @@ def test_windows_of_noise_have_a_bar_each():
         window=3,
         prompt="Paris is in",
         answer=Answer(1, " France", 0.9, 0.1),
+        ids=[],
+        halves=None,
     )
     fig = plotting.noising(result)
     (ax,) = panels(fig)

@@ -10,8 +10,8 @@ from fact_runs import QUICK, known, model, whole  # noqa: F401
 
 from mlxtrace.errors import InputError
 from mlxtrace.prompts.averages import average_traces
-from mlxtrace.prompts.folder_averages import average_folder, publish
-from mlxtrace.prompts.run_folder import Folder
+from mlxtrace.prompts.fact_folder import FactFolder as Folder
+from mlxtrace.prompts.folder_averages import average_folder
 from mlxtrace.results.average_trace import AverageTrace
 from mlxtrace.results.causal_trace_result import CausalTrace
 
@@ -21,7 +21,7 @@ def test_of_all_and_of_some(whole):
     every = average_folder(folder, whole.kinds)
     np.testing.assert_array_equal(every.indirect_effect, whole.indirect_effect)
     two = average_folder(folder, [None], ["0001", "0002", "0003"])
-    traces = [[CausalTrace.load(folder.trace_path(i, None))] for i in ("0001", "0003")]
+    traces = [[CausalTrace.load(folder.path_of(i, None))] for i in ("0001", "0003")]
     np.testing.assert_array_equal(
         two.indirect_effect, average_traces(traces, ["0001", "0003"]).indirect_effect
     )
@@ -33,7 +33,7 @@ def test_a_fact_without_every_kind_is_not_averaged(whole, tmp_path):
     folder.begin()
     for id, kinds in (("0000", (None, "mlp")), ("0001", (None,))):
         for kind in kinds:
-            folder.save(id, kind, CausalTrace.load(Folder(whole.folder).trace_path(id, kind)))
+            folder.save(id, kind, CausalTrace.load(Folder(whole.folder).path_of(id, kind)))
     assert average_folder(folder, [None, "mlp"]).ids == ["0000"]
     assert average_folder(folder, [None]).ids == ["0000", "0001"]
     with pytest.raises(InputError, match="none of 2 facts right"):
@@ -42,7 +42,7 @@ def test_a_fact_without_every_kind_is_not_averaged(whole, tmp_path):
 
 def test_what_is_written(whole, tmp_path):
     folder = Folder(tmp_path)
-    publish(folder, whole)
+    folder.publish(whole)
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         f"average{tail}" for tail in (".csv", ".npz", ".png", ".txt")
     ] + ["average_lines.png"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+
 import mlx.core as mx
 import models
 import pytest
 
 import mlxtrace
-from mlxtrace.prompts.provenance import fingerprint
+from mlxtrace.prompts.provenance import fingerprint, told
 
 
 def nothing(net):
@@ -40,3 +42,29 @@ def test_the_fingerprint_sees_every_weight(bits):
         change(net)
         found.append(fingerprint(mlxtrace.InterpretableModel(net).net))
     assert len(set(found)) == 5 and found[0] == found[-1]
+
+
+def test_values_are_told_the_same_in_every_process():
+    def scaled(by, offset=0):
+        def metric(logits):
+            return [by * row for row in logits if row > offset]
+
+        return metric
+
+    assert told((1, [range(3)], {"a": None})) == [1, [[0, 3, 1]], {"a": None}]
+    assert told(scaled(2)) == told(scaled(2)) != told(scaled(3))
+    assert "scaled.<locals>.metric " in told(scaled(2)) and " at 0x" not in told(scaled(scaled(2)))
+    assert told(functools.partial(scaled(2), 1)) != told(functools.partial(scaled(2), 2))
+    assert told(lambda x: x[0]) != told(lambda x: x[1])
+
+    class Metric:
+        def __init__(self, by):
+            self.by = by
+
+        def __call__(self, logits):
+            return self.by * logits[:, 0]
+
+    assert told(Metric(2)) == told(Metric(2)) != told(Metric(3))
+    assert told(lambda x: [y + 1 for y in x]) != told(lambda x: [y + 2 for y in x])
+    assert told(lambda x, y=1: x) != told(lambda x, y=2: x)
+    assert told(print).startswith("print ")

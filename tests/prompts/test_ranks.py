@@ -19,6 +19,7 @@ def test_alone(monkeypatch):
     ranks = Ranks()
     assert (ranks.rank, ranks.size) == (0, 1)
     ranks.wait()
+    assert ranks.total(3) == 3
 
 
 def test_of_a_group(monkeypatch):
@@ -26,11 +27,11 @@ def test_of_a_group(monkeypatch):
         rank, size = staticmethod(lambda: 1), staticmethod(lambda: 3)
 
     waited = []
-    monkeypatch.setattr(mx.distributed, "all_sum", lambda x, group, stream: waited.append(group) or x)
+    monkeypatch.setattr(mx.distributed, "all_sum", lambda x, group, stream: waited.append(group) or 3 * x)
     group = Group()
     assert (Ranks(group).rank, Ranks(group).size) == (1, 3)
     Ranks(group).wait()
-    assert waited == [group]
+    assert waited == [group] and Ranks(group).total(2) == 6
     monkeypatch.setenv("MLX_RANK", "1")
     monkeypatch.setattr(mx.distributed, "init", lambda: group)
     assert Ranks().rank == 1

@@ -16,7 +16,7 @@ from mlxtrace.facts import Fact
 import mlxtrace
 from mlxtrace import facts
 from mlxtrace.errors import InputError, LoadError
-from mlxtrace.prompts.run_folder import Folder
+from mlxtrace.prompts.fact_folder import FactFolder as Folder
 from mlxtrace.storage import locks
 
 QUICK = {"samples": 1, "window": 2, "progress": False, "kinds": (None,)}
@@ -147,7 +147,7 @@ def test_damaged_traces_are_made_again(model, known, begun, out):
     for damage in list(damaged_zips(path)):
         path.write_bytes(damage)
         folder = Folder(out)
-        assert folder.trace("f1", None) is None
+        assert folder.result("f1", None) is None
     again = facts.run(model, known, out, **QUICK)
     np.testing.assert_array_equal(again.indirect_effect, begun.indirect_effect)
 
@@ -229,6 +229,6 @@ def test_without_locks_nobody_removes_settings_that_came_in_between(tmp_path, mo
 
     monkeypatch.setattr(locks.fcntl, "flock", none)
     Folder(tmp_path, {"seed": 1}, "m").begin()
-    monkeypatch.setattr(Folder, "_is_begun", lambda _: False)  # as if it was looked at before
+    monkeypatch.setattr(Folder, "is_begun", lambda _: False)  # as if it was looked at before
     Folder(tmp_path, {"seed": 2}, "m").begin()
     assert Folder(tmp_path).begun()["settings"] == {"seed": 1}

@@ -11,7 +11,7 @@ from test_patching_result import full
 import mlxtrace
 from mlxtrace import facts, plotting, storage
 from mlxtrace.errors import InputError, LoadError
-from mlxtrace.prompts.run_folder import Folder
+from mlxtrace.prompts.fact_folder import FactFolder as Folder
 from mlxtrace.storage import write_atomic
 
 

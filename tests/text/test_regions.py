@@ -6,7 +6,7 @@ import pytest
 
 from mlxtrace import InterpretableModel
 from mlxtrace.errors import PositionError, SubjectError
-from mlxtrace.text.regions import ROLES, regions_of, roles_of
+from mlxtrace.text.regions import ROLES, regions_of, roles_of, union
 
 
 @pytest.fixture(scope="module")
@@ -51,3 +51,18 @@ def test_what_is_not_in_the_prompt_is_named(demo, where):
 def test_without_subject_and_slots_there_are_no_regions(demo):
     with pytest.raises(SubjectError, match="subject="):
         regions_of(demo.prompt("Paris is in"), {})
+
+
+@pytest.mark.parametrize(
+    "lists,found",
+    [
+        ([["a", "b"], ["a", "b"]], ["a", "b"]),
+        ([["a", "c"], ["a", "b", "c"]], ["a", "b", "c"]),
+        ([["c"], ["a", "b", "c"]], ["a", "b", "c"]),
+        ([["b"], ["b", "d"], ["a", "b", "c", "d"]], ["a", "b", "c", "d"]),
+        ([["a", "b"], ["b", "a"]], ["a", "b"]),
+        ([[], ["x"]], ["x"]),
+    ],
+)
+def test_the_union_keeps_the_order(lists, found):
+    assert union(lists) == found

@@ -1,0 +1,250 @@
+"""Results of activation patching on one scale: of several models, quantizations, directions, metrics, sets of pairs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from ..errors import InputError
+from ..text.regions import union
+from .heatmaps import Map, draw, hatching_explained
+from .kit import (
+    WHISKERS_MEAN,
+    capital,
+    checked,
+    escape,
+    family,
+    finished,
+    headline,
+    plain_axes,
+    style,
+    ticks,
+    whiskers,
+)
+from .recoveries import Panel, Patched, describe, row_labels, scale_of, words_of, words_of_metric
+
+MOST_MAPS = 16
+COLOURS = ("#1f3a5f", "#e08214", "#8fb8de", "#b2182b")  # dark, middle, light: apart in grey as well
+
+
+def compare(
+    results: Sequence[Patched],
+    labels: Sequence[str] | None = None,
+    path: str | os.PathLike | None = None,
+    metric: str | None = None,
+) -> Figure:
+    """Several results on one scale: bars side by side for each layer, or maps in a row with one range of colours.
+
+    Sets of pairs have whiskers or hatching. Layers, regions and heads that one result lacks stay empty (bars) or grey
+    (maps): each layer keeps its own number. Where some results denoise and others noise, what is drawn is the effect:
+    the recovery, and for noise 100 less the recovery.
+
+    Args:
+        results: two or more results of `activation_patching`, of pairs or sets, all by layer or all by the same thing.
+        labels: what each is called.
+        path: where the figure goes as well, .png, .pdf or .svg; its folder exists.
+        metric: whose recoveries are shown; default: the first of each result.
+
+    Returns:
+        A matplotlib Figure.
+
+    Raises:
+        InputError: for results that have no common axes, missing labels, a metric that one does not have, or a path
+            that cannot be written, before drawing.
+
+    Example:
+        >>> from mlxtrace import InterpretableModel, plotting
+        >>> model = InterpretableModel("demo")
+        >>> prompts = "The Eiffel Tower is in the city of", "The Colosseum is in the city of"
+        >>> both = [model.activation_patching(*prompts, component=c, progress=False) for c in ("mlp", "attn")]
+        >>> figure = plotting.compare(both, labels=["MLPs", "attention"])
+        >>> len(figure.axes[0].patches) == 2 * model.n_layers  # a bar for each layer of each
+        True
+    """
+    path = checked(path)
+    results, labels = _checked(results, labels)
+    panels = [_effects(result, result.panels(metric), _mixed(results)) for result in results]
+    _check_axes(results, panels, labels)
+    with style():
+        drawn = _bars if panels[0][0].column_name == "component" else _maps
+        fig, explained = drawn(results, panels, labels, _label(results, metric))
+        titles = {describe(result) for result in results}
+        told = [f"{label}: {_said(result, metric)}" for label, result in zip(labels, results, strict=True)]
+        headline(fig, titles.pop() if len(titles) == 1 else _title(results), [*told, *explained])
+    return finished(fig, path)
+
+
+# ---- what can be compared
+
+
+def _checked(results: Any, labels: Any) -> tuple[list[Patched], list[str]]:
+    """Both as lists; InputError unless there are two or more results of activation patching with a label each."""
+    if not isinstance(results, list | tuple):
+        raise InputError(
+            f"compare takes a list of results, compare([a, b], labels=[...]), not {type(results).__name__}"
+        )
+    for i, result in enumerate(results):
+        if not all(hasattr(result, name) for name in ("panels", "direction", "settings")):
+            raise InputError(
+                f"result {i} is a {type(result).__name__}: compare draws results of activation_patching; causal traces "
+                "of two models are drawn by compare_bits(...).plot(), effects one by one by their own .plot()"
+            )
+    if len(results) < 2:
+        raise InputError(f"compare draws two or more results, not {len(results)}: one has its own .plot()")
+    if labels is None or isinstance(labels, str) or len(labels) != len(results):
+        raise InputError(f"labels= names each of the {len(results)} results; got {labels!r}")
+    labels = [str(label) for label in labels]
+    if len(set(labels)) < len(labels):
+        raise InputError(f"each result has a label of its own; got {labels}")
+    return list(results), labels
+
+
+def _check_axes(results: list[Patched], panels: list[list[Panel]], labels: list[str]) -> None:
+    """InputError unless all have the same axes, and components that can stand in the same panels."""
+    kinds = [(of_one[0].row_name, of_one[0].column_name, of_one[0].head is None) for of_one in panels]
+    for label, result, kind in zip(labels, results, kinds, strict=True):
+        if kind != kinds[0]:
+            one, other = (" x ".join(d for d in r.dims if d != "metric") for r in (results[0], result))
+            raise InputError(f"{labels[0]!r} has {one}, {label!r} has {other}: these share no axes")
+        if kind[0] == "position" and result.tokens != results[0].tokens:
+            raise InputError(
+                f"{labels[0]!r} and {label!r} are by position, of prompts with other tokens: "
+                'patch positions="regions" to compare them'
+            )
+        both = (results[0].components, result.components)
+        if both[0] != both[1] and max(map(len, both)) > 1:
+            one, other = map(", ".join, both)
+            raise InputError(f"{labels[0]!r} has {one}, {label!r} has {other}: patch the same components")
+    if kinds[0][1] != "component" and (n := sum(map(len, panels))) > MOST_MAPS:
+        raise InputError(
+            f"these are {n} maps, and a figure has up to {MOST_MAPS}: patch fewer heads or components"
+        )
+
+
+# ---- one scale
+
+
+def _mixed(results: Sequence[Patched]) -> bool:
+    """Whether some denoise and some noise, so that effects are drawn instead of recoveries."""
+    return len({result.direction for result in results}) > 1
+
+
+def _effects(result: Patched, panels: list[Panel], mixed: bool) -> list[Panel]:
+    if mixed and result.direction == "noise":
+        return [panel._replace(values=100 - panel.values) for panel in panels]
+    return panels
+
+
+def _label(results: Sequence[Patched], metric: str | None) -> str:
+    words = {words_of_metric(metric or result.metrics[0]) for result in results}
+    of = f" of {words.pop()}" if len(words) == 1 else ""
+    return f"effect{of}, restored or broken (%)" if _mixed(results) else f"recovery{of} (%)"
+
+
+def _title(results: Sequence[Patched]) -> str:
+    numbers = {len(result.ids) for result in results}
+    over = f" over {numbers.pop()} pairs" if len(numbers) == 1 and max(numbers) > 1 else ""
+    return f"{len(results)} results of activation patching{over}"
+
+
+def _said(result: Patched, metric: str | None) -> str:
+    """What a result is, for the caption: what was patched, the metric, the model, and in how many layers."""
+    words = words_of_metric(metric or result.metrics[0])
+    return f"{describe(result)}, {words}, {result.model}, {len(result.coords['layer'])} layers"
+
+
+# ---- figures
+
+
+def _bars(
+    results: list[Patched], panels: list[list[Panel]], labels: list[str], label: str
+) -> tuple[Figure, list[str]]:
+    components, several = results[0].components, len(results[0].components) > 1
+    layers = sorted({layer for (panel,) in panels for layer in panel.rows})
+    width = float(np.clip(0.8 + (0.12 + 0.09 * len(results)) * len(layers), 5, 12))
+    fig = Figure(figsize=(width, 0.9 + (2.2 if several else 2.7) * len(components)), layout="constrained")
+    axes = fig.subplots(len(components), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    wide, no_effect = 0.84 / len(results), _white(results)
+    for i, ax in enumerate(axes):
+        for k, ((panel,), colour, name) in enumerate(
+            zip(panels, _colours(len(results)), labels, strict=True)
+        ):
+            at = np.array([layers.index(layer) for layer in panel.rows]) + (k - (len(results) - 1) / 2) * wide
+            moved, half = panel.values[:, i] - no_effect, None if panel.halves is None else panel.halves[:, i]
+            ax.bar(
+                at, moved, wide, bottom=no_effect, color=colour, edgecolor="0.2", linewidth=0.3, label=name
+            )
+            whiskers(ax, at, panel.values[:, i], half, wide)
+        ax.axhline(no_effect, color="black", linewidth=0.8)
+        plain_axes(ax)
+        ax.set_xlim(-0.6, len(layers) - 0.4)
+        ax.set_ylabel(escape(label))
+        ax.set_title(escape(capital(words_of(components[i]))) if several else "")
+        ticks(ax.xaxis, [str(layer) for layer in layers], most=int(width * 4))
+    axes[-1].set_xlabel("layer" if all(result.window == 1 for result in results) else "centre of the layers")
+    handles, names = axes[0].get_legend_handles_labels()
+    fig.legend(handles, map(escape, names), loc="outside right upper", frameon=False, fontsize=8)
+    return fig, [WHISKERS_MEAN] if any(len(result.ids) > 1 for result in results) else []
+
+
+def _maps(
+    results: list[Patched], panels: list[list[Panel]], labels: list[str], label: str
+) -> tuple[Figure, list[str]]:
+    every, first = [panel for of_one in panels for panel in of_one], panels[0][0]
+    rows, columns = (_all_labels([getattr(panel, side) for panel in every]) for side in ("rows", "columns"))
+    names = [str(row) for row in rows] if first.row_name != "position" else row_labels(results[0], first)
+    maps = [
+        Map(
+            _spread(panel.values, panel, rows, columns),
+            names,
+            [str(column) for column in columns],
+            family(panel.component),
+            _map_title(name, panel, len(of_one) > 1),
+            halves=None if panel.halves is None else _spread(panel.halves, panel, rows, columns),
+        )
+        for name, of_one in zip(labels, panels, strict=True)
+        for panel in of_one
+    ]
+    scale = scale_of(np.concatenate([one.values.ravel() for one in maps]), _white(results) == 100)
+    down = "layer" if first.row_name == "layer" else ""
+    empty = any(np.isnan(one.values).any() for one in maps)
+    explained = [*hatching_explained(maps, scale), *(["grey: there is no such cell"] if empty else [])]
+    return draw(maps, scale, label, first.column_name, down), explained
+
+
+def _white(results: list[Patched]) -> float:
+    """What is no effect for all: effects are drawn where the directions are mixed."""
+    return 0.0 if _mixed(results) else results[0].no_effect
+
+
+def _colours(n: int) -> list[Any]:
+    """As many colours, apart in lightness as well."""
+    return (
+        list(COLOURS[:n]) if n <= len(COLOURS) else list(mpl.colormaps["viridis"](np.linspace(0.05, 0.95, n)))
+    )
+
+
+def _all_labels(lists: list[list]) -> list:
+    """Every label of an axis once: numbers in their order, regions as the prompts have them."""
+    if all(isinstance(label, str) for labels in lists for label in labels):
+        return union(lists)
+    return sorted({label for labels in lists for label in labels})
+
+
+def _spread(values: np.ndarray, panel: Panel, rows: list, columns: list) -> np.ndarray:
+    """The values at their own rows and columns, NaN at those that the panel lacks."""
+    out = np.full((len(rows), len(columns)), np.nan)
+    out[np.ix_([rows.index(row) for row in panel.rows], [columns.index(c) for c in panel.columns])] = values
+    return out
+
+
+def _map_title(label: str, panel: Panel, several: bool) -> str:
+    if not several:
+        return label
+    head = "" if panel.head is None else f" {panel.head}"
+    return f"{label}: {panel.component}{head}"

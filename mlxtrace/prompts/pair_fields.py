@@ -1,0 +1,123 @@
+"""The fields of a pair in files: what they are called, here and elsewhere, and what may stand in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ..arguments import as_integer
+from ..errors import InputError
+
+# What a field is called: here first, then in other libraries and data sets. `_ids`, `_idx`: token ids, never a text.
+ALIASES = {
+    "clean": (
+        "clean", "clean_prompt", "clean_text", "clean_prefix", "prompt", "clean_ids", "clean_tokens",
+    ),
+    "corrupted": (
+        "corrupted", "corrupt", "corrupted_prompt", "corrupt_prompt", "corrupted_text", "patch_prefix",
+        "counterfactual", "corrupted_ids", "corrupted_tokens",
+    ),
+    "target": (
+        "target", "answer", "answers", "correct", "correct_answer", "clean_answer", "target_id", "correct_idx",
+    ),
+    "foil": (
+        "foil", "wrong_answer", "wrong_answers", "incorrect", "incorrect_answer", "corrupted_answer",
+        "corrupt_answer", "patch_answer", "counterfactual_answer", "foil_id", "incorrect_idx",
+    ),
+    "subject": ("subject", "subject_positions"),
+    "regions": ("regions",),
+    "id": ("id", "pair_id", "case_id", "known_id"),
+}  # fmt: skip
+FIELD = {name: field for field, names in ALIASES.items() for name in names}
+REGION = "region."  # a column of one region
+NUMBERS = ("clean_ids", "clean_tokens", "corrupted_ids", "corrupted_tokens", "target_id", "foil_id",
+           "correct_idx", "incorrect_idx", "subject_positions")  # fmt: skip
+
+
+def seen(value: Any) -> str:
+    """A value in a few words, for errors."""
+    words = " ".join(repr(value).split())
+    return words if len(words) <= 60 else f"{words[:60]}..."
+
+
+def _prompt(value: Any) -> str | list[int]:
+    if isinstance(value, str) and value:
+        return value
+    if hasattr(value, "with_subject"):
+        raise InputError("is a Prompt, which a file does not hold: give its .text or list(prompt.ids)")
+    return _integers(value, "a text or token ids", least=0)
+
+
+def _answer(value: Any) -> str | int:
+    if isinstance(value, str) and value:
+        return value
+    token = as_integer(value)
+    if token is None or token < 0:
+        raise InputError(f"is {seen(value)}, not a text or a token id")
+    return token
+
+
+def _subject(value: Any) -> str | int | list[int]:
+    if isinstance(value, str) and value.strip():
+        return value
+    position = as_integer(value)
+    return _integers(value, "a text or positions") if position is None else position
+
+
+def region(value: Any) -> str | int | list:
+    """Where a region is: a text, `[text, k]` or positions; else InputError."""
+    pair = isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 2
+    if pair and isinstance(value[0], str):
+        which = as_integer(value[1])
+        if not value[0].strip() or which is None or which < 1:
+            raise InputError(f"is {seen(value)}, not a text and which of its occurrences, from 1")
+        return [value[0], which]
+    try:
+        return _subject(value)
+    except InputError as error:
+        raise InputError(f"is {seen(value)}, not a text, [text, k] or positions") from error
+
+
+def _regions(value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise InputError(f"is {seen(value)}, not an object that says where each region is")
+    found = {}
+    for name, where in value.items():
+        if where is None:
+            continue
+        if not isinstance(name, str) or not name:
+            raise InputError(f"has a region without a name, {name!r}")
+        try:
+            found[name] = region(where)
+        except InputError as error:
+            raise InputError(f"has a region {name!r} that {error}") from error
+    return found
+
+
+def _id(value: Any) -> str:
+    number = as_integer(value)
+    if not isinstance(value, str) and number is None:
+        raise InputError(f"is {seen(value)}, not a name")
+    return str(value if number is None else number)
+
+
+def _integers(value: Any, what: str, least: float = -float("inf")) -> list[int]:
+    values = value.tolist() if hasattr(value, "tolist") else value
+    if (
+        hasattr(value, "tolist")
+        and isinstance(values, list)
+        and len(values) == 1
+        and isinstance(values[0], list)
+    ):
+        values = values[0]  # an array [1, T]
+    values = list(values) if isinstance(values, list | tuple | range) else []
+    numbers = [as_integer(v) for v in values]
+    if not numbers or any(n is None or n < least for n in numbers):
+        raise InputError(f"is {seen(value)}, not {what}")
+    return [n for n in numbers if n is not None]
+
+
+CHECKS: dict[str, Callable[[Any], Any]] = {
+    "clean": _prompt, "corrupted": _prompt, "target": _answer, "foil": _answer, "subject": _subject,
+    "regions": _regions, "id": _id,
+}  # fmt: skip

@@ -1,0 +1,219 @@
+"""One result of activation patching less another, cell by cell and pair by pair.
+
+found = result_a - result_b          # of the same pairs: two models, components, metrics, windows, corruptions
+found.recovery, found.interval       # percentage points, and the half-width of the paired 95 % interval
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ..errors import InputError, closest
+from ..plotting.subtraction import difference
+from .cells import Panel, cells_of, panels_of
+from .intervals import known
+from .printing import OF_A_DIFFERENCE, bars, over, page, text_map, top_rows, uncertain
+from .saved import Saved
+
+
+class PatchingDifference(Saved):
+    """The recoveries of one result less those of another, in percentage points; of sets, pair by pair.
+
+    Made by `result_a - result_b`. The interval is that of the paired difference: with `d_i` what pair i adds to the
+    first recovery less what it adds to the second (both linearised), `1.96 sqrt(n / (n - 1) sum d_i^2) / n`. It is
+    narrower than the two intervals let expect where pairs go up and down together.
+
+    Args:
+        first, second: the recoveries, percent, over the pairs that have the cell in both.
+        interval: half-widths of the paired intervals, percentage points; NaN for single results.
+        n: pairs per cell.
+        dims, coords: as the results have them.
+        components, metrics: those of both; one of each may differ, and is called "mlp - attn".
+        names: what either result is called: what sets them apart.
+        ids: the pairs, none for single results.
+        title: what both are.
+        notes: what must be known to read the numbers.
+        tokens: of the first result's prompt, for maps by position.
+
+    Example:
+        >>> from mlxtrace import InterpretableModel
+        >>> model = InterpretableModel("demo")
+        >>> prompts = "The Eiffel Tower is in the city of", "The Colosseum is in the city of"
+        >>> one, other = (model.activation_patching(*prompts, component=c, progress=False) for c in ("mlp", "attn"))
+        >>> found = one - other
+        >>> found.names, bool(found.recovery[3] == one[3] - other[3])
+        (('mlp', 'attn'), True)
+        >>> found.top(1)[0]["difference"] == max(found.recovery, key=abs)
+        True
+        >>> figure = found.plot()
+    """
+
+    ARRAYS: ClassVar[tuple[str, ...]] = ("first", "second", "interval", "n")
+    no_effect = 0.0
+
+    def __init__(
+        self,
+        *,
+        first: np.ndarray,
+        second: np.ndarray,
+        interval: np.ndarray,
+        n: np.ndarray,
+        dims: Sequence[str],
+        coords: dict[str, list],
+        components: list[str],
+        metrics: list[str],
+        names: Sequence[str],
+        ids: Sequence[str],
+        title: str,
+        notes: Sequence[str] = (),
+        tokens: Sequence[str] = (),
+    ) -> None:
+        self.first, self.second, self.interval = first, second, interval
+        self.recovery = first - second
+        self.n = np.asarray(n, int)
+        self.dims, self.coords = tuple(dims), dict(coords)
+        self.components, self.metrics, self.ids = list(components), list(metrics), list(ids)
+        self.names, self.title, self.notes = (names[0], names[1]), title, list(notes)
+        self.tokens = list(tokens)
+
+    @property
+    def low(self) -> np.ndarray:
+        """Where each difference's interval begins, percentage points."""
+        return self.recovery - self.interval
+
+    @property
+    def high(self) -> np.ndarray:
+        """Where each difference's interval ends, percentage points."""
+        return self.recovery + self.interval
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """The cells as a table.
+
+        Returns:
+            One dict per cell and metric: component, layer, position, token, region, head (those there are), metric,
+            first and second (recoveries, percent), difference, n, low and high (None where they are not known).
+        """
+        rows = []
+        arrays = (self.first, self.second, self.recovery, self.low, self.high, self.n)
+        columns = [self._metric_last(x).reshape(-1, len(self.metrics)) for x in arrays]
+        for i, cell in enumerate(cells_of(self.dims, self.coords, self.components[0], self.tokens)):
+            for j, metric in enumerate(self.metrics):
+                first, second, difference, low, high = (known(float(x[i, j])) for x in columns[:5])
+                row = {**cell, "metric": metric, "first": first, "second": second, "difference": difference}
+                rows.append({**row, "n": int(columns[5][i, j]), "low": low, "high": high})
+        return rows
+
+    def top(self, k: int = 5) -> list[dict[str, Any]]:
+        """The k cells that differ most by the first metric, either way round.
+
+        Args:
+            k: how many.
+
+        Returns:
+            Dicts as in `to_rows`.
+
+        Raises:
+            InputError: when k is not a whole number of 0 or more.
+        """
+        rows = [r for r in self.to_rows() if r["metric"] == self.metrics[0] and r["difference"] is not None]
+        return top_rows(rows, "difference", k, abs)
+
+    def panels(self, metric: str | None = None) -> list[Panel]:
+        """The differences of one metric (the first) as tables, with the half-widths of their intervals."""
+        metric = self.metrics[0] if metric is None else metric
+        if metric not in self.metrics:
+            raise InputError(
+                f"this difference has no metric {metric!r}; {closest(str(metric), self.metrics)}"
+            )
+        j = self.metrics.index(metric)
+        arrays = [self._metric_last(x)[..., j] for x in (self.recovery, self.interval)]
+        return panels_of(self.coords, self.components, *arrays)
+
+    def _metric_last(self, values: np.ndarray) -> np.ndarray:
+        return (
+            np.moveaxis(values, self.dims.index("metric"), -1) if "metric" in self.dims else values[..., None]
+        )
+
+    def __repr__(self) -> str:
+        lines = [f"{self.names[0]} less {self.names[1]}"]
+        paired = f", paired by id{over(self.ids)}, ± its interval" if self.ids else ""
+        body = [f"difference of the recoveries of {self.metrics[0]}, percentage points{paired}"]
+        if len(self.ids) > 1:
+            body.append(f"  {OF_A_DIFFERENCE}; ? where it covers no difference")
+        panels = self.panels()
+        if panels[0].column_name == "component":
+            body += self._bars(panels[0])
+        elif len(panels) <= 4:
+            for panel in panels:
+                body += self._map(panel)
+        return page(self.title, lines, self.notes, body + self._strongest(panels[0]))
+
+    def _bars(self, panel: Panel) -> list[str]:
+        halves = panel.values * np.nan if panel.halves is None else panel.halves
+        unsure = uncertain(panel.values, panel.halves)
+        columns = {c: panel.values[:, i] for i, c in enumerate(panel.columns)}
+        return bars(
+            "layer",
+            panel.rows,
+            columns,
+            halves={c: halves[:, i] for i, c in enumerate(columns)},
+            unsure={c: unsure[:, i] for i, c in enumerate(columns)},
+            digits=1,
+        )
+
+    def _map(self, panel: Panel) -> list[str]:
+        names = [str(row) for row in panel.rows]
+        if panel.row_name == "position":
+            names = [f"{p:>3} {self.tokens[p]!r}" for p in panel.rows]
+        head = "" if panel.head is None else f" {panel.head}"
+        across = f"{panel.column_name}s {panel.columns[0]}-{panel.columns[-1]} across"
+        most = float(np.nan_to_num(np.abs(self.recovery)).max())
+        shades = f"░ ▒ ▓ █ from 5, 25, 45, 65 % of {most:.1f} points, - where the second is higher"
+        heading = f"  {panel.component}{head}: {across}; {shades}"
+        return [heading, *text_map(names, panel.values, most, uncertain(panel.values, panel.halves))]
+
+    def _strongest(self, panel: Panel) -> list[str]:
+        if panel.column_name == "component":
+            return []
+        lines = ["", "differ most:"]
+        for row in self.top():
+            where = ", ".join(f"{d} {row[d]}" for d in ("layer", "head", "position", "region") if d in row)
+            half = "" if row["high"] is None else f" ± {row['high'] - row['difference']:<5.1f}"
+            told = f"{row['difference']:7.1f}{half}  {row['component']}, {where}"
+            lines.append(f"  {told}: {row['first']:.1f} and {row['second']:.1f}")
+        return lines
+
+    def plot(self, path: str | os.PathLike | None = None, metric: str | None = None) -> Figure:
+        """The differences as bars by layer or as maps, white where there is none.
+
+        Args:
+            path: where the figure goes as well, .png, .pdf or .svg; its folder exists.
+            metric: whose are drawn; default: the first.
+
+        Returns:
+            A matplotlib Figure.
+
+        Raises:
+            InputError: for an unknown metric, or a path that cannot be written, before drawing.
+        """
+        return difference(self, path, metric)
+
+    def _header(self) -> dict[str, Any]:
+        return {k: v for k, v in vars(self).items() if k not in (*self.ARRAYS, "recovery")}
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        return {name: np.asarray(getattr(self, name), float) for name in self.ARRAYS}
+
+    @classmethod
+    def _made_of(cls, header: dict[str, Any], arrays: dict[str, Any]) -> PatchingDifference:
+        found = cls(**header, **{name: arrays[name] for name in cls.ARRAYS})
+        if any(
+            x.shape != tuple(len(found.coords[dim]) for dim in found.dims) for x in found._arrays().values()
+        ):
+            raise ValueError("its arrays do not fit its labels")
+        return found
