@@ -180,7 +180,10 @@ def test_one_length_is_one_batch_and_several_are_groups(llama):
     assert isinstance(h, mx.array) and h.shape == (2, 7, 64) and trace.output.shape == (2, 7, models.VOCAB)
     found = trace.activations["layers.2.mlp"]
     assert not found[0].any().item() and (found[1] == 1).all().item()
-    with pytest.raises(errors.EditError, match="3 values"), llama.trace([A, C]):
+    with (
+        pytest.raises(errors.EditError, match="2 prompts of one length: 3 values for 2"),
+        llama.trace([A, C]),
+    ):
         llama.layers[2].mlp.output = [0.0, 1.0, 2.0]
     assert type(trace_of(llama.resolver, None, llama.trace)) is Trace
 
