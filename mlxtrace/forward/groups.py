@@ -96,7 +96,8 @@ class Groups:
         return "\n".join([f"{self._summary()} (nothing is padded)", *rows, uses])
 
     def _summary(self) -> str:
-        return f"{self._name}: {len(self)} prompts in {len(self.groups)} groups by length"
+        lengths = f"in {len(self.groups)} groups by length" if len(self.groups) > 1 else "of one length"
+        return f"{self._name}: {len(self)} prompt{'s' * (len(self) > 1)} {lengths}"
 
     # ---- reading
 
