@@ -73,6 +73,8 @@ def read(argv: Sequence[str]) -> argparse.Namespace:
         writable_folder(args.out)
     if args.experiment == "facts":
         args.known = fact_files.load(args.facts)
+    if args.pairs is not None and not args.pairs.strip():
+        raise InputError(f"--pairs is empty: give a file, or one of {', '.join(TASKS)}")
     if args.experiment == "pairs":  # a task set is made once its model is there
         args.known = None if args.pairs in TASKS else prompts.load(args.pairs)
     if args.corrupted == AUTO and args.subject is None:

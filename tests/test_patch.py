@@ -262,6 +262,7 @@ BEFORE_LOADING = [
     ("an alignment of pairs", ["--pairs", "ioi", "--align", "ends"], "--align does not go with --pairs"),
     ("samples of pairs without noise", ["--pairs", "ioi", "--samples", "3"], "--noise"),
     ("a file of pairs that is not there", ["--pairs", "absent.json"], "absent.json"),
+    ("pairs of nothing", ["--pairs", ""], "greater_than"),
     ("a task that is unknown", ["--pairs", "ioii"], "ioii"),
     ("a folder that is a file", ["--pairs", "ioi", "--out", __file__], "test_patch.py"),
     ("a way within no region", [*PAIR, "--within", "last"], "--positions regions"),

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import mlxtrace
-from mlxtrace import check, metrics, patch
+from mlxtrace import check, metrics, options, patch
 from mlxtrace.anatomy.components import COMPONENTS
 
 ROOT = Path(mlxtrace.__file__).parents[1]
@@ -64,6 +64,15 @@ def test_the_commands_run(command, tmp_path, monkeypatch, capsys):
     assert main(options) == 0, capsys.readouterr().err
     for name in re.findall(r"\S+\.(?:png|csv|json|npz|pdf)", " ".join(options)):
         assert (tmp_path / name).stat().st_size > 0
+
+
+def test_commands_inside_the_text_are_understood(tmp_path, monkeypatch):
+    """Such as those that figures were made with, which take longer than a test should."""
+    monkeypatch.chdir(tmp_path)
+    found = re.findall(r"`python -m mlxtrace\.patch ([^`]+)`", README.read_text(encoding="utf-8"))
+    assert any("many.png" in command for command in found)
+    for command in found:
+        options.read(shlex.split(command))
 
 
 def test_the_first_two_shell_lines_are_the_two_commands():
