@@ -15,6 +15,7 @@ from . import (
     patching_laws,
     precision_laws,
     refusal_laws,
+    set_laws,
     stream_laws,
     tracing_laws,
 )
@@ -58,6 +59,7 @@ EXPERIMENT_LAWS = (
     patching_laws.windows,
     patching_laws.single_heads,
     patching_laws.ends,
+    set_laws.sets,
     metric_laws.metrics,
     noise_laws.noise_by_hand,
     causal_trace_laws.traces,

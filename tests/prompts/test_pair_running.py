@@ -296,15 +296,16 @@ def test_one_pair_prompts_with_noise_and_awkward_ids(model, tmp_path):
     np.testing.assert_allclose(noised.singles[0].raw, one.raw, atol=1e-5)
 
 
-def test_positions_of_prompts_of_one_length(model, tmp_path):
-    pairs = [of("Louvre"), of("Colosseum")]
-    lengths = {len(model.prompt(pair.clean)) for pair in pairs}
-    pairs = [replace(pair, corrupted="The Eiffel Tower is in the city of") for pair in pairs]
-    if len(lengths) > 1:
-        pairs = [replace(pairs[0], corrupted="The Colosseum is in the city of", id=id) for id in "ab"]
-    options = {**QUICK, "align": "ends", "positions": "each", "progress": False}
-    result = prompts.run(model, pairs, out=tmp_path / "out", **options)
-    assert result.dims == ("layer", "position") and len(result.ids) == 2
+def test_each_position_of_prompts_of_one_length(model, tmp_path):
+    """Pairs that do not line up are left out, whatever their lengths."""
+    pairs = [
+        replace(PAIRS[0], corrupted=PAIRS[0].clean.replace("city", place)) for place in ("country", "land")
+    ]
+    assert len({len(model.prompt(text)) for pair in pairs for text in (pair.clean, pair.corrupted)}) == 1
+    options = {**QUICK, "align": "strict", "positions": "each"}
+    result = prompts.run(model, [*pairs, PAIRS[4]], out=tmp_path / "out", **options)
+    assert result.dims == ("layer", "position") and result.ids == ["0000", "0001"]
+    assert [note for note in result.notes if "1 of 3 pairs left out: 0002 (" in note]
 
 
 def test_a_gap_that_is_small_in_one_pair_counts_and_is_named(model, tmp_path):
