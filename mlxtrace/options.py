@@ -73,10 +73,8 @@ def read(argv: Sequence[str]) -> argparse.Namespace:
         writable_folder(args.out)
     if args.experiment == "facts":
         args.known = fact_files.load(args.facts)
-    if args.pairs is not None and not args.pairs.strip():
-        raise InputError(f"--pairs is empty: give a file, or one of {', '.join(TASKS)}")
-    if args.experiment == "pairs":  # a task set is made once its model is there
-        args.known = None if args.pairs in TASKS else prompts.load(args.pairs)
+    if args.experiment == "pairs":
+        args.known = _pairs_of(args.pairs)
     if args.corrupted == AUTO and args.subject is None:
         args.subject = _known_subject(str(args.clean))
     noise(args)
@@ -236,6 +234,13 @@ def _check_values(args: argparse.Namespace, experiment: str, given: set[str]) ->
         )
     if args.plan and FILES & given:
         raise InputError("--plan runs nothing, so there is nothing to write: leave out --json, --csv, --plot")
+
+
+def _pairs_of(name: str) -> list[prompts.Pair] | None:
+    """The pairs of a file; None of a task, whose set is made once its model is there."""
+    if not name.strip():
+        raise InputError(f"--pairs is empty: give a file, or one of {', '.join(TASKS)}")
+    return None if name in TASKS else prompts.load(name)
 
 
 def _known_subject(text: str) -> str:
