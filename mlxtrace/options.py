@@ -76,7 +76,7 @@ def read(argv: Sequence[str]) -> argparse.Namespace:
     if args.experiment == "pairs":  # a task set is made once its model is there
         args.known = None if args.pairs in TASKS else prompts.load(args.pairs)
     if args.corrupted == AUTO and args.subject is None:
-        args.subject = _known_subject(args.clean)
+        args.subject = _known_subject(str(args.clean))
     noise(args)
     return args
 

@@ -184,6 +184,8 @@ def pairs(model: InterpretableModel, args: argparse.Namespace, say: Output) -> S
         result = prompts.run(model, chosen, out=args.out, limit=limit, corrupted=corrupted, **settings)
     result.notes = [said, *result.notes]
     written = _write(result, result, args, say)
+    if not args.quiet:
+        say("\n" + textwrap.fill(strongest(result), 100))
     if written and not args.quiet:
         say(written)
     if args.out is not None and not args.quiet:

@@ -398,6 +398,7 @@ def test_pairs_of_a_file_are_patched_and_what_was_dropped_is_said(loaded, capsys
     out, err = run(capsys, "--pairs", file_of_pairs, "--positions", "regions", "--component", "mlp", *files)
     assert "2 of 4 pairs of pairs.json are suitable; dropped: " in out and not err
     assert "over 2 pairs" in out and "last subject token" in out and "±" in out
+    assert 'Restores most: mlp layer 0 at "last subject token"' in " ".join(out.split())
     assert all(str(Path(name).resolve()) in out for name in ("r.json", "r.csv", "r.png"))
     kept = [Pair(**pair) for pair in PAIRS[:2]]
     direct = _demo().activation_patching(kept, component="mlp", positions="regions")

@@ -43,6 +43,16 @@ SAID = {  # what the demo shows, and the comments say
         "    3     37.6 %    28.8 %       0.73",
         "corrupting one head leaves at least 100.0 %",
     ],
+    "06_many_prompts": [
+        "64 of 64 pairs are suitable",
+        "last subject token: half of the answer or more, interval and all, in layers 0 to 4",
+        "last token: half of the answer or more, interval and all, in layers 6 to 11",
+        "on average layer 5 fetches most",
+        "a single pair: 'Naples is in the country of', corrupted 'Lyon is in the country of'",
+        "this pair says layer 6, by 27",
+        "paired by id over 16 pairs",
+        "from a folder: True",
+    ],
 }
 
 

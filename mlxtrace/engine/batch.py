@@ -228,7 +228,8 @@ class Batch:
             alive = (rows - len(self.base_rows)) // self.block
             for paths, mask in ((info.reads, changed.before[layer]), (info.acts, changed.after[layer])):
                 last_only = paths is info.acts and not self.every_position and changed.last_only(layer)
-                if len(self.base.members) > 1 and not last_only and mask[:alive].mean() > MOST_DIFFER:
+                most = alive > 0 and mask[:alive].mean() > MOST_DIFFER
+                if most and len(self.base.members) > 1 and not last_only:
                     continue
                 run = self._sparsely(mask[:alive], rows, last_only)
                 for path in paths:

@@ -162,6 +162,7 @@ def _labelled(
         source_answer=answers.target,
         positions=places.labels if places.axis == "position" else None,
         regions=places.labels if places.axis == "region" else None,
+        within=places.within,
         metric=measure.name,
         model=model.name,
         plan={name: outcome.plan for name, outcome in outcomes.items()},

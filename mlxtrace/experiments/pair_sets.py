@@ -213,8 +213,10 @@ def each(ids: Sequence[str], alone: bool, read: Callable[[int], Any]) -> list[An
     kind = kinds.pop() if len(kinds) == 1 else InputError
     said = "; ".join(f"pair {id}: {str(error).splitlines()[0].rstrip(':')}" for id, error in wrong[:SHOWN])
     more = f"; and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
+    ends = any('align="ends"' in str(error) for _, error in wrong)
+    cure = "Mend them or leave them out" + (', or patch what they share with align="ends"' if ends else "")
     raise kind(
-        f"{len(wrong)} of {len(ids)} pairs cannot be used: {said}{more}. Mend them or leave them out; "
+        f"{len(wrong)} of {len(ids)} pairs cannot be used: {said}{more}. {cure}; "
         "prompts.suitable(model, pairs) says which can be used"
     )
 

@@ -26,7 +26,8 @@ def declared(resolver: ModuleResolver, interventions: Mapping[str, Edit]) -> lis
     """The interventions with their sites found; InputError or SiteError before anything runs."""
     if not isinstance(interventions, Mapping):
         raise InputError(
-            f"interventions are a mapping {{site: function}}, not {type(interventions).__name__}"
+            f"interventions are a mapping {{site: function}}, not {type(interventions).__name__}; several prompts are "
+            "one list, model.trace([a, b])"
         )
     found = []
     for key, fn in interventions.items():

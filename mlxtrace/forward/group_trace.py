@@ -14,7 +14,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from ..errors import InputError
+from ..errors import EditError, InputError, OrderError
 from .groups import held
 from .trace import ActivationCache, Edit, Group, Groups, ModuleResolver, Site, Trace
 
@@ -83,6 +83,16 @@ class GroupTrace(Trace):
         groups = zip(self._groups, arrays, strict=True)
         return Groups(name, [Group(places, held(x, name), tokens) for (places, tokens), x in groups])
 
+    def _each(self, do: Callable[[Trace], Any]) -> list[Any]:
+        """What each pass gives; an error of one says which prompts are its."""
+        found = []
+        for group, member in zip(self.tokens.groups, self._members, strict=True):
+            try:
+                found.append(do(member))
+            except (OrderError, EditError) as error:
+                raise type(error)(f"in the pass of {group}: {error}") from error
+        return found
+
     @property
     def output(self) -> Any:
         """Logits of each prompt, edits included: a `Groups`; OrderError before the block has ended."""
@@ -99,7 +109,7 @@ class GroupTrace(Trace):
 
     def read(self, site: Site) -> Any:
         """The arrays at a site, as `Trace.read` gives them."""
-        return self._together(site.name, [member.read(site) for member in self._members])
+        return self._together(site.name, self._each(lambda member: member.read(site)))
 
     def write(self, site: Site, value: Any) -> None:
         """Put a value in a site's place: one for all prompts, or a list with one for each."""
@@ -111,8 +121,8 @@ class GroupTrace(Trace):
             member._state = "open"
 
     def _finish(self) -> None:
+        self._each(Trace._finish)
         for member in self._members:
-            member._finish()
             member._state = "done"
         self._logits = self._together("logits", [member.output for member in self._members])
 

@@ -85,13 +85,19 @@ class Groups:
         made = [group._replace(array=group.array.copy()) for group in self.groups]
         return Groups(self._name, made, copied=True)
 
+    __copy__ = copy
+
+    def __deepcopy__(self, memo: dict) -> Groups:
+        return self.copy()
+
     def __repr__(self) -> str:
         rows = [f"  {group}: {list(group.array.shape)}" for group in self.groups]
         uses = "[i] is one prompt's, [:, -1] the last token of each, .groups the arrays"
         return "\n".join([f"{self._summary()} (nothing is padded)", *rows, uses])
 
     def _summary(self) -> str:
-        return f"{self._name}: {len(self)} prompts in {len(self.groups)} groups by length"
+        lengths = f"in {len(self.groups)} groups by length" if len(self.groups) > 1 else "of one length"
+        return f"{self._name}: {len(self)} prompt{'s' * (len(self) > 1)} {lengths}"
 
     # ---- reading
 
@@ -182,7 +188,8 @@ class Groups:
     def _refused(self, what: str) -> LengthsError:
         return LengthsError(
             f"{self._summary()}, and so no one array for {what}: take a prompt's (h[i]), the same place in each "
-            f"(h[:, -1]), all in turn ([... for x in h]), or the arrays of one length ([... for group in h.groups])"
+            f"(h[:, -1]), all in turn ([... for x in h]), or the arrays of one length ([... for group in h.groups]); "
+            "`h += v` and `h *= v` work on all, in place"
         )
 
     __hash__ = object.__hash__
@@ -208,33 +215,34 @@ def _in_place(name: str) -> Any:
 
 def _refuse(name: str) -> Any:
     def refuse(self: Groups, *args: Any, **kwargs: Any) -> Any:
-        raise self._refused(name.strip("_"))
+        raise self._refused(name)
 
     return refuse
 
 
-for _name in ("add", "sub", "mul", "truediv"):
+_IN_PLACE = ["add", "sub", "mul", "truediv"]
+_ARITHMETIC = [*_IN_PLACE, *["floordiv", "mod", "pow", "matmul", "and", "or", "xor", "lshift", "rshift"]]
+_OTHERS = [
+    "neg",
+    "abs",
+    "invert",
+    "eq",
+    "ne",
+    "lt",
+    "le",
+    "gt",
+    "ge",
+    "bool",
+    "float",
+    "int",
+    "contains",
+    "array",
+    "array_ufunc",
+    "array_function",
+]
+for _name in _IN_PLACE:
     setattr(Groups, f"__i{_name}__", _in_place(_name))
-for _name in (
-    *(
-        "add",
-        "sub",
-        "mul",
-        "truediv",
-        "floordiv",
-        "mod",
-        "pow",
-        "matmul",
-        "and",
-        "or",
-        "xor",
-        "lshift",
-        "rshift",
-    ),
-    *("radd", "rsub", "rmul", "rtruediv", "rfloordiv", "rmod", "rpow", "rmatmul", "rand", "ror", "rxor"),
-    *("neg", "abs", "invert", "eq", "ne", "lt", "le", "gt", "ge", "bool", "float", "int", "contains"),
-    *("array", "array_ufunc", "array_function"),
-):
+for _name in [*_ARITHMETIC, *(f"r{name}" for name in _ARITHMETIC), *_OTHERS]:
     setattr(Groups, f"__{_name}__", _refuse(_name))
 
 # MLX's functions say of an argument that they do not take the name of its type, and nothing else.

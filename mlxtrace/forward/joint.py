@@ -111,9 +111,7 @@ class Source(Editable):
         return mx.concatenate([part.value() for part in self.parts])[mx.array(order)]
 
     def put(self, value: mx.array) -> None:
-        """Write a row to each place; an error comes before anything is written."""
-        for part in self.parts:
-            part.array.editable()
+        """Write a row to each place."""
         for part in self.parts:
             part.put(value[mx.array(list(part.places))])
 

@@ -98,7 +98,8 @@ class SiteReference(Reference):
     """A canonical site, to be traced: `model.layers[3].resid_mid.output`.
 
     Its array has the shape of its component: `[B, T, D]` for the residual stream, attention and MLP outputs,
-    `[B, T, heads, width]` for `head`, `q`, `k` and `v`, `[B, heads, T, T]` for `pattern`.
+    `[B, T, heads, width]` for `head`, `q`, `k` and `v`, `[B, heads, T, T]` for `pattern`. In a trace of prompts of
+    several lengths it is a `Groups` of such arrays, as of every module.
 
     Example:
         >>> from mlxtrace import InterpretableModel

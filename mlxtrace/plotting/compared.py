@@ -29,6 +29,7 @@ from .kit import (
 from .recoveries import Panel, Patched, describe, row_labels, scale_of, words_of, words_of_metric
 
 MOST_MAPS = 16
+TURNED = "effect: the recovery where clean activations are restored, 100 % less the recovery where they are corrupted"
 COLOURS = ("#1f3a5f", "#e08214", "#8fb8de", "#b2182b")  # dark, middle, light: apart in grey as well
 
 
@@ -73,6 +74,7 @@ def compare(
     with style():
         drawn = _bars if panels[0][0].column_name == "component" else _maps
         fig, explained = drawn(results, panels, labels, _label(results, metric))
+        explained += [TURNED] if _mixed(results) else []
         titles = {describe(result) for result in results}
         told = [f"{label}: {_said(result, metric)}" for label, result in zip(labels, results, strict=True)]
         headline(fig, titles.pop() if len(titles) == 1 else _title(results), [*told, *explained])
@@ -143,7 +145,7 @@ def _effects(result: Patched, panels: list[Panel], mixed: bool) -> list[Panel]:
 def _label(results: Sequence[Patched], metric: str | None) -> str:
     words = {words_of_metric(metric or result.metrics[0]) for result in results}
     of = f" of {words.pop()}" if len(words) == 1 else ""
-    return f"effect{of}, restored or broken (%)" if _mixed(results) else f"recovery{of} (%)"
+    return f"effect{of.replace('of', 'on')} (%)" if _mixed(results) else f"recovery{of} (%)"
 
 
 def _title(results: Sequence[Patched]) -> str:
@@ -177,18 +179,25 @@ def _bars(
             at = np.array([layers.index(layer) for layer in panel.rows]) + (k - (len(results) - 1) / 2) * wide
             moved, half = panel.values[:, i] - no_effect, None if panel.halves is None else panel.halves[:, i]
             ax.bar(
-                at, moved, wide, bottom=no_effect, color=colour, edgecolor="0.2", linewidth=0.3, label=name
+                at,
+                moved,
+                wide,
+                bottom=no_effect,
+                color=colour,
+                edgecolor="0.2",
+                linewidth=0.3,
+                label=escape(name),
             )
             whiskers(ax, at, panel.values[:, i], half, wide)
         ax.axhline(no_effect, color="black", linewidth=0.8)
         plain_axes(ax)
         ax.set_xlim(-0.6, len(layers) - 0.4)
         ax.set_ylabel(escape(label))
-        ax.set_title(escape(capital(words_of(components[i]))) if several else "")
+        ax.set_title(escape(capital(words_of(components[i]))) if several else "", loc="left")
         ticks(ax.xaxis, [str(layer) for layer in layers], most=int(width * 4))
     axes[-1].set_xlabel("layer" if all(result.window == 1 for result in results) else "centre of the layers")
-    handles, names = axes[0].get_legend_handles_labels()
-    fig.legend(handles, map(escape, names), loc="outside right upper", frameon=False, fontsize=8)
+    above = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0.2}
+    axes[0].legend(frameon=False, fontsize=8, ncols=min(len(labels), 4), **above)
     return fig, [WHISKERS_MEAN] if any(len(result.ids) > 1 for result in results) else []
 
 

@@ -22,7 +22,7 @@ from .kit import (
     token_labels,
     whiskers,
 )
-from .labels import over, words_of
+from .labels import WITHIN, over, words_of
 from .protocols import Effects, NoisedButAWindow
 
 
@@ -52,7 +52,8 @@ def effects(result: Effects, path: str | os.PathLike | None = None) -> Figure:
     with style():
         fig, explained = _effect_bars(result) if result.direct.ndim == 1 else _effect_maps(result)
         caption = [*(f"{run}: {said}" for run, said in result.runs), *explained]
-        headline(fig, f"Causal effects of the {words}{over(result.ids)}", caption)
+        where = f" ({WITHIN.get(result.within, 'each region')})" if result.regions is not None else ""
+        headline(fig, f"Causal effects of the {words}{over(result.ids)}{where}", caption)
     return finished(fig, path)
 
 

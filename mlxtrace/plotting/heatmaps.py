@@ -129,7 +129,7 @@ def hatching_explained(maps: list[Map], scale: Scale, what: str = "effect") -> l
 
 
 def _colour_bar(fig: Figure, mesh: Any, ax: Any, label: str, scale: Scale, values: np.ndarray) -> None:
-    beyond = (np.nanmin(values) < scale.low - 1e-9, np.nanmax(values) > scale.high + 1e-9)
+    beyond = (bool((values < scale.low - 1e-9).any()), bool((values > scale.high + 1e-9).any()))
     extend = {(True, True): "both", (True, False): "min", (False, True): "max"}.get(beyond, "neither")
     aspect = fig.get_figheight() / (0.16 if isinstance(ax, list) else 0.2)
     bar = fig.colorbar(mesh, ax=ax, extend=extend, pad=0.02, aspect=aspect, label=escape(label))

@@ -145,6 +145,7 @@ class Effects(Protocol):
     tokens: list[str]
     subject_range: range | None
     regions: list[str] | None
+    within: str
 
     @property
     def ids(self) -> list[str]: ...

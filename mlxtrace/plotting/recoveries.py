@@ -145,7 +145,8 @@ def words_of_metric(metric: str) -> str:
 def row_labels(result: Patched, panel: Panel) -> list[str]:
     """Tokens, regions or layers, as the rows of a map are called."""
     if panel.row_name == "position":
-        return [position_label(result, i, token_label) for i in panel.rows]
+        names = [position_label(result, i, token_label) for i in panel.rows]
+        return [f"{i} {name}" for i, name in zip(panel.rows, names, strict=True)] if result.ids else names
     if panel.row_name == "region" and result.ids:
         return _regions(result, panel.rows)
     return [str(i) for i in panel.rows]

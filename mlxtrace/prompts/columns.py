@@ -71,12 +71,15 @@ def parquet_rows(data: bytes, source: str) -> Rows:
 
 
 def parquet_bytes(rows: Rows, names: Sequence[str]) -> bytes:
-    """Rows as parquet, a column's type that of its values; LoadError when pyarrow is not installed."""
+    """Rows as parquet, a column's type that of its values; LoadError for what it does not hold, or without pyarrow."""
     parquet = _parquet()
     arrow = importlib.import_module("pyarrow")
-    columns = {name: arrow.array([row.get(name) for row in rows]) for name in names}
     data = io.BytesIO()
-    parquet.write_table(arrow.table(columns), data)
+    try:
+        columns = {name: arrow.array([row.get(name) for row in rows]) for name in names}
+        parquet.write_table(arrow.table(columns), data)
+    except (ValueError, OverflowError, TypeError) as error:  # half a character, a number of more than 64 bits
+        raise LoadError(" ".join(str(error).split())[:200]) from error
     return data.getvalue()
 
 

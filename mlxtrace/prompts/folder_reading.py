@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from .folder_averages import FactFolder, average_facts
-from .pair_results import PairFolder
+from .pair_results import Folder, PairFolder
 
 
 def averages(folder: str | os.PathLike) -> Any:
@@ -33,7 +33,6 @@ def averages(folder: str | os.PathLike) -> Any:
         >>> again.ids == one.ids
         True
     """
-    facts = FactFolder.there(folder)
-    if "facts" in facts.begun()["settings"]:
-        return average_facts(facts)
+    if FactFolder.items in Folder.there(folder).begun()["settings"]:
+        return average_facts(FactFolder.there(folder))
     return PairFolder.there(folder).together()

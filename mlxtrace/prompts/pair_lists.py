@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..storage import digest, plain
+from .pair_fields import region
 from .pair_files import Pair, load
 
 
@@ -51,6 +52,11 @@ def _pair(number: int, given: Any, corrupted: Any) -> Pair:
         given = Pair(given)
     if not isinstance(given.id, str):
         raise InputError(f"entry {number} has the id {given.id!r}: an id is a text")
+    for name, where in given.regions.items():
+        try:
+            region(where)
+        except InputError as error:
+            raise InputError(f"entry {number} has a region {name!r} that {error}") from error
     if corrupted is None:
         return given
     if given.corrupted is not None:

@@ -101,7 +101,9 @@ def notes_on(skipped: list[dict[str, Any]], n: int, missing: int) -> list[str]:
     """What is to be said of the pairs of a run that are not in its averages. n: the number of all pairs."""
     notes = []
     if skipped:
-        told = "; ".join(f"{record['id']} ({record['why'].splitlines()[0]})" for record in skipped[:SHOWN])
+        told = "; ".join(
+            f"{record['id']} ({record['why'].splitlines()[0].rstrip(':')})" for record in skipped[:SHOWN]
+        )
         more = [record["id"] for record in skipped[SHOWN:]]
         rest = f"; and {', '.join(more)}" if more else ""
         notes.append(f"{len(skipped)} of {n} pairs left out: {told}{rest}")

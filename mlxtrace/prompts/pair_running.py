@@ -96,8 +96,6 @@ def run(
     filling = Filling(folder, Ranks(group))
     most = min(MOST, math.ceil(len(chosen) / filling.ranks.size))
     batches = batched(model, chosen, calls, most)
-    if folder.is_begun():
-        filling.begin()
     filling.fill(batches, [None], lambda batch, missing: _made(calls, batch, missing), progress)
     result = folder.together([pair.id for pair in chosen])
     if filling.ranks.rank == 0:

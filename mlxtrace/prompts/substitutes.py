@@ -107,14 +107,12 @@ def _fitting(model: Any, read: Any, name: str, tried: list[str]) -> list[tuple[s
     reader = reader_of(model)
     at = _character(read, name)
     for text in tried:
-        if text.casefold() == name.casefold():
-            continue
         try:
             other = reader(read.text[:at] + text + read.text[at + len(name) :])
         except MlxtraceError:  # it has no tokens, or too many
             continue
         same = other.ids[:start] == read.ids[:start] and other.ids[stop:] == read.ids[stop:]
-        if len(other) == len(read) and same and other.ids != read.ids:
+        if same and other.ids != read.ids:
             found.append((text, other))
     return found
 

@@ -66,7 +66,7 @@ def difference(first: tuple[Any, Any], second: tuple[Any, Any]) -> Paired:
     n = there.sum(0)
     with np.errstate(divide="ignore", invalid="ignore"):
         moves = n * (first_moves.spread / first_moves.total - second_moves.spread / second_moves.total)
-        half = NORMAL_95 * np.sqrt(n / (n - 1) * (np.where(there, moves, 0) ** 2).sum(0)) / n
+        half = NORMAL_95 * np.sqrt(n / (n - 1) * (moves**2).sum(0)) / n
     return Paired(one, other, np.where(n > 1, half, np.nan), n)
 
 
@@ -89,4 +89,4 @@ def _linearised(numerators: Any, denominators: Any) -> tuple[np.ndarray, _Residu
     total = y.sum(0)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(there.any(0), x.sum(0) / total, np.nan)
-        return ratio, _Residuals(np.where(there, x - y * ratio, 0.0), total), there
+        return ratio, _Residuals(x - y * ratio, total), there

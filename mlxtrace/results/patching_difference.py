@@ -48,7 +48,7 @@ class PatchingDifference(Saved):
         >>> found = one - other
         >>> found.names, bool(found.recovery[3] == one[3] - other[3])
         (('mlp', 'attn'), True)
-        >>> found.top(1)[0]["difference"] == max(found.recovery, key=abs)
+        >>> found.top(1)[0]["difference"] == float(max(found.recovery, key=abs))
         True
         >>> figure = found.plot()
     """

@@ -23,7 +23,7 @@ from .labelled import Labelled
 from .patching_difference import PatchingDifference
 from .saved import Answer, Saved
 from .subtracting import subtracted
-from .tables import Panel, describe
+from .tables import Panel
 
 
 class PatchingResult(Labelled, Saved, Mapping[int, float]):
@@ -204,7 +204,9 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
         """The recoveries less those of another result of the same pair or pairs, in percentage points."""
         if not isinstance(other, PatchingResult):
             raise InputError(f"a result less {type(other).__name__}: subtract .recovery, or another result")
-        return PatchingDifference(title=describe(self), **subtracted(self, other))
+        one, two = tables.describe(self), tables.describe(other)
+        title = one if one == two else f"{one}, less: {two}"
+        return PatchingDifference(title=title, **subtracted(self, other))
 
     # -- a mapping, when there is one number per layer -------------------------------------------
 

@@ -11,6 +11,8 @@ TELLING = 15  # percent of effect from which a site is worth a sentence
 def strongest(result: PatchingResult) -> str:
     """One sentence: for each component the site that matters most, and the next one elsewhere.
 
+    Of a set, sites whose interval covers no effect are left out.
+
     Example:
         >>> from mlxtrace import InterpretableModel
         >>> from mlxtrace.results.strongest import strongest
@@ -27,8 +29,9 @@ def strongest(result: PatchingResult) -> str:
     for component in inner or result.components:
         rows = [row for row in result.to_rows() if row["component"] == component]
         rows = [
-            row for row in rows if row[key] is not None and sign * (row[key] - result.no_effect) >= TELLING
+            row for row in rows if row[key] is not None and _half(row, key) < abs(row[key] - result.no_effect)
         ]
+        rows = [row for row in rows if sign * (row[key] - result.no_effect) >= TELLING]
         rows.sort(key=lambda row: -sign * row[key])
         chosen = rows[:1] + [row for row in rows if _elsewhere(row, rows[0], result.window)][:1]
         sites = " and ".join(f"{_place(row, result)} ({_percent(row, key)} %)" for row in chosen)
@@ -36,10 +39,16 @@ def strongest(result: PatchingResult) -> str:
     return f"{'Breaks' if sign < 0 else 'Restores'} most: {'; '.join(parts)}."
 
 
+def _half(row: dict, key: str) -> float:
+    """The half-width of a recovery's interval; 0 where it has none."""
+    high = row.get("high", row.get(key.replace("_recovery", "_high")))
+    return 0.0 if high is None else high - row[key]
+
+
 def _percent(row: dict, key: str) -> str:
     """A recovery, of a set with the half-width of its interval."""
-    high = row.get("high", row.get(key.replace("_recovery", "_high")))
-    return f"{row[key]:.0f}" if high is None else f"{row[key]:.0f} ± {high - row[key]:.0f}"
+    half = f" ± {_half(row, key):.0f}" if "n" in row and _half(row, key) else ""
+    return f"{row[key]:.0f}{half}"
 
 
 def _elsewhere(row: dict, first: dict, window: int) -> bool:

@@ -146,6 +146,11 @@ def test_what_cannot_be_meant(model, call, kind, said):
         call(model)
 
 
+def test_prompts_that_do_not_line_up_have_their_cure(demo):
+    with pytest.raises(AlignmentError, match=r'one \d+\. Mend .* align="ends"; prompts'):
+        read_pairs(demo, [Pair(EIFFEL, "Rome is in the city of"), Pair(EIFFEL, COLOSSEUM)])
+
+
 def test_one_error_names_every_pair_that_is_wrong(demo):
     pairs = [
         Pair(EIFFEL, COLOSSEUM),

@@ -1,5 +1,7 @@
 """Sweeps as experiments ask for them: the engine by name, base and source the right way round, notes on the cells."""
 
+import warnings
+
 import models
 import numpy as np
 import pytest
@@ -150,3 +152,12 @@ def test_one_bar_counts_the_cells_of_all(model, monkeypatch):
     sweep_pairs(model, jobs, lambda *_: lambda rows: rows[:, :1].T, True)
     assert len(bars) == 1 and not bars[0].hidden
     assert bars[0].done == bars[0].total == sum(len(job.cells) for job in jobs)
+
+
+def test_pairs_whose_first_layers_hold_no_cells_warn_of_nothing():
+    """Some layers have no rows to run sparsely; a mean over none of them is a warning of NumPy's."""
+    demo = InterpretableModel("demo")
+    here, there = "The Eiffel Tower is located in", "The Colosseum is located in"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        demo.causal_effects([here, there], [there, here], positions="last", progress=False)

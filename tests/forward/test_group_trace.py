@@ -180,7 +180,10 @@ def test_one_length_is_one_batch_and_several_are_groups(llama):
     assert isinstance(h, mx.array) and h.shape == (2, 7, 64) and trace.output.shape == (2, 7, models.VOCAB)
     found = trace.activations["layers.2.mlp"]
     assert not found[0].any().item() and (found[1] == 1).all().item()
-    with pytest.raises(errors.EditError, match="3 values"), llama.trace([A, C]):
+    with (
+        pytest.raises(errors.EditError, match="2 prompts of one length: 3 values for 2"),
+        llama.trace([A, C]),
+    ):
         llama.layers[2].mlp.output = [0.0, 1.0, 2.0]
     assert type(trace_of(llama.resolver, None, llama.trace)) is Trace
 
@@ -342,6 +345,10 @@ def test_invoke_takes_lists(llama):
     assert not h.any().item() and batch.output.shape[:2] == (2, 7)
     assert mx.array_equal(inner.output, plain(llama, [A]))
     assert trace.invokes == [groups, batch]
+    with llama.trace(cache=False) as trace, trace.invoke(MIXED) as bare:
+        pass
+    with pytest.raises(errors.OrderError, match="cache=False"):
+        bare.activations  # noqa: B018
     for nothing in (None, [], [A, 5]):
         with pytest.raises(errors.InputError), llama.trace() as trace:
             trace.invoke(nothing)
@@ -352,6 +359,19 @@ def test_a_site_that_is_never_reached(llama):
         llama.trace(MIXED, interventions={"layers.9": iv.zero_out()})
     with pytest.raises(errors.SiteError), llama.trace(MIXED):
         llama.layers[1].mpl  # noqa: B018
+
+
+def test_an_error_of_one_pass_says_which_prompts_are_its():
+    model = InterpretableModel(models.make("mamba"))
+    late = {"layers.0.mixer.x_proj@7": iv.scale(2.0)}  # it is called once a token
+    said = r"prompts 0, 2 of 7 tokens: .*x_proj@7.* did not happen"
+    with pytest.raises(errors.OrderError, match=said), model.trace(MIXED, interventions=late):
+        pass
+    with (
+        pytest.raises(errors.EditError, match=r"prompt 1 of 9 tokens: .*NaN or infinite"),
+        model.trace(MIXED),
+    ):
+        model.layers[1].output[1] = float("nan")
 
 
 def test_a_trace_that_nobody_holds_is_over(llama):

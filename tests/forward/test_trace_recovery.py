@@ -17,12 +17,24 @@ from mlxtrace import InterpretableModel, errors
 from mlxtrace.anatomy import attention, block, calls, taps
 from mlxtrace.anatomy.attention import attending, plain_attention
 from mlxtrace.anatomy.taps import tapping
-from mlxtrace.forward import activation, editing, forward_pass, open_traces, trace
+from mlxtrace.forward import activation, editing, forward_pass, group_trace, open_traces, trace
 
 IDS = [3, 17, 5, 90]
 OTHER = [3, 17, 66, 12]
 FILES = {
-    m.__file__ for m in (activation, attention, block, calls, editing, forward_pass, open_traces, taps, trace)
+    m.__file__
+    for m in (
+        activation,
+        attention,
+        block,
+        calls,
+        editing,
+        forward_pass,
+        group_trace,
+        open_traces,
+        taps,
+        trace,
+    )
 }
 
 
@@ -106,7 +118,12 @@ def use_attention_site(model):
         model.layers[1].pattern.output  # noqa: B018
 
 
-USES = {f.__name__: f for f in (use_taps, use_attention, use_trace, use_attention_site)}
+def use_trace_of_groups(model):
+    with model.trace([IDS, OTHER[:3]], interventions={"layers.0.mlp": lambda x: x * 2}, cache=False):
+        model.layers[1].output[:, 1] = 0.0
+
+
+USES = {f.__name__: f for f in (use_taps, use_attention, use_trace, use_attention_site, use_trace_of_groups)}
 ENTERING = {
     *("__enter__", "__exit__", "enter", "abandon", "put_in", "tidy", "running", "__get__", "gone"),
     *("add", "remove", "here", "go_in", "go_out", "set_here", "_within_runs"),
@@ -121,6 +138,8 @@ PLACES = {"taps": ENTERING, "trace": {*ENTERING, "_begin", "begin", "activate", 
 def test_an_interrupt_anywhere_in_entering_and_leaving(model, expected, use, event):
     names = PLACES["trace" if "trace" in use or "site" in use else "taps"]
     step = (5 if event == "line" else 3) if "trace" in use or "site" in use else 1
+    if "groups" in use:
+        step = 41  # the passes begin and end one after the other, so that there is more of the same
     kept = []  # the exceptions, whose tracebacks hold every frame, as `sys.last_value` does
     at = 0
     while True:
@@ -157,6 +176,13 @@ def test_a_trace_that_is_dropped_without_being_left(model):
     gone = weakref.ref(opened)
     del opened
     assert gone() is None and tapped(model) == 0
+    groups = model.trace([IDS, OTHER[:3]])
+    groups.__enter__()
+    model.layers[1].output  # noqa: B018
+    assert tapped(model) > 10
+    gone = weakref.ref(groups)
+    del groups
+    assert gone() is None and tapped(model) == 0
     with pytest.raises(errors.OrderError, match="no trace of this model is open"):
         model.layers[1].output  # noqa: B018
     model.trace(IDS).__enter__()
@@ -183,14 +209,16 @@ def test_a_trace_whose_thread_ends(model, expected, site):
 
 
 @pytest.mark.parametrize("keep", ["done", "failed"])
-def test_activations_go_without_the_cycle_collector(model, keep):
+@pytest.mark.parametrize("prompts", [IDS, [IDS, OTHER[:3]]], ids=["one", "groups"])
+def test_activations_go_without_the_cycle_collector(model, keep, prompts):
     def once():
-        with contextlib.suppress(ValueError), model.trace(IDS, {"layers.0.mlp": lambda x: x * 2}) as run:
+        with contextlib.suppress(ValueError), model.trace(prompts, {"layers.0.mlp": lambda x: x * 2}) as run:
             model.layers[0].output[0][:, 3] = 0.0
             model.layers[1].attn.output[:, 1].save()
             if keep == "failed":
                 raise ValueError
-        seen = weakref.ref(run), weakref.ref(run._pass)
+        member = run if prompts is IDS else run._members[1]
+        seen = weakref.ref(run), weakref.ref(member._pass)
         return seen
 
     gc.collect()

@@ -5,6 +5,7 @@ import pytest
 from drawn_figures import drawn, labels, panels
 from test_effects_set import effects_set
 from test_noising_window_set import noising_set
+from test_patching_result import make
 from test_patching_set import a_set, single
 
 from mlxtrace import plotting
@@ -99,3 +100,23 @@ def test_effects_and_noising_of_sets_are_drawn():
     (ax,) = plotting.noising(noising).axes
     ends = np.stack([noising.scores - noising.interval, noising.scores + noising.interval], -1)
     np.testing.assert_allclose(whisker_ends(ax), ends)
+
+
+def test_positions_of_a_set_are_numbered_since_tokens_differ():
+    rng = np.random.default_rng(5)
+    texts = (["The", " cat", " sat", " in"], ["The", " dog", " sat", " in"])
+    singles = [
+        make(
+            rng.uniform(0, 1, (3, 4)), ("layer", "position"), tokens=t, corrupted_tokens=t, subject_range=None
+        )
+        for t in texts
+    ]
+    (ax,) = panels(plotting.plot(PatchingSet(singles, ["cat", "dog"])))
+    assert labels(ax.yaxis) == ["0 The", "1 …", "2 ·sat", "3 ·in"]
+
+
+def test_a_pair_whose_gap_means_nothing_can_still_be_looked_at():
+    rng = np.random.default_rng(6)
+    for dims in (("layer",), ("layer", "region")):
+        one = single(rng, dims, gap=1e-9, part_of_set=True)
+        assert repr(one) and one._repr_html_() and plotting.plot(one)

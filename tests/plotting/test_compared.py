@@ -42,7 +42,14 @@ def test_bars_of_models_of_different_depth_stand_at_their_own_layers():
         in caption
     )
     assert "large: " in caption and "large, 7 layers" in caption and "whiskers" in caption
-    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["small", "large"]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["small", "large"]
+
+
+def test_a_selection_of_layers_stands_at_its_own_places():
+    some = make([0.2, 0.7, 0.4], coords={"layer": [1, 3, 6]})
+    (ax,) = panels(compare([some, layers()], labels=["some", "all"]))
+    assert labels(ax.xaxis) == ["0", "1", "2", "3", "6"]
+    np.testing.assert_allclose([at for at, _, _ in bars(ax)["some"]], np.array([1, 3, 4]) - 0.21)
 
 
 def test_the_colours_are_apart_in_grey():
@@ -56,11 +63,11 @@ def test_the_colours_are_apart_in_grey():
 
 def test_directions_are_compared_by_their_effects():
     denoised, noised = make([0.1, 0.5, 0.3, 0.9]), make([0.9, 0.5, 0.2, 0.1], direction="noise")
-    (ax,) = panels(compare([denoised, noised], labels=["restored", "broken"]))
+    (ax,) = panels(fig := compare([denoised, noised], labels=["restored", "broken"]))
     found = bars(ax)
     np.testing.assert_allclose([h for _, _, h in found["restored"]], denoised.recovery)
     np.testing.assert_allclose([h for _, _, h in found["broken"]], 100 - noised.recovery)
-    assert ax.get_ylabel() == "effect of probability, restored or broken (%)"
+    assert ax.get_ylabel() == "effect on probability (%)" and "effect: the recovery" in fig.get_supxlabel()
     (ax,) = panels(compare([noised, noised], labels=["a", "b"]))  # alike: recoveries, hanging from 100
     np.testing.assert_allclose([b + h for _, b, h in bars(ax)["a"]], noised.recovery)
     assert {b for _, b, _ in bars(ax)["a"]} == {100} and ax.get_ylabel().startswith("recovery")

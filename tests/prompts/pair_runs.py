@@ -58,7 +58,7 @@ def same(here, there):
         one, other = first.load(path), second.load(second.files / path.name)
         assert one.settings == other.settings
         for name, array in one._arrays().items():
-            np.testing.assert_array_equal(array, other._arrays()[name])
+            np.testing.assert_allclose(array, other._arrays()[name], atol=1e-5)
     assert [record["why"] for record in first.everything()[1]] == [
         record["why"] for record in second.everything()[1]
     ]

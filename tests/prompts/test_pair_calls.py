@@ -62,6 +62,14 @@ def test_each_pair_has_its_result_or_why_not(model):
     assert found[2][0].clean_text == pairs[2].clean and found[5][0].clean_text == pairs[5].clean
 
 
+def test_a_region_that_one_pair_does_not_have_is_its_own_fault(model):
+    pairs = [replace(PAIRS[0], regions={"X": where}) for where in (2, 99, "Eiffel", "Louvre")]
+    options = {**OPTIONS, "positions": "regions", "layers": 0}
+    found = list(Calls(model, "activation_patching", options).on(named(pairs)))
+    assert [bool(why) for _, why in found] == [False, True, False, True]
+    assert "99" in found[1][1] and "Louvre" in found[3][1]
+
+
 def prompts_of(text):
     return replace(PAIRS[0], clean=text, corrupted=text, subject=None)
 

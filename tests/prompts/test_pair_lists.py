@@ -36,6 +36,8 @@ def test_pairs_without_a_name_have_their_number():
         ([None], "entry 0 is None"),
         ([PAIR, {"clean": "x"}], "entry 1"),
         ([replace(PAIR, id=3)], "id 3"),
+        ([PAIR, replace(PAIR, regions={"X": 1.5})], "entry 1 has a region 'X' that is 1.5"),
+        ([replace(PAIR, regions={"X": ["is", "in"]})], "not a text and which"),
         ([replace(PAIR, id="0001"), PAIR], "'0001'"),
     ],
 )
@@ -58,6 +60,8 @@ def test_fields_are_json_and_tell_pairs_apart():
     pairs = [
         PAIR,
         replace(PAIR, target=" Rome"),
+        replace(PAIR, foil=" Rome"),
+        replace(PAIR, id="x"),
         replace(PAIR, regions={"END": -2}),
         replace(PAIR, subject="Louvre"),
         replace(PAIR, clean=read),
@@ -69,5 +73,5 @@ def test_fields_are_json_and_tell_pairs_apart():
     told = [json.dumps(fields_of(pair), sort_keys=True) for pair in pairs]
     assert len(set(told)) == len(pairs) and "0x" not in "".join(told)
     assert (
-        fields_of(pairs[4])["prompt"] == "The Louvre is in" and fields_of(pairs[6])["prompt"] == "ids [3, 4]"
+        fields_of(pairs[6])["prompt"] == "The Louvre is in" and fields_of(pairs[8])["prompt"] == "ids [3, 4]"
     )

@@ -12,6 +12,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -128,6 +129,25 @@ def test_lost_settings_are_written_again(model, whole, out):
         prompts.run(model, PAIRS, out=out, **{**QUICK, "window": 2})
     prompts.run(model, PAIRS, out=out, **QUICK)
     same(out, whole)
+
+
+def test_what_is_missing_is_made_again_beside_the_same_pairs(model, out, monkeypatch):
+    """So that rows round as they did: the numbers of a pair do not depend on where a run was stopped."""
+    call, asked = pair_calls.CALLS["activation_patching"], []
+
+    def recorded(model, pairs, options):
+        asked.append([pair.id for pair in pairs])
+        return call(model, pairs, options)
+
+    monkeypatch.setitem(pair_calls.CALLS, "activation_patching", recorded)
+    alike = [replace(PAIRS[0], target=target) for target in (" Paris", " Rome", " New", " London")]
+    prompts.run(model, alike, out=out.parent / "alike", **QUICK)
+    before = times(out.parent / "alike")
+    (out.parent / "alike" / "pairs" / "0002.npz").unlink()
+    prompts.run(model, alike, out=out.parent / "alike", **QUICK)
+    assert asked == [["0000", "0001", "0002", "0003"]] * 2
+    changed = {name for name, when in times(out.parent / "alike").items() if before[name] != when}
+    assert changed == {"0002.npz"}
 
 
 def test_limits_may_grow(model, whole, tmp_path):
@@ -276,15 +296,16 @@ def test_one_pair_prompts_with_noise_and_awkward_ids(model, tmp_path):
     np.testing.assert_allclose(noised.singles[0].raw, one.raw, atol=1e-5)
 
 
-def test_positions_of_prompts_of_one_length(model, tmp_path):
-    pairs = [of("Louvre"), of("Colosseum")]
-    lengths = {len(model.prompt(pair.clean)) for pair in pairs}
-    pairs = [replace(pair, corrupted="The Eiffel Tower is in the city of") for pair in pairs]
-    if len(lengths) > 1:
-        pairs = [replace(pairs[0], corrupted="The Colosseum is in the city of", id=id) for id in "ab"]
-    options = {**QUICK, "align": "ends", "positions": "each", "progress": False}
-    result = prompts.run(model, pairs, out=tmp_path / "out", **options)
-    assert result.dims == ("layer", "position") and len(result.ids) == 2
+def test_each_position_of_prompts_of_one_length(model, tmp_path):
+    """Pairs that do not line up are left out, whatever their lengths."""
+    pairs = [
+        replace(PAIRS[0], corrupted=PAIRS[0].clean.replace("city", place)) for place in ("country", "land")
+    ]
+    assert len({len(model.prompt(text)) for pair in pairs for text in (pair.clean, pair.corrupted)}) == 1
+    options = {**QUICK, "align": "strict", "positions": "each"}
+    result = prompts.run(model, [*pairs, PAIRS[4]], out=tmp_path / "out", **options)
+    assert result.dims == ("layer", "position") and result.ids == ["0000", "0001"]
+    assert [note for note in result.notes if "1 of 3 pairs left out: 0002 (" in note]
 
 
 def test_a_gap_that_is_small_in_one_pair_counts_and_is_named(model, tmp_path):
@@ -372,6 +393,16 @@ def test_one_bar_counts_what_is_done(model, whole, out, capfd):
     shown = [line for line in lines if "pair" in line]
     assert shown and not [line for line in lines if line.strip() and "pair" not in line]
     assert "5/6" in shown[0] and "6/6" in shown[-1]
+
+
+def test_every_rank_returns_the_averages_and_the_first_writes_them(model, whole, out, monkeypatch):
+    second = SimpleNamespace(rank=1, size=2, total=lambda n: n, wait=lambda: None)
+    monkeypatch.setattr(pair_running, "Ranks", lambda group: second)
+    for path in out.glob("average.*"):
+        path.unlink()
+    before = times(out)
+    assert prompts.run(model, PAIRS, out=out, **QUICK).ids == IDS
+    assert not list(out.glob("average.*")) and before == times(out)
 
 
 # ---- killed

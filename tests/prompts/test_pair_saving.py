@@ -85,6 +85,14 @@ def test_half_a_character(tmp_path, suffix):
         prompts.save([Pair("\ud83d\ude00", id="x")], path)
 
 
+def test_a_number_that_parquet_has_not(tmp_path):
+    pytest.importorskip("pyarrow")
+    pair = Pair("a", target=2**70, id="x")
+    with pytest.raises(InputError, match="does not hold these pairs"):
+        prompts.save(pair, tmp_path / "a.parquet")
+    assert prompts.load(prompts.save(pair, tmp_path / "a.csv")) == [pair]
+
+
 @pytest.mark.parametrize(
     ("pairs", "says"),
     [

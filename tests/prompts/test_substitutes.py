@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import mlxtrace
-from mlxtrace import metrics, prompts
+from mlxtrace import facts, metrics, prompts
 from mlxtrace.errors import InputError, SubjectError
 from mlxtrace.prompts import Pair
 from mlxtrace.prompts.fact_files import DEMO
@@ -64,6 +64,38 @@ def test_by_the_answer_where_the_subject_is_not_known(model):
     same = {fact["subject"] for fact in FACTS if fact["relation"] in relations}
     first = [s in same for s in model.substitutes(prompt, "Tower Eiffel")]
     assert relations and first == sorted(first, reverse=True) and any(first)
+
+
+SAID = {  # probabilities of three tokens; of the prompt as it is [0.5, 0.3, 0.2]
+    "Berlin": [0.1, 0.7, 0.2],
+    "London": [0.1, 0.1, 0.8],
+    "Madrid": [0.6, 0.3, 0.1],  # the same answer
+    "Rome": [0.4, 0.3, 0.3],  # the same, less surely
+    "Vienna": [0.05, 0.19, 0.18],  # another, but hardly (the rest is elsewhere)
+    "Oslo": [0.5, 0.51, 0.0],  # another, but as likely as before
+}
+
+
+def test_what_is_kept_and_in_which_order(model, monkeypatch):
+    """With runs that say what they are told to: by how sure another answer is, relations first."""
+    module = importlib.import_module("mlxtrace.prompts.substitutes")
+
+    def fake(model, asked, of):
+        texts = [prompt.text.removesuffix(" is in the country of") for prompt in asked]
+        return [of(i, np.array(SAID.get(text, [0.5, 0.3, 0.2]))) for i, text in enumerate(texts)]
+
+    monkeypatch.setattr(module, "of_each", fake)
+    names = [name for name in SAID if len(model.encode(name)) == len(model.encode("Paris"))]
+    assert set(names) == set(SAID)
+    assert model.substitutes("Paris is in the country of", "Paris", SAID) == ["London", "Berlin"]
+    answer = model.token_to_str(0)
+    known = [facts.Fact(s, "{} is", a, r) for s, a, r in (
+        ("London", "x", "other"), ("Berlin", answer, "answered"), ("Paris", "y", "ours"), ("Madrid", "y", "ours"),
+    )]  # fmt: skip
+    monkeypatch.setattr(module, "load", lambda: known)
+    assert model.substitutes("Paris is in the country of", "Paris") == ["Berlin", "London"]
+    known += [facts.Fact("London", "{} is", "z", "ours")]
+    assert model.substitutes("Paris is in the country of", "Paris") == ["London", "Berlin"]
 
 
 def test_candidates_of_ones_own(model):

@@ -202,6 +202,17 @@ def test_what_is_no_set_is_refused():
             PatchingSet(singles, ids)
 
 
+def test_panels_have_the_intervals_of_their_own_metric():
+    found = a_set(("component", "metric", "layer", "region", "head"), lacking=(0,))
+    for j, metric in enumerate(found.metrics):
+        panels = found.panels(metric)
+        assert [(p.component, p.head) for p in panels] == [(c, h) for c in ("mlp", "attn") for h in range(3)]
+        for i, panel in enumerate(panels):
+            of_panel = (i // 3, j, slice(None), slice(None), i % 3)
+            np.testing.assert_array_equal(panel.values, found.recovery[of_panel].T)
+            np.testing.assert_array_equal(panel.halves, found.interval[of_panel].T)
+
+
 def test_pairs_by_name_and_number():
     found = a_set()
     assert found.single("p3") is found.single(3) is found.single(-4) is found.singles[3]

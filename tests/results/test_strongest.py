@@ -73,3 +73,16 @@ def test_the_stream_is_named_only_alone():
     rows = [("resid_post", 3, 100, {}), ("mlp", 3, 30, {})]
     assert strongest(Made(rows)) == "Restores most: mlp layer 3 (30 %)."
     assert strongest(Made(rows[:1])) == "Restores most: resid_post layer 3 (100 %)."
+
+
+def test_of_a_set_only_what_is_told_from_no_effect_is_named():
+    cells = [("IO", 60, 70.0), ("END", 90, 185.0), ("S", 40, 41.0), ("S2", None, None)]
+    rows = [("head", 3, value, {"region": r, "head": 1, "n": 9, "high": high}) for r, value, high in cells]
+    said = strongest(Made(rows))
+    assert (
+        said == 'Restores most: head layer 3 head 1 at "IO" (60 ± 10 %) and layer 3 head 1 at "S" (40 ± 1 %).'
+    )
+    noise = [("mlp", 2, 40, {"n": 9, "high": 95.0}), ("mlp", 7, 50, {"n": 9, "high": 130.0})]
+    assert (
+        strongest(Made(noise, direction="noise", no_effect=100.0)) == "Breaks most: mlp layer 2 (40 ± 55 %)."
+    )

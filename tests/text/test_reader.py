@@ -115,7 +115,7 @@ def test_tokens_of_several_prompts_are_an_array_where_they_have_one_length():
         reader.to_tokens([[5], [6, 7]])
     for wrong, said in (
         ([[5], [100]], "prompt 1 of the 2"),
-        ([[5], [1, 2, 3, 4]], "4 tokens"),
+        ([[5], [1, 2, 3, 4]], "4 tokens, but"),
         ([], "no tokens"),
     ):
         with pytest.raises(errors.TokenError, match=said):

@@ -47,6 +47,13 @@ def test_pairs_are_of_the_paper():
     assert len({n for n, _, _ in found}) == len(NOUNS) and max(Counter(y for _, _, y in found).values()) < 60
     assert all(pair.target is None and pair.foil is None for pair in pairs)
     assert prompts.load("greater_than", n=5, seed=1) == pairs[:5]
+    assert any(century == year for _, century, year in found)  # 1717, whose YY is the second "17"
+    for pair in pairs:
+        match, starts = SENTENCE.fullmatch(pair.clean), {}
+        for name in ("NOUN", "XX1", "YY"):
+            word, k = (where, 1) if isinstance(where := pair.regions[name], str) else where
+            starts[name] = [m.start() for m in re.finditer(word, pair.clean)][k - 1]
+        assert starts == {"NOUN": match.start(1), "XX1": match.start(2), "YY": match.start(3)}
     written = SENTENCE.fullmatch(
         "The war lasted from the year 1732 to the year 17"
     )  # the paper's own example
