@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import cases, floor, models, targets  # noqa: E402
+from benchmarks import cases, floor, models, sets, targets  # noqa: E402
 from benchmarks.contenders import Ours, top_token  # noqa: E402
 from benchmarks.timing import compare  # noqa: E402
 from mlxtrace import InterpretableModel  # noqa: E402
@@ -83,3 +83,10 @@ def test_the_script_runs(tmp_path):
     assert all(np.isfinite(r["seconds"]) and r["floor"] > 0 for r in found["rows"])
     assert found["resources"]["memory"] and found["resources"]["tracing"]["bare"] > 0
     assert (tmp_path / "scaling.png").stat().st_size > 10_000
+
+
+@pytest.mark.heavy
+def test_sets_are_compared_in_turn():
+    row = sets.compare("demo", *sets.demo_pairs(3), "resid_post", repeats=1)
+    cells = [cell.strip() for cell in row.split("|")[1:-1]]
+    assert cells[:2] == ["demo, `resid_post`", "3"] and float(cells[-1]) < 1e-4

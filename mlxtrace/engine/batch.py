@@ -111,7 +111,6 @@ class Batch:
         self.origin = np.concatenate([np.arange(len(self.base_rows)), born.reshape(-1)])
         self.hooks = Hooks(resolver)
         self.planned, self.fired = 0, 0  # taps
-        self.logits: mx.array | None = None  # of a pass that is laid out
         self._grow_at_layers()
         self._patch(cells)
         if eager:
@@ -256,25 +255,19 @@ class Batch:
 
     # ---- the pass
 
-    def begin(self) -> None:
-        """Lay the pass out, without computing it: `logits` are what will come out."""
+    def run(self) -> np.ndarray:
+        """Last-position logits, float32 `[rows, V]`: base rows first, then each cell's block in order.
+
+        With `every_position` they are `[rows, T, V]`.
+        """
         of_base = self.base_rows[self.origin]
         tokens = self.base.tokens(of_base[: self._rows_after(FLAT)], self.start)
         shared = [Prefix(cache, self.start, of_base) for cache in self.caches] if self.start else None
         with self.hooks.hooked():
             logits = forward(self.resolver.net, tokens, shared)
-            self.logits = logits if self.every_position else logits[..., -1, :]
+            logits = logits if self.every_position else logits[..., -1, :]
+            mx.eval(logits)
         self.hooks = Hooks(self.resolver)  # those that were used hold this batch, and with it the sources
-
-    def run(self) -> np.ndarray:
-        """Last-position logits, float32 `[rows, V]`: base rows first, then each cell's block in order.
-
-        With `every_position` they are `[rows, T, V]`. Lays the pass out where `begin` has not.
-        """
-        if self.logits is None:
-            self.begin()
-        logits = mx.array([]) if self.logits is None else self.logits
-        mx.eval(logits)
         if self.fired != self.planned or len(logits) != len(self.origin):
             raise EngineError(
                 f"{self.fired} of {self.planned} planned taps fired and {len(logits)} of {len(self.origin)} rows "

@@ -93,19 +93,17 @@ class Memory:
     def whole(self) -> Part | None:
         """All cells as one part, when their sources leave enough for the passes; None when they do not."""
         kept = self.constant + self.sources(self.planned)
-        n = 1 if self.loop else self.request.lanes
-        left = (self.allowed - kept) // n
-        groups = self._groups(self.planned, left) if kept <= self.allowed // 2 else None
+        groups = self._groups(self.planned, self.allowed - kept) if kept <= self.allowed // 2 else None
         if groups is None:
             return None
-        passes = n * max((self.one_pass(group) for group in groups), default=0)
+        passes = max((self.one_pass(group) for group in groups), default=0)
         alone = max(self.plain, self.capturing(self.planned))
         if kept + max(alone, passes) > self.allowed:
             return None
         joint = self._joint_peak()
         together = joint is not None and joint <= self.allowed
         need = max(kept + passes, joint if joint is not None and together else kept + alone)
-        return Part(groups, need, self.prefix, together, eager=2 * need > self.allowed, lanes=n)
+        return Part(groups, need, self.prefix, together, eager=2 * need > self.allowed)
 
     def _joint_peak(self) -> int | None:
         """The peak of base and source as one batch that keeps both rows until its end; None when they cannot be."""

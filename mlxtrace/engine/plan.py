@@ -112,8 +112,7 @@ def reads_of(cells: Iterable[PlannedCell]) -> dict[bool, dict[str, Reads]]:
 class Part:
     """Cells whose source activations are in memory at the same time, as passes; and the most bytes that they take.
 
-    together: base and source are run as one batch. eager: computed layer by layer, because memory is short. lanes: how
-    many passes run at the same time.
+    together: base and source are run as one batch. eager: computed layer by layer, because memory is short.
     """
 
     groups: list[list[PlannedCell]]
@@ -121,7 +120,6 @@ class Part:
     prefix: bool
     together: bool = False
     eager: bool = True
-    lanes: int = 1
 
     @functools.cached_property
     def reads(self) -> dict[bool, dict[str, Reads]]:
@@ -152,7 +150,7 @@ class Request:
 
     base, source, fixed: one run each, or as many of each as there are prompts.
     fixed: the run that fixed patches take their values from. every_position: the logits of all positions are wanted.
-    max_memory: bytes beside the weights. lanes: how many passes may run at the same time.
+    max_memory: bytes beside the weights.
     """
 
     resolver: ModuleResolver
@@ -163,7 +161,6 @@ class Request:
     engine: Engine
     every_position: bool
     max_memory: int
-    lanes: int = 1
 
     @property
     def block(self) -> int:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,6 @@ from .batch import Batch
 from .fit import METRIC_BYTES, fit
 from .joint_runs import Runs as Runs
 from .joint_runs import measured_by_prompt
-from .lanes import in_lanes, lanes
 from .loop import run_loop
 from .memory import allowed_bytes
 from .plan import Engine, Part, Plan, PlannedCell, Request
@@ -93,8 +92,7 @@ class Sweep:
     ):
         allowed, fixed = allowed_bytes(max_memory), base if fixed is None else fixed
         self.resolver, self.base, self.source, self.fixed, self.engine = resolver, base, source, fixed, engine
-        n = lanes() if len(base.members) > 1 else 1
-        self.request = Request(resolver, base, source, fixed, list(cells), engine, every_position, allowed, n)
+        self.request = Request(resolver, base, source, fixed, list(cells), engine, every_position, allowed)
         self._begun: PlainRuns | None = None
         self._parts: list[Part] | None = None
 
@@ -244,11 +242,8 @@ class Sweep:
                 yield group, every if self.request.every_position else every[:, -1]
             return
 
-        started: Iterable[tuple[list[PlannedCell], Batch]]
-        started = ((group, self._batch(group, begun)) for group in groups)
-        if part.lanes > 1:
-            started = in_lanes(groups, lambda group: self._batch(group, begun), part.lanes)
-        for group, batch in started:
+        for group in groups:
+            batch = self._batch(group, begun)
             logits, base_rows = batch.run(), batch.base_rows
             self._check_base(logits[: len(base_rows)], begun.base_logits[base_rows])
             yield group, logits[len(base_rows) :]

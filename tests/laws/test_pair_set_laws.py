@@ -8,7 +8,7 @@ from mlxtrace import InterpretableModel
 from mlxtrace.engine import joint_runs, sweep
 from mlxtrace.engine.batch import Batch
 from mlxtrace.laws.model_under_test import ModelUnderTest
-from mlxtrace.laws.set_laws import sets
+from mlxtrace.laws.pair_set_laws import sets
 
 
 def measured(name="llama"):
