@@ -12,7 +12,7 @@ from .plan import Part, PlannedCell, Reads, Request, Rows, reads_of
 # Metrics work in float64 on copies of their own: bytes per logit.
 METRIC_BYTES = 32
 # The stream of a pass over several prompts is no larger than this.
-FAST_BYTES = 2 << 20
+FAST_BYTES = 8 << 20
 
 
 def fit(request: Request) -> list[Part]:

@@ -10,7 +10,7 @@ from .law import DoesNotApply, Measurement, law, relative_error
 from .model_under_test import LENGTH, ModelUnderTest
 
 CHANGED = ((2, 3), (3,), (1, 5))  # by pair: the positions at which its prompts differ
-PLACES = ((2, 7), (3, 9), (5, 1))  # and those that are patched
+PLACES = ((2, 7), (3, 9), (1, 0))  # and those that are patched: one of them cannot matter
 COMPONENTS = ("resid_pre", "attn", "mlp", "resid_post")
 SAMPLES, LEVEL = 2, 0.05
 

@@ -75,7 +75,7 @@ FAULTS: list[tuple[str, str, str, str]] = [
     ("null cells with another prompt's values", "engine/sweep.py", "[cell.prompt * self.base.each for cell in request.cells]",
      "[0 for cell in request.cells]"),
     ("first differences of another prompt", "engine/plan.py", "first = self.first_differences[cell.prompt]",
-     "first = self.first_differences[-1]"),
+     "first = self.first_differences[0]"),
     # what is kept
     ("kept arrays of a sweep alias", "engine/runs.py", "edit(site.get(fresh(x), base))",
      "edit(site.get(x, base))"),
