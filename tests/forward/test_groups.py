@@ -200,7 +200,7 @@ WRONG_VALUES = [
 ]
 
 
-@pytest.mark.parametrize(("index", "value", "said"), WRONG_VALUES, ids=str)
+@pytest.mark.parametrize(("index", "value", "said"), WRONG_VALUES, ids=lambda given: type(given).__name__)
 def test_a_value_that_does_not_fit_all_changes_none(index, value, said):
     h = made()
     with pytest.raises(errors.EditError, match=said):

@@ -21,7 +21,7 @@ SEVERAL = [["a", "b"], ("a", "b"), ["a"], np.array(["a", "b"]), [PROMPT], [PROMP
            [range(2), (5, 6)], ["a", "a"]]  # fmt: skip
 
 
-@pytest.mark.parametrize("given", ONE, ids=repr)
+@pytest.mark.parametrize("given", ONE, ids=lambda given: type(given).__name__)
 def test_one_prompt_and_what_is_none_is_not_several(given):
     assert several(given) is None
 
