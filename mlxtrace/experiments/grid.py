@@ -113,7 +113,7 @@ def places_of(positions: Any, pair: AlignedPair, within: Any = None) -> Places:
         return Places([[p] for p in paired], "position", paired, [[i] for i in range(len(paired))])
     if by_region:
         return _by_region(pair, within or "mean")
-    wanted = positions_of(positions, pair.clean_prompt, pair.regions)
+    wanted = positions_of(positions, pair.clean_prompt, _regions(pair))
     missing = [p for p in wanted if p not in pair.of_clean]
     if missing:
         raise PositionError(
@@ -123,9 +123,16 @@ def places_of(positions: Any, pair: AlignedPair, within: Any = None) -> Places:
     return Places([wanted])
 
 
+def _regions(pair: AlignedPair) -> Mapping[str, Sequence[int]]:
+    """The regions of a pair by name: its own, or the roles of its tokens; none without a subject."""
+    if pair.regions or pair.subject is None:
+        return pair.regions
+    return regions_of(pair.clean_prompt, {})
+
+
 def _by_region(pair: AlignedPair, within: str) -> Places:
     """A label for each region that has a position in both prompts."""
-    regions = pair.regions or regions_of(pair.clean_prompt, {})
+    regions = _regions(pair) or regions_of(pair.clean_prompt, {})  # which says what is missing
     groups: list[list[int]] = []
     labels, averaged, lost = [], [], []
     for name, positions in regions.items():

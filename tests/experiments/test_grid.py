@@ -98,6 +98,8 @@ def test_tokens_of_a_region_are_averaged_or_patched_together(model):
     assert last.groups == [[2], [3], [6]] and last.averaged == [[0], [1], [2]]
     assert together.groups == [[1, 2], [2, 3], [6]]
     assert places_of("A", pair).groups == [[1, 2]], "a region by its name is patched together"
+    roles = pairs.pair(model, CLEAN, CORRUPTED)
+    assert places_of("last subject token", roles).groups == [[3]], "as results print it"
     with pytest.raises(InputError, match="within='first' goes with"):
         places_of("regions", pair, "first")
     with pytest.raises(InputError, match="within='last' goes with"):

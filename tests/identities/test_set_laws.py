@@ -12,6 +12,7 @@ from mlxtrace.errors import UnsupportedError
 from mlxtrace.prompts import Pair
 
 NAMES = list(CONFIGS)
+FEW = ["llama", "gpt2", "mixtral", "qwen3_next"]  # an engine of every kind
 # Of two lengths; the subject (where the prompts differ) begins at another position in each, and is of another length.
 PAIRS = [
     Pair([3, 17, 40, 41, 52, 60, 77, 8, 9], [3, 17, 90, 91, 52, 60, 77, 8, 9], id="a"),
@@ -46,7 +47,17 @@ def has_all(model, components):
         return False
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(map(str, options.values())))
+@pytest.fixture(scope="module", params=FEW)
+def one_of_few(request):
+    return InterpretableModel(make(request.param))
+
+
+@pytest.mark.parametrize("options", OPTIONS[1:], ids=lambda options: "-".join(map(str, options.values())))
+def test_components_windows_and_metrics_of_a_set(one_of_few, options):
+    test_a_set_gives_the_numbers_of_its_pairs_alone(one_of_few, options)
+
+
+@pytest.mark.parametrize("options", OPTIONS[:1], ids=["regions"])
 def test_a_set_gives_the_numbers_of_its_pairs_alone(model, options):
     if not has_all(model, options["component"]):
         pytest.skip(f"this architecture has no {options['component']}")
@@ -61,7 +72,8 @@ def test_a_set_gives_the_numbers_of_its_pairs_alone(model, options):
                 close(getattr(single, run)[name], value, model, least=5e-5)
 
 
-def test_every_engine_gives_the_numbers_of_the_textbook(model):
+def test_every_engine_gives_the_numbers_of_the_textbook(one_of_few):
+    model = one_of_few
     pairs, options = [PAIRS[0], PAIRS[2], PAIRS[1]], OPTIONS[0]
     fast = patch(model, pairs, **options)
     slow = patch(model, pairs, engine="loop", **options)
@@ -69,7 +81,8 @@ def test_every_engine_gives_the_numbers_of_the_textbook(model):
         close(a.raw, b.raw, model, least=5e-5)
 
 
-def test_noise_is_drawn_for_each_pair_as_for_it_alone(model):
+def test_noise_is_drawn_for_each_pair_as_for_it_alone(one_of_few):
+    model = one_of_few
     noise = GaussianNoise(level=0.5, samples=3)
     subjects = [[2, 3], [1], [1, 2, 3]]
     options = {"component": "resid_post", "positions": "subject_last"}
@@ -110,7 +123,8 @@ def test_averages_are_those_of_the_pairs():
             assert abs(found.recovery[layer, r] - 100 * moved / gap) < 0.1
 
 
-def test_effects_of_a_set_are_those_of_its_pairs(model):
+def test_effects_of_a_set_are_those_of_its_pairs(one_of_few):
+    model = one_of_few
     together = model.causal_effects(PAIRS[:3], positions="regions", metric="logit", progress=False, target=6)
     for pair, single in zip(PAIRS, together.singles, strict=False):
         alone = model.causal_effects(pair, positions="regions", metric="logit", progress=False, target=6)
