@@ -31,8 +31,7 @@ import models  # noqa: E402
 NUMERICAL = {
     "anatomy", "engine", "experiments", "forward", "identities", "laws",
     "test_averages", "test_custom_metric", "test_docstrings", "test_interventions", "test_metric_table", "test_metrics",
-    "test_last_logits", "test_other_subjects", "test_running", "test_seeds", "test_substitutes", "test_suitable",
-    "test_noise_scale", "test_pair_calls", "test_pair_running",
+    "test_last_logits", "test_noise_scale", "test_running", "test_seeds", "test_suitable",
 }  # fmt: skip
 MOST_WORKERS = 4  # each loads mlx and models of its own
 

@@ -50,7 +50,7 @@ SAID = {  # what the demo shows, and the comments say
         "on average layer 5 fetches most",
         "a single pair: 'Naples is in the country of', corrupted 'Lyon is in the country of'",
         "this pair says layer 6, by 27",
-        "paired by id over 16 pairs",
+        "paired by id over 10 pairs",
         "from a folder: True",
     ],
 }

@@ -126,7 +126,7 @@ print(f"lead of layer {best} over layer {second}: {ratio:.1f} ± {half:.1f} %")
 # Does another corruption tell another story? The same prompts, broken by noise on their subjects instead of another
 # subject. `a - b` is paired: the interval is that of the pairs' differences.
 
-few = pairs[:16]
+few = pairs[:10]
 options = {"component": "resid_post", "positions": "regions", "metric": "logit_diff", **QUIET}
 names = model.activation_patching(few, **options)
 noise = model.activation_patching(few, GaussianNoise(samples=2), **options)

@@ -98,7 +98,6 @@ EXPERIMENTS = {
     "mamba",
     "gemma4_text",
     "deepseek_v3",
-    "deepseek_v41",
 }
 
 
