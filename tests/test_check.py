@@ -58,7 +58,10 @@ KINDS = {  # dtype, bits, LoRA
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+BOTH = pytest.param("4 bits, bfloat16", marks=pytest.mark.heavy)  # slow on a CPU; each by itself is not
+
+
+@pytest.mark.parametrize("kind", [BOTH if kind == BOTH.values[0] else kind for kind in KINDS])
 @pytest.mark.parametrize("name", ["llama", *(pytest.param(n, marks=pytest.mark.heavy) for n in FURTHER)])
 def test_precisions_and_adapters(name, kind):
     dtype, bits, lora = KINDS[kind]

@@ -123,7 +123,8 @@ def compared_averages(result: ComparedAverages, path: str | os.PathLike | None =
         >>> from mlxtrace import InterpretableModel, plotting
         >>> model = InterpretableModel("demo")
         >>> prompts = ["The Eiffel Tower is in", "The Eiffel Tower is located in"]
-        >>> result = model.compare_bits(prompts, "Eiffel Tower", 4, samples=1, progress=False)
+        >>> options = {"positions": "last", "samples": 1, "progress": False}
+        >>> result = model.compare_bits(prompts, "Eiffel Tower", 4, **options)
         >>> [axis.get_title() for axis in plotting.compared_averages(result).axes[:3]]
         ['demo', '4 bits', '4 bits - demo']
     """

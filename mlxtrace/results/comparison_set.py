@@ -41,7 +41,8 @@ class ComparisonSet:
         >>> model = InterpretableModel("demo")
         >>> prompts = ["The Eiffel Tower is in the city of", "The Colosseum is in the city of"]
         >>> subjects = ["Eiffel Tower", "Colosseum"]
-        >>> result = model.compare_bits(prompts, subjects, bits=4, samples=2, progress=False)
+        >>> options = {"positions": "subject", "samples": 1, "progress": False}
+        >>> result = model.compare_bits(prompts, subjects, bits=4, **options)
         >>> result.difference.shape == result.interval.shape == (len(result.roles), model.n_layers)
         True
         >>> result.n, result.to_rows()[0]["prompts"]
