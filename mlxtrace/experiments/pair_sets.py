@@ -261,4 +261,17 @@ def grids_of(model: Any, made: PairSet, grid: Grid, positions: Any, within: Any 
         raise InputError(
             'positions="each" needs pairs with the same paired positions: use positions="regions"'
         )
-    return grids
+    if positions is None or isinstance(positions, str) or len(set(lengths)) == 1:
+        return grids
+    return _counted_from_the_start(grids, lengths)
+
+
+def _counted_from_the_start(grids: list[Grid], lengths: list[int]) -> list[Grid]:
+    """The grids with a note when numbers mean the same place in prompts of several lengths."""
+    if any(grid.places.groups != grids[0].places.groups for grid in grids):
+        return grids
+    note = (
+        f"positions count from the start of prompts of {min(lengths)} to {max(lengths)} tokens: what stands there may "
+        'differ from pair to pair, where positions="regions" would not'
+    )
+    return [replace(grid, places=replace(grid.places, notes=(*grid.places.notes, note))) for grid in grids]

@@ -194,6 +194,17 @@ def test_each_position_needs_one_length(model):
     assert [g.places.axis for g in grids] == ["region"] * 2
 
 
+def test_numbers_that_mean_other_tokens_in_other_prompts_are_said(model):
+    made = read_pairs(model, [Pair(CLEAN, CORRUPTED), Pair(LONG, LONG_CORRUPTED)])
+    grid = grid_of(model, "mlp")
+    for grids in (grids_of(model, made, grid, 2), grids_of(model, made, grid, [2, 3])):
+        assert all("prompts of 7 to 8 tokens" in g.places.notes[0] for g in grids)
+    for positions in (-1, "last", None, "subject"):
+        assert not any(g.places.notes for g in grids_of(model, made, grid, positions))
+    same = read_pairs(model, [Pair(CLEAN, CORRUPTED), Pair(CLEAN[::-1], CORRUPTED[::-1])])
+    assert not any(g.places.notes for g in grids_of(model, same, grid, 2))
+
+
 def test_prompts_of_pairs_are_their_clean_ones(model):
     made = read_prompts(model, [Pair(CLEAN, CORRUPTED, target=4), LONG])
     assert [p.clean.ids for p in made.pairs] == [tuple(CLEAN), tuple(LONG)] and made.targets == [4, None]
