@@ -56,7 +56,8 @@ def difference(
     with style():
         bars = panels[0].column_name == "component"
         fig, explained = _bars(result, panels[0], label) if bars else _maps(result, panels, label)
-        headline(fig, f"{names}: {result.title}", [f"recovery: {names}", *explained])
+        title = result.title if " less " in result.title else f"{names}: {result.title}"
+        headline(fig, title, [f"recovery: {names}", *explained])
     return finished(fig, path)
 
 

@@ -204,8 +204,7 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
         """The recoveries less those of another result of the same pair or pairs, in percentage points."""
         if not isinstance(other, PatchingResult):
             raise InputError(f"a result less {type(other).__name__}: subtract .recovery, or another result")
-        one, two = tables.describe(self), tables.describe(other)
-        title = one if one == two else f"{one}, less: {two}"
+        title = tables.less(tables.describe(self), tables.describe(other))
         return PatchingDifference(title=title, **subtracted(self, other))
 
     # -- a mapping, when there is one number per layer -------------------------------------------

@@ -41,6 +41,18 @@ TINTS = {
 }  # red, green, purple, as in the figures
 
 
+def less(one: str, two: str) -> str:
+    """One title for two results, of which one is less the other: what both say is said once."""
+    first, second = one.split(), two.split()
+    if first == second:
+        return one
+    shortest = min(len(first), len(second)) - 1
+    head = next((i for i in range(shortest) if first[i] != second[i]), shortest)
+    tail = next((i for i in range(shortest - head) if first[-1 - i] != second[-1 - i]), shortest - head)
+    of_second = second[head : len(second) - tail]
+    return " ".join([*first[: len(first) - tail], "less", *of_second, *first[len(first) - tail :]])
+
+
 def _labels(result: Patched, name: str, labels: list) -> list[str]:
     if name != "position":
         return [str(x) for x in labels]

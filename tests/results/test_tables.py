@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from test_patching_result import CLEAN, CORRUPTED, full, layers, make
+
+from mlxtrace.results import tables
 
 
 def test_repr_shows_runs_answers_numbers_and_signed_bars():
@@ -34,3 +37,20 @@ def test_a_map_prints_its_tokens_with_the_subject_and_the_difference_marked():
 def test_html_escapes_and_has_every_number():
     page = make(np.full((3, 4), 0.5), ("layer", "position"), tokens=["<b>", "&", "$", "\n"])._repr_html_()
     assert page.count(">50.0<") == 12 and "&lt;b&gt;" in page and "<b> *" not in page
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "both"),
+    [
+        ("Restoring the MLP output (last)", "Restoring the MLP output (last)", "Restoring the MLP output (last)"),
+        (
+            "Restoring the MLP output over 12 pairs (each token)",
+            "Restoring the attention output over 12 pairs (each token)",
+            "Restoring the MLP less attention output over 12 pairs (each token)",
+        ),
+        ("Restoring the MLP (last)", "Corrupting the MLP (last)", "Restoring less Corrupting the MLP (last)"),
+        ("a b (last)", "a b (first)", "a b (last) less (first)"),
+    ],
+)  # fmt: skip
+def test_a_difference_says_what_both_are_once(one, two, both):
+    assert tables.less(one, two) == both
