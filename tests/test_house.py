@@ -92,11 +92,17 @@ def module_in(name: str, modules: Collection[str]) -> str:
 
 
 @cache
+def nodes_of(path: Path) -> list[ast.AST]:
+    """Everything that stands in a file, the file itself first."""
+    return list(ast.walk(ast.parse(path.read_text())))
+
+
+@cache
 def imported(module: str) -> frozenset[str]:
     """The modules of the package that a file imports: anywhere, in functions and for typing included."""
     path = MODULES[module]
     package = path.parent.relative_to(ROOT).parts
-    names = {n for node in ast.walk(ast.parse(path.read_text())) for n in names_in(node, package)}
+    names = {n for node in nodes_of(path) for n in names_in(node, package)}
     return frozenset(module_in(name, MODULES) for name in names) - {module}
 
 
@@ -143,20 +149,20 @@ def test_every_file_has_its_room():
     assert {m.split(".")[0] for m in MODULES} <= set(LEVEL), "write the new folder or file into ROOMS"
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_imports_go_down(module):
-    up = [m for m in imported(module) if room(m) < room(module)]
-    beside = [
-        m for m in imported(module) if room(m) == room(module) and m.split(".")[0] != module.split(".")[0]
-    ]
-    assert not up and not beside
+def test_imports_go_down():
+    for module in MODULES:
+        up = [m for m in imported(module) if room(m) < room(module)]
+        beside = [
+            m for m in imported(module) if room(m) == room(module) and m.split(".")[0] != module.split(".")[0]
+        ]
+        assert not up and not beside, module
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_nothing_is_imported_for_typing_only(module):
+def test_nothing_is_imported_for_typing_only():
     """What may be imported is imported; a name that only types need belongs in a protocol further down."""
-    nodes = ast.walk(ast.parse(MODULES[module].read_text()))
-    assert not [n.lineno for n in nodes if "TYPE_CHECKING" in (getattr(n, "id", ""), getattr(n, "attr", ""))]
+    for module, path in MODULES.items():
+        names = {x for n in nodes_of(path) for x in (getattr(n, "id", ""), getattr(n, "attr", ""))}
+        assert "TYPE_CHECKING" not in names, module
 
 
 def test_nothing_goes_in_a_circle():
@@ -228,10 +234,9 @@ def test_test_files_have_names_of_their_own():
     assert len(set(stems)) == len(stems), sorted({s for s in stems if stems.count(s) > 1})
 
 
-@pytest.mark.parametrize("path", FILES, ids=module_of)
-def test_a_file_is_one_idea(path):
-    name = str(path.relative_to(ROOT))
-    assert name in WHOLE or len(path.read_text().splitlines()) <= MOST_LINES
+def test_a_file_is_one_idea():
+    lines = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in FILES}
+    assert not {name: n for name, n in lines.items() if n > MOST_LINES and name not in WHOLE}
 
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -243,39 +248,40 @@ def _lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     return body[-1].end_lineno - body[0].lineno + 1
 
 
-@pytest.mark.parametrize("path", FILES, ids=module_of)
-def test_a_function_is_one_step(path):
-    functions = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, FUNCTIONS)]
-    assert not {f.name: _lines(f) for f in functions if _lines(f) > MOST_STATEMENTS}
+def test_a_function_is_one_step():
+    for path in FILES:
+        functions = [n for n in nodes_of(path) if isinstance(n, FUNCTIONS)]
+        assert not {f.name: _lines(f) for f in functions if _lines(f) > MOST_STATEMENTS}, path
 
 
-@pytest.mark.parametrize("path", FILES, ids=module_of)
-def test_files_say_what_they_are_for(path):
-    assert ast.get_docstring(ast.parse(path.read_text()))
+def test_files_say_what_they_are_for():
+    assert not [path for path in FILES if not ast.get_docstring(nodes_of(path)[0])]
 
 
 @cache
 def defined(path: Path) -> frozenset[str]:
     """The names that a file gives to anything: functions, classes, arguments, attributes, variables."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes_of(path):
         name = getattr(node, "name", None) or getattr(node, "arg", None) or getattr(node, "id", None)
         found |= {x for x in (name, getattr(node, "attr", None)) if isinstance(x, str)}
     return frozenset(found)
 
 
-@pytest.mark.parametrize("path", FILES, ids=module_of)
-def test_what_is_referred_to_is_there(path):
+def test_what_is_referred_to_is_there():
     """`see x` names a module, a class, something in this file, or `module.something`; `x.py` is a file."""
-    text = path.read_text()
     modules = {part for module in MODULES for part in module.split(".")}
-    for name in re.findall(r"\b[Ss]ee `([A-Za-z_][\w.]*)`", text):
-        first, *rest = name.split(".")
-        nearby = FILES if first[0].isupper() else [path]
-        assert first in modules or any(first in defined(file) for file in nearby), name
-        assert all(any(part in defined(file) for file in FILES) for part in rest), name
-    for name in re.findall(r"(?<![\w./])(?:[a-z_]+/)*[a-z_]+\.py\b", text):
-        assert any(str(file).endswith(f"/{name}") for file in [*FILES, *TESTS.rglob("*.py")]), name
+    everywhere = frozenset().union(*map(defined, FILES))
+    files = [f"/{file}" for file in [*FILES, *TESTS.rglob("*.py")]]
+    for path in FILES:
+        text = path.read_text()
+        for name in re.findall(r"\b[Ss]ee `([A-Za-z_][\w.]*)`", text):
+            first, *rest = name.split(".")
+            nearby = everywhere if first[0].isupper() else defined(path)
+            assert first in modules or first in nearby, (path, name)
+            assert everywhere.issuperset(rest), (path, name)
+        for name in re.findall(r"(?<![\w./])(?:[a-z_]+/)*[a-z_]+\.py\b", text):
+            assert any(file.endswith(f"/{name}") for file in files), (path, name)
 
 
 # Nobody calls these from outside.
@@ -290,8 +296,7 @@ def _speaks_for_itself(node: ast.AST) -> bool:
     return bare or (len(node.body) == 1 and node.body[0].lineno == node.body[0].end_lineno)
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if not m.startswith(INSIDE)])
-def test_public_functions_and_classes_have_docstrings(module):
+def test_public_functions_and_classes_have_docstrings():
     missing = []
 
     def walk(node, prefix):
@@ -304,8 +309,10 @@ def test_public_functions_and_classes_have_docstrings(module):
             if isinstance(child, ast.ClassDef):
                 walk(child, f"{child.name}.")
 
-    walk(ast.parse(MODULES[module].read_text()), "")
-    assert not missing, f"{module}: {missing}"
+    for module, path in MODULES.items():
+        if not module.startswith(INSIDE):
+            walk(nodes_of(path)[0], f"{module}.")
+    assert not missing
 
 
 def test_the_public_names_are_there():
