@@ -6,6 +6,7 @@ labels what comes back.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, overload
 
@@ -205,11 +206,12 @@ def patched(
         return settle(model, made.pairs[i], *answers, clean_first, made.alone)
 
     notes = notes_of(model, jobs[0].cells)
+    found = sweep_pairs(model, jobs, settled, progress, **how)
+    for note in found[0][0].notes if made.alone else ():
+        warnings.warn(note, stacklevel=3)  # where the experiment was called
     results = [
         _labelled(model, pair, grid, measured, outcome, direction, positions, made.alone, notes)
-        for pair, grid, (measured, outcome) in zip(
-            made.pairs, grids, sweep_pairs(model, jobs, settled, progress, **how), strict=True
-        )
+        for pair, grid, (measured, outcome) in zip(made.pairs, grids, found, strict=True)
     ]
     return results, asked.notes
 

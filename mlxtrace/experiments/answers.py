@@ -6,7 +6,6 @@ measured(logits)                                # [metrics, rows]
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -142,8 +141,6 @@ def settle(
     clean, corrupted = (x[:, -1] if x.ndim == 3 else x for x in logits)
     answers = answers_of(model, pair, target, foil, clean, corrupted)
     wanted, notes = _chosen(metric, answers)
-    for note in notes:
-        warnings.warn(note, stacklevel=5)  # where the experiment was called
     answers.check([m for m in wanted if isinstance(m, str)])
     distinct = None if answers.same and foil is None else answers.foil
     bound = metrics.bind_all(

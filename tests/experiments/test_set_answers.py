@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -69,3 +71,12 @@ def test_every_pair_with_a_wrong_answer_is_named(demo):
     pairs = [Pair(EIFFEL, COLOSSEUM, id="a"), Pair(EIFFEL, COLOSSEUM, target="no token at all", id="b")]
     with pytest.raises(TokenError, match="1 of 2 pairs cannot be used: pair b"):
         answers_of_set(demo, read_pairs(demo, pairs), "prob")
+
+
+def test_one_pair_with_one_answer_is_warned_of_where_the_call_stands(demo):
+    with pytest.warns(UserWarning, match="same answer") as caught:
+        result = demo.activation_patching(EIFFEL, LOUVRE, layers=[0], progress=False)
+    assert [warning.filename for warning in caught] == [__file__] and result.metrics == ["kl"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        demo.activation_patching([Pair(EIFFEL, LOUVRE)], layers=[0], progress=False)  # a set's notes say it
