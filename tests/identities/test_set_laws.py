@@ -12,7 +12,7 @@ from mlxtrace.errors import UnsupportedError
 from mlxtrace.prompts import Pair
 
 NAMES = list(CONFIGS)
-FEW = ["llama", "gpt2", "mixtral", "qwen3_next"]  # an engine of every kind
+FEW = ["llama", "qwen3_next"]  # with a prefix that rows share, and without
 # Of two lengths; the subject (where the prompts differ) begins at another position in each, and is of another length.
 PAIRS = [
     Pair([3, 17, 40, 41, 52, 60, 77, 8, 9], [3, 17, 90, 91, 52, 60, 77, 8, 9], id="a"),

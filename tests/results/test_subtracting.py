@@ -116,7 +116,7 @@ def test_a_component_or_a_metric_may_differ():
     rng = np.random.default_rng(4)
     one, other = single(rng), single(rng, components=["attn"])
     assert (one - other).components == ["mlp - attn"] and (one - other).names == ("mlp", "attn")
-    assert "(whole sequence), less: Restoring the attention output" in repr(one - other)
+    assert "Restoring the MLP less attention output (whole sequence)" in repr(one - other)
     kl = make(
         rng.uniform(0, 4, 4),
         metrics=["kl"],
