@@ -93,6 +93,10 @@ def test_noise_for_all_or_one_for_each(model):
     noise = GaussianNoise(level=0.5, samples=2)
     made = read_pairs(model, [CLEAN, LONG], noise, subject=[[2, 3], [1]])
     assert [p.corrupted.noised for p in made.pairs] == [(2, 3), (1,)]
+    given = read_pairs(model, [Pair(CLEAN, CORRUPTED), Pair(LONG, LONG_CORRUPTED)], noise, subject=[[2], [1]])
+    assert [p.corrupted.noised for p in given.pairs] == [(2,), (1,)], (
+        "pairs that name no subject take the call's"
+    )
     own = read_pairs(model, [Pair(CLEAN, CORRUPTED, subject=[4])], noise)
     assert own.pairs[0].corrupted.noised == (4,), "noise in the place of the corrupted prompt"
     two = read_pairs(model, [CLEAN, LONG], [GaussianNoise([1], 0.5), GaussianNoise([2], 0.5)])
