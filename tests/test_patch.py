@@ -541,9 +541,9 @@ def test_a_subject_that_nothing_fits_in_the_place_of(loaded, capsys, monkeypatch
 
 def test_an_error_of_ours_is_one_line_with_status_1(loaded, capsys, monkeypatch):
     monkeypatch.setattr(patch, "strongest", lambda result: 1 / 0)
-    _, err = run(capsys, status=1)
+    _, err = run(capsys, *PAIR, "--layers", "0", status=1)
     assert err.count("\n") == 1 and "ZeroDivisionError" in err
-    _, err = run(capsys, "--debug", status=1)
+    _, err = run(capsys, *PAIR, "--layers", "0", "--debug", status=1)
     assert "Traceback" in err
 
 
@@ -586,7 +586,7 @@ def test_the_bare_command_as_a_process_in_under_20_seconds():
 
 def test_a_reader_that_goes_away_ends_the_run_quietly():
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    line = f"{sys.executable} -m mlxtrace.patch --quiet | true"
+    line = f"{sys.executable} -m mlxtrace.patch --plan | true"
     done = subprocess.run(line, shell=True, env=env, capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stderr and "BrokenPipe" not in done.stderr
 
@@ -629,7 +629,7 @@ TRACE = ["--prompt", CLEAN, "--subject", "Eiffel Tower", "--samples", "2"]
         ([*PAIR, "--subject", "Eiffel Tower"], {CLEAN, CORRUPTED}, 1),
         ([*NOISE, "--samples", "2", "--layers", "3"], {CLEAN}, 1),
         (TRACE, {CLEAN}, 0),
-        ([*TRACE, "--compare-bits", "8"], {CLEAN}, 0),
+        ([*TRACE, "--compare-bits", "8", "--positions", "last"], {CLEAN}, 0),
         (
             [*PAIR, "--target", " Paris", "--foil", " Rome"],
             {CLEAN, CORRUPTED, f"{CLEAN} Paris", f"{CORRUPTED} Rome"},
@@ -638,7 +638,9 @@ TRACE = ["--prompt", CLEAN, "--subject", "Eiffel Tower", "--samples", "2"]
     ],
     ids=["bare", "plan", "quiet", "subject", "noise", "trace", "bits", "answers"],
 )
-def test_a_command_reads_each_text_once_and_pairs_once(loaded, capsys, calls, argv, texts, n_pairs):
+def test_a_command_reads_each_text_once_and_pairs_once(
+    loaded, copied_once, capsys, calls, argv, texts, n_pairs
+):
     run(capsys, *argv)
     read, made = calls
     assert read == Counter(texts) and made["pair"] == n_pairs
@@ -654,7 +656,7 @@ def test_a_run_of_facts_reads_each_text_once(loaded, capsys, calls):
 # ---- two precisions
 
 
-def test_a_trace_can_be_compared_with_its_quantized_self(loaded, capsys, tmp_path):
+def test_a_trace_can_be_compared_with_its_quantized_self(loaded, copied_once, capsys, tmp_path):
     asked = ["--prompt", "The Colosseum is located in", "--subject", "Colosseum", "--compare-bits"]
     assert "leave out --json and --csv" in refused(capsys, [*asked, "4", "--csv", "two.csv"])
     assert "invalid choice" in refused(capsys, [*asked, "99"])
