@@ -102,7 +102,7 @@ CONFIGS: dict[str, dict] = {
     },
 }  # fmt: skip
 NAMES = list(CONFIGS)
-# Wired as llama is, with other norms, biases and multipliers: where every architecture is tried, these are marked heavy.
+# Wired as llama is, with other norms, biases, multipliers: heavy where all architectures are tried.
 AS_LLAMA = {"qwen2", "granite", "starcoder2", "stablelm"}
 SAMPLED = [pytest.param(name, marks=[pytest.mark.heavy] if name in AS_LLAMA else []) for name in NAMES]
 # Models whose residual stream is the plain running sum of what mixers and MLPs contribute.
