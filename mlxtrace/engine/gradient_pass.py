@@ -18,8 +18,11 @@ import mlx.core as mx
 import numpy as np
 from mlx.utils import tree_map
 
-from ..anatomy.attention import Attending, hook_of, plain_attention, weighted
+from ..anatomy.attention import Attending, hook_of, weighted
+from ..anatomy.calls import argument
 from ..anatomy.recording import forward
+from ..anatomy.taps import first_array, fresh, put_first
+from ..errors import UnsupportedError
 from .runs import Hooks, Rows, Site, slice_to_last
 
 Measure = Callable[[mx.array], mx.array]
@@ -115,6 +118,23 @@ class ZeroHooks(Hooks):
 
         return Attending(hook, self.taps)
 
+    def drop_layer(self, index: int) -> None:
+        """Let no gradient go through what a layer adds to the stream (GradDrop): only past it."""
+        layer = self.resolver.layer(index)
+
+        def run(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            x = argument(args, kwargs, layer.slot)[1]
+            before = None if x is None else fresh(x)
+            out = call(*args, **kwargs)
+            after = first_array(out)
+            if before is None or after is None or before.shape != after.shape:
+                raise UnsupportedError(
+                    f"layer {index} does not hand on a stream that it adds to: use method='atp'"
+                )
+            return put_first(out, mx.stop_gradient(after) + (before - mx.stop_gradient(before)))
+
+        self.forwards[layer.path, layer.visit] = run
+
     def checkpoint_layers(self) -> None:
         """Have every layer's arrays computed again where the backward pass needs them."""
         for index, layer in enumerate(self.resolver.structure.layers):
@@ -175,6 +195,7 @@ class Pass:
         sites: where zeros are added.
         way: how.
         mixed: what the embeddings `[rows, T, D]` become, if something else.
+        dropped: the layer whose contribution to the stream has no gradient.
     """
 
     resolver: Any
@@ -183,6 +204,7 @@ class Pass:
     sites: Sequence[Site]
     way: Way = Way()
     mixed: Callable[[mx.array], mx.array] | None = None
+    dropped: int | None = None
 
     def _hooks(self) -> ZeroHooks:
         hooks, embed = ZeroHooks(self.resolver), self.resolver.site("embed")
@@ -220,6 +242,8 @@ class Pass:
             hooks.add_zero(site)
         if self.way.checkpointed:
             hooks.checkpoint_layers()
+        if self.dropped is not None:
+            hooks.drop_layer(self.dropped)
 
         def total(added: dict[str, mx.array]) -> tuple[mx.array, mx.array]:
             hooks.visits.clear()
