@@ -85,14 +85,14 @@ class MetricKind:
             larger value): ten times what float32 arithmetic alone can move, for logits off by 5e-5 at worst, 7e-6
             as measured.
         gradient: the same formula of MLX arrays, float32 `[rows, V]` -> `[rows]`, for what differentiates it; None
-            where it is flat.
+            where there is none, or it is flat.
     """
 
     name: str
     words: str
     formula: Callable[..., np.ndarray]
     floor: tuple[float, float]
-    gradient: Callable[..., mx.array] | None
+    gradient: Callable[..., mx.array] | None = None
 
     @property
     def needs(self) -> tuple[str, ...]:

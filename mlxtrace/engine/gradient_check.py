@@ -12,7 +12,7 @@ and a step has to be large, so that only a gradient that is zero, turned or miss
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import mlx.core as mx
@@ -35,32 +35,28 @@ WAYS = (Way(), Way(training=True), Way(cpu=True))  # in this order
 
 
 def checked_way(resolver: Any) -> Way:
-    """How this model's passes are differentiated; UnsupportedError when there is no way."""
+    """How this model's passes are differentiated; UnsupportedError when there is no way, or no right one.
+
+    One component that is wrong refuses all: what loses its gradient lies on the way of others, which may agree with
+    finite differences by chance (a step function is flat between its steps).
+    """
     way, reason = _found(resolver)
-    if way is None:
-        raise UnsupportedError(
-            f"this model has no gradients: {reason}; use activation_patching, which needs none"
-        )
-    return way
-
-
-def refuse_wrong(resolver: Any, sites: Sequence[Site]) -> None:
-    """UnsupportedError when the gradient at one of some sites is not what the forward pass does."""
-    wrong = wrong_components(resolver)
-    for site in sites:
-        reason = wrong.get(str(site.component))
-        if reason:
-            raise UnsupportedError(
-                f"{site.name} has no gradient to trust in this model: {reason}; use activation_patching, which "
-                "needs none"
-            )
+    if way is not None:
+        wrong = wrong_components(resolver)
+        if not wrong:
+            return way
+        name, said = next(iter(wrong.items()))
+        reason = f"pushed at {name}, {said}"
+    raise UnsupportedError(
+        f"the gradients of this model are not to be trusted, or there are none: {reason}; activation_patching "
+        "needs none"
+    )
 
 
 @calibration.per_model
 def wrong_components(resolver: Any) -> dict[str, str]:
-    """By component whose gradient is wrong, the reason."""
-    way = checked_way(resolver)
-    return Check(resolver).wrong(way)
+    """By component whose gradient is not what the forward pass does, the reason."""
+    return Check(resolver).wrong(_found(resolver)[0] or Way())
 
 
 @calibration.per_model

@@ -9,17 +9,21 @@ They are first held against finite differences of the model's own forward pass, 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
 
-from .gradient_check import checked_way, refuse_wrong
-from .gradient_pass import Measure, Pass
+from ..errors import InputError
+from .gradient_check import checked_way
+from .gradient_pass import Measure as Measure
+from .gradient_pass import Pass
 from .runs import Keep, Rows, Site, capture_sites
 
 
 def gradients(
-    resolver,
+    resolver: Any,
     base: Rows,
     sites: Sequence[Site],
     measure: Measure,
@@ -45,16 +49,65 @@ def gradients(
     Raises:
         UnsupportedError: the gradient at one of the sites is not what the forward pass does, or does not exist.
     """
-    way = checked_way(resolver)
-    refuse_wrong(resolver, sites)
-    mixed = _mixing(resolver, base, share, source) if share and source is not None else None
-    one = Pass(resolver, base, np.arange(base.rows), sites, way, mixed)
-    values, found = one.gradients(measure, one.zeros()[0])
-    return np.array(values.astype(mx.float32), dtype=np.float64), found
+    return Gradients(resolver, base, sites).of(measure, share, source)
 
 
-def _mixing(resolver, base: Rows, share: float, source: Rows) -> Callable[[mx.array], mx.array]:
-    """What the embeddings of base become: `base + share * (source - base)`."""
-    embed = resolver.site("embed")
-    theirs = capture_sites(resolver, source, [embed], {embed.name: Keep()})[embed.name]
-    return lambda x: (x + share * (theirs.astype(mx.float32) - x)).astype(x.dtype)
+class Gradients:
+    """The passes that differentiate some runs at some sites, within the memory that is allowed.
+
+    Attributes:
+        attended: by module path and visit, what each attention call is given: scale, mask, sinks.
+    """
+
+    def __init__(self, resolver: Any, base: Rows, sites: Sequence[Site], max_memory: int | None = None):
+        self.resolver, self.base, self.sites = resolver, base, list(sites)
+        self.one = Pass(resolver, base, np.arange(base.rows), self.sites, checked_way(resolver))
+        self.zeros, self.attended = self.one.zeros()
+
+    def values(self, measure: Measure) -> np.ndarray:
+        """What is measured of the runs as they are, `[rows]`."""
+        return _float64(measure(self.one.logits()))
+
+    def of(
+        self,
+        measure: Measure,
+        share: float = 0.0,
+        source: Rows | None = None,
+        paired: tuple[mx.array, mx.array] | None = None,
+        dropped: int | None = None,
+    ) -> tuple[np.ndarray, dict[str, mx.array]]:
+        """The measured values and the gradients by site name; see `gradients`.
+
+        paired: positions of the runs, and those of the source that they answer to; None: each to its own.
+        dropped: a layer past which gradients go, and not through it.
+        """
+        mixed = None if source is None or not share else self._mixing(share, source, paired)
+        one = replace(self.one, mixed=mixed, dropped=dropped)
+        values, found = one.gradients(measure, self.zeros)
+        return _float64(values), found
+
+    def _mixing(
+        self, share: float, source: Rows, paired: tuple[mx.array, mx.array] | None
+    ) -> Callable[[mx.array], mx.array]:
+        """What the embeddings of the base runs become: `base + share * (source - base)` where they are paired."""
+        base, embed = self.base, self.resolver.site("embed")
+        if paired is None and source.length != base.length:
+            raise InputError(
+                f"the prompts have {base.length} and {source.length} tokens, so their embeddings have no way in between"
+            )
+        theirs = capture_sites(self.resolver, source, [embed], {embed.name: Keep()})[embed.name]
+        members, own = np.arange(len(base.members))[:, None], np.arange(base.each)
+        theirs = theirs[mx.array((members * source.each + own % source.each).reshape(-1))]
+        at, source_at = paired or (mx.arange(base.length), mx.arange(base.length))
+
+        def mix(x: mx.array) -> mx.array:
+            there, here = theirs[:, source_at].astype(mx.float32), x[:, at].astype(mx.float32)
+            y = mx.array(x)
+            y[:, at] = (here + share * (there - here)).astype(x.dtype)
+            return y
+
+        return mix
+
+
+def _float64(values: mx.array) -> np.ndarray:
+    return np.array(values.astype(mx.float32), dtype=np.float64)
