@@ -53,7 +53,9 @@ def describe(result: Patched) -> str:
     what = " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]
     where = _where(result)
     window = f", {result.window} layers at a time" if result.window > 1 else ""
-    return f"{verb} the {what}{over(result.ids)} ({where}{window})"
+    said = f"{verb} the {what}{over(result.ids)} ({where}{window})"
+    method = result.settings.get("approximate")
+    return f"Approximate ({method}): {said[0].lower()}{said[1:]}" if method else said
 
 
 def over(ids: Sequence[str]) -> str:
