@@ -21,8 +21,7 @@ import numpy as np
 from ..anatomy.resolver import rows_back, rows_first
 from ..errors import UnsupportedError
 from . import calibration
-from .gradient_pass import Pass, Way
-from .runs import Hooks, Site, slice_to_last
+from .gradient_pass import Hooks, Pass, Site, Way, slice_to_last
 
 DIRECTIONS = 4  # random ones for each component
 STEPS = {mx.float32: (1e-2, 1e-3, 3e-4), mx.float16: (0.1, 0.03), mx.bfloat16: (0.2, 0.05)}
