@@ -17,7 +17,7 @@ import numpy as np
 from .. import metrics
 from ..engine.attribution import METHODS, Attributing, Attribution
 from ..errors import InputError, closest
-from ..results.attribution import AttributionResult, AttributionSet
+from ..results.attribution_result import AttributionResult, AttributionSet
 from .activation_patching import (
     AlignedPair,
     Corrupted,
