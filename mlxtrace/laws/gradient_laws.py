@@ -19,10 +19,10 @@ from ..experiments.noise import GaussianNoise
 from .law import DoesNotApply, Measurement, as_numpy, largest, law
 from .model_under_test import SUBJECT, ModelUnderTest
 
-SIZES = ("s0.001", "s0.01", "s0.0003")  # of the noise, in standard deviations of the embeddings
-ALLOWED = (
-    0.05  # of the largest effect: what is quadratic, and what float32 logits do not show of small changes
-)
+SIZES = ("s0.001", "s0.01", "s0.1")  # of the noise, in standard deviations of the embeddings
+ALLOWED = 0.05  # of the largest effect: what is quadratic
+ROUNDING = 1e-6  # of the largest logit: what float32 does to a difference of two passes
+LEAST = 20  # times rounding, of effects that say anything
 HALF = "logits at half precision have too few digits for changes that are small enough"
 
 
