@@ -19,16 +19,16 @@ from ..experiments.noise import GaussianNoise
 from .law import DoesNotApply, Measurement, as_numpy, largest, law
 from .model_under_test import SUBJECT, ModelUnderTest
 
-SIZES = ("s0.001", "s0.01", "s0.1")  # of the noise, in standard deviations of the embeddings
+SIZES = ("s0.001", "s0.01", "s0.03", "s0.1")  # of the noise, in standard deviations of the embeddings
 ALLOWED = 0.05  # of the largest effect: what is quadratic
-ROUNDING = 1e-6  # of the largest logit: what float32 does to a difference of two passes
-LEAST = 20  # times rounding, of effects that say anything
+ROUNDING = 3e-7  # of the largest logit: what float32 does to a difference of two passes
+LEAST = 10  # times rounding, of effects that say anything
 HALF = "logits at half precision have too few digits for changes that are small enough"
 
 
 @law("small patches do what gradients say", "attribution_patching, and what is ranked by it: screen, edges")
 def small_changes(tested: ModelUnderTest) -> Measurement:
-    """Every component at a middle layer, by position and by head, both ways; the best of three sizes counts."""
+    """Every component at a middle layer, by position and by head, both ways; the best of a few sizes counts."""
     if tested.tolerance.dtype != mx.float32:
         raise DoesNotApply(HALF)
     layer, measure = tested.layers[len(tested.layers) // 2], _random_sum(tested)
