@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from .. import metrics
+from ..custom_metric import check_gradient, in_both
 from ..engine.attribution import METHODS, Attributing, Attribution, Measure
 from ..errors import InputError, closest
 from ..results.attribution_result import AttributionResult, AttributionSet
@@ -244,7 +245,7 @@ def _checked(metric: Any, method: str, direction: str) -> Any:
             raise InputError(
                 "attribution differentiates the last position's logits: a metric of every one has no place"
             )
-        return metrics.in_both(metric)
+        return in_both(metric)
     if not isinstance(metric, str) or metric not in metrics.METRICS:
         return "logprob" if isinstance(metric, str) and metric == "auto" and method == "ig" else metric
     kind = metrics.METRICS[metric]
@@ -294,5 +295,5 @@ def _slope(metric: metrics.Metric, method: str, direction: str, where: np.ndarra
         _checked(metric.name, method, direction)
     if metric.gradient is None:
         raise InputError(f"metric {metric.name} has no gradient to estimate with")
-    metrics.check_gradient(metric.name, metric.gradient, where)
+    check_gradient(metric.name, metric.gradient, where)
     return metric.gradient
