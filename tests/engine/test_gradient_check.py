@@ -101,5 +101,5 @@ class Picky(Around):
 
 
 def test_a_pass_without_a_gradient_is_refused_with_what_was_raised():
-    with pytest.raises(UnsupportedError, match="there are none: ValueError: .*CustomKernel"):
+    with pytest.raises(UnsupportedError, match=r"there are none: ValueError: .*CustomKernel"):
         checked_way(with_mlp(lambda module, x: kernel(x)))

@@ -75,7 +75,9 @@ def test_a_dropped_layer_hands_the_gradient_on_as_it_is():
     values, found = one.gradients(first, zeros)
     assert mx.array_equal(values, first(one.logits())).item()  # forwards nothing is dropped
     assert mx.array_equal(found["layers.1.resid_pre"], found["layers.1.resid_post"]).item()
-    assert not any(found[f"layers.1.{name}"].any().item() for name in ("mlp", "attn", "head", "q", "resid_mid"))
+    assert not any(
+        found[f"layers.1.{name}"].any().item() for name in ("mlp", "attn", "head", "q", "resid_mid")
+    )
     assert found["layers.0.mlp"].any().item() and found["layers.2.mlp"].any().item()
 
 
