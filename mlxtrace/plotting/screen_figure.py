@@ -51,9 +51,12 @@ def screen_figure(found: Screened, path: str | os.PathLike | None = None) -> Fig
         plain_axes(ax)
         ax.grid(axis="x", color="0.9", linewidth=0.6)
         linear = max(found.threshold / 10, 1e-9)
+        most = max(float(np.abs(np.append(found.effects, found.estimates)).max(initial=0.0)), 2 * linear)
+        powers = 10.0 ** np.arange(np.ceil(np.log10(3 * linear)), np.log10(most) + 0.01)
         ax.set_xscale("symlog", linthresh=linear)
         ax.set_yscale("symlog", linthresh=linear)
-        most = max(float(np.abs(np.append(found.effects, found.estimates)).max(initial=0.0)), 2 * linear)
+        for axis in (ax.xaxis, ax.yaxis):  # ticks nearer to 0 would lie on each other
+            axis.set_ticks([*-powers[::-1], 0, *powers], minor=False)
         line = np.sinh(np.linspace(-np.arcsinh(most / linear), np.arcsinh(most / linear), 200)) * linear
         ax.plot(line, line, color="0.7", linewidth=0.8, zorder=1, label="estimate = effect")
         _cells(ax, found)
@@ -65,7 +68,7 @@ def screen_figure(found: Screened, path: str | os.PathLike | None = None) -> Fig
         words = words_of_metric(found.metric)
         ax.set_xlabel(escape(f"estimate by gradient (a guess), {words}"))
         ax.set_ylabel(escape(f"effect on the {words}, exact"))
-        ax.legend(frameon=False, fontsize=7.5, loc="upper left")
+        ax.legend(framealpha=0.9, edgecolor="none", fontsize=7.5, loc="upper left")
         headline(fig, "Screen: what gradients guess, and what patching does", [found.sentence])
     return finished(fig, path)
 
