@@ -35,8 +35,8 @@ from .screening import Screened, Screening, Wanted
 from .sweeps import plain_logits
 
 # On 16 pairs of the demo's facts, the most cells that had to be verified for the ten strongest neurons: 252 with "atp",
-# 117 with "ig", 89 with "atp*", 21 where a cell has the best of these places. Queries and keys need the softmax that they
-# would give, which interpolation lacks.
+# 117 with "ig", 89 with "atp*", 21 where a cell has the best of these places. Queries and keys need the softmax that
+# they would give, which interpolation lacks.
 RANKINGS, FIXED = ("atp*", "ig", "atp"), ("atp*", "atp")
 INSTEAD = {
     "prob": "logprob",
