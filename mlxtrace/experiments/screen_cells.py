@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..engine.attribution import Attribution, attribute
+from ..errors import UnsupportedError as UnsupportedError
 from .grid import Grid, Patch
 from .sweeps import Cell, Job, sweep_of
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..results.screened import HELD
 from ..results.screened import Screened as Screened
-from .screen_cells import ScreenCells
+from .screen_cells import ScreenCells, UnsupportedError
 from .sweeps import notes_of, plan_of, sweep_pairs
 
 FIRST = 25  # cells of the first step where a budget may end the verification, doubled from step to step
@@ -70,14 +70,20 @@ class Screening:
         puts it: what one way of guessing does not see, another may.
         """
         live = np.flatnonzero(np.any([self.cells.live(i, **self.how) for i in self._pairs], axis=0))
-        places = []
-        self.estimates = np.zeros(len(self.cells))
+        places, refused = [], None
         for i in range(max(map(len, methods.values()))):
             by = {name: several[min(i, len(several) - 1)] for name, several in methods.items()}
-            estimates = self._estimates(by)
+            try:
+                estimates = self._estimates(by)
+            except UnsupportedError as error:
+                refused = error
+                self.notes.append(f"not ranked by {' and '.join(dict.fromkeys(by.values()))}: {error}")
+                continue
+            self.estimates = estimates if not places else self.estimates
             order = np.argsort(-np.abs(estimates[live]), kind="stable")
             places.append(np.argsort(order, kind="stable"))
-            self.estimates = estimates if i == 0 else self.estimates
+        if refused is not None and not places:
+            raise refused
         self.order = live[np.lexsort((places[0], np.min(places, axis=0)))]
         self.effects = np.zeros((len(self.measured), 0))
         self.ranked = time.perf_counter()
