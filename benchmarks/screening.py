@@ -3,9 +3,9 @@
     python -m benchmarks.screening [--only gpt2-small gpt2-toy] [--cells 1000] [--passes 30] [--repeats 3]
 
 The exact sweeps would take hours: both are timed on a random sample of the cells and scaled to all that can differ from
-the base run. The first is this package's own (each cell a row, born at its layer; its time is what more cells add), the second the textbook's: one
-forward pass a cell with one neuron written by hand. Contenders take turns; the ratios are of medians. A random sample's
-effects are compared between all three, so that they do the same.
+the base run. The first is this package's own (each cell a row, born at its layer; scaled is what more cells add), the
+second the textbook's: one forward pass a cell with one neuron written by hand. Contenders take turns; the ratios are of
+medians. The effects of a random sample are compared between both sweeps, and those of the screen with the sweep's.
 """
 
 from __future__ import annotations

@@ -34,10 +34,11 @@ from .screen_cells import ScreenCells
 from .screening import Screened, Screening, Wanted
 from .sweeps import plain_logits
 
-# On 16 pairs of the demo's facts, the most cells that had to be verified for the ten strongest neurons: 252 with "atp",
-# 117 with "ig", 89 with "atp*", 21 where a cell has the best of these places. Queries and keys need the softmax that
-# they would give, which interpolation lacks.
-RANKINGS, FIXED = ("atp*", "ig", "atp"), ("atp*", "atp")
+# How many cells had to be verified for the ten strongest neurons, the most of 16 pairs of the demo's facts: 252 with
+# "atp", 117 with "ig", 89 with "atp*"; 18 where a cell has the better place of "atp" and "ig" - with "atp*" beside them
+# no fewer, and it takes a pass for every layer. Queries and keys need the softmax that they would give ("atp*").
+RANKINGS = {"neuron": ("atp", "ig"), "q": ("atp*", "atp"), "k": ("atp*", "atp"), "pattern": ("atp*", "atp")}
+OTHERS = ("atp*", "ig", "atp")
 INSTEAD = {
     "prob": "logprob",
     "prob_diff": "logit_diff",
@@ -83,8 +84,8 @@ def screen(
         until: "stable" doubles the verified cells until the ten strongest are the same as before.
         seconds, passes: a budget, which ends verification early, and says so: for all there is to do, and in batched
             passes of the exact sweeps. A part of it is kept for the audit. What fits in seconds is not the same again.
-        method: how cells are ranked: "atp", "atp*" or "ig" (see `engine.attribution`); auto: each by the one that
-            ranks it highest (queries, keys and patterns without "ig"), with the estimates of "atp*".
+        method: how cells are ranked: "atp", "atp*" or "ig" (see `engine.attribution`); auto: by several, and
+            each cell stands where the one that ranks it highest puts it; estimates are those of the first.
         layers, positions, heads, within: which cells there are, as `activation_patching` takes them; heads are by
             themselves unless they are named.
         metric, target, foil, subject, direction, align: as there; one metric that can be differentiated.
@@ -151,7 +152,7 @@ def _rankings(method: Any, component: str) -> tuple[str, ...]:
     if not isinstance(method, str) or method != "auto":
         check_method(method)
         return (method,)
-    return FIXED if component in ("q", "k", "pattern") else RANKINGS
+    return RANKINGS.get(component, OTHERS)
 
 
 def _grids(model: TracedModel, components: list[str], layers: Any, heads: Any) -> list[Grid]:
