@@ -103,7 +103,8 @@ class Screened(Record):
         return {"estimates": (n,), "per_pair": (max(1, len(self.ids)), n)}
 
     def known(self, name: str) -> Any:
-        return ~np.isnan(self.per_pair) if name == "per_pair" else ...  # a pair may lack a region
+        """A pair that lacks a region has no effect there."""
+        return ~np.isnan(self.per_pair) if name == "per_pair" else ...
 
     # ---- numbers
 
