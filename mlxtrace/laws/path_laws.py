@@ -119,7 +119,7 @@ def _ends(tested: ModelUnderTest, last: int) -> list[tuple[str, str, int]]:
 
 @law("a path is what traces of its steps give", "path_patching (single edges, chains)")
 def steps(tested: ModelUnderTest) -> Measurement:
-    """The embedding, an MLP and a head to every kind of read in the last layer; and a chain through keys."""
+    """The embedding, an MLP and a head to every kind of read in the last layer; and a chain through values."""
     hand = _PathsByHand(tested)
     layer, last, ends = hand.before, hand.last, _ends(tested, hand.last)
     head = tested.resolver.head_count("head", layer) - 1
@@ -148,13 +148,13 @@ def _normed(tested: ModelUnderTest, layer: int) -> bool:
 
 
 def _chain(hand: _PathsByHand, tested: ModelUnderTest, last: int) -> float:
-    """The embedding to the keys of a head in the last layer, whose output the logits read."""
-    head, name = tested.resolver.head_count("k", last) - 1, f"layers.{last}.k"
-    keys = hand.mixed(name, hand.read("k", last, hand.embed()), [head])
-    (given,), _ = hand.traced({name: keys}, f"layers.{last}.head")
-    group = given.shape[2] // keys.shape[2]
+    """All of the stream to the values of a head in the last layer, whose output the logits read."""
+    head, name, before = tested.resolver.head_count("v", last) - 1, f"layers.{last}.v", f"layers.{last}.resid_pre"
+    values = hand.mixed(name, hand.read("v", last, hand.source[before] - hand.base[before]), [head])
+    (given,), _ = hand.traced({name: values}, f"layers.{last}.head")
+    group = given.shape[2] // values.shape[2]
     change = hand.heads(last, range(head * group, (head + 1) * group), given)
-    found = hand.asked([["embed", f"a{last}.h{head}.k"]], ["logits"])
+    found = hand.asked([[f"r{last}", f"a{last}.h{head}.v"]], ["logits"])
     return hand.error(found, [hand.patched("logits", last, 0, change)])
 
 
