@@ -149,7 +149,11 @@ def _normed(tested: ModelUnderTest, layer: int) -> bool:
 
 def _chain(hand: _PathsByHand, tested: ModelUnderTest, last: int) -> float:
     """All of the stream to the values of a head in the last layer, whose output the logits read."""
-    head, name, before = tested.resolver.head_count("v", last) - 1, f"layers.{last}.v", f"layers.{last}.resid_pre"
+    head, name, before = (
+        tested.resolver.head_count("v", last) - 1,
+        f"layers.{last}.v",
+        f"layers.{last}.resid_pre",
+    )
     values = hand.mixed(name, hand.read("v", last, hand.source[before] - hand.base[before]), [head])
     (given,), _ = hand.traced({name: values}, f"layers.{last}.head")
     group = given.shape[2] // values.shape[2]

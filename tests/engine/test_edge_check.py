@@ -48,7 +48,10 @@ def test_it_holds_with_noise_and_between_lengths():
 
 
 def test_a_stack_that_is_run_twice_is_refused_with_what_was_seen():
-    with pytest.raises(UnsupportedError, match=r"the embedding's edges .* difference is \d\.\d+, where rounding explains 0\.000"):
+    with pytest.raises(
+        UnsupportedError,
+        match=r"the embedding's edges .* difference is \d\.\d+, where rounding explains 0\.000",
+    ):
         checked("nanbeige")
 
 
@@ -57,7 +60,9 @@ def swapped(self, x):
     return q, v, k
 
 
-LAYER_CALL = {name: getattr(LayerCall, name) for name in ("attention_inputs", "mlp_output", "written", "projected")}
+LAYER_CALL = {
+    name: getattr(LayerCall, name) for name in ("attention_inputs", "mlp_output", "written", "projected")
+}
 OWN = {
     (SplitRun, "contribution"): SplitRun.contribution,
     (SplitRun, "stream_of"): SplitRun.stream_of,

@@ -28,7 +28,9 @@ def test_a_receiver_reads_what_was_written_before(name, parallel):
     assert set(graph.parallel) == {parallel}
     for i, sender in enumerate(graph.senders):
         for j, read in enumerate(graph.receivers):
-            same = sender.layer == read.layer and read.kind == "mlp" and sender.kind == "head" and not parallel
+            same = (
+                sender.layer == read.layer and read.kind == "mlp" and sender.kind == "head" and not parallel
+            )
             before = sender.kind == "embed" or sender.layer < read.layer or same
             assert graph.upstream[i, j] == before, (sender.name, read.name)
 

@@ -88,7 +88,9 @@ def test_too_little_memory_is_said_before_a_pass(sweep):
     with pytest.raises(InputError, match="max_memory is 1000 bytes, but a single path needs about"):
         small.run(cells_of(sweep, "m0", "m1"), measure, False)
     need = 2 * small._bytes(1)
-    little = sweep_of(sweep.resolver.net, max_memory=4 * need).run(cells_of(sweep, None, "m2"), measure, False)
+    little = sweep_of(sweep.resolver.net, max_memory=4 * need).run(
+        cells_of(sweep, None, "m2"), measure, False
+    )
     assert little.plan.passes > 1
 
 

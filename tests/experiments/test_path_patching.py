@@ -115,12 +115,9 @@ def test_every_edge_is_that_of_a_loop_by_hand(model, by_hand):
     found = paths(model, SENDERS, RECEIVERS)
     base = by_hand.run(BASE)[0]
     for i, j in itertools.product(range(5), range(7)):
-        if found.edge[i, j]:
-            right = edge_by_hand(by_hand, SENDERS[i], RECEIVERS[j])[5]
-        else:
-            right = base[5]
+        right = edge_by_hand(by_hand, SENDERS[i], RECEIVERS[j])[5] if found.edge[i, j] else base[5]
         assert found.raw[i, j] == pytest.approx(right, abs=2e-5), (SENDERS[i], RECEIVERS[j])
-    assert found.edge.sum() == 28 and found.clean == pytest.approx(by_hand.run(SOURCE)[0][5], abs=1e-5)
+    assert found.edge.sum() == 32 and found.clean == pytest.approx(by_hand.run(SOURCE)[0][5], abs=1e-5)
 
 
 def test_it_is_not_the_formula_that_leaves_the_norm_where_it_was(model, by_hand):
@@ -206,7 +203,9 @@ def test_a_set_has_means_and_intervals(model):
     corrupted = [BASE, [3, 17, 90, 8, 52, 60], BASE]
     found = paths(model, ["m0", "embed"], ["m1", "logits"], clean, corrupted)
     assert isinstance(found, PathSet) and found.interval.shape == (2, 2)
-    singles = [paths(model, ["m0", "embed"], ["m1", "logits"], *pair) for pair in zip(clean, corrupted, strict=True)]
+    singles = [
+        paths(model, ["m0", "embed"], ["m1", "logits"], *pair) for pair in zip(clean, corrupted, strict=True)
+    ]
     np.testing.assert_allclose(found.per_pair["raw"], [one.raw for one in singles], atol=1e-6)
     np.testing.assert_allclose(found.effect, np.mean([one.effect for one in singles], axis=0), atol=1e-6)
 

@@ -17,7 +17,9 @@ class Lying(InterpretableModel):
 
     def path_patching(self, *prompts, senders, receivers, **options):
         senders, receivers, options = type(self).change(senders, receivers, dict(options))
-        return InterpretableModel.path_patching(self, *prompts, senders=senders, receivers=receivers, **options)
+        return InterpretableModel.path_patching(
+            self, *prompts, senders=senders, receivers=receivers, **options
+        )
 
 
 def direction(senders, receivers, options):
