@@ -69,8 +69,8 @@ class Run:
 class Patch:
     """Write one site of a row at positions `at` with the source's activation at positions `source_at`.
 
-    heads: only these heads of a site that is split by head. fixed: the value is that of the fixed run (the base
-    run itself, unless another is named), not of the source.
+    heads: only these heads of a site that is split by head. fixed: the value is that of the fixed run (the base run
+    itself, unless another is named), not of the source. source_row: the first of the cell's rows of the source.
     """
 
     site: Site
@@ -78,6 +78,7 @@ class Patch:
     source_at: tuple[int, ...]
     heads: tuple[int, ...] | None = None
     fixed: bool = False
+    source_row: int | None = None
 
 
 @dataclass(frozen=True)
