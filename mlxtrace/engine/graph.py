@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..anatomy.resolver import ModuleResolver
+from ..anatomy.resolver import ModuleResolver, Site
 from ..errors import UnsupportedError
-from .layer_calls import parallel_layers
+from .layer_calls import norm_input, parallel_layers
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,11 @@ class Graph:
         if read.kind == "q":
             return (read.head,)
         return tuple(h for h in range(self.heads[read.layer]) if self.group(read.layer, h) == read.head)
+
+
+def read_by_logits(resolver: ModuleResolver) -> Site:
+    """The stream that the logits are made of: what the final norm is given, or the last layer's output."""
+    return resolver.site("resid_post", -1) if resolver.structure.norm is None else norm_input(resolver)
 
 
 def _heads(resolver: ModuleResolver, index: int) -> tuple[int, int]:

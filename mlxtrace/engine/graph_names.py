@@ -10,7 +10,7 @@ A name is that of a `Node` or `Read`, a group of them ("head", "mlp", "q", "a3")
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -95,7 +95,7 @@ def _items(what: str, given: Any) -> list[Any]:
         raise InputError(
             f"{what} are named by strings such as 'a3.h5', tuples (layer, head), or lists, not {given!r}"
         )
-    found = [given] if one else list(given)
+    found = list(given) if isinstance(given, Sequence) and not one else [given]
     if not found:
         raise InputError(f"{what} is empty: name one, or leave it out for all")
     return found
@@ -164,15 +164,15 @@ def _received(graph: Graph, item: Any) -> list[Receiver]:
 
 def _receiver(graph: Graph, reads: tuple[Read, ...], name: str = "") -> Receiver:
     """One receiver of some reads of one head, or of one MLP."""
-    if reads[0].kind == "mlp":
-        outputs = (Node("mlp", reads[0].layer),)
-    elif reads[0].kind == "logits":
-        outputs = ()
-    elif len(reads) > 1:  # queries, keys and values of one head
-        outputs = (Node("head", reads[0].layer, reads[0].head),)
-    else:
-        outputs = tuple(Node("head", reads[0].layer, head) for head in graph.attending(reads[0]))
-    return Receiver(name or reads[0].name, reads, outputs)
+    first, *others = reads
+    outputs: tuple[Node, ...] = ()
+    if first.kind == "mlp":
+        outputs = (Node("mlp", first.layer),)
+    elif others:  # queries, keys and values of one head
+        outputs = (Node("head", first.layer, first.head),)
+    elif first.kind != "logits":
+        outputs = tuple(Node("head", first.layer, head) for head in graph.attending(first))
+    return Receiver(name or first.name, reads, outputs)
 
 
 def _joined(parts: list[Receiver]) -> Receiver:
@@ -234,7 +234,7 @@ def _reads(graph: Graph, item: Any) -> list[tuple[str, tuple[Read, ...]]]:
     kind, layer, head, part = place
     if kind == "head" and not part:
         heads = range(graph.heads[layer]) if head is None else [head]
-        if not heads or head is not None and head >= graph.heads[layer]:
+        if not heads or (head is not None and head >= graph.heads[layer]):
             raise PositionError(_missing(graph, kind, layer, head))
         return [(f"a{layer}.h{h}", _of_head(graph, layer, h)) for h in heads]
     wanted = part or kind

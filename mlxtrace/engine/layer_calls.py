@@ -25,7 +25,9 @@ from ..anatomy.recording import forward, same, snapshot
 from ..anatomy.taps import arrays_of, first_array, fresh, put_argument, put_first, tapping
 from .calibration import ModuleResolver, per_model, rows_of
 from .differences import side_axes
-from .runs import Hooks
+from .runs import Hooks, norm_input
+
+__all__ = ["Hooks", "LayerCall", "norm_input", "parallel_layers", "record_calls"]
 
 Handler = Callable[[Callable[..., Any], tuple, dict], Any]
 

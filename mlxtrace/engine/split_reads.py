@@ -19,9 +19,9 @@ import numpy as np
 from ..anatomy.recording import forward
 from ..anatomy.taps import fresh
 from ..errors import UnsupportedError
-from .graph import Graph, Node
+from .graph import Graph, Node, read_by_logits
 from .layer_calls import record_calls
-from .runs import Hooks, Rows, norm_input, slice_to_last, to_numpy
+from .runs import Hooks, Rows, slice_to_last, to_numpy
 
 READS = ("q", "k", "v", "mlp")
 
@@ -34,14 +34,16 @@ class SplitRun:
         run: the rows that are run.
 
     Attributes:
-        streams: by layer, what it is given `[rows, T, D]`; after the last layer's, what the final norm is given.
-        projected: by layer, what its heads give `[rows, T, heads, width]`. mlps: by layer, what the site `mlp` has.
+        streams: by layer, what it is given `[rows, T, D]`; after the last layer's, what the logits are made of.
+        mixed: by layer, what its mixer gives. projected: what its heads give `[rows, T, heads, width]`. mlps: what
+            the site `mlp` has.
         logits: the last position's, float32 `[rows, V]`.
     """
 
     def __init__(self, graph: Graph, run: Rows):
         self.graph, self.resolver, self.run = graph, graph.resolver, run
         self.streams: list[mx.array] = []
+        self.mixed: dict[int, mx.array] = {}
         self.projected: dict[int, mx.array] = {}
         self.mlps: dict[int, mx.array] = {}
         self._writers: dict[int, _Writer] = {}
@@ -52,7 +54,9 @@ class SplitRun:
         slice_to_last(hooks)
         with hooks.hooked():
             logits = forward(self.resolver.net, run.tokens(rows))[..., -1, :]
-            mx.eval(logits, self.streams, list(self.projected.values()), list(self.mlps.values()))
+            mx.eval(
+                logits, self.streams, *(list(x.values()) for x in (self.mixed, self.projected, self.mlps))
+            )
         self.logits = to_numpy(logits)
 
     def _keep(self, hooks: Hooks) -> None:
@@ -60,12 +64,11 @@ class SplitRun:
         for layer in range(self.graph.n_layers):
             hooks.add_site(site("resid_pre", layer), streams.append)
             if self.graph.heads[layer]:
+                hooks.add_site(site("attn", layer), lambda x, at=layer: self.mixed.update({at: x}))
                 hooks.add_site(site("head", layer), lambda x, at=layer: self.projected.update({at: x}))
             if self.graph.has_mlp[layer]:
                 hooks.add_site(site("mlp", layer), lambda x, at=layer: self.mlps.update({at: x}))
-        if self.resolver.structure.norm is None:
-            raise UnsupportedError("edges of this model cannot be patched: no final norm reads its stream")
-        hooks.add_site(norm_input(self.resolver), streams.append)
+        hooks.add_site(read_by_logits(self.resolver), streams.append)
 
     # ---- what is written
 
@@ -94,6 +97,10 @@ class SplitRun:
         """
         return self._writer(layer).heads_written(projected, list(heads))
 
+    def heads_apart(self, layer: int) -> bool:
+        """Whether a head writes the same whatever the others give: no norm is between them and the stream."""
+        return self._writer(layer).kind != "normed"
+
     def mlp_written(self, layer: int, output: mx.array) -> mx.array:
         """What the MLP writes to the stream, float32 `[N, T, D]`, when it gives this output."""
         return self.calls[layer].written(mlp=output).astype(mx.float32)
@@ -104,6 +111,12 @@ class SplitRun:
         return self._writers[layer]
 
     # ---- what is read
+
+    def stream_of(self, kind: str, layer: int) -> mx.array:
+        """The stream `[rows, T, D]` that a layer's reads of a kind read; an MLP's is after the heads, if it reads them."""
+        if kind != "mlp" or self.graph.parallel[layer] or layer not in self.mixed:
+            return self.streams[layer]
+        return self.streams[layer] + self.calls[layer].written(mixer=self.mixed[layer])
 
     def reads(self, layer: int, x: mx.array, parts: Iterable[str] = READS) -> dict[str, mx.array]:
         """What the reads of a layer become when their input is x `[N, T, D]`, N a multiple of the run's rows.
