@@ -22,7 +22,9 @@ from .errors import InputError, LoadError, SiteAttributeError
 from .experiments.activation_patching import activation_patching
 from .experiments.causal_effects import causal_effects
 from .experiments.causal_trace import causal_trace
+from .experiments.circuits import circuit
 from .experiments.compare_bits import compare_bits
+from .experiments.edges import edges
 from .experiments.noising_window import noising_window
 from .forward.group_trace import ActivationCache, Edit, Trace, trace_of
 from .forward.names import Activation, LayerList, SiteReference, child, current, part_names
@@ -218,6 +220,8 @@ class InterpretableModel(Reader):
     causal_effects = causal_effects
     noising_window = noising_window
     compare_bits = compare_bits
+    edges = edges
+    circuit = circuit
     substitutes = substitutes
 
     @property

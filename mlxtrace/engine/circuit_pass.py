@@ -16,8 +16,9 @@ import mlx.core as mx
 import numpy as np
 
 from ..anatomy.recording import forward
-from .runs import Hooks, norm_input, to_numpy
-from .split_reads import Node, SplitRun
+from .edge_check import SUMS, Node, UnsupportedError, calibration, read_by_logits
+from .runs import Hooks, to_numpy
+from .split_reads import SplitRun
 
 
 class CircuitPass:
@@ -33,18 +34,37 @@ class CircuitPass:
         self.rows, shape = corrupted.run.rows, corrupted.streams[0].shape
         self.shape = (self.rows, *shape[1:])
         self.most_bytes = most_bytes
-        names = [node.name for node in self.graph.senders]
-        self.place = {name: i for i, name in enumerate(names)}
-        beside = np.arange(self.rows) // (self.rows // clean.run.rows)
+        self.clean, self.beside = clean, np.arange(self.rows) // (self.rows // clean.run.rows)
         embed = Node("embed")
-        self.embedded = clean.contribution(embed)[mx.array(beside)] - corrupted.contribution(embed)
+        self.embedded = clean.contribution(embed)[mx.array(self.beside)] - corrupted.contribution(embed)
         self.reads = [(read.kind, read.layer) for read in self.graph.receivers]
         self.written = [corrupted.contributions(layer) for layer in range(self.graph.n_layers)]
         mx.eval(self.embedded, [list(found.values()) for found in self.written])
 
     def logits(self, kept: np.ndarray) -> np.ndarray:
-        """The last position's logits of each circuit, float32 `[circuits, rows, V]`."""
-        return np.concatenate([self._run(kept[some]) for some in self._chunks(len(kept))])
+        """The last position's logits of each circuit, float32 `[circuits, rows, V]`.
+
+        Two more are run with them: all edges kept must give the clean run's logits, and none the corrupted run's.
+
+        Raises:
+            UnsupportedError: they do not, and by how much.
+        """
+        whole = self.graph.upstream
+        kept = np.concatenate([kept & whole, whole[None], np.zeros_like(whole)[None]])
+        *found, every, none = np.concatenate([self._run(kept[some]) for some in self._chunks(len(kept))])
+        self._check("all", every, self.clean.logits[self.beside])
+        self._check("no", none, self.base.logits)
+        return np.array(found).reshape(-1, *every.shape)
+
+    def _check(self, which: str, found: np.ndarray, expected: np.ndarray) -> None:
+        resolver = self.base.resolver
+        off = calibration.largest_difference(found, expected)
+        limit = SUMS * calibration.rounding(resolver) * calibration.largest_logit(expected)
+        if not off <= limit:  # NaN as well
+            raise UnsupportedError(
+                f"circuits of this model cannot be run: with {which} edges kept its logits are off by {off:.3g}, where "
+                f"rounding explains {limit:.3g}"
+            )
 
     def _chunks(self, n: int) -> Iterator[slice]:
         """As many circuits at once as their changes, and the rows of a layer's reads, have room for."""
@@ -54,7 +74,7 @@ class CircuitPass:
         return (slice(i, i + step) for i in range(0, n, step))
 
     def _run(self, kept: np.ndarray) -> np.ndarray:
-        """All layers of some circuits; `changes` holds what each sender so far writes more than in the corrupted run."""
+        """All layers of some circuits; `changes` is what each sender so far writes more than in the corrupted run."""
         n = len(kept)
         changes = mx.broadcast_to(self.embedded.reshape(1, 1, -1), (n, 1, self.embedded.size))
         for layer in range(self.graph.n_layers):
@@ -83,7 +103,7 @@ class CircuitPass:
         if not heads:
             return None
         columns = {kind: [i for i, read in enumerate(self.reads) if read == (kind, layer)] for kind in "qkv"}
-        every = sum(columns.values(), [])
+        every = [i for own in columns.values() for i in own]
         active = np.flatnonzero(kept[:, :, every].any((1, 2)))
         masks, rows, total = [], [], 0
         for c in active:
@@ -103,7 +123,7 @@ class CircuitPass:
         return self._placed(more.swapaxes(0, 1).reshape(len(active), heads, -1), active, len(kept))
 
     def _picked(self, found: mx.array, own: np.ndarray) -> mx.array:
-        """Of queries, keys or values `[reads * rows, T, heads, width]` each head's own `[circuits * rows, T, heads, width]`.
+        """Of queries, keys or values `[reads * rows, T, heads, width]` each head's own, `[circuits * rows, ...]`.
 
         own: `[circuits, heads]`, the read whose row has it.
         """
@@ -137,7 +157,7 @@ class CircuitPass:
         """The logits `[N, V]` of streams `[N, T, D]` that the final norm is given; nothing before it is computed."""
         resolver, run = self.base.resolver, self.base.run
         hooks, last = Hooks(resolver), x[:, -1:].astype(self.base.streams[-1].dtype)
-        hooks.add(norm_input(resolver), lambda _: last)
+        hooks.add_site(read_by_logits(resolver), lambda _: last)
         rows = np.tile(np.arange(self.rows), len(x) // self.rows)
         with hooks.hooked():
             logits = forward(resolver.net, run.tokens(rows))[..., -1, :]
