@@ -14,6 +14,8 @@ The first three hold for any split of the stream into parts that are summed up; 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import mlx.core as mx
 import numpy as np
 
@@ -92,7 +94,7 @@ class _Composed:
     def _put(self, change: mx.array, node: Node, carried: tuple[int, ...]) -> mx.array:
         """A sender's change, in some of the runs that of the source run."""
         own, rows = self.edited.change_of(node), np.arange(4 * self.block) // self.block
-        carries = mx.array(np.isin(rows, carried))[:, None, None]
+        carries = mx.array(np.isin(rows, carried).tolist())[:, None, None]
         return mx.where(carries, mx.concatenate([own] * 4), change)
 
     def logits(self) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray]]:
@@ -101,7 +103,7 @@ class _Composed:
         resolver, last = self.base.resolver, self.base.run.length - 1
         given, stream = read_by_logits(resolver), resolver.site("resid_pre", 0)
         sources = {given.name: self._read("logits", self.graph.n_layers, self.more())[:, -1:]}
-        cells = [(self._birth(0), (Patch(stream, at, source_at),))]
+        cells: list[tuple[int, Sequence[Patch]]] = [(self._birth(0), (Patch(stream, at, source_at),))]
         sources[stream.name] = self.source.streams[0]
         patches = []
         for layer in self.apart:

@@ -27,27 +27,48 @@ class EditedReads:
     Args:
         base, source: both runs, with what their senders write.
         at, source_at: where contributions are written in the base run, and where they are read in the source run.
+        most_bytes: what may be kept of changes that are asked for again.
 
     Attributes:
         block: rows of each edit: samples of noise.
     """
 
-    def __init__(self, base: SplitRun, source: SplitRun, at: Sequence[int], source_at: Sequence[int]):
+    def __init__(
+        self,
+        base: SplitRun,
+        source: SplitRun,
+        at: Sequence[int],
+        source_at: Sequence[int],
+        most_bytes: int = 1 << 30,
+    ):
         self.base, self.source, self.graph = base, source, base.graph
         self.at, self.source_at = tuple(at), tuple(source_at)
         self.block = max(base.run.rows, source.run.rows)
+        self.most_bytes = most_bytes
         self._changes: dict[Node, mx.array] = {}
+        self._chains: dict[Sender, mx.array] = {}
         self._plain: dict[int, dict[str, mx.array]] = {}
 
     # ---- what senders change
 
     def change(self, sender: Sender) -> mx.array:
         """What the stream has more of a sender in the source run, float32 `[block, T, D]`."""
+        if sender in self._chains:
+            return self._chains[sender]
         found = [self.change_of(node) for node in sender.nodes]
         total = sum(found[1:], found[0])
         for receiver in sender.through:
             total = self._passed(receiver, total)
+        if sender.through:
+            self._keep(self._chains, {sender: total})
         return total
+
+    def _keep(self, kept: dict, found: dict) -> None:
+        """Keep what was found, and let go what is oldest where that is too much."""
+        mx.eval(list(found.values()))
+        kept.update(found)
+        while len(kept) > len(found) and sum(x.nbytes for x in kept.values()) > self.most_bytes:
+            del kept[next(iter(kept))]
 
     def change_of(self, node: Node) -> mx.array:
         """What the stream has more of one node, float32 `[block, T, D]`."""
@@ -55,8 +76,7 @@ class EditedReads:
             return self.placed(*(run.contribution(node) for run in (self.base, self.source)))
         if node not in self._changes:
             both = [self._contributions(run, node) for run in (self.base, self.source)]
-            self._changes |= {key: self.placed(both[0][key], both[1][key]) for key in both[0]}
-            mx.eval(list(self._changes.values()))
+            self._keep(self._changes, {key: self.placed(both[0][key], both[1][key]) for key in both[0]})
         return self._changes[node]
 
     def _contributions(self, run: SplitRun, node: Node) -> dict[Node, mx.array]:
@@ -90,7 +110,7 @@ class EditedReads:
         plain = self._tiled(self.plain_reads(layer)[kind], 1)
         if not heads:
             return plain
-        edited = (mx.arange(plain.shape[2])[:, None] == mx.array(heads)).any(1)
+        edited = (mx.arange(plain.shape[2])[:, None] == mx.array(list(heads))).any(1)
         return mx.where(edited[:, None], self.reads(kind, layer, [change]), plain)
 
     def heads_change(

@@ -113,7 +113,7 @@ class SplitRun:
     # ---- what is read
 
     def stream_of(self, kind: str, layer: int) -> mx.array:
-        """The stream `[rows, T, D]` that a layer's reads of a kind read; an MLP's is after the heads, if it reads them."""
+        """The stream `[rows, T, D]` that a layer's reads of a kind read; an MLP's has its layer's heads."""
         if kind != "mlp" or self.graph.parallel[layer] or layer not in self.mixed:
             return self.streams[layer]
         return self.streams[layer] + self.calls[layer].written(mixer=self.mixed[layer])
