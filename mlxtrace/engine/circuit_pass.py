@@ -88,7 +88,9 @@ class CircuitPass:
         x = self._given(self.base.streams[-1], masks, range(n), changes)
         return self._through_the_head(x).reshape(n, self.rows, -1)
 
-    def _given(self, stream: mx.array, masks: list[np.ndarray], circuits: object, changes: mx.array) -> mx.array:
+    def _given(
+        self, stream: mx.array, masks: list[np.ndarray], circuits: object, changes: mx.array
+    ) -> mx.array:
         """What reads are given `[reads * rows, T, D]`; masks: by circuit, bool `[reads, senders]`."""
         so_far, found = changes.shape[1], []
         for c, mask in zip(circuits, masks, strict=True):  # type: ignore[call-overload]
@@ -140,7 +142,9 @@ class CircuitPass:
         active = np.flatnonzero(kept[:, :, column].any((1, 2)))
         if not len(active):
             return mx.zeros((len(kept), 1, changes.shape[2]))
-        x = self._given(self.base.stream_of("mlp", layer), [kept[c][:, column].T for c in active], active, changes)
+        x = self._given(
+            self.base.stream_of("mlp", layer), [kept[c][:, column].T for c in active], active, changes
+        )
         written = self.base.mlp_written(layer, self.base.reads(layer, x, ("mlp",))["mlp"])
         more = written.reshape(len(active), *self.shape) - self.written[layer][Node("mlp", layer)][None]
         return self._placed(more.reshape(len(active), 1, -1), active, len(kept))

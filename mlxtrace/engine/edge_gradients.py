@@ -13,7 +13,7 @@ own norm and projection, with the other reads' gradients left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ from .edited_reads import EditedReads
 from .gradient_check import checked_way
 from .gradients import Gradients, Measure
 from .runs import Keep, capture_sites
-from .split_reads import Node, SplitRun, read_by_logits
+from .split_reads import SplitRun, read_by_logits
 
 
 @dataclass(frozen=True)
@@ -71,13 +71,18 @@ class Between:
 
 
 def edge_estimates(
-    edited: EditedReads, measure: Measure, steps: int = 0, most_bytes: int = 1 << 30
+    edited: EditedReads,
+    measure: Measure,
+    at: Sequence[int],
+    steps: int = 0,
+    most_bytes: int = 1 << 30,
 ) -> np.ndarray:
     """Estimates of the change of what is measured, `patched - base`, by every edge alone.
 
     Args:
         edited: both runs of a pair.
         measure: of the last position's logits `[rows, V]`, in MLX -> `[rows]`.
+        at: positions of the base run at which contributions are changed.
         steps: runs that gradients are averaged over, for EAP-IG; 0 for the base run alone.
         most_bytes: what a layer's reads may take at once.
 
@@ -89,6 +94,8 @@ def edge_estimates(
     """
     graph = edited.graph
     changes = mx.stack([edited.change_of(node) for node in graph.senders])  # [senders, rows, T, D]
+    changed = np.isin(np.arange(changes.shape[2]), at)
+    changes = mx.where(mx.array(changed)[:, None], changes, 0)
     total = np.zeros((edited.block, *graph.upstream.shape))
     for run in _runs(edited, steps):
         for receivers, gradient in _Backward(run, measure, most_bytes).reads():
@@ -102,7 +109,9 @@ def _runs(edited: EditedReads, steps: int) -> Iterator[SplitRun]:
         yield edited.base
         return
     embed = edited.graph.resolver.site("embed")
-    theirs = capture_sites(edited.graph.resolver, edited.source.run, [embed], {embed.name: Keep()})[embed.name]
+    theirs = capture_sites(edited.graph.resolver, edited.source.run, [embed], {embed.name: Keep()})[
+        embed.name
+    ]
     theirs = mx.take(theirs, mx.array(edited.source_at), axis=1)
     for j in range(1, steps + 1):
         yield SplitRun(edited.graph, Between(edited.base.run, theirs, edited.at, j / steps, edited.block))
@@ -137,7 +146,10 @@ class _Backward:
 
     def reads(self) -> Iterator[tuple[list[int], mx.array]]:
         """For some receivers at a time, by number, their gradients float32 `[reads, rows, T, D]`."""
-        yield [self.numbers["logits", self.graph.n_layers, 0]], self._at(read_by_logits(self.resolver).name)[None]
+        yield (
+            [self.numbers["logits", self.graph.n_layers, 0]],
+            self._at(read_by_logits(self.resolver).name)[None],
+        )
         for layer in range(self.graph.n_layers):
             if self.graph.has_mlp[layer]:
                 x, cotangent = self.run.stream_of("mlp", layer), self._at(f"layers.{layer}.mlp")

@@ -41,14 +41,18 @@ class CircuitRuns:
         self.model, self.metric, self.made, self.max_memory = model, metric, made, max_memory
         self.graph = graph_of(model)
 
-    def __call__(self, kept: np.ndarray, given: Any = None) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
+    def __call__(
+        self, kept: np.ndarray, given: Any = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
         """The metric `[circuits, pairs]` of some circuits, `[pairs]` of the clean and of the corrupted run, and ids.
 
         kept: bool `[circuits, senders, receivers]`. given: pairs; None: those that this was made with.
         """
         made = self.made if given is None else self._read(given)
         if made is None:
-            raise InputError("a circuit that was read from a file has no pairs: name those that it is to be run on")
+            raise InputError(
+                "a circuit that was read from a file has no pairs: name those that it is to be run on"
+            )
         pairs = EdgePairs(self.model, made, self.metric, None, self.max_memory)
         pairs.check_lengths()
         columns, ends = [], []
@@ -94,14 +98,16 @@ def circuit(model: Any, given: Any, metric: Any = None, max_memory: int | None =
     if isinstance(given, str | os.PathLike):
         given = Circuit.load(given)
     if not all(hasattr(given, name) for name in ("senders", "receivers", "upstream", "_runs")):
-        raise InputError(f"a Circuit, Edges or the path of a saved circuit is bound to a model, not {given!r:.80}")
+        raise InputError(
+            f"a Circuit, Edges or the path of a saved circuit is bound to a model, not {given!r:.80}"
+        )
     runs = CircuitRuns(model, given.metric if metric is None else metric, None, max_memory)
     graph = runs.graph
     names = [node.name for node in graph.senders], [read.name for read in graph.receivers]
     if names != (given.senders, given.receivers) or not np.array_equal(graph.upstream, given.upstream):
         raise InputError(
-            f"the circuit is of a model with {len(given.senders)} senders and {len(given.receivers)} reads, and this one "
-            f"has {len(names[0])} and {len(names[1])}, or others"
+            f"the circuit is of a model with {len(given.senders)} senders and {len(given.receivers)} reads, and this "
+            f"one has {len(names[0])} and {len(names[1])}, or others"
         )
     bound = replace(given)
     bound._runs = runs

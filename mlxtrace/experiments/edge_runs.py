@@ -23,11 +23,11 @@ from .set_answers import SetAnswers, answers_of_set
 
 @dataclass(frozen=True)
 class EdgePair:
-    """One pair: its sweep, its one metric, and whether the base run is the clean one."""
+    """One pair: its sweep, its one metric, and where in the base run contributions are changed."""
 
     sweep: PathSweep
     measured: Measured
-    direction: str
+    at: tuple[int, ...]
 
     @property
     def name(self) -> str:
@@ -71,23 +71,32 @@ class EdgePairs:
         """The pairs, one after the other: the base run is patched, or corrupted, with the source run."""
         for i, pair in enumerate(self.made.pairs):
             role = pair.roles(direction)
-            paired = [p for p in role.at if self.places[i] is None or p in self.places[i]]
-            at, source_at = [role.at[p] for p in paired], [role.source_at[p] for p in paired]
+            at, source_at = (list(found.values()) for found in (role.at, role.source_at))
             sweep = PathSweep(
-                self.model.resolver, graph, role.base, role.source, at, source_at, self.engine, self.max_memory
+                self.model.resolver,
+                graph,
+                role.base,
+                role.source,
+                at,
+                source_at,
+                self.engine,
+                self.max_memory,
             )
             clean_first = role.clean_first(sweep.base.logits, sweep.source.logits)
             answers = self.asked.metric, self.asked.targets[i], self.asked.foils[i]
             measured = settle(self.model, pair, *answers, clean_first, self.made.alone)
-            yield EdgePair(sweep, measured, direction)
+            places = self.places[i]
+            yield EdgePair(
+                sweep, measured, tuple(x for p, x in role.at.items() if places is None or p in places)
+            )
 
     def check_lengths(self) -> None:
         """AlignmentError for a pair whose prompts differ in length: all positions of a circuit are patched."""
         for pair, name in zip(self.made.pairs, self.made.ids, strict=True):
             if pair.clean.length != pair.corrupted.length:
                 raise AlignmentError(
-                    f"pair {name} has prompts of {pair.clean.length} and {pair.corrupted.length} tokens: in a circuit all "
-                    "positions of both runs answer to each other, so that they must be of one length"
+                    f"pair {name} has prompts of {pair.clean.length} and {pair.corrupted.length} tokens: in a circuit "
+                    "all positions of both runs answer to each other, so that they must be of one length"
                 )
 
 
@@ -96,4 +105,6 @@ def one_metric(metric: Any) -> None:
     if isinstance(metric, list | tuple):
         raise InputError(f"edges are scored by one metric, not by {list(metric)!r}: make a call for each")
     if getattr(metric, "every_position", False):
-        raise InputError("edges are scored by the last position's logits: a metric of every position has no score")
+        raise InputError(
+            "edges are scored by the last position's logits: a metric of every position has no score"
+        )

@@ -57,11 +57,11 @@ def edges(
             estimates. "eap-ig" refuses probabilities.
         target, foil: answers; default: the clean and the corrupted top token.
         subject: for labels, and for noise.
-        direction: "denoise" carries the clean run into the corrupted run; "noise" the other way round, which is the sign
-            of the EAP authors' scores.
+        direction: "denoise" carries the clean run into the corrupted run; "noise" the other way round, as the EAP
+            authors' scores have it.
         align: "strict" wants prompts of equal length; "ends" pairs their common tail.
-        steps: of "eap-ig", inputs that gradients are averaged over: `base + j / steps (source - base)`, j = 1 ... steps,
-            as in its authors' code.
+        steps: of "eap-ig", inputs that gradients are averaged over: `base + j / steps (source - base)`, j from 1 to
+            steps, as in its authors' code.
         positions: where contributions are patched, together; None for all.
         max_memory: bytes beside the weights; None: a quarter of what this process can still have.
         progress: True or False for a progress bar; None: in a terminal.
@@ -126,18 +126,18 @@ def _check(method: Any, metric: Any, direction: Any) -> None:
             raise InputError(f"{name}={given!r} is unknown; {closest(str(given), known)}")
     if method == "eap-ig" and isinstance(metric, str) and metric in FLAT:
         raise InputError(
-            f'metric={metric!r} says nothing with method="eap-ig": between both runs probabilities bend too sharply for '
-            'a mean of gradients; use "logit_diff" or "logprob", or method="exact"'
+            f'metric={metric!r} says nothing with method="eap-ig": between both runs probabilities bend too sharply '
+            'for a mean of gradients; use "logit_diff" or "logprob", or method="exact"'
         )
 
 
 def _measured(pair: EdgePair, graph: Any) -> np.ndarray:
     """The change of the metric `[senders, receivers]` by every edge alone."""
     sweep, scores = pair.sweep, np.zeros(graph.upstream.shape)
-    at, places = sweep.edited.at, np.argwhere(graph.upstream)
+    places = np.argwhere(graph.upstream)
     senders = [Sender(node.name, (node,)) for node in graph.senders]
     receivers = [Receiver(read.name, (read,)) for read in graph.receivers]
-    cells = [PathCell(senders[s], receivers[r], at) for s, r in places.tolist()]
+    cells = [PathCell(senders[s], receivers[r], pair.at) for s, r in places.tolist()]
     outcome = sweep.run(cells, pair.measured, False)
     change = (outcome.values[0] - outcome.base[0]).mean(-1)
     scores[places[:, 0], places[:, 1]] = change
@@ -149,4 +149,5 @@ def _estimated(pair: EdgePair, steps: int) -> np.ndarray:
     bound = pair.measured.metrics[0]
     if bound.gradient is None:
         raise InputError(f'the metric {bound.name} has no gradient: use another, or method="exact"')
-    return edge_estimates(pair.sweep.edited, bound.gradient, steps, pair.sweep.allowed // 4).mean(0)
+    sweep = pair.sweep
+    return edge_estimates(sweep.edited, bound.gradient, pair.at, steps, sweep.allowed // 4).mean(0)

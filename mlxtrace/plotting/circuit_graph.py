@@ -106,7 +106,7 @@ def _row(name: str) -> tuple[float, int]:
 def _places(rows: list[tuple[str, str, str, float]]) -> dict[str, tuple[float, float]]:
     """Where each node is, in inches: a row for each layer's heads and for its MLP, as far as they are in the circuit.
 
-    Within a row nodes stand in the order of the mean place of what they are joined with below, so that lines cross less.
+    Within a row nodes stand in the order of the mean place of what they are joined with below: lines cross less.
     """
     names = dict.fromkeys(name for sender, node, _, _ in rows for name in (sender, node))
     levels = sorted({_row(name)[0] for name in names})

@@ -174,7 +174,7 @@ class Curve(Record):
 
     @property
     def cpr(self) -> float:
-        """The area under the faithfulness by share of edges, by trapezoids on a linear scale (MIB: higher is better)."""
+        """The area under faithfulness by share of edges, by trapezoids on a linear scale (MIB: higher is better)."""
         return self._area(self.faithfulness)
 
     @property
@@ -186,7 +186,7 @@ class Curve(Record):
         return float((np.diff(self.sizes) * (heights[1:] + heights[:-1]) / 2).sum())
 
     def to_rows(self) -> list[dict[str, Any]]:
-        """One dict per size: size (share), edges, faithfulness, interval (None for one pair), random (mean, or None)."""
+        """One dict per size: size (share), edges, faithfulness, interval (None for one pair), random (mean)."""
         halves = [None if np.isnan(half) else float(half) for half in self.interval]
         means = [float(row.mean()) if row.size else None for row in self.random]
         columns = zip(self.sizes, self.edges, self.faithfulness.tolist(), halves, means, strict=True)
@@ -196,11 +196,12 @@ class Curve(Record):
         ]
 
     def __repr__(self) -> str:
-        title = f"Curve: circuits of {self.total} edges by {self.by} ({self.method}); CPR {self.cpr:.3f}, CMD {self.cmd:.3f}"
-        areas = "areas: trapezoids over shares of edges on a linear scale, as MIB (arXiv:2504.13151)"
+        areas = f"CPR {self.cpr:.3f}, CMD {self.cmd:.3f}"
+        title = f"Curve: circuits of {self.total} edges by {self.by} ({self.method}); {areas}"
+        how = "areas: trapezoids over shares of edges on a linear scale, as MIB (arXiv:2504.13151)"
         lines = [
             f"faithfulness in {self.metric}{f', {len(self.ids)} pairs' if len(self.ids) > 1 else ''}",
-            areas,
+            how,
         ]
         body = ["      edges   share  faithful" + ("    random" if self.random.size else "")]
         for row in self.to_rows():

@@ -105,7 +105,7 @@ def greedy(
 def chosen(
     sizes: np.ndarray, upstream: np.ndarray, senders: Sequence[str], receivers: Sequence[str], n: Any, by: str
 ) -> np.ndarray:
-    """The edges of a circuit as a user asks for them: n of them, or with by="threshold" those of a size of n or more."""
+    """The edges of a circuit as a user asks for them: n of them, or by="threshold", those of a size of n or more."""
     if not isinstance(by, str) or by not in BY:
         raise InputError(f"by={by!r} is unknown; {closest(str(by), BY)}")
     if by == "threshold":

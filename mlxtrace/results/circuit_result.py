@@ -46,8 +46,8 @@ class Circuit(EdgeSet):
     def faithfulness(self, pairs: Any = None) -> Faithfulness:
         """How much of what tells the clean from the corrupted run the circuit does, exactly.
 
-        `(circuit - corrupted) / (clean - corrupted)`, mean over mean: the circuit's edges carry what their senders write
-        in this very pass, all others what they write in the corrupted run.
+        `(circuit - corrupted) / (clean - corrupted)`, mean over mean: the circuit's edges carry what their senders
+        write in this very pass, all others what they write in the corrupted run.
 
         Args:
             pairs: one pair or many, as `model.edges` takes them; None: those of the scores.
@@ -87,11 +87,11 @@ class Circuit(EdgeSet):
         random: int = 3,
         seed: int = 0,
     ) -> Curve:
-        """The faithfulness of circuits of several sizes, chosen by the same scores; random ones of each size beside them.
+        """The faithfulness of circuits of several sizes, chosen by the same scores, and random ones of each size.
 
         Args:
             pairs: where it is measured; None: on the pairs of the scores.
-            sizes: shares of all edges, of which each circuit has the whole number below; default: MIB's, from 0.1 % to all.
+            sizes: shares of all edges, rounded down to whole edges; default: MIB's, from 0.1 % to all.
             by, absolute: as `Edges.circuit` takes them; MIB takes absolute=False for CPR, absolute=True for CMD.
             random: how many random circuits of each size; 0 for none.
             seed: of the random circuits.
@@ -135,7 +135,7 @@ class Circuit(EdgeSet):
             seed: of the draws.
 
         Returns:
-            A `Completeness`: the complement's faithfulness, and for each K that of the circuit and of the model without.
+            A `Completeness`: the complement's faithfulness, and for each K that of circuit and model without it.
         """
         drawn = random_edges(self.kept, self.n // 2, draws, seed)
         kept = np.concatenate(

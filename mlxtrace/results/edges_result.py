@@ -33,8 +33,8 @@ class Edges(Record):
     """The change of the metric by each edge alone: `patched - base`, of every sender and every read downstream of it.
 
     An edge carries what one sender writes (the embedding, a head, an MLP) to one read (q, k or v of a head, an MLP, the
-    logits). With "denoise" the corrupted run is patched, and an edge carries its clean value; with "noise" the clean run
-    is patched, and an edge carries its corrupted value (the sign of the EAP authors' scores).
+    logits). With "denoise" the corrupted run is patched, and an edge carries its clean value; with "noise" the clean
+    run is patched, and an edge carries its corrupted value (the sign of the EAP authors' scores).
 
     Args:
         per_pair: float64 `[pairs, senders, receivers]`, 0 where there is no edge.
@@ -131,8 +131,8 @@ class Edges(Record):
         """The edges as a table.
 
         Returns:
-            One dict per edge, in the order of the stream: sender, receiver, score, share (of clean - corrupted, percent;
-            None where that is 0), and for several pairs low and high, the ends of the score's 95 % interval.
+            One dict per edge, in the order of the stream: sender, receiver, score, share (percent of clean less
+            corrupted; None where that is 0), and for several pairs low and high, the ends of the score's 95 % interval.
         """
         return self._rows(np.argwhere(self.upstream))
 
@@ -168,11 +168,11 @@ class Edges(Record):
 
         Args:
             n: how many edges; with by="threshold" the least size of a score.
-            by: "top", the n largest; "greedy", from the logits backwards, each the largest that goes into what is in the
-                circuit already (Hanna et al. 2024); "threshold", all of a size of n or more.
+            by: "top", the n largest; "greedy", from the logits backwards, each the largest that goes into what is in
+                the circuit already (Hanna et al. 2024); "threshold", all of a size of n or more.
             absolute: choose by size; False: by how much an edge helps, so that edges that work against the answer stay
                 out (as MIB does for CPR).
-            prune: leave out the edges that lead nowhere, which change nothing: `circuit.asked` says how many were chosen.
+            prune: leave out edges that lead nowhere, which change nothing; `circuit.asked` is how many were chosen.
 
         Returns:
             A `Circuit`.
