@@ -21,8 +21,7 @@ import mlx.core as mx
 import numpy as np
 
 from .edited_reads import EditedReads
-from .gradient_check import checked_way
-from .gradients import Gradients, Measure
+from .gradients import Gradients, Measure, checked_way
 from .runs import Keep, capture_sites
 from .split_reads import SplitRun, read_by_logits
 

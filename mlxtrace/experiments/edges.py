@@ -20,13 +20,12 @@ from ..errors import InputError, closest
 from ..results.edges_result import METHODS, Edges
 from .circuits import CircuitRuns, EdgePair, EdgePairs, graph_of
 from .pair_sets import DIRECTIONS, Corrupted, OneOrMany, read_pairs
-from .protocol import TracedModel
 
 FLAT = ("prob", "prob_diff")  # what gradients between two runs say nothing of: saturated at both ends
 
 
 def edges(
-    model: TracedModel,
+    model: Any,
     clean_text: OneOrMany,
     corrupted_text: Corrupted | Sequence[Corrupted] | None = None,
     method: str = "exact",

@@ -68,7 +68,12 @@ def circuit_curve(curve: Curved, path: str | os.PathLike | None = None) -> Figur
         for height in (0.0, 1.0):
             ax.axhline(height, color="0.3", linewidth=0.7, linestyle=":")
         ax.set_xscale("symlog", linthresh=1)
-        ax.set_xlim(0, curve.total * 1.15)
+        ax.set_xlim(max(0.0, 0.8 * x.min()), curve.total * 1.15)
+        tens = [10**i for i in range(12) if max(1, x.min() // 2) <= 10**i <= curve.total]
+        ax.set_xticks(
+            [0, *tens] if x.min() < 1 else tens, [str(n) for n in ([0, *tens] if x.min() < 1 else tens)]
+        )
+        ax.minorticks_off()
         ax.set_xlabel(f"edges of {curve.total}")
         ax.set_ylabel("faithfulness")
         ax.legend(frameon=False, fontsize=7.5, loc="best")

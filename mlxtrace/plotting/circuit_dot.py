@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+
+from ..storage import writable, write_atomic
 
 COLOURS = {"a": "#fcbba1", "m": "#c7e9c0", "e": "#dadaeb", "l": "#dadaeb"}  # heads, MLPs, embedding, logits
 HELPS, HURTS = "#2166ac", "#b2182b"
 
 
-def dot_text(rows: Sequence[tuple[str, str, str, float]], title: str) -> str:
-    """The graph of edges (sender, node, read, effect): read is q, k, v or "", effect is positive where it helps."""
+def dot_text(
+    rows: Sequence[tuple[str, str, str, float]], title: str, path: str | os.PathLike | None = None
+) -> str:
+    """The graph of edges (sender, node, read, effect): read is q, k, v or "", effect is positive where it helps.
+
+    path: where the text is written as well.
+    """
     nodes = list(dict.fromkeys(name for sender, node, _, _ in rows for name in (sender, node)))
     most = max((abs(effect) for *_, effect in rows), default=1.0) or 1.0
     lines = [
@@ -27,7 +35,10 @@ def dot_text(rows: Sequence[tuple[str, str, str, float]], title: str) -> str:
             f"  {_quoted(sender)} -> {_quoted(node)} "
             f'[penwidth={width:.2f}, color="{colour}", tooltip="{effect:.4g}"{said}];'
         )
-    return "\n".join([*lines, "}", ""])
+    text = "\n".join([*lines, "}", ""])
+    if path is not None:
+        write_atomic(writable(path), text.encode())
+    return text
 
 
 def _quoted(text: str) -> str:

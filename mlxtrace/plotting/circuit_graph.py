@@ -15,8 +15,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from ..errors import InputError
-from ..storage import writable, write_atomic
 from .circuit_dot import COLOURS, HELPS, HURTS, dot_text
 from .kit import checked, finished, headline, style
 
@@ -53,19 +51,14 @@ def circuit_graph(
         A matplotlib Figure, or the text.
 
     Raises:
-        InputError: when the path cannot be written, or there is nothing to draw.
+        InputError: when the path cannot be written.
     """
     rows = [
         (row["sender"], *_end(row["receiver"]), circuit.toward * row["score"]) for row in circuit.to_rows()
     ]
     if dot or (path is not None and Path(path).suffix.lower() in (".dot", ".gv")):
-        text = dot_text(rows, _title(circuit))
-        if path is not None:
-            write_atomic(writable(path), text.encode())
-        return text
+        return dot_text(rows, _title(circuit), path)
     path = checked(path)
-    if not rows:
-        raise InputError("the circuit has no edges, so that there is nothing to draw")
     drawn = rows[:most]
     with style():
         fig = _figure(drawn)
@@ -108,7 +101,10 @@ def _places(rows: list[tuple[str, str, str, float]]) -> dict[str, tuple[float, f
 
     Within a row nodes stand in the order of the mean place of what they are joined with below: lines cross less.
     """
-    names = dict.fromkeys(name for sender, node, _, _ in rows for name in (sender, node))
+    names = dict.fromkeys(name for sender, node, _, _ in rows for name in (sender, node)) or {
+        "embed": 0,
+        "logits": 0,
+    }
     levels = sorted({_row(name)[0] for name in names})
     widest = max(sum(_row(name)[0] == level for name in names) for level in levels)
     places: dict[str, tuple[float, float]] = {}
@@ -136,7 +132,7 @@ def _figure(rows: list[tuple[str, str, str, float]]) -> Figure:
     ax.set_ylim(-0.4, y.max() + 0.4)
     ax.set_aspect("equal")
     ax.axis("off")
-    most = max(abs(effect) for *_, effect in rows) or 1.0
+    most = max((abs(effect) for *_, effect in rows), default=1.0) or 1.0
     for sender, node, read, effect in reversed(rows):  # the strongest on top
         _arrow(ax, places[sender], places[node], read, effect, abs(effect) / most)
     reads: dict[str, set[str]] = {}

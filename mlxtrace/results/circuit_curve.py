@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..errors import InputError
 from ..plotting.circuit_curves import circuit_curve
 from .intervals import ratio_of_means
 from .printing import page
@@ -145,19 +144,6 @@ class Curve(Record):
             model=circuit.model,
             total=int(circuit.upstream.sum()),
         )
-
-    @staticmethod
-    def checked(sizes: Any) -> list[float]:
-        """Shares of 0 to 1 that rise; InputError for anything else."""
-        try:
-            found = [float(size) for size in sizes]
-        except (TypeError, ValueError):
-            found = []
-        if not found or not all(0 <= x <= 1 for x in found) or found != sorted(set(found)):
-            raise InputError(
-                f"sizes are shares of all edges from 0 to 1 that rise, such as (0.01, 0.1, 1), not {sizes!r}"
-            )
-        return found
 
     def _ratio(self) -> Any:
         return ratio_of_means((self.values - self.corrupted).T, (self.clean - self.corrupted)[:, None])

@@ -13,10 +13,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..errors import InputError
 from ..plotting.circuit_graph import circuit_graph
 from .circuit_curve import SIZES, Completeness, Curve, Faithfulness
-from .circuit_edges import random_edges
 from .edge_set import EdgeSet
 from .printing import bars, page
 
@@ -71,11 +69,7 @@ class Circuit(EdgeSet):
 
     def _measured(self, kept: np.ndarray, pairs: Any) -> list[Faithfulness]:
         """The faithfulness of some circuits `[circuits, senders, receivers]`."""
-        if self._runs is None:
-            raise InputError(
-                "this circuit was read from a file, and no model runs it: model.circuit(circuit) binds it to one"
-            )
-        values, clean, corrupted, ids = self._runs(kept, pairs)
+        values, clean, corrupted, ids = self.values_of(kept, pairs)
         return [Faithfulness.of(one, clean, corrupted, ids, self.metric) for one in values]
 
     def curve(
@@ -102,10 +96,10 @@ class Circuit(EdgeSet):
         Raises:
             InputError: for sizes that are not shares of 0 to 1 that rise.
         """
-        shares, total = Curve.checked(sizes), int(self.upstream.sum())
+        shares, total = self.shares(sizes), int(self.upstream.sum())
         asked = [int(share * total + 1e-9) for share in shares]
         circuits = [self.chosen(n, by, absolute) for n in asked]
-        drawn = [random_edges(self.upstream, n, random, seed + i) for i, n in enumerate(asked)]
+        drawn = [self.drawn(n, random, seed + i) for i, n in enumerate(asked)]
         kept = np.concatenate([np.stack([c.kept for c in circuits]), *drawn])
         found = self._measured(kept, pairs)
         return Curve.of(self, shares, asked, [c.n for c in circuits], by, absolute, found, random)
@@ -137,7 +131,7 @@ class Circuit(EdgeSet):
         Returns:
             A `Completeness`: the complement's faithfulness, and for each K that of circuit and model without it.
         """
-        drawn = random_edges(self.kept, self.n // 2, draws, seed)
+        drawn = self.drawn(self.n // 2, draws, seed, self.kept)
         kept = np.concatenate(
             [(self.upstream & ~self.kept)[None], self.kept & ~drawn, self.upstream & ~drawn]
         )
@@ -146,7 +140,7 @@ class Circuit(EdgeSet):
 
     def random(self, draws: int = 20, pairs: Any = None, seed: int = 0) -> np.ndarray:
         """The faithfulness `[draws]` of random circuits with as many edges, drawn without preference."""
-        kept = random_edges(self.upstream, self.n, draws, seed)
+        kept = self.drawn(self.n, draws, seed)
         return np.array([float(found) for found in self._measured(kept, pairs)])
 
     # ---- to look at

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import whole_number
 from ..errors import InputError
-from .circuit_edges import chosen, edge_of, feeds, pruned, ranked
+from .circuit_edges import chosen, edge_of, feeds, pruned, random_edges, ranked
 from .saved import Record
 
 
@@ -157,6 +158,34 @@ class EdgeSet(Record):
     def complement(self) -> Any:
         """The circuit of all other edges."""
         return self._with(self.upstream & ~self.kept, by=f"complement of {self.by}")
+
+    # ---- circuits beside it, and what runs them
+
+    def drawn(self, n: int, draws: int, seed: int, among: np.ndarray | None = None) -> np.ndarray:
+        """bool `[draws, senders, receivers]`: n edges each, drawn without preference among some (None: all)."""
+        draws, seed = whole_number("draws", draws, 0), whole_number("seed", seed, 0)
+        return random_edges(self.upstream if among is None else among, n, draws, seed)
+
+    @staticmethod
+    def shares(sizes: Any) -> list[float]:
+        """Shares of 0 to 1 that rise; InputError for anything else."""
+        try:
+            found = [float(size) for size in sizes]
+        except (TypeError, ValueError):
+            found = []
+        if not found or not all(0 <= x <= 1 for x in found) or found != sorted(set(found)):
+            raise InputError(
+                f"sizes are shares of all edges from 0 to 1 that rise, such as (0.01, 0.1, 1), not {sizes!r}"
+            )
+        return found
+
+    def values_of(self, kept: np.ndarray, pairs: Any) -> Any:
+        """The metric of some circuits, and of the clean and corrupted runs, as the model that it is bound to has them."""
+        if self._runs is None:
+            raise InputError(
+                "this circuit was read from a file, and no model runs it: model.circuit(circuit) binds it to one"
+            )
+        return self._runs(kept, pairs)
 
     def compare(self, other: Any) -> dict[str, Any]:
         """How far two circuits of one model have the same edges.
