@@ -19,7 +19,7 @@ def test_nodes_stand_in_the_order_of_the_stream():
     ax = figure.axes[0]
     up = {t.get_text(): t.get_position()[1] for t in ax.texts if len(t.get_text()) > 1}
     assert list(sorted(up, key=up.get)) == ["embed", "a0.h1", "m0", "a1.h1", "logits"]
-    assert set(texts(figure)) == {*up, "q", "k"}  # key head 0 feeds heads 0 and 1
+    assert set(texts(figure)) == {*up, "q", "k"}  # key head 0 goes into heads 0 and 1, of which 1 is read
     boxes = [
         patch.get_bbox()
         for patch in ax.patches
@@ -42,7 +42,7 @@ def test_colour_is_whether_an_edge_helps():
 
 
 def test_only_the_strongest_are_drawn_and_how_many_are_not_is_said():
-    figure = circuit_graph(made_up().circuit(60), most=10)
+    figure = circuit_graph(made_up(size=(2, 4, 4)).circuit(60), most=10)
     said = figure._supxlabel.get_text().replace("\n", " ")
     assert len(colours(figure)) == 10 and "10 strongest of" in said and "exact" in said
     assert "approximate" in circuit_graph(made_up(method="eap").circuit(60))._supxlabel.get_text()

@@ -108,7 +108,8 @@ def test_what_is_no_edge_or_no_number_of_edges_is_refused():
             circuit_edges.edge_of(edge, senders, receivers, upstream)
     sizes = np.ones(upstream.shape)
     for n, by, said in (
-        (10_000, "top", "whole number"), (-1, "top", "whole number"), (0.1, "top", "share"), (True, "top", "whole number"),
+        (10_000, "top", "whole number"), (-1, "top", "whole number"), (0.1, "top", "share"),
+        (True, "top", "whole number"),
         (5, "best", "top"), ("x", "threshold", "least size"), (-0.5, "threshold", "least size"),
     ):  # fmt: skip
         with pytest.raises(InputError, match=said):
