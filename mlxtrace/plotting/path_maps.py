@@ -72,6 +72,9 @@ def path_map(result: Paths, path: str | os.PathLike | None = None, most: int = 4
         label = f"change of {result.metrics[0]} (patched - {base} run)"
         across = ("region" if result.regions is not None else "token") if by_place else "receiver"
         figure = draw([one], scale, label, across, "path" if by_place else "sender", upright=True)
+        grey = (
+            ["grey: no edge, as the receiver comes before the sender"] if np.isnan(one.values).any() else []
+        )
         caption = [f"{run}: {said}" for run, said in result.runs]
         caption += [*grey, *left_out, *hatching_explained([one], scale)]
         headline(figure, result.title, caption)

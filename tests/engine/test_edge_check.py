@@ -10,9 +10,9 @@ from mlxtrace.engine import choice
 from mlxtrace.engine.edge_check import check
 from mlxtrace.engine.edited_reads import EditedReads, SplitRun
 from mlxtrace.engine.graph import Graph
+from mlxtrace.engine.head_writer import HeadWriter
 from mlxtrace.engine.layer_calls import LayerCall
 from mlxtrace.engine.runs import Run
-from mlxtrace.engine.split_reads import _Writer
 from mlxtrace.errors import UnsupportedError
 
 BASE, SOURCE = (3, 17, 90, 91, 52, 60), (3, 17, 40, 41, 52, 60)
@@ -66,8 +66,8 @@ LAYER_CALL = {
 OWN = {
     (SplitRun, "contribution"): SplitRun.contribution,
     (SplitRun, "stream_of"): SplitRun.stream_of,
-    (_Writer, "_projected_apart"): _Writer._projected_apart,
-    (_Writer, "_scale"): _Writer._scale,
+    (HeadWriter, "_projected_apart"): HeadWriter._projected_apart,
+    (HeadWriter, "_scale"): HeadWriter._scale,
     (EditedReads, "reads"): EditedReads.reads,
 }
 
@@ -78,11 +78,11 @@ def no_embedding(self, node):
 
 
 def another_head(self, projected, heads):
-    return OWN[_Writer, "_projected_apart"](self, projected, [(h + 1) % self.heads for h in heads])
+    return OWN[HeadWriter, "_projected_apart"](self, projected, [(h + 1) % self.heads for h in heads])
 
 
 def another_scale(self, y, written):
-    return 1.01 * OWN[_Writer, "_scale"](self, y, written)
+    return 1.01 * OWN[HeadWriter, "_scale"](self, y, written)
 
 
 def another_layer(self, kind, layer):
@@ -98,8 +98,8 @@ def no_edit(self, kind, layer, changes):
     [
         (LayerCall, "attention_inputs", swapped, "gpt2"),
         (SplitRun, "contribution", no_embedding, "llama"),
-        (_Writer, "_projected_apart", another_head, "llama"),
-        (_Writer, "_scale", another_scale, "olmo2"),
+        (HeadWriter, "_projected_apart", another_head, "llama"),
+        (HeadWriter, "_scale", another_scale, "olmo2"),
         (SplitRun, "stream_of", another_layer, "llama"),
         (EditedReads, "reads", no_edit, "llama"),
     ],

@@ -8,7 +8,7 @@ from models import make
 from mlxtrace.anatomy.attention import plain_attention
 from mlxtrace.anatomy.recording import forward
 from mlxtrace.anatomy.resolver import ModuleResolver
-from mlxtrace.engine.layer_calls import Hooks, parallel_layers, record_calls
+from mlxtrace.engine.layer_records import Hooks, record_calls
 
 IDS = (3, 17, 90, 91, 52, 60)
 
@@ -59,9 +59,3 @@ def test_nothing_is_left_behind(ran):
     assert mx.fast.scaled_dot_product_attention is plain_attention
     assert not any(hasattr(type(module), "_mlxtrace_original") for module in resolver.paths.values())
     assert np.array_equal(np.array(kept["resid_pre"]), before)
-
-
-def test_which_layers_are_parallel():
-    assert parallel_layers(ModuleResolver(make("phi"))) == (True, True, True)
-    assert parallel_layers(ModuleResolver(make("olmo2"))) == (False, False, False)
-    assert parallel_layers(ModuleResolver(make("mamba"))) == (False, False, False)

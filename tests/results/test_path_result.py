@@ -85,18 +85,6 @@ def test_a_gap_that_means_nothing():
     assert np.isnan(part.recovery).all() and part.to_rows()[0]["recovery"] is None and repr(part)
 
 
-def test_in_words():
-    said = repr(made(notes=["look"]))
-    assert said.startswith("Restoring paths: 2 senders to 3 receivers (whole sequence)")
-    for text in ('" Paris" 0.90', "note: look", "5 edges of 6", "-0.6", "-75.0 %", "a1.h2 -> logits"):
-        assert text in said
-    assert repr(made(direction="noise")).startswith("Corrupting paths")
-    assert 'at "The"' in repr(at_positions()) and "(each token)" in repr(at_positions())
-    assert "positions [2]" in repr(made(settings={"positions": [2]}))
-    assert "a1.h2" in made()._repr_html_() and "&quot; Paris&quot;" in made()._repr_html_()
-    assert "<b>" not in made(model="<b>", senders=["<b>x", "y"])._repr_html_().replace("<b>Restoring", "")
-
-
 @pytest.mark.parametrize("make", [made, at_positions])
 def test_files(make, tmp_path):
     found = make(settings={"positions": None}, notes=["look"])
