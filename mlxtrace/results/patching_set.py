@@ -28,7 +28,7 @@ OF_A_PAIR = ("clean_text", "corrupted_text", "target", "foil", "clean", "corrupt
 
 def _traits(single: PatchingResult) -> dict[str, Any]:
     """What is the same for every pair of a set."""
-    coords = {f"{dim}s": single.coords.get(dim) for dim in ("layer", "head", "position")}
+    coords = {f"{dim}s": single.coords.get(dim) for dim in ("layer", "head", "position", "neuron")}
     options = {name: single.settings.get(name) for name in ("positions", "within")}
     same = ("model", "metrics", "components", "dims", "direction", "window")
     return {**{name: getattr(single, name) for name in same}, **coords, **options}
