@@ -29,7 +29,7 @@ def load_any(
     target = dtype_of(dtype)
     program = COMPILED[model]() if isinstance(model, str) and model in COMPILED else model
     if isinstance(program, Program):
-        if target not in (None, mx.float32):
+        if target is not None and target != mx.float32:
             raise LoadError(f"a compiled program is exact in float32 only: leave out dtype={dtype!r}")
         tokenizer = tokenizer or program.tokenizer
         net, name = program.net, model if isinstance(model, str) else f"compiled {program.name}"

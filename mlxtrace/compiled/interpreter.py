@@ -181,13 +181,9 @@ class Interpreter:
 
     def _patched(self, base: Values, swaps: dict, edits: dict) -> np.ndarray:
         """The logits of the base run with values swapped (by component and layer) or reads edited."""
-        places = [swap.position for made in swaps.values() for swap in made]
-        places += [p for made in edits.values() for p in made]
-        if not places:
-            return self._logits(base.last)
         touched = [layer for _, layer in swaps] + [at.layer for at in edits]
-        made = RulePass(self.rules, Values(base.ids, dict(base.at)), swaps, edits, min(places))
-        streams: list[Stream] = list(base.at["resid_pre", min(touched)])
+        made = RulePass(self.rules, Values(base.ids), base, swaps, edits)
+        streams: list[Stream] = base.at["resid_pre", min(touched)]
         for layer in range(min(touched), len(self.rules.layers)):
             streams = made.layer(layer, streams)
             if layer >= max(touched) and streams == base.at["resid_post", layer]:

@@ -46,57 +46,79 @@ class Swap:
 
 @dataclass
 class RulePass:
-    """A pass from some layer on.
+    """A pass, or what becomes of one when something is changed.
 
     Attributes:
-        made: what was computed so far, and what will be.
+        made: what is computed.
+        base: a pass whose values are taken wherever what they are made of is the same; None: there is none.
         swaps: by component and layer, what is put in place of values.
         edits: by read and position, what is added to the stream for that read alone.
-        first: before this position nothing differs from what is in `made` already.
     """
 
     rules: Rules
     made: Values
+    base: Values | None = None
     swaps: Mapping[tuple[str, int], Sequence[Swap]] = field(default_factory=dict)
     edits: Mapping[Read, Mapping[int, Stream]] = field(default_factory=dict)
-    first: int = 0
 
     def layer(self, layer: int, streams: Sequence[Stream]) -> list[Stream]:
         """One layer: the streams that come out of it."""
         heads, neurons = self.rules.layers[layer].heads, self.rules.layers[layer].neurons
 
-        def computed(component: str, value: Callable[[int], Any]) -> list[Any]:
-            return self._computed((component, layer), value)
+        def computed(component: str, value: Callable[[int], Any], *of: str) -> list[Any]:
+            return self._computed(component, layer, value, of)
 
         def of_heads(kind: str, reading: Callable[[Head, Stream], tuple[int, ...]]) -> list[Any]:
             at = {h: Read(kind, layer, h) for h in heads}
-            return computed(
-                kind,
-                lambda p: {h: reading(rule, self._delivered(x[p], at[h], p)) for h, rule in heads.items()},
-            )
+
+            def value(p: int) -> dict[int, tuple[int, ...]]:
+                return {h: reading(rule, self._delivered(x[p], at[h], p)) for h, rule in heads.items()}
+
+            return computed(kind, value, "resid_pre")
 
         x = computed("resid_pre", lambda p: streams[p])
         q, k, v = of_heads("q", queries), of_heads("k", keys), of_heads("v", carried)
-        looks = computed("pattern", lambda p: {h: best(q[p][h], [y[h] for y in k[: p + 1]]) for h in heads})
-        head = computed("head", lambda p: {h: fetched(looks[p][h], [y[h] for y in v]) for h in heads})
-        attn = computed("attn", lambda p: added(*(copied(rule, head[p][h]) for h, rule in heads.items())))
-        mid = computed("resid_mid", lambda p: added(x[p], attn[p]))
+        looks = computed(
+            "pattern", lambda p: {h: best(q[p][h], [y[h] for y in k[: p + 1]]) for h in heads}, "q", "k"
+        )
+        head = computed(
+            "head", lambda p: {h: fetched(looks[p][h], [y[h] for y in v]) for h in heads}, "pattern", "v"
+        )
+        attn = computed(
+            "attn", lambda p: added(*(copied(rule, head[p][h]) for h, rule in heads.items())), "head"
+        )
+        mid = computed("resid_mid", lambda p: added(x[p], attn[p]), "resid_pre", "attn")
 
         def firing(p: int) -> dict[int, int]:
             seen = self._delivered(mid[p], Read("m", layer), p)
             return {j: max(0, read(rule.reads, seen)) for j, rule in neurons.items()}
 
-        on = computed("neuron", firing)
-        mlp = computed("mlp", lambda p: added(*(times(n.writes, on[p][j]) for j, n in neurons.items())))
-        return computed("resid_post", lambda p: added(mid[p], mlp[p]))
+        on = computed("neuron", firing, "resid_mid")
+        mlp = computed(
+            "mlp", lambda p: added(*(times(n.writes, on[p][j]) for j, n in neurons.items())), "neuron"
+        )
+        return computed("resid_post", lambda p: added(mid[p], mlp[p]), "resid_mid", "mlp")
 
-    def _computed(self, site: tuple[str, int], value: Callable[[int], Any]) -> list[Any]:
-        before = self.made.at[site][: self.first] if self.first else []
-        found = [*before, *(value(p) for p in range(self.first, len(self.made.ids)))]
-        for swap in self.swaps.get(site, ()):
+    def _computed(
+        self, component: str, layer: int, value: Callable[[int], Any], of: tuple[str, ...]
+    ) -> list[Any]:
+        """A component's values, made of those of other components: the base's wherever those are."""
+        known = self.base if of and not any(read.layer == layer for read in self.edits) else None
+        found = []
+        for p in range(len(self.made.ids)):
+            same = known is not None and all(self._same(known, name, layer, p) for name in of)
+            found.append(known.at[component, layer][p] if known is not None and same else value(p))
+        for swap in self.swaps.get((component, layer), ()):
             found[swap.position] = swapped(found[swap.position], swap)
-        self.made.at[site] = found
+        self.made.at[component, layer] = found
         return found
+
+    def _same(self, base: Values, component: str, layer: int, position: int) -> bool:
+        """Whether a component's value is the base's; of keys and values, all up to the position."""
+        ours, theirs = self.made.at[component, layer], base.at[component, layer]
+        if component in ("k", "v"):
+            return ours[: position + 1] == theirs[: position + 1]
+        return ours[position] == theirs[position]
 
     def _delivered(self, stream: Stream, at: Read, position: int) -> Stream:
         """What a read gets of the stream at a position."""
