@@ -21,6 +21,7 @@ from .anatomy.resolver import ModuleResolver
 from .compiled import Program
 from .errors import InputError, LoadError, SiteAttributeError
 from .experiments.activation_patching import activation_patching
+from .experiments.attribution_patching import attribution_patching
 from .experiments.causal_effects import causal_effects
 from .experiments.causal_trace import causal_trace
 from .experiments.circuits import circuit
@@ -28,6 +29,7 @@ from .experiments.compare_bits import compare_bits
 from .experiments.edges import edges
 from .experiments.noising_window import noising_window
 from .experiments.path_patching import path_patching
+from .experiments.screen import screen
 from .forward.group_trace import ActivationCache, Edit, Trace, trace_of
 from .forward.names import Activation, LayerList, SiteReference, child, current, part_names
 from .loading import load_any
@@ -222,12 +224,14 @@ class InterpretableModel(Reader):
 
     activation_patching = activation_patching
     path_patching = path_patching
+    attribution_patching = attribution_patching
     causal_trace = causal_trace
     causal_effects = causal_effects
     noising_window = noising_window
     compare_bits = compare_bits
     edges = edges
     circuit = circuit
+    screen = screen
     substitutes = substitutes
 
     @property

@@ -217,13 +217,13 @@ def patched(
     for note in found[0][0].notes if made.alone else ():
         warnings.warn(note, stacklevel=3)  # where the experiment was called
     results = [
-        _labelled(model, pair, grid, measured, outcome, direction, positions, made.alone, notes)
+        labelled(model, pair, grid, measured, outcome, direction, positions, made.alone, notes)
         for pair, grid, (measured, outcome) in zip(made.pairs, grids, found, strict=True)
     ]
     return results, asked.notes
 
 
-def _labelled(
+def labelled(
     model: TracedModel,
     pair: AlignedPair,
     grid: Grid,
@@ -233,8 +233,13 @@ def _labelled(
     positions: Any,
     alone: bool,
     notes: list[str],
+    kind: type[PatchingResult] = PatchingResult,
+    **settings: Any,
 ) -> PatchingResult:
-    """The sweep's values as an array with an axis for each thing that was asked for in the plural."""
+    """The sweep's values as an array with an axis for each thing that was asked for in the plural.
+
+    kind: of result. settings: what it says of itself besides.
+    """
     names, places = [m.name for m in measured.metrics], grid.places
     axes = {
         "component": grid.components if len(grid.components) > 1 else None,
@@ -249,7 +254,7 @@ def _labelled(
     cells = (len(grid.components), len(grid.layers), len(places.groups), -1)
     raw = places.averages(outcome.values.mean(-1).reshape((len(names), *cells)), 3)
     raw = raw.swapaxes(0, 1)  # component, metric, then the cells of each
-    return PatchingResult(
+    return kind(
         raw=raw.reshape([len(labels) for labels in coords.values()]),
         dims=tuple(coords),
         coords=coords,
@@ -274,6 +279,7 @@ def _labelled(
             **({"within": places.within} if places.within else {}),
             **({"neurons": list(grid.neurons[0])} if grid.neurons and "neuron" not in coords else {}),
             **({"corruption": pair.corruption} if pair.corruption else {}),
+            **settings,
         },
         part_of_set=not alone,
     )

@@ -57,7 +57,9 @@ def describe(result: Patched) -> str:
     elif result.settings.get("neurons"):
         what += f" {short(result.settings['neurons'])}"
     window = f", {result.window} layers at a time" if result.window > 1 else ""
-    return f"{verb} the {what}{over(result.ids)} ({where}{window})"
+    said = f"{verb} the {what}{over(result.ids)} ({where}{window})"
+    method = result.settings.get("approximate")
+    return f"Approximate ({method}): {said[0].lower()}{said[1:]}" if method else said
 
 
 def over(ids: Sequence[str]) -> str:
