@@ -68,4 +68,10 @@ EXPERIMENT_LAWS = (
     causal_effect_laws.effects,
     refusal_laws.refusals,
 )
-LAWS = [*MODEL_LAWS, *EXPERIMENT_LAWS, compiled_laws.programs, small_model_law(EXPERIMENT_LAWS)]
+LAWS = [
+    *MODEL_LAWS,
+    *EXPERIMENT_LAWS,
+    compiled_laws.cells,
+    compiled_laws.edges,
+    small_model_law(EXPERIMENT_LAWS),
+]

@@ -143,7 +143,10 @@ def test_a_saved_circuit_is_bound_to_a_model_again(tmp_path):
     pair = prompts.Pair(list(IDS), list(OTHER), **ANSWERS)
     for bound in (model.circuit(path), model.circuit(again)):
         assert float(bound.faithfulness(pair)) == float(circuit.faithfulness())
-        assert bound.without(bound.edges[0]).faithfulness(pair) == circuit.without(circuit.edges[0]).faithfulness()
+        assert (
+            bound.without(bound.edges[0]).faithfulness(pair)
+            == circuit.without(circuit.edges[0]).faithfulness()
+        )
     with pytest.raises(InputError, match="no pairs"):
         model.circuit(again).faithfulness()
     with pytest.raises(InputError, match="senders"):
