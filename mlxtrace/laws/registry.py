@@ -9,6 +9,7 @@ from . import (
     attention_laws,
     causal_effect_laws,
     causal_trace_laws,
+    compiled_laws,
     edge_laws,
     engine_laws,
     gradient_laws,
@@ -76,4 +77,10 @@ EXPERIMENT_LAWS = (
     causal_effect_laws.effects,
     refusal_laws.refusals,
 )
-LAWS = [*MODEL_LAWS, *EXPERIMENT_LAWS, small_model_law(EXPERIMENT_LAWS)]
+LAWS = [
+    *MODEL_LAWS,
+    *EXPERIMENT_LAWS,
+    compiled_laws.cells,
+    compiled_laws.edges,
+    small_model_law(EXPERIMENT_LAWS),
+]
