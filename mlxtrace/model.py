@@ -22,8 +22,11 @@ from .errors import InputError, LoadError, SiteAttributeError
 from .experiments.activation_patching import activation_patching
 from .experiments.causal_effects import causal_effects
 from .experiments.causal_trace import causal_trace
+from .experiments.circuits import circuit
 from .experiments.compare_bits import compare_bits
+from .experiments.edges import edges
 from .experiments.noising_window import noising_window
+from .experiments.path_patching import path_patching
 from .forward.group_trace import ActivationCache, Edit, Trace, trace_of
 from .forward.names import Activation, LayerList, SiteReference, child, current, part_names
 from .loading import load_any
@@ -214,10 +217,13 @@ class InterpretableModel(Reader):
     # ---- experiments, each with a file in `experiments`
 
     activation_patching = activation_patching
+    path_patching = path_patching
     causal_trace = causal_trace
     causal_effects = causal_effects
     noising_window = noising_window
     compare_bits = compare_bits
+    edges = edges
+    circuit = circuit
     substitutes = substitutes
 
     @property

@@ -192,9 +192,12 @@ class Batch:
         entries: the cell's number, and its patch. source_rows: of all prompts.
         """
         each, parts = source_rows // len(self.base.members), []
-        for _, alike in itertools.groupby(entries, lambda entry: (len(entry[1].at), entry[1].heads)):
+        for (_, _, own), alike in itertools.groupby(entries, lambda entry: _shape(entry[1])):
             cells, patches = zip(*alike, strict=True)
             cell, block = np.array(cells)[:, None, None, None], np.arange(self.block)[:, None, None]
+            rows = self.prompts[cell] * each + block % each
+            if not own:
+                rows = np.array([p.source_row for p in patches])[:, None, None, None] + block
             at, source_at = (
                 np.array(found)[:, None, :, None]
                 for found in ([p.at for p in patches], [p.source_at for p in patches])
@@ -202,7 +205,7 @@ class Batch:
             index = (
                 len(self.base_rows) + cell * self.block + block,
                 at - self.start,
-                self.prompts[cell] * each + block % each,
+                rows,
                 source_at,
                 np.array([0] if patches[0].heads is None else patches[0].heads),
             )
@@ -283,6 +286,11 @@ def scatter(x: mx.array, to: tuple, source: mx.array, from_: tuple) -> mx.array:
     values = source.reshape(-1, *source.shape[n:])[_flat_index(from_, source.shape[:n])]
     flat[_flat_index(to, x.shape[:n])] = values.astype(x.dtype)
     return flat.reshape(x.shape)
+
+
+def _shape(patch: Patch) -> tuple:
+    """What patches have in common whose indices are made together."""
+    return len(patch.at), patch.heads, patch.source_row is None
 
 
 def _flat_index(index: tuple, shape: Sequence[int]) -> mx.array:
