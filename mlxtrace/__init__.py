@@ -10,7 +10,7 @@ from . import blas  # noqa: E402
 
 blas.preload()
 
-from . import errors, interventions, metrics, plotting, prompts  # noqa: E402
+from . import compiled, errors, interventions, metrics, plotting, prompts  # noqa: E402
 from .anatomy.resolver import ModuleResolver  # noqa: E402
 from .engine.corruption import GaussianNoise, Substitution  # noqa: E402
 from .forward.cache import ActivationCache  # noqa: E402
@@ -20,6 +20,7 @@ from .results.average_trace import AverageTrace  # noqa: E402
 from .results.causal_effects_result import CausalEffects  # noqa: E402
 from .results.causal_trace_result import CausalTrace  # noqa: E402
 from .results.patching_result import PatchingResult  # noqa: E402
+from .results.screened import Screened  # noqa: E402
 from .version import VERSION  # noqa: E402
 
 __version__ = VERSION
@@ -33,8 +34,10 @@ __all__ = [
     "InterpretableModel",
     "ModuleResolver",
     "PatchingResult",
+    "Screened",
     "Substitution",
     "check",
+    "compiled",
     "errors",
     "facts",
     "interventions",

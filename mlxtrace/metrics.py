@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from .custom_metric import check_rows, checked, name_of
+from .custom_metric import check_gradient, check_rows, checked, in_both, name_of
 from .errors import EffectError, InputError, closest
 from .metric_table import CUSTOM_FLOOR, METRICS, CleanRun, log_softmax, softmax
 
@@ -27,8 +27,10 @@ __all__ = [
     "Metric",
     "bind",
     "bind_all",
+    "check_gradient",
     "every_position",
     "floor",
+    "in_both",
     "log_softmax",
     "name_of",
     "recovery",
@@ -280,7 +282,8 @@ def _check_token(metric: str, role: str, token: Any, vocab_size: int) -> None:
 
 def _bind_function(function: Callable[[np.ndarray], Any], clean_logits: Any, every: bool) -> Metric:
     clean = np.asarray(clean_logits, dtype=np.float64)
-    bound = Metric(name_of(function), checked(function), clean.shape[-1], every, function)
+    gradient = getattr(function, "gradient", function)
+    bound = Metric(name_of(function), checked(function), clean.shape[-1], every, gradient)
     bound(np.stack([clean, clean]))  # two rows: a function of a single row fails here, not in mid-sweep
     check_rows(bound.name, bound.compute, clean)
     return bound

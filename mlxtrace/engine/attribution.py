@@ -16,7 +16,7 @@ These are estimates and nothing else: a sweep says what a patch does.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import mlx.core as mx
@@ -108,27 +108,37 @@ def attribute(
     Returns:
         An `Attribution`; where either run has samples, a row for each, member after member.
     """
-    return _Attributing(resolver, base, source, list(sites), at, source_at, measure, method, max_memory).run()
+    both = Attributing(resolver, base, source, sites, at, source_at, method, max_memory)
+    both.begin()
+    return both.run(measure)
 
 
-class _Attributing:
-    """One call of `attribute`: what it was given, and the activations of both runs."""
+def _widened(base: Rows, block: int) -> Rows:
+    """The same runs in so many equal rows: noise at no position makes rows, and changes none."""
+    wide = [replace(run, noise=np.zeros((block, 0, 1))) for run in base.members]
+    return wide[0] if len(wide) == 1 else type(base)(tuple(wide))
+
+
+class Attributing:
+    """A base and a source run whose difference is attributed: `begin` runs both plainly, `run` differentiates.
+
+    Args: as `attribute` has them.
+    """
 
     def __init__(
         self,
         resolver: Any,
         base: Rows,
         source: Rows,
-        sites: list[Site],
+        sites: Sequence[Site],
         at: Sequence[int],
         source_at: Sequence[int],
-        measure: Measure,
-        method: str,
-        max_memory: int | None,
+        method: str = "atp",
+        max_memory: int | None = None,
     ):
-        self.resolver, self.base, self.source, self.sites = resolver, base, source, sites
+        self.resolver, self.base, self.source, self.sites = resolver, base, source, list(sites)
         self.at, self.source_at = mx.array(list(at)), mx.array(list(source_at))
-        self.measure, self.method = measure, method
+        self.method = method
         self.fixed = [s for s in sites if method == "atp*" and s.component in ("q", "k")]
         self.straight = [s for s in sites if s not in self.fixed]
         patterns = [resolver.site("pattern", s.layer) for s in self.fixed]
@@ -136,39 +146,41 @@ class _Attributing:
         both = [resolver.site(c, s.layer) for s in self.fixed for c in ("q", "k")]
         self.seen = list({s.name: s for s in [*self.straight, *both]}.values())
         members, block = len(base.members), max(base.each, source.each)
+        if method == "ig" and base.each < block:  # each sample has a way of its own
+            self.base = base = _widened(base, block)
         first, own = np.arange(members)[:, None], np.arange(block)
         self.base_rows = (first * base.each + own % base.each).reshape(-1)
         self.source_rows = (first * source.each + own % source.each).reshape(-1)
         self.gradients = Gradients(resolver, base, self.asked, max_memory)
 
-    def run(self) -> Attribution:
-        self.base_arrays, self.source_arrays = self._activations()
-        if self.method == "ig":
-            values, found = self._along_the_way()
-            return Attribution(self._scores(found), values[self.base_rows])
-        values, found = self.gradients.of(self.measure)
-        plain = Attribution(self._scores(found), values[self.base_rows])
-        if self.method == "atp*":
-            dropped = [self._dropped(layer) for layer in range(self.resolver.n_layers)]
-            plain.drops = {name: np.stack([one[name] for one in dropped]) for name in plain.plain}
-        return plain
-
-    # ---- activations
-
-    def _activations(self) -> tuple[dict[str, mx.array], dict[str, mx.array]]:
-        """The arrays of both runs, `[N, T, ...]`, in one pass where they can be rows of one batch."""
+    def begin(self) -> tuple[np.ndarray, np.ndarray]:
+        """Run both plainly and keep what they are attributed with; the last position's logits `[rows, V]` of both."""
         n, runs = self.base.rows, (self.base, self.source)
         if all(run.each == 1 and not run.noised and run.length == self.base.length for run in runs):
-            _, both = capture(self.resolver, runs, self.seen)
+            logits, both = capture(self.resolver, runs, self.seen)
             arrays = {s.name: rows_first(self.resolver, s, both[s.name]) for s in self.seen}
-            return {k: x[:n] for k, x in arrays.items()}, {k: x[n:] for k, x in arrays.items()}
-        found = []
-        for run, rows in zip(runs, (self.base_rows, self.source_rows), strict=True):
-            _, kept = capture(self.resolver, run, self.seen)
-            found.append(
-                {s.name: rows_first(self.resolver, s, kept[s.name])[mx.array(rows)] for s in self.seen}
-            )
-        return found[0], found[1]
+            self.base_arrays = {name: x[:n] for name, x in arrays.items()}
+            self.source_arrays = {name: x[n:] for name, x in arrays.items()}
+            return logits[:n], logits[n:]
+        base_logits, self.base_arrays = self._captured(self.base, self.base_rows)
+        source_logits, self.source_arrays = self._captured(self.source, self.source_rows)
+        return base_logits, source_logits
+
+    def _captured(self, run: Rows, rows: np.ndarray) -> tuple[np.ndarray, dict[str, mx.array]]:
+        logits, kept = capture(self.resolver, run, self.seen)
+        return logits, {s.name: rows_first(self.resolver, s, kept[s.name])[mx.array(rows)] for s in self.seen}
+
+    def run(self, measure: Measure) -> Attribution:
+        """The estimates for one measure."""
+        if self.method == "ig":
+            values, found = self._along_the_way(measure)
+            return Attribution(self._scores(found), values[self.base_rows])
+        values, found = self.gradients.of(measure)
+        plain = Attribution(self._scores(found), values[self.base_rows])
+        if self.method == "atp*":
+            dropped = [self._dropped(measure, layer) for layer in range(self.resolver.n_layers)]
+            plain.drops = {name: np.stack([one[name] for one in dropped]) for name in plain.plain}
+        return plain
 
     def _change(self, name: str) -> mx.array:
         """What a patch adds `[N, positions, ...]`, float32."""
@@ -177,19 +189,19 @@ class _Attributing:
 
     # ---- gradients
 
-    def _along_the_way(self) -> tuple[np.ndarray, dict[str, mx.array]]:
+    def _along_the_way(self, measure: Measure) -> tuple[np.ndarray, dict[str, mx.array]]:
         """The base run's values, and the gradients averaged on the way to the source run's embeddings."""
         total: dict[str, mx.array] = {}
         for share in SHARES:
-            _, found = self.gradients.of(self.measure, share, self.source, (self.at, self.source_at))
+            _, found = self.gradients.of(measure, share, self.source, (self.at, self.source_at))
             for name, x in found.items():
                 total[name] = x.astype(mx.float32) / len(SHARES) + total.get(name, 0)
             mx.eval(total)
-        return self.gradients.values(self.measure), total
+        return self.gradients.values(measure), total
 
-    def _dropped(self, layer: int) -> dict[str, np.ndarray]:
+    def _dropped(self, measure: Measure, layer: int) -> dict[str, np.ndarray]:
         """The scores with a layer's contribution dropped, float32; NaN for what is in that layer."""
-        _, found = self.gradients.of(self.measure, dropped=layer)
+        _, found = self.gradients.of(measure, dropped=layer)
         scores = {name: x.astype(np.float32) for name, x in self._scores(found).items()}
         for site in self.sites:
             if site.layer == layer and site.component not in ("resid_pre", "resid_post"):

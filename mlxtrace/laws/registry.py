@@ -9,6 +9,7 @@ from . import (
     attention_laws,
     causal_effect_laws,
     causal_trace_laws,
+    compiled_laws,
     engine_laws,
     metric_laws,
     noise_laws,
@@ -67,4 +68,4 @@ EXPERIMENT_LAWS = (
     causal_effect_laws.effects,
     refusal_laws.refusals,
 )
-LAWS = [*MODEL_LAWS, *EXPERIMENT_LAWS, small_model_law(EXPERIMENT_LAWS)]
+LAWS = [*MODEL_LAWS, *EXPERIMENT_LAWS, compiled_laws.programs, small_model_law(EXPERIMENT_LAWS)]
