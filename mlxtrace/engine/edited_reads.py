@@ -122,6 +122,12 @@ class EditedReads:
         before = base.heads_written(layer, base.projected[layer], heads)
         return after - mx.concatenate([before] * (after.shape[1] // before.shape[1]), axis=1)
 
+    def mixer_change(self, layer: int, q: mx.array, k: mx.array, v: mx.array) -> mx.array:
+        """What the whole mixer writes more with these queries, keys and values than in the base run `[N, T, D]`."""
+        base = self.base
+        after = base.mixer_written(layer, base.attended(layer, q, k, v))
+        return after - self._tiled(base.mixer_written(layer, base.projected[layer]), len(after) // self.block)
+
     def mlp_change(self, layer: int, output: mx.array) -> mx.array:
         """What the MLP writes more with this output than in the base run `[N, T, D]`."""
         before = self.base.mlp_written(layer, self.base.mlps[layer])

@@ -23,6 +23,7 @@ from . import calibration
 from .choice import choose
 from .edge_check import FLAT, Batch, EditedReads, Engine, Patch, check, read_by_logits
 from .graph_names import Graph, Read, Receiver, Sender, reaches, receivers, senders
+from .live_paths import LivePaths
 from .memory import allowed_bytes
 from .split_reads import Rows, SplitRun
 from .sweep import Outcome, Plan, progress_bar
@@ -181,8 +182,13 @@ class PathSweep:
 
     # ---- the passes
 
-    def run(self, cells: Sequence[PathCell], measure: Measure, progress: Any = None) -> Outcome:
-        """Run every cell; `measure(logits [rows, V]) -> [metrics, rows]`. The values are `[metric, cell, sample]`."""
+    def run(
+        self, cells: Sequence[PathCell], measure: Measure, progress: Any = None, live: bool = False
+    ) -> Outcome:
+        """Run every cell; `measure(logits [rows, V]) -> [metrics, rows]`. The values are `[metric, cell, sample]`.
+
+        live: the reads of a receiver see what those before them change; else each is given the direct path alone.
+        """
         began = time.perf_counter()
         samples, runs = np.arange(self.edited.block), (self.base, self.source)
         base, source = (measure(run.logits[samples % len(run.logits)]) for run in runs)
@@ -194,7 +200,7 @@ class PathSweep:
         with progress_bar(len(cells), progress) as bar:
             bar.update(len(cells) - len(found))
             for chunk in self._chunks(found):
-                logits = self._pass(chunk)
+                logits = self._live(chunk) if live else self._pass(chunk)
                 measured = measure(logits).reshape(len(base), len(chunk.cells), -1)
                 values[:, [i for i, _ in chunk.cells]] = measured
                 passes, rows = passes + 1, rows + len(logits)
@@ -235,6 +241,10 @@ class PathSweep:
                 f"the base rows of a pass differ from the plain run's logits by {off}: nothing was returned"
             )
         return logits[n:]
+
+    def _live(self, chunk: _Chunk) -> np.ndarray:
+        """The same of cells whose receivers' reads see each other."""
+        return LivePaths(self.edited, self.engine).logits([cell for _, cell in chunk.cells])
 
     def _birth(self, cell: PathCell) -> int:
         layer = min(read.layer for read in cell.receiver.reads)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -57,6 +57,7 @@ def path_patching(
     direction: str = "denoise",
     align: str = "strict",
     within: str | None = None,
+    together: str = "frozen",
     max_memory: int | None = None,
     plot: bool = False,
     progress: bool | None = None,
@@ -75,13 +76,15 @@ def path_patching(
             changes when its keys, and nothing else, read a0.h1. None: every one.
         receivers: "a7.h3.q", "a7.h3.k", "a7.h3.v" (keys and values by key-value head), "m7", "logits"; groups: "q",
             "k", "v", "mlp", "a7.q"; "a7.h3" is the queries, keys and values of a head together; or a list of these. In
-            a list a list is one receiver, ["a7.h3.k", "a8.h1.k"]: several reads, each given the direct path alone, are
-            patched together (Wang et al.). None: every read.
+            a list a list is one receiver, ["a7.h3.k", "a8.h1.k"]: several reads that are patched together. None: every
+            read.
         positions: where the receiver reads the sender, which writes at the same place: None for the whole sequence
             together, "each", "regions", or some positions together, as for `activation_patching`. The earlier members
             of a chain read the whole sequence.
         metric, target, foil, subject, direction, align, within: as for `activation_patching`; metrics are of the last
             position.
+        together: what a read sees of others that are patched with it: "frozen", nothing (each is given the direct path
+            from the sender alone, as in Wang et al.); or "live", what they change of the stream before it.
         max_memory: bytes beside the weights (None: a quarter of what is free).
         plot: make the figure, as `result.figure`.
         progress: True or False for a progress bar; None: in a terminal.
@@ -108,16 +111,13 @@ def path_patching(
     graph = graph_of(model.resolver)
     ends = senders_of(graph, senders), receivers_of(graph, receivers)
     _check_ends(graph, *ends)
+    _check_together(together, ends[1])
     if any(getattr(m, "every_position", False) for m in several(metric)):
         raise InputError("paths are measured at the last position: give a metric of its logits")
     made = read_pairs(model, clean_text, corrupted_text, subject, target, foil, align)
-    places = [
-        grid.places
-        for grid in grids_of(model, made, Grid([], [], Places([]), None, 1, {}), positions, within)
-    ]
-    results, notes = _paths(
-        model, made, places, graph, ends, positions, metric, direction, max_memory, progress
-    )
+    grids = grids_of(model, made, Grid([], [], Places([]), None, 1, {}), positions, within)
+    asked = _Asked(graph, *ends, [grid.places for grid in grids], positions, metric, direction, together)
+    results, notes = _paths(model, made, asked, max_memory, progress)
     for note in results[0].notes if made.alone else ():
         if note != NORMED:
             warnings.warn(note, stacklevel=2)
@@ -127,78 +127,92 @@ def path_patching(
     return result
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """What is asked of every pair, and the positions of each."""
+
+    graph: Graph
+    senders: list[Sender]
+    receivers: list[Receiver]
+    places: list[Places]
+    positions: Any
+    metric: Any
+    direction: str
+    together: str
+
+
 def _check_ends(graph: Graph, senders: list[Sender], receivers: list[Receiver]) -> None:
     """InputError when no receiver reads anything that a sender writes."""
-    if not any(reaches(graph, s.written, r.reads) for s, r in itertools.product(senders, receivers)):
-        one = len(senders) == len(receivers) == 1
-        which = (
-            f"{receivers[0].name} does not read what {senders[0].name} writes"
-            if one
-            else ("none of the receivers reads what a sender writes")
-        )
-        raise InputError(f"{which}: a receiver comes after its sender in the stream")
+    if any(reaches(graph, s.written, r.reads) for s, r in itertools.product(senders, receivers)):
+        return
+    one = len(senders) == len(receivers) == 1
+    which = f"{receivers[0].name} does not read what {senders[0].name} writes"
+    which = which if one else "none of the receivers reads what a sender writes"
+    raise InputError(f"{which}: a receiver comes after its sender in the stream")
+
+
+def _check_together(together: Any, receivers: list[Receiver]) -> None:
+    """InputError for anything but frozen and live, and for frozen reads of which the logits leave nothing to see."""
+    if together not in ("frozen", "live"):
+        raise InputError(f'together={together!r} is unknown: it is "frozen" or "live"')
+    for receiver in receivers:
+        kinds = {read.kind for read in receiver.reads}
+        if together == "frozen" and "logits" in kinds and len(receiver.reads) > 1:
+            raise InputError(
+                f"{receiver.name}: logits that are given the direct path alone show nothing of the other reads; use "
+                'together="live"'
+            )
 
 
 def _paths(
-    model: TracedModel,
-    made: PairSet,
-    places: list[Places],
-    graph: Graph,
-    ends: tuple[list[Sender], list[Receiver]],
-    positions: Any,
-    metric: Any,
-    direction: str,
-    max_memory: int | None,
-    progress: bool | None,
+    model: TracedModel, made: PairSet, asked: _Asked, max_memory: int | None, progress: bool | None
 ) -> tuple[list[PathResult], list[str]]:
     """The result of each pair, and notes on the set."""
-    roles = [pair.roles(direction) for pair in made.pairs]
-    asked = SetAnswers(made.targets, made.foils, metric, [])
+    roles = [pair.roles(asked.direction) for pair in made.pairs]
+    answers = SetAnswers(made.targets, made.foils, asked.metric, [])
     if not made.alone:
-        asked = answers_of_set(model, made, metric)
+        answers = answers_of_set(model, made, asked.metric)
     engine, results = choose(model.resolver), []
-    cells = [len(ends[0]) * len(ends[1]) * len(place.groups) for place in places]
-    with progress_bar(sum(cells), progress) as bar:
-        for i, (pair, role, place) in enumerate(zip(made.pairs, roles, places, strict=True)):
+    ends = asked.senders, asked.receivers
+    groups = [
+        [tuple(role.at[p] for p in g) for g in place.groups]
+        for role, place in zip(roles, asked.places, strict=True)
+    ]
+    with progress_bar(sum(len(ends[0]) * len(ends[1]) * len(some) for some in groups), progress) as bar:
+        for i, (pair, role) in enumerate(zip(made.pairs, roles, strict=True)):
             at = [role.at[p] for p in role.at], [role.source_at[p] for p in role.at]
-            sweep = PathSweep(model.resolver, graph, role.base, role.source, *at, engine, max_memory)
+            sweep = PathSweep(model.resolver, asked.graph, role.base, role.source, *at, engine, max_memory)
             logits = role.clean_first(sweep.base.logits, sweep.source.logits)
-            answers = asked.metric, asked.targets[i], asked.foils[i]
-            measured = settle(model, pair, *answers, logits, made.alone)
-            groups = [tuple(role.at[p] for p in group) for group in place.groups]
-            found = sweep.run([PathCell(*cell) for cell in itertools.product(*ends, groups)], measured, bar)
-            result = _labelled(model, pair, place, graph, ends, measured, found, positions, direction)
+            wanted = answers.metric, answers.targets[i], answers.foils[i]
+            measured = settle(model, pair, *wanted, logits, made.alone)
+            cells = [PathCell(*cell) for cell in itertools.product(*ends, groups[i])]
+            found = sweep.run(cells, measured, bar, asked.together == "live")
+            result = _labelled(model, pair, asked, asked.places[i], measured, found)
             notes = [NORMED] if sweep.normed else []
             results.append(replace(result, notes=[*result.notes, *notes], part_of_set=not made.alone))
-    return results, asked.notes
+    return results, answers.notes
 
 
 def _labelled(
-    model: TracedModel,
-    pair: AlignedPair,
-    places: Places,
-    graph: Graph,
-    ends: tuple[list[Sender], list[Receiver]],
-    measured: Measured,
-    found: Any,
-    positions: Any,
-    direction: str,
+    model: TracedModel, pair: AlignedPair, asked: _Asked, places: Places, measured: Measured, found: Any
 ) -> PathResult:
     """The sweep's values with the names of both ends."""
-    senders, receivers = ends
+    senders, receivers = asked.senders, asked.receivers
     names = [m.name for m in measured.metrics]
     shape = (len(names), len(senders), len(receivers), len(places.groups))
     raw = places.averages(found.values.mean(-1).reshape(shape), 3)
     raw = raw[..., 0] if places.axis is None else raw
     return PathResult(
         raw=raw[0] if len(names) == 1 else raw,
-        reached=np.array([[float(reaches(graph, s.written, r.reads)) for r in receivers] for s in senders]),
+        reached=np.array(
+            [[float(reaches(asked.graph, s.written, r.reads)) for r in receivers] for s in senders]
+        ),
         senders=[sender.name for sender in senders],
         receivers=[receiver.name for receiver in receivers],
         metrics=names,
         clean_values=measured.clean,
         corrupted_values=measured.corrupted,
-        direction=direction,
+        direction=asked.direction,
         target=measured.target,
         foil=measured.foil,
         tokens=list(pair.clean_prompt.tokens),
@@ -212,7 +226,8 @@ def _labelled(
         plan=found.plan,
         notes=[*pair.notes, *places.notes, *measured.notes],
         settings={
-            "positions": list(positions) if isinstance(positions, range) else positions,
+            "positions": list(asked.positions) if isinstance(asked.positions, range) else asked.positions,
+            "together": asked.together,
             **({"within": places.within} if places.within else {}),
             **({"corruption": pair.corruption} if pair.corruption else {}),
         },
