@@ -62,7 +62,7 @@ def induction(
 
 def _drawn(drawing: Drawing, length: int, make: Callable[..., Pair]) -> Iterator[Pair]:
     bos = getattr(getattr(drawing.model, "tokenizer", None), "bos_token_id", None)
-    start, half = [] if bos is None else [int(bos)], length // 2
+    start = [] if bos is None else [int(bos)]
     pool = np.arange(RESERVED, SMALL) if drawing.model is None else _plain_ids(drawing.model, drawing.rng)
     if len(pool) <= length:
         raise drawing.refusal(
