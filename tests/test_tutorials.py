@@ -15,6 +15,7 @@ FIGURES = {
     "04_causal_mediation": ["mlp", "attention", "information_flow", "noising_window", "noising_mlp_window"],
     "05_heads": ["heads", "moving_heads", "patterns"],
     "06_many_prompts": ["states", "fetching", "two_corruptions"],
+    "09_a_circuit_from_nothing": ["patterns", "paths", "circuit", "curve"],
 }
 SAID = {  # what the demo shows, and the comments say
     "01_tracing_and_editing": [
@@ -52,6 +53,17 @@ SAID = {  # what the demo shows, and the comments say
         "this pair says layer 6, by 27",
         "paired by id over 10 pairs",
         "from a folder: True",
+    ],
+    "09_a_circuit_from_nothing": [
+        "next: ' fish'",
+        "a0.h1            0.96                0.00",
+        "16 of 16 pairs are suitable",
+        "a0.h1 at C1    42.9 %",
+        "a0.h1 -> a1.h3.k",
+        "nine edges, on other pairs: faithfulness 0.99",
+        "nine edges drawn at random, 20 times: 0.00 at most",
+        "  embed -> a0.h1.v   1.00",
+        "in both circuits: 4 edges",
     ],
 }
 
