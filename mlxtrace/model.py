@@ -20,6 +20,7 @@ from . import blas
 from .anatomy.resolver import ModuleResolver
 from .errors import InputError, LoadError, SiteAttributeError
 from .experiments.activation_patching import activation_patching
+from .experiments.attribution_patching import attribution_patching
 from .experiments.causal_effects import causal_effects
 from .experiments.causal_trace import causal_trace
 from .experiments.compare_bits import compare_bits
@@ -214,6 +215,7 @@ class InterpretableModel(Reader):
     # ---- experiments, each with a file in `experiments`
 
     activation_patching = activation_patching
+    attribution_patching = attribution_patching
     causal_trace = causal_trace
     causal_effects = causal_effects
     noising_window = noising_window

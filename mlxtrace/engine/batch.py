@@ -192,7 +192,7 @@ class Batch:
         entries: the cell's number, and its patch. source_rows: of all prompts.
         """
         each, parts = source_rows // len(self.base.members), []
-        for _, alike in itertools.groupby(entries, lambda entry: (len(entry[1].at), entry[1].heads)):
+        for _, alike in itertools.groupby(entries, _shape):
             cells, patches = zip(*alike, strict=True)
             cell, block = np.array(cells)[:, None, None, None], np.arange(self.block)[:, None, None]
             at, source_at = (
@@ -204,7 +204,7 @@ class Batch:
                 at - self.start,
                 self.prompts[cell] * each + block % each,
                 source_at,
-                np.array([0] if patches[0].heads is None else patches[0].heads),
+                np.array([p.heads or (0,) for p in patches])[:, None, None, :],
             )
             parts.append([part.reshape(-1) for part in np.broadcast_arrays(*index)])
         row, at, source_row, source_at, head = (np.concatenate(column) for column in zip(*parts, strict=True))
@@ -274,6 +274,11 @@ class Batch:
                 "came out: this model does not run as it was probed; use engine='loop'"
             )
         return to_numpy(logits)
+
+
+def _shape(entry: tuple[int, Patch]) -> tuple[int, int]:
+    """Of a cell's patch: its positions, and its heads. Patches of one shape are indexed together."""
+    return len(entry[1].at), len(entry[1].heads or (0,))
 
 
 def scatter(x: mx.array, to: tuple, source: mx.array, from_: tuple) -> mx.array:
