@@ -25,6 +25,7 @@ from .experiments.causal_effects import causal_effects
 from .experiments.causal_trace import causal_trace
 from .experiments.compare_bits import compare_bits
 from .experiments.noising_window import noising_window
+from .experiments.path_patching import path_patching
 from .experiments.screen import screen
 from .forward.group_trace import ActivationCache, Edit, Trace, trace_of
 from .forward.names import Activation, LayerList, SiteReference, child, current, part_names
@@ -217,6 +218,7 @@ class InterpretableModel(Reader):
 
     activation_patching = activation_patching
     attribution_patching = attribution_patching
+    path_patching = path_patching
     causal_trace = causal_trace
     causal_effects = causal_effects
     noising_window = noising_window

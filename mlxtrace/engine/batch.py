@@ -192,9 +192,12 @@ class Batch:
         entries: the cell's number, and its patch. source_rows: of all prompts.
         """
         each, parts = source_rows // len(self.base.members), []
-        for _, alike in itertools.groupby(entries, _shape):
+        for (_, _, own), alike in itertools.groupby(entries, _shape):
             cells, patches = zip(*alike, strict=True)
             cell, block = np.array(cells)[:, None, None, None], np.arange(self.block)[:, None, None]
+            rows = self.prompts[cell] * each + block % each
+            if not own:
+                rows = np.array([p.source_row for p in patches])[:, None, None, None] + block
             at, source_at = (
                 np.array(found)[:, None, :, None]
                 for found in ([p.at for p in patches], [p.source_at for p in patches])
@@ -202,7 +205,7 @@ class Batch:
             index = (
                 len(self.base_rows) + cell * self.block + block,
                 at - self.start,
-                self.prompts[cell] * each + block % each,
+                rows,
                 source_at,
                 np.array([p.heads or (0,) for p in patches])[:, None, None, :],
             )
@@ -276,9 +279,13 @@ class Batch:
         return to_numpy(logits)
 
 
-def _shape(entry: tuple[int, Patch]) -> tuple[int, int]:
-    """Of a cell's patch: its positions, and its heads. Patches of one shape are indexed together."""
-    return len(entry[1].at), len(entry[1].heads or (0,))
+def _shape(entry: tuple[int, Patch]) -> tuple[int, int, bool]:
+    """Of a cell's patch: its positions, its heads, whether its source row is its own prompt's.
+
+    Patches of one shape are indexed together.
+    """
+    patch = entry[1]
+    return len(patch.at), len(patch.heads or (0,)), patch.source_row is None
 
 
 def scatter(x: mx.array, to: tuple, source: mx.array, from_: tuple) -> mx.array:

@@ -70,7 +70,8 @@ class Patch:
     """Write one site of a row at positions `at` with the source's activation at positions `source_at`.
 
     heads: only these heads of a site that is split by head. fixed: the value is that of the fixed run (the base
-    run itself, unless another is named), not of the source.
+    run itself, unless another is named), not of the source. source_row: the first of the source's rows that it
+    takes, one for each row of its cell; None: those of the cell's own prompt.
     """
 
     site: Site
@@ -78,6 +79,7 @@ class Patch:
     source_at: tuple[int, ...]
     heads: tuple[int, ...] | None = None
     fixed: bool = False
+    source_row: int | None = None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from .compared import compare
 from .effects import effects, noising
 from .fact_averages import average_lines, average_maps, compared_averages
 from .kit import check_path, save
+from .path_maps import path_map
 from .patterns import attention_pattern, head_heatmap
 from .recoveries import plot
 from .traces import comparison, rome_heatmap, severed
@@ -26,6 +27,7 @@ __all__ = [
     "effects",
     "head_heatmap",
     "noising",
+    "path_map",
     "plot",
     "rome_heatmap",
     "save",

@@ -1,0 +1,126 @@
+"""Maps of paths: senders down and receivers across, or the strongest edges down and tokens across."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Protocol
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from .heatmaps import Map, Scale, draw, hatching_explained
+from .kit import checked, finished, headline, style, token_labels
+
+
+class Paths(Protocol):
+    """A result of path patching."""
+
+    senders: list[str]
+    receivers: list[str]
+    metrics: list[str]
+    tokens: list[str]
+    subject_range: range | None
+    positions: list[int] | None
+    regions: list[str] | None
+    direction: str
+
+    @property
+    def title(self) -> str: ...
+    @property
+    def edge(self) -> np.ndarray: ...
+    @property
+    def effect(self) -> np.ndarray: ...
+    @property
+    def runs(self) -> list[tuple[str, str]]: ...
+
+
+def path_map(result: Paths, path: str | os.PathLike | None = None, most: int = 40) -> Figure:
+    """The effects of paths as a map; what is no edge is grey.
+
+    Args:
+        result: what `path_patching` returns.
+        path: where the figure goes as well, .png, .pdf or .svg; its folder exists.
+        most: rows and columns that are shown at most: those with the strongest edges.
+
+    Returns:
+        A matplotlib Figure.
+
+    Raises:
+        InputError: when the path cannot be written.
+
+    Example:
+        >>> from mlxtrace import InterpretableModel, plotting
+        >>> model = InterpretableModel("demo")
+        >>> prompts = "The Eiffel Tower is in the city of", "The Colosseum is in the city of"
+        >>> result = model.path_patching(*prompts, senders="mlp", receivers=["m11", "logits"], progress=False)
+        >>> plotting.path_map(result).axes[0].get_ylabel()
+        'sender'
+    """
+    path = checked(path)
+    first, half = (
+        _first_metric(result, x) for x in (result.effect, getattr(result, "effect_interval", None))
+    )
+    with style():
+        by_place = first.ndim == 3
+        one, left_out = (_by_place if by_place else _by_receiver)(result, first, half, most)
+        shown = np.nan_to_num(one.values)
+        scale = Scale(min(shown.min(), 0.0), max(shown.max(), 1e-9), 0.0)
+        base = "clean" if result.direction == "noise" else "corrupted"
+        label = f"change of {result.metrics[0]} (patched - {base} run)"
+        across = ("region" if result.regions is not None else "token") if by_place else "receiver"
+        figure = draw([one], scale, label, across, "path" if by_place else "sender", upright=True)
+        caption = [
+            *(f"{run}: {said}" for run, said in result.runs),
+            *left_out,
+            *hatching_explained([one], scale),
+        ]
+        headline(figure, result.title, caption)
+    return finished(figure, path)
+
+
+def _first_metric(result: Paths, values: np.ndarray | None) -> Any:
+    return values[0] if values is not None and len(result.metrics) > 1 else values
+
+
+def _strongest(size: np.ndarray, most: int) -> np.ndarray:
+    """The indices of the largest, in their own order."""
+    return np.sort(np.argsort(-size, kind="stable")[:most])
+
+
+def _by_receiver(result: Paths, effect: np.ndarray, half: Any, most: int) -> tuple[Map, list[str]]:
+    """Senders x receivers: those with an edge that is among the strongest."""
+    values = np.where(result.edge, effect, np.nan)
+    size = np.nan_to_num(np.abs(values))
+    rows, columns = _strongest(size.max(1), most), _strongest(size.max(0), most)
+    at = np.ix_(rows, columns)
+    down, across = [result.senders[i] for i in rows], [result.receivers[j] for j in columns]
+    one = Map(values[at], down, across, "resid", halves=None if half is None else half[at])
+    left = (values.shape[0] - len(rows), values.shape[1] - len(columns))
+    if not any(left):
+        return one, []
+    outside = np.abs(np.nan_to_num(values)).copy()
+    outside[at] = 0
+    return one, [
+        f"not shown: {left[0]} senders and {left[1]} receivers, whose effects are at most {outside.max():.2g}"
+    ]
+
+
+def _by_place(result: Paths, effect: np.ndarray, half: Any, most: int) -> tuple[Map, list[str]]:
+    """The strongest edges x positions or regions."""
+    edges = np.argwhere(result.edge)
+    values = effect[result.edge]
+    size = np.abs(np.nan_to_num(values)).max(1)
+    rows = _strongest(size, most)
+    names = [f"{result.senders[i]} → {result.receivers[j]}" for i, j in edges[rows]]
+    if result.regions is not None:
+        columns = list(result.regions)
+    elif result.tokens:
+        columns = token_labels(result.tokens, result.subject_range, result.positions)
+    else:
+        columns = [str(position) for position in result.positions or []]
+    one = Map(values[rows], names, columns, "resid", halves=None if half is None else half[result.edge][rows])
+    left = len(values) - len(rows)
+    if not left:
+        return one, []
+    rest = np.delete(size, rows).max()
+    return one, [f"not shown: {left} paths, whose effects are at most {rest:.2g}"]
