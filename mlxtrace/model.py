@@ -23,7 +23,9 @@ from .experiments.activation_patching import activation_patching
 from .experiments.attribution_patching import attribution_patching
 from .experiments.causal_effects import causal_effects
 from .experiments.causal_trace import causal_trace
+from .experiments.circuits import circuit
 from .experiments.compare_bits import compare_bits
+from .experiments.edges import edges
 from .experiments.noising_window import noising_window
 from .experiments.path_patching import path_patching
 from .experiments.screen import screen
@@ -224,6 +226,8 @@ class InterpretableModel(Reader):
     noising_window = noising_window
     compare_bits = compare_bits
     screen = screen
+    edges = edges
+    circuit = circuit
     substitutes = substitutes
 
     @property

@@ -140,8 +140,9 @@ class EditedReads:
 
         q, k, v: `[..., heads, width]`. mlp: as the site `mlp` has it. logits: what the final norm is given.
         """
-        x = self._tiled(self.base.stream_of(kind, layer), len(changes))
-        x = (x.astype(mx.float32) + mx.concatenate(list(changes))).astype(x.dtype)
+        change = mx.concatenate(list(changes))
+        x = self._tiled(self.base.stream_of(kind, layer), len(change) // self.block)
+        x = (x.astype(mx.float32) + change).astype(x.dtype)
         return x if kind == "logits" else self.base.reads(layer, x, (kind,))[kind]
 
     def plain_reads(self, layer: int) -> dict[str, mx.array]:
