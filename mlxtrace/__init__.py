@@ -10,7 +10,7 @@ from . import blas  # noqa: E402
 
 blas.preload()
 
-from . import errors, interventions, metrics, plotting, prompts  # noqa: E402
+from . import compiled, errors, interventions, metrics, plotting, prompts  # noqa: E402
 from .anatomy.resolver import ModuleResolver  # noqa: E402
 from .engine.corruption import GaussianNoise, Substitution  # noqa: E402
 from .forward.cache import ActivationCache  # noqa: E402
@@ -37,6 +37,7 @@ __all__ = [
     "Screened",
     "Substitution",
     "check",
+    "compiled",
     "errors",
     "facts",
     "interventions",

@@ -10,21 +10,30 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
+from .compiled import Program, induction, lookup
 from .errors import InputError, LoadError
 
 DEMO = Path(__file__).parent / "demo"
+COMPILED = {"compiled": lookup, "compiled-induction": induction}  # programs of seed 0
 DTYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
 
 
 def load_any(
-    model: str | os.PathLike | nn.Module, tokenizer: Any = None, dtype: Any = None
+    model: str | os.PathLike | nn.Module | Program, tokenizer: Any = None, dtype: Any = None
 ) -> tuple[nn.Module, Any, str]:
     """The module, the tokenizer and the name of a model in any form; LoadError when there is none.
 
-    model: "demo", a folder, a hub name, or a module, which is changed in place where a dtype is given.
+    model: "demo", "compiled", "compiled-induction", a folder, a hub name, a `Program`, or a module, which is changed in
+    place where a dtype is given.
     """
     target = dtype_of(dtype)
-    if isinstance(model, nn.Module):
+    program = COMPILED[model]() if isinstance(model, str) and model in COMPILED else model
+    if isinstance(program, Program):
+        if target is not None and target != mx.float32:
+            raise LoadError(f"a compiled program is exact in float32 only: leave out dtype={dtype!r}")
+        tokenizer = tokenizer or program.tokenizer
+        net, name = program.net, model if isinstance(model, str) else f"compiled {program.name}"
+    elif isinstance(model, nn.Module):
         net, name = model, type(model).__module__.rsplit(".", 1)[-1]
     elif isinstance(model, (str, os.PathLike)):
         name = os.fspath(model)

@@ -280,10 +280,7 @@ class Batch:
 
 
 def _shape(entry: tuple[int, Patch]) -> tuple[int, int, bool]:
-    """Of a cell's patch: its positions, its heads, whether its source row is its own prompt's.
-
-    Patches of one shape are indexed together.
-    """
+    """Of a cell's patch: its positions, its heads, whose rows it takes. Patches of one shape are indexed together."""
     patch = entry[1]
     return len(patch.at), len(patch.heads or (0,)), patch.source_row is None
 

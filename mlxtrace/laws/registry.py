@@ -9,6 +9,7 @@ from . import (
     attention_laws,
     causal_effect_laws,
     causal_trace_laws,
+    compiled_laws,
     engine_laws,
     metric_laws,
     noise_laws,
@@ -71,4 +72,10 @@ EXPERIMENT_LAWS = (
     causal_effect_laws.effects,
     refusal_laws.refusals,
 )
-LAWS = [*MODEL_LAWS, *EXPERIMENT_LAWS, small_model_law(EXPERIMENT_LAWS)]
+LAWS = [
+    *MODEL_LAWS,
+    *EXPERIMENT_LAWS,
+    compiled_laws.cells,
+    compiled_laws.edges,
+    small_model_law(EXPERIMENT_LAWS),
+]
