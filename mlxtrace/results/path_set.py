@@ -111,12 +111,12 @@ class PathSet(RecordSet, PathResult):
     @property
     def effect(self) -> np.ndarray:
         """What a path changes: the mean of patched - base, pair by pair."""
-        return mean_of(self._changes(self.direction != "noise")).value
+        return mean_of(self._changes(int(self.direction != "noise"))).value
 
     @property
     def effect_interval(self) -> np.ndarray:
         """The half-width of the 95 % interval of `effect`; NaN where fewer than two pairs have the cell."""
-        return mean_of(self._changes(self.direction != "noise")).half
+        return mean_of(self._changes(int(self.direction != "noise"))).half
 
     def _ratio(self) -> Any:
         return ratio_of_means(self._changes(1), self._of_metric(self._ends[:, :, 0] - self._ends[:, :, 1]))
