@@ -16,6 +16,7 @@ FIGURES = {
     "04_causal_mediation": ["mlp", "attention", "information_flow", "noising_window", "noising_mlp_window"],
     "05_heads": ["heads", "moving_heads", "patterns"],
     "06_many_prompts": ["states", "fetching", "two_corruptions"],
+    "08_known_answers": ["estimates"],
 }
 SAID = {  # what the demo shows, and the comments say
     "01_tracing_and_editing": [
@@ -53,6 +54,18 @@ SAID = {  # what the demo shows, and the comments say
         "this pair says layer 6, by 27",
         "paired by id over 10 pairs",
         "from a folder: True",
+    ],
+    "08_known_answers": [
+        "layer 2: head 0: onlooker, head 3: lookup; 18 of 256 neurons have a rule",
+        "2600 cells of 10 components, largest error: 0.0",
+        "MLP of layer 2: written differently by up to 16, changes the logits by 0",
+        "either one corrupted:   [100. 100. 100. 100.]",
+        "two layers corrupted:   [100. 100. 100.   0.]",
+        "k      2      atp: 2, 0, 16",
+        "neurons that matter: 2; verified: 1",
+        "exact: embed -> m0 +16.0, m0 -> a2.h3.v +16.0, a2.h3 -> m3 +16.0, m3 -> logits +16.0",
+        "edges as the interpreter says: True",
+        "question 1: embed -> a1.h0.v, a1.h0 -> m3",
     ],
 }
 
