@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import functools
 import os
 import re
 import shutil
@@ -21,6 +22,7 @@ if "MPLCONFIGDIR" not in os.environ and not os.access(os.path.expanduser("~"), o
 
 import mlxtrace
 from mlxtrace import blas
+from mlxtrace.experiments import compare_bits
 
 TESTS = Path(__file__).parent
 sys.path[:0] = [str(TESTS), *(str(folder) for folder in TESTS.iterdir() if folder.is_dir())]
@@ -63,6 +65,15 @@ def pytest_itemcollected(item) -> None:
 def _advice_on_the_blas() -> None:
     """What is warned of once per process is warned of here, and not in whichever test happens to be the first."""
     blas.notice()
+
+
+_copy = functools.cache(compare_bits.quantized)
+
+
+@pytest.fixture
+def copied_once(monkeypatch):
+    """Quantized copies of a model are made and probed once, however many tests and examples ask for one."""
+    monkeypatch.setattr(compare_bits, "quantized", _copy)
 
 
 @pytest.fixture(scope="session")

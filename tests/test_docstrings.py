@@ -46,7 +46,7 @@ _demo = functools.cache(
 
 
 @pytest.mark.parametrize("name", [name for name, path in FILES.items() if documented(path)])
-def test_examples_run_by_themselves(name, tmp_path, monkeypatch, capsys):
+def test_examples_run_by_themselves(name, tmp_path, monkeypatch, capsys, copied_once):
     """In an empty folder, without the module's own names, as after copying them into a console."""
     monkeypatch.chdir(tmp_path)
     load = lambda *given, **more: _demo() if (given, more) == (("demo",), {}) else LOAD(*given, **more)  # noqa: E731

@@ -15,6 +15,7 @@ from .rules import Head, Rules, Stream, read
 STREAMS = ("resid_pre", "attn", "resid_mid", "mlp", "resid_post")
 HEADED = ("q", "k", "v", "pattern", "head")
 COMPONENTS = (*STREAMS, *HEADED, "neuron")
+EDITED = {"m": "neuron"}  # what an edited read changes first; of a head's reads it is the read itself
 
 
 @dataclass
@@ -103,7 +104,8 @@ class RulePass:
         self, component: str, layer: int, value: Callable[[int], Any], of: tuple[str, ...]
     ) -> list[Any]:
         """A component's values, made of those of other components: the base's wherever those are."""
-        known = self.base if of and not any(read.layer == layer for read in self.edits) else None
+        edited = [at for at in self.edits if at.layer == layer and component == EDITED.get(at.kind, at.kind)]
+        known = self.base if of and not edited else None
         found = []
         for p in range(len(self.made.ids)):
             same = known is not None and all(self._same(known, name, layer, p) for name in of)

@@ -121,6 +121,14 @@ class LayerCall:
         parts = [found[path] for path in self.layer.summed]
         return sum(parts[1:], parts[0])
 
+    def mlp_input(self, x: mx.array, mixer: mx.array | None = None) -> mx.array:
+        """What the MLP is given when the layer is given x, and the mixer gives this (None: zeros)."""
+
+        def stop(_: Callable[..., Any], args: tuple, kwargs: dict) -> Any:
+            raise _Abandoned(fresh(next(arrays_of(args, kwargs))[1]))
+
+        return self.again(x, {**self._mixer_gives(mixer), **dict.fromkeys(self.layer.summed, stop)})
+
     def projected(self, x: mx.array, q: mx.array, k: mx.array, v: mx.array) -> mx.array:
         """What the output projection is given `[N, T, width]` with these queries, keys and values for an input x."""
 
@@ -174,7 +182,7 @@ def record_calls(hooks: Hooks) -> dict[int, LayerCall]:
 
 @per_model
 def parallel_layers(resolver: ModuleResolver) -> tuple[bool, ...]:
-    """By layer, whether its MLP gives the same whatever its mixer gives: the two read the same stream."""
+    """By layer, whether its MLP is given the same whatever its mixer gives: the two read the same stream."""
     hooks, run = Hooks(resolver), rows_of(resolver, 1)
     calls, streams = record_calls(hooks), {}
     for index, layer in enumerate(resolver.structure.layers):
@@ -188,7 +196,9 @@ def parallel_layers(resolver: ModuleResolver) -> tuple[bool, ...]:
         if index not in streams or not (layer.mixers and layer.summed):
             return False
         x = streams[index]
-        return same(*(calls[index].mlp_output(x, mixer) for mixer in (None, mx.flip(x, 1))))
+        return same(
+            *(calls[index].mlp_input(x, mixer) for mixer in (None, mx.flip(x, 1)))
+        )  # one may give 0 for both
 
     return tuple(is_parallel(index) for index in range(resolver.n_layers))
 

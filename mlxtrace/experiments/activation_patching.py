@@ -247,8 +247,7 @@ def labelled(
         "layer": grid.layers,
         "position": places.labels if places.axis == "position" else None,
         "region": places.labels if places.axis == "region" else None,
-        "head": [h[0] for h in grid.heads] if grid.heads and len(grid.heads) > 1 else None,
-        "neuron": [j[0] for j in grid.neurons] if grid.neurons and len(grid.neurons) > 1 else None,
+        **{name: [i[0] for i in of] for name, of in grid.named_units.items() if len(of) > 1},
     }
     coords = {name: labels for name, labels in axes.items() if labels is not None}
     cells = (len(grid.components), len(grid.layers), len(places.groups), -1)
@@ -274,12 +273,13 @@ def labelled(
         corrupted_text=pair.corrupted_text,
         model=model.name,
         notes=[*pair.notes, *places.notes, *measured.notes, *notes],
-        settings={
-            "positions": positions,
-            **({"within": places.within} if places.within else {}),
-            **({"neurons": list(grid.neurons[0])} if grid.neurons and "neuron" not in coords else {}),
-            **({"corruption": pair.corruption} if pair.corruption else {}),
-            **settings,
-        },
+        settings={**_settings(pair, grid, positions), **settings},
         part_of_set=not alone,
     )
+
+
+def _settings(pair: AlignedPair, grid: Grid, positions: Any) -> dict[str, Any]:
+    """What titles say beside the components."""
+    settings = {"positions": positions, "within": grid.places.within, "corruption": pair.corruption}
+    settings["neurons"] = list(grid.neurons[0]) if grid.neurons and len(grid.neurons) == 1 else None
+    return {name: value for name, value in settings.items() if value or name == "positions"}

@@ -15,20 +15,29 @@ from typing import Any
 import numpy as np
 
 from .. import metrics
-from ..anatomy.components import HEADED
-from ..arguments import true_or_false
 from ..engine.attribution import METHODS, Attributing, Attribution
-from ..engine.sweep import Outcome, progress_bar
 from ..errors import InputError, closest
-from ..results.attribution import AttributionResult, AttributionSet
-from .activation_patching import labelled
-from .answers import Measured, settle, several
-from .grid import Grid, components_of, grid_of
-from .pair_sets import AlignedPair, Corrupted, OneOrMany, PairSet, grids_of, read_pairs
-from .pairs import Roles
-from .protocol import TracedModel
-from .set_answers import answers_of_set
-from .sweeps import notes_of
+from ..results.attribution_result import AttributionResult, AttributionSet
+from .activation_patching import (
+    AlignedPair,
+    Corrupted,
+    Measured,
+    OneOrMany,
+    Outcome,
+    PairSet,
+    Plan,
+    TracedModel,
+    answers_of_set,
+    grids_of,
+    labelled,
+    notes_of,
+    read_pairs,
+    settle,
+    several,
+    true_or_false,
+)
+from .grid import HEADED, Grid, Roles, components_of, grid_of
+from .sweeps import progress_bar
 
 
 def attribution_patching(
@@ -69,9 +78,9 @@ def attribution_patching(
             window's estimate is the sum of its layers', and that of several positions the sum of theirs.
         heads: with head, q, k, v, pattern: "each" (the default) or the heads to patch together. In a list with
             components that have no heads: None, and the heads of each component are patched together.
-        metric: as for `activation_patching`, but for rank, which has no gradient. A function gets MLX logits `[rows, V]`
-            and returns `[rows]`. What compares with the clean run (kl, l2, cosine) is flat in it, and refused for
-            direction="noise" unless method is "ig".
+        metric: as for `activation_patching`, but for rank, which has no gradient. A function gets MLX logits
+            `[rows, V]` and returns `[rows]`. What compares with the clean run (kl, l2, cosine) is flat in it, and
+            refused for direction="noise" unless method is "ig".
         max_memory: bytes beside the weights that the passes may take; None: a quarter of what is free.
         plot: make the figure, as `result.figure`.
         progress: True or False for a progress bar; None: in a terminal.
@@ -135,13 +144,26 @@ class Attributed:
         rows = np.arange(changes[0].shape[-1]) % self.base.shape[-1]
         return self.base[:, None, rows] + np.stack(changes)
 
+    def plan(self, cells: int, method: str) -> Plan:
+        """What was run: both runs plainly, and the passes that were differentiated."""
+        backward = sum(found.passes for found in self.attributions)
+        return Plan(
+            engine=f"gradients ({method})",
+            cells=cells,
+            null_cells=0,
+            rows=(backward + 1) * self.base.shape[-1] + self.source.shape[-1],
+            passes=1 + backward,
+            bytes=max(found.bytes for found in self.attributions),
+            seconds=self.seconds,
+            elapsed=self.seconds,
+        )
+
     def result(
         self, model: TracedModel, direction: str, positions: Any, alone: bool, notes: list[str], method: str
     ) -> Any:
         """The estimates as a result."""
         values = self.values()
-        plan = {"engine": f"gradients ({method})", "cells": values.shape[1], "elapsed": self.seconds}
-        outcome = Outcome(values, self.base, self.source, plan)  # type: ignore[arg-type]
+        outcome = Outcome(values, self.base, self.source, self.plan(values.shape[1], method))
         given = self.pair, self.grid, self.measured, outcome, direction, positions, alone, notes
         return labelled(model, *given, AttributionResult, approximate=method)
 
@@ -168,7 +190,7 @@ def attributed(
     recovered: EffectError when the metric hardly moves over the set.
     """
     check_method(method)
-    metric = _checked_metric(metric, method, direction)
+    metric = checked_metric(metric, method, direction)
     grids = grids_of(
         model, made, _grid_of(model, component, layers, heads, window, neurons), positions, within
     )
@@ -202,15 +224,15 @@ def _grid_of(model: TracedModel, component: Any, layers: Any, heads: Any, window
         return grid_of(model, component, layers, heads, window, neurons)
     if heads is not None:
         raise InputError(
-            f"heads={heads!r} goes with components that have heads, and {names} are of both kinds: leave it out, so that "
-            "all heads of a component are patched together, or make a call for those with heads"
+            f"heads={heads!r} goes with components that have heads, and {', '.join(names)} are of both kinds: leave it "
+            "out, so that all heads of a component are patched together, or make a call for those with heads"
         )
     parts = [grid_of(model, name, layers, None, window) for name in names]
     sites = {key: found for part in parts for key, found in part.sites.items()}
     return replace(parts[0], components=names, heads=None, sites=sites)
 
 
-def _checked_metric(metric: Any, method: str, direction: str) -> Any:
+def checked_metric(metric: Any, method: str, direction: str) -> Any:
     """The metrics, functions made ready for both kinds of array; InputError for those that have no gradient to use."""
     wanted = [_checked(one, method, direction) for one in several(metric)]
     return wanted if isinstance(metric, list | tuple) else wanted[0]
@@ -236,8 +258,8 @@ def _checked(metric: Any, method: str, direction: str) -> Any:
         )
     if method != "ig" and direction == "noise" and "clean" in kind.needs:
         raise InputError(
-            f"{metric} compares with the clean run, which is the run that is patched with direction='noise': it is flat "
-            "there, and every estimate would be 0. Use direction='denoise', method='ig', or a metric of the answers"
+            f"{metric} compares with the clean run, which is the run that is patched with direction='noise': it is "
+            "flat there, and every estimate would be 0. Use direction='denoise', method='ig', or a metric of answers"
         )
     return metric
 

@@ -11,15 +11,25 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ..arguments import true_or_false, whole_number
-from ..errors import InputError, closest
-from .answers import Measured, settle, several
-from .grid import HEADED, Grid, components_of, grid_of, layers_of
-from .pair_sets import Corrupted, OneOrMany, PairSet, grids_of, read_pairs
-from .protocol import TracedModel
-from .screen_cells import METHODS, ScreenCells
+from ..errors import InputError
+from .attribution_patching import (
+    Corrupted,
+    Measured,
+    OneOrMany,
+    PairSet,
+    TracedModel,
+    answers_of_set,
+    check_method,
+    checked_metric,
+    grids_of,
+    metrics,
+    read_pairs,
+    settle,
+    several,
+)
+from .grid import HEADED, Grid, components_of, grid_of, layers_of, whole_number
+from .screen_cells import ScreenCells
 from .screening import Screened, Screening, Wanted
-from .set_answers import SetAnswers, answers_of_set
 from .sweeps import plain_logits
 
 
@@ -47,7 +57,6 @@ def screen(
     seed: int = 0,
     engine: str = "auto",
     max_memory: int | None = None,
-    plot: bool = False,
     progress: bool | None = None,
 ) -> Screened:
     """Find the strongest of very many cells: rank all by gradient, run the best exactly, audit a sample of the rest.
@@ -69,7 +78,6 @@ def screen(
         metric, target, foil, subject, direction, align: as there; one metric that can be differentiated.
         seed: of the audit's sample.
         engine, max_memory, progress: as `activation_patching` takes them.
-        plot: make the figure, as `result.figure`.
 
     Returns:
         A `Screened`: `.verified`, `.audit`, `.missed_bound`, `.needed`, `.top(k)`.
@@ -87,7 +95,6 @@ def screen(
         (20, 20, True)
     """
     began = time.perf_counter()
-    true_or_false("plot", plot, "to write a file, result.plot(path)")
     wanted = _wanted(verify, audit, until, seconds, passes, seed)
     components = components_of(component)
     chosen = {name: _method(method, name) for name in components}
@@ -98,15 +105,14 @@ def screen(
     grids = [grids_of(model, made, g, positions, within) for g in _grids(model, components, layers, heads)]
     cells = ScreenCells(model, made, grids, direction)
     how = {"engine": engine, "max_memory": max_memory}
-    measured = _measured(model, made, one[0], cells, chosen)
+    measured = _measured(model, made, one[0], cells, chosen, direction)
     found = Screening(model, cells, measured, how, progress, wanted, began)
     found.rank(chosen)
     found.verify()
+    if found.lacking:
+        raise InputError(f"passes={passes} allows no cell to be run: a single one takes more")
     found.draw()
-    result = found.result(chosen, direction, positions)
-    if plot:
-        result.figure = result.plot()
-    return result
+    return found.result(chosen, direction, positions)
 
 
 # ---- what was asked for
@@ -130,9 +136,10 @@ def _wanted(verify: Any, audit: Any, until: Any, seconds: Any, passes: Any, seed
 
 def _method(method: Any, component: str) -> str:
     """How a component is ranked."""
-    if not isinstance(method, str) or method not in ("auto", *METHODS):
-        raise InputError(f"method={method!r} is unknown; {closest(str(method), ['auto', *METHODS])}")
-    return "atp*" if method == "auto" else method
+    if isinstance(method, str) and method == "auto":
+        return "atp*"
+    check_method(method)
+    return method
 
 
 def _grids(model: TracedModel, components: list[str], layers: Any, heads: Any) -> list[Grid]:
@@ -149,26 +156,30 @@ def _grids(model: TracedModel, components: list[str], layers: Any, heads: Any) -
 
 
 def _measured(
-    model: TracedModel, made: PairSet, metric: Any, cells: ScreenCells, methods: dict[str, str]
+    model: TracedModel,
+    made: PairSet,
+    metric: Any,
+    cells: ScreenCells,
+    methods: dict[str, str],
+    direction: str,
 ) -> list[Measured]:
     """The metric of each pair, bound; InputError when it cannot rank."""
-    asked = SetAnswers(made.targets, made.foils, metric, [])
+    for method in dict.fromkeys(methods.values()):
+        metric = checked_metric(metric, method, direction)
+    targets, foils = made.targets, made.foils
     if not made.alone:
         asked = answers_of_set(model, made, metric)
+        targets, foils, metric = asked.targets, asked.foils, asked.metric
     base, source = (plain_logits(model, [getattr(r, run) for r in cells.roles]) for run in ("base", "source"))
     found = []
     for i, role in enumerate(cells.roles):
         logits = role.clean_first(base[i], source[i])
-        answers = asked.metric, asked.targets[i], asked.foils[i]
-        found.append(settle(model, made.pairs[i], *answers, logits, made.alone))
-    bound = found[0].metrics[0]
-    if bound.gradient is None or bound.every_position:
-        raise InputError(
-            f"{bound.name} has no gradient of the last position's logits, so that nothing can be ranked by it: use "
-            "logit_diff, logprob, prob, kl or a function of MLX arrays"
-        )
-    if "ig" in methods.values() and bound.name in ("prob", "prob_diff"):
-        raise InputError(
-            f"method='ig' with {bound.name} is off by more than any effect: use metric='logprob' or 'logit_diff'"
-        )
+        one = settle(model, made.pairs[i], metric, targets[i], foils[i], logits, made.alone)
+        bound = one.metrics[0]
+        assert bound.gradient is not None, "metrics without one were refused"
+        for method in dict.fromkeys(methods.values()):
+            if bound.name in metrics.METRICS:  # what "auto" became
+                checked_metric(bound.name, method, direction)
+        metrics.check_gradient(bound.name, bound.gradient, base[i])
+        found.append(one)
     return found

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.attribution import METHODS as METHODS
 from ..engine.attribution import Attribution, attribute
 from .grid import Grid, Patch
 from .sweeps import Cell, Job, sweep_of
@@ -216,8 +215,9 @@ def _groups(block: Block, pair: int, label: int) -> list[int]:
 
 def _by_units(values: np.ndarray, units: Sequence[tuple[int, ...] | None]) -> np.ndarray:
     """Values by head or neuron, on the last axis, as those of groups of them."""
-    if units[0] is None:
+    groups = [group for group in units if group is not None]
+    if not groups:
         return values.sum(-1, keepdims=True)
-    if all(len(group) == 1 for group in units):
-        return values[..., [group[0] for group in units]]
-    return np.stack([values[..., list(group)].sum(-1) for group in units], -1)
+    if all(len(group) == 1 for group in groups):
+        return values[..., [group[0] for group in groups]]
+    return np.stack([values[..., list(group)].sum(-1) for group in groups], -1)

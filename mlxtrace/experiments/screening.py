@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError
 from ..results.screened import HELD
 from ..results.screened import Screened as Screened
 from .screen_cells import ScreenCells
@@ -98,8 +97,11 @@ class Screening:
                     break
                 before = strongest
             step = 2 * end
-        if n and not self.verified:
-            raise InputError(f"passes={asked.passes} allows no cell to be run: a single one takes more")
+
+    @property
+    def lacking(self) -> bool:
+        """Whether the budget did not allow a single cell."""
+        return self.wanted.bounded and len(self.order) > 0 and not self.verified
 
     def _strongest(self) -> list[int]:
         """The cells with the largest effects among those that were run."""

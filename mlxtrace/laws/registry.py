@@ -15,6 +15,7 @@ from . import (
     noise_laws,
     pair_set_laws,
     patching_laws,
+    path_laws,
     precision_laws,
     refusal_laws,
     stream_laws,
@@ -60,6 +61,9 @@ EXPERIMENT_LAWS = (
     patching_laws.windows,
     patching_laws.single_heads,
     patching_laws.ends,
+    path_laws.steps,
+    path_laws.whole,
+    path_laws.everywhere,
     pair_set_laws.sets,
     metric_laws.metrics,
     noise_laws.noise_by_hand,
@@ -68,4 +72,10 @@ EXPERIMENT_LAWS = (
     causal_effect_laws.effects,
     refusal_laws.refusals,
 )
-LAWS = [*MODEL_LAWS, *EXPERIMENT_LAWS, compiled_laws.programs, small_model_law(EXPERIMENT_LAWS)]
+LAWS = [
+    *MODEL_LAWS,
+    *EXPERIMENT_LAWS,
+    compiled_laws.cells,
+    compiled_laws.edges,
+    small_model_law(EXPERIMENT_LAWS),
+]

@@ -180,7 +180,7 @@ class EdgeSet(Record):
         return found
 
     def values_of(self, kept: np.ndarray, pairs: Any) -> Any:
-        """The metric of some circuits, and of the clean and corrupted runs, as the model that it is bound to has them."""
+        """The metric of some circuits, and of the clean and corrupted runs, on the model that it is bound to."""
         if self._runs is None:
             raise InputError(
                 "this circuit was read from a file, and no model runs it: model.circuit(circuit) binds it to one"

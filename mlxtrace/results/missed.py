@@ -37,7 +37,9 @@ def most_above(population: int, drawn: int, above: int, confidence: float = CONF
     least, most = above, population - (drawn - above)  # what the sample itself leaves open
     while least < most:
         middle = (least + most + 1) // 2
-        if _at_most(above, population, middle, drawn) > 1 - confidence:
+        if _at_most(above, population, middle, drawn) > (1 - confidence) * (
+            1 + 1e-9
+        ):  # equal to it is not above
             least = middle
         else:
             most = middle - 1

@@ -10,7 +10,7 @@ from __future__ import annotations
 import html
 import os
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -97,7 +97,6 @@ class Screened(Record):
     passes: int
     seconds: float
     notes: list[str] = field(default_factory=list)
-    figure: ClassVar[Figure | None] = None  # what `plot=True` drew
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Of the arrays."""

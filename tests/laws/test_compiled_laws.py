@@ -1,4 +1,4 @@
-"""The law of compiled programs: it holds, and sees an experiment that is off by one."""
+"""The laws of compiled programs: they hold, and see experiments that are off by one."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ import mlxtrace
 from mlxtrace.laws import compiled_laws
 
 
-def measured_on(model_class):
-    tested = type("Tested", (), {"model": model_class.__new__(model_class)})()
-    return compiled_laws.programs(tested)
+def measured_on(model_class, law=compiled_laws.cells):
+    return law(type("Tested", (), {"model": model_class.__new__(model_class)})())
 
 
-def test_it_holds_and_says_how_many_cells():
+def test_they_hold_and_say_on_what():
     found = measured_on(mlxtrace.InterpretableModel)
-    assert (found.error, found.tolerance) == (0.0, 0.0) and int(found.note.split()[0]) > 1000
+    assert (found.error, found.tolerance) == (0.0, 0.0) and int(found.note.split()[0]) > 5000
+    found = measured_on(mlxtrace.InterpretableModel, compiled_laws.edges)
+    assert (found.error, found.tolerance, found.note) == (0.0, 0.0, "589 edges")
 
 
 def test_a_wrong_position_is_seen(monkeypatch):
@@ -38,3 +39,15 @@ def test_a_result_of_another_shape_is_no_agreement(monkeypatch):
             return super().activation_patching(*args, **{**options, "positions": None})
 
     assert measured_on(Whole).error == float("inf")
+
+
+def test_an_edge_of_another_sender_is_seen(monkeypatch):
+    monkeypatch.setattr(compiled_laws, "EDGES", compiled_laws.EDGES[1:])
+
+    class Shifted(mlxtrace.InterpretableModel):
+        def edges(self, *args, **options):
+            found = super().edges(*args, **options)
+            found.senders = found.senders[::-1]
+            return found
+
+    assert measured_on(Shifted, compiled_laws.edges).error >= 2.0
