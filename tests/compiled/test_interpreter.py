@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
-from edges_by_hand import Edges
+from gpt2_edges import Edges
 
 from mlxtrace import InterpretableModel, compiled, errors, metrics
 from mlxtrace.compiled.reads import all_edges
