@@ -67,6 +67,7 @@ SAID = {  # what the demo shows, and the comments say
         "exact: embed -> m0 +16.0, m0 -> a2.h3.v +16.0, a2.h3 -> m3 +16.0, m3 -> logits +16.0",
         "edges as the interpreter says: True",
         "question 1: embed -> a1.h0.v, a1.h0 -> m3",
+    ],
     "09_a_circuit_from_nothing": [
         "next: ' fish'",
         "a0.h1            0.96                0.00",
