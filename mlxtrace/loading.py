@@ -14,7 +14,9 @@ from .compiled import Program, induction, lookup
 from .errors import InputError, LoadError
 
 DEMO = Path(__file__).parent / "demo"
+TRAINED = {"demo": DEMO, "induction": DEMO / "induction"}  # they ship, in half precision, for their size
 COMPILED = {"compiled": lookup, "compiled-induction": induction}  # programs of seed 0
+BUNDLED = ", ".join(f'"{name}"' for name in (*TRAINED, *COMPILED))
 DTYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
 
 
@@ -23,8 +25,8 @@ def load_any(
 ) -> tuple[nn.Module, Any, str]:
     """The module, the tokenizer and the name of a model in any form; LoadError when there is none.
 
-    model: "demo", "compiled", "compiled-induction", a folder, a hub name, a `Program`, or a module, which is changed in
-    place where a dtype is given.
+    model: "demo", "induction", "compiled", "compiled-induction", a folder, a hub name, a `Program`, or a module, which
+    is changed in place where a dtype is given.
     """
     target = dtype_of(dtype)
     program = COMPILED[model]() if isinstance(model, str) and model in COMPILED else model
@@ -37,9 +39,9 @@ def load_any(
         net, name = model, type(model).__module__.rsplit(".", 1)[-1]
     elif isinstance(model, (str, os.PathLike)):
         name = os.fspath(model)
-        if name == "demo":
-            target = target or mx.float32  # it is stored in half precision, for its size
-        net, own = load(str(DEMO) if name == "demo" else name)
+        if name in TRAINED:
+            target = target or mx.float32
+        net, own = load(str(TRAINED.get(name, name)))
         tokenizer = tokenizer or own
     else:
         raise LoadError(f"a model is a name, a folder or an mlx module, not {type(model).__name__}")
@@ -73,11 +75,11 @@ def load(name: str) -> tuple[nn.Module, Any]:
     """The model and tokenizer of a folder or a hub name; LoadError, in one line, when there is none."""
     folder = Path(name).expanduser()
     if not name.strip():
-        raise LoadError('the model\'s name is empty: give "demo", a folder, or a hub name')
+        raise LoadError(f"the model's name is empty: give a folder, a hub name, or one of {BUNDLED}")
     looks_local = folder.exists() or name.startswith((".", "/", "~")) or name.count("/") != 1
     if looks_local and not folder.is_dir():
         hint = "; a hub name has the form owner/name" if not folder.exists() else " (it is a file)"
-        raise LoadError(f'no model folder {name!r}{hint}; the bundled model is called "demo"')
+        raise LoadError(f"no model folder {name!r}{hint}; bundled are {BUNDLED}")
     if looks_local and not (folder / "config.json").is_file():
         raise LoadError(f"{name} holds no config.json: expected a model folder that mlx_lm.load reads")
     if looks_local:

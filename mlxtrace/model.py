@@ -41,8 +41,8 @@ class InterpretableModel(Reader):
     """A language model of mlx-lm that can be traced, edited and patched.
 
     Args:
-        model: "demo" (ships with the package), a local folder, a hub name, or a loaded `nn.Module`; "compiled" or
-            "compiled-induction", whose answers are known, or any `compiled.Program`.
+        model: "demo" or "induction" (they ship with the package), a local folder, a hub name, or a loaded
+            `nn.Module`; "compiled" or "compiled-induction", whose answers are known, or any `compiled.Program`.
         tokenizer: For a loaded module; None if prompts will be token ids.
         dtype: "float32", "float16" or "bfloat16": cast the weights, and dequantize a quantized model. A module
             that is passed in is changed in place. The demo is stored in half precision and computed in

@@ -20,8 +20,8 @@ ROOT = Path(mlxtrace.__file__).parent
 ROOMS = [
     ["__init__"],
     ["patch", "check"],
-    ["options"],
-    ["option_values"],
+    ["options", "asked_prompts", "rankings"],
+    ["option_values", "option_rules"],
     ["model"],
     ["laws"],
     ["prompts"],
