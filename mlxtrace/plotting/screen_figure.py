@@ -67,7 +67,8 @@ def screen_figure(found: Screened, path: str | os.PathLike | None = None) -> Fig
         ax.set_xlim(-1.3 * most, 1.3 * most)
         ax.set_ylim(-1.3 * most, 1.3 * most)
         words = words_of_metric(found.metric)
-        ax.set_xlabel(escape(f"estimate by gradient (a guess), {words}"))
+        scale = f"both axes are logarithmic beyond ±{linear:.2g}"
+        ax.set_xlabel(escape(f"estimate by gradient (a guess), {words}\n{scale}"))
         ax.set_ylabel(escape(f"effect on the {words}, exact"))
         ax.legend(framealpha=0.9, edgecolor="none", fontsize=7.5, loc="upper left")
         headline(fig, "Screen: what gradients guess, and what patching does", [found.sentence])
