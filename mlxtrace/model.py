@@ -25,6 +25,7 @@ from .experiments.causal_effects import causal_effects
 from .experiments.causal_trace import causal_trace
 from .experiments.compare_bits import compare_bits
 from .experiments.noising_window import noising_window
+from .experiments.screen import screen
 from .forward.group_trace import ActivationCache, Edit, Trace, trace_of
 from .forward.names import Activation, LayerList, SiteReference, child, current, part_names
 from .loading import load_any
@@ -220,6 +221,7 @@ class InterpretableModel(Reader):
     causal_effects = causal_effects
     noising_window = noising_window
     compare_bits = compare_bits
+    screen = screen
     substitutes = substitutes
 
     @property

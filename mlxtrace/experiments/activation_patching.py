@@ -247,8 +247,7 @@ def labelled(
         "layer": grid.layers,
         "position": places.labels if places.axis == "position" else None,
         "region": places.labels if places.axis == "region" else None,
-        "head": [h[0] for h in grid.heads] if grid.heads and len(grid.heads) > 1 else None,
-        "neuron": [j[0] for j in grid.neurons] if grid.neurons and len(grid.neurons) > 1 else None,
+        **{name: [i[0] for i in of] for name, of in grid.named_units.items() if len(of) > 1},
     }
     coords = {name: labels for name, labels in axes.items() if labels is not None}
     cells = (len(grid.components), len(grid.layers), len(places.groups), -1)

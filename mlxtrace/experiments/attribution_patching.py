@@ -191,7 +191,7 @@ def attributed(
     recovered: EffectError when the metric hardly moves over the set.
     """
     check_method(method)
-    metric = _checked_metric(metric, method, direction)
+    metric = checked_metric(metric, method, direction)
     grids = grids_of(
         model, made, _grid_of(model, component, layers, heads, window, neurons), positions, within
     )
@@ -233,7 +233,7 @@ def _grid_of(model: TracedModel, component: Any, layers: Any, heads: Any, window
     return replace(parts[0], components=names, heads=None, sites=sites)
 
 
-def _checked_metric(metric: Any, method: str, direction: str) -> Any:
+def checked_metric(metric: Any, method: str, direction: str) -> Any:
     """The metrics, functions made ready for both kinds of array; InputError for those that have no gradient to use."""
     wanted = [_checked(one, method, direction) for one in several(metric)]
     return wanted if isinstance(metric, list | tuple) else wanted[0]

@@ -221,6 +221,12 @@ class Grid:
         """The groups of heads or of neurons; None where a site is patched whole."""
         return [*(self.heads or self.neurons or [None])]
 
+    @property
+    def named_units(self) -> dict[str, list[tuple[int, ...]]]:
+        """The groups by what they are of, "head" or "neuron"; none where a site is patched whole."""
+        found = {"head": self.heads, "neuron": self.neurons}
+        return {name: groups for name, groups in found.items() if groups}
+
     def cells(self, roles: Roles) -> list[Cell]:
         """A cell for each entry of the grid, in the order of its axes."""
         places = [
