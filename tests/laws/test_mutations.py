@@ -174,8 +174,8 @@ FAULTS: list[tuple[str, str, str, str]] = [
      "return out + weighted(mx.stop_gradient(zero), v).astype(out.dtype)"),
     ("zeros at the wrong position", "engine/attribution_part.py", "found[:, np.array(self.at)] = values",
      "found[:, np.array(self.at)[::-1]] = values"),
-    ("estimates of twice the change", "experiments/attribution_patching.py", "return self.base[:, None, rows] + np.stack(changes)",
-     "return self.base[:, None, rows] + 2 * np.stack(changes)"),
+    ("estimates of twice the change", "experiments/attribution_patching.py", "changes = np.stack([self._changes(found)",
+     "changes = np.stack([2 * self._changes(found)"),
     # what the probe says
     ("prefixes refused", "engine/choice.py", 'Engine("fanout", True, self.causal, self.axes)',
      'Engine("fanout", True, self.causal, 7)'),
