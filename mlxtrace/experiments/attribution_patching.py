@@ -1,7 +1,4 @@
-"""Attribution patching: every patch of an experiment estimated at once, from gradients.
-
-It asks what activation patching asks, with the same words, and gives a screen, to choose what is worth patching.
-"""
+"""Attribution patching: every patch of an experiment estimated at once, from gradients, to choose what to patch."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .. import metrics
-from ..custom_metric import check_gradient, in_both
+from ..custom_metric import in_both
 from ..engine.attribution import METHODS, Attributing, Attribution, Measure
 from ..errors import InputError, closest
 from ..results.attribution_result import AttributionResult, AttributionSet
@@ -160,7 +157,8 @@ class Attributed:
             rows=(backward + 1) * self.base.shape[-1] + self.source.shape[-1],
             passes=1 + backward,
             bytes=max(found.bytes for found in self.attributions),
-            **{"seconds": self.seconds, "elapsed": self.seconds},
+            seconds=self.seconds,
+            elapsed=self.seconds,
         )
 
     def result(
@@ -203,9 +201,9 @@ def attributed(
         targets, foils, metric, notes = asked.targets, asked.foils, asked.metric, asked.notes
     found, given = [], zip(made.pairs, grids, roles, targets, foils, strict=True)
     with progress_bar(len(made.pairs), progress) as bar:
-        for *of_pair, target, foil in given:
+        for pair, grid, role, target, foil in given:
             answers = {"metric": metric, "target": target, "foil": foil, "alone": made.alone}
-            found.append(_attribute(model, *of_pair, method, max_memory, answers))
+            found.append(_attribute(model, pair, grid, role, method, max_memory, answers))
             bar.update(1)
     return found, notes
 
@@ -296,5 +294,5 @@ def _slope(metric: metrics.Metric, method: str, direction: str, where: np.ndarra
         _checked(metric.name, method, direction)
     if metric.gradient is None:
         raise InputError(f"metric {metric.name} has no gradient to estimate with")
-    check_gradient(metric.name, metric.gradient, where)
+    metrics.check_gradient(metric.name, metric.gradient, where)
     return metric.gradient
