@@ -94,5 +94,7 @@ def test_sets_are_compared_in_turn():
 
 def test_screens_are_compared_with_both_exact_sweeps():
     row = screening.compare(models.GPT2_TOY, cells=60, passes=5, repeats=1)
-    assert row["cells"] == 192 * (2 * 11 + 1) and row["off"] < 5e-4  # of the last layer the last position alone
+    assert (
+        row["cells"] == 192 * (2 * 11 + 1) and row["off"] < 5e-4
+    )  # of the last layer the last position alone
     assert row["sweep / screen"] > 0 and row["loop / screen"] > 0 and "gpt2-toy" in screening.table([row])
