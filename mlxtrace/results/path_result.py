@@ -49,8 +49,14 @@ class PathResult(Record):
         >>> result = model.path_patching(*prompts, senders="mlp", receivers=["m11", "logits"], progress=False)
         >>> result.dims, result.raw.shape, bool(result.edge[-1, 0])
         (('sender', 'receiver'), (12, 2), False)
-        >>> result.top(1)[0]["effect"] == abs(result.effect).max()
+        >>> best = result.top(1)[0]
+        >>> bool(abs(best["effect"]) == abs(result.effect).max())
         True
+        >>> result.of(best["sender"], best["receiver"]) == best["effect"]
+        True
+        >>> len(result.to_rows()) == result.edge.sum()
+        True
+        >>> figure = result.plot()
     """
 
     raw: np.ndarray
