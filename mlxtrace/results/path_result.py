@@ -54,7 +54,7 @@ class PathResult(Record):
         True
         >>> result.of(best["sender"], best["receiver"]) == best["effect"]
         True
-        >>> len(result.to_rows()) == result.edge.sum()
+        >>> len(result.to_rows()) == int(result.edge.sum())
         True
         >>> figure = result.plot()
     """
