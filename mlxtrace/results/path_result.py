@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 
 from .. import plotting
-from ..errors import EffectError, InputError
-from ..metrics import recovery
+from ..metrics import EffectError, InputError, recovery
 from . import path_words
 from .path_words import SHOWN, top_rows
 from .saved import Answer, Record
