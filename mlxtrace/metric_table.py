@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import mlx.core as mx
 import numpy as np
 
 
@@ -83,12 +84,15 @@ class MetricKind:
         floor: the smallest gap between clean and corrupted that means something, as (absolute, relative to the
             larger value): ten times what float32 arithmetic alone can move, for logits off by 5e-5 at worst, 7e-6
             as measured.
+        gradient: the same formula of MLX arrays, float32 `[rows, V]` -> `[rows]`, for what differentiates it; None
+            where there is none, or it is flat.
     """
 
     name: str
     words: str
     formula: Callable[..., np.ndarray]
     floor: tuple[float, float]
+    gradient: Callable[..., mx.array] | None = None
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -110,50 +114,93 @@ def _kl(logits: np.ndarray, clean: CleanRun) -> np.ndarray:
     return (clean.probs * (clean.log_probs - log_softmax(logits)[:, clean.possible])).sum(-1)
 
 
+def _mlx_log_softmax(x: mx.array) -> mx.array:
+    shifted = x - mx.stop_gradient(x.max(-1, keepdims=True))
+    return shifted - mx.log(mx.exp(shifted).sum(-1, keepdims=True))
+
+
+def _mlx_logprob(x: mx.array, token: int) -> mx.array:
+    return _mlx_log_softmax(x)[:, token]
+
+
+def _mlx_kl(x: mx.array, clean: CleanRun) -> mx.array:
+    possible = mx.array(np.flatnonzero(clean.possible))
+    probs, log_probs = (mx.array(found.astype(np.float32)) for found in (clean.probs, clean.log_probs))
+    return (probs * (log_probs - _mlx_log_softmax(x)[:, possible])).sum(-1)
+
+
+def _mlx_norm(x: mx.array) -> mx.array:
+    return mx.sqrt(mx.square(x).sum(-1))
+
+
+def _mlx_cosine(x: mx.array, clean: CleanRun) -> mx.array:
+    unit = mx.array((clean.logits / np.linalg.norm(clean.logits)).astype(np.float32))
+    return (x * unit).sum(-1) / _mlx_norm(x)
+
+
 _KINDS = (
     MetricKind(
         "prob",
         "probability",
         lambda x, target: np.exp(_logprob(x, target)),
         floor=(1e-12, 1e-4),  # dp = p (1 - p) dlogit: noise is relative
+        gradient=lambda x, target: mx.exp(_mlx_logprob(x, target)),
     ),
-    MetricKind("logprob", "log-probability", lambda x, target: _logprob(x, target), floor=(5e-4, 0.0)),
-    MetricKind("logit", "logit", lambda x, target: x[:, target].copy(), floor=(5e-4, 0.0)),
+    MetricKind(
+        "logprob",
+        "log-probability",
+        lambda x, target: _logprob(x, target),
+        floor=(5e-4, 0.0),
+        gradient=lambda x, target: _mlx_logprob(x, target),
+    ),
+    MetricKind(
+        "logit",
+        "logit",
+        lambda x, target: x[:, target].copy(),
+        floor=(5e-4, 0.0),
+        gradient=lambda x, target: x[:, target],
+    ),
     MetricKind(
         "logit_diff",
         "logit difference",
         lambda x, target, foil: x[:, target] - x[:, foil],
         floor=(1e-3, 0.0),  # two logits
+        gradient=lambda x, target, foil: x[:, target] - x[:, foil],
     ),
     MetricKind(
         "prob_diff",
         "probability difference",
         lambda x, target, foil: np.exp(_logprob(x, target)) - np.exp(_logprob(x, foil)),
         floor=(2e-5, 1e-4),  # two probabilities, off by 2e-6 at worst
+        gradient=lambda x, target, foil: mx.exp(_mlx_logprob(x, target)) - mx.exp(_mlx_logprob(x, foil)),
     ),
     MetricKind(
         "kl",
         "KL divergence",
         _kl,
         floor=(1e-6, 0.0),  # nats; noise shrinks as 5e-5 sqrt(2 kl) near the clean run
+        gradient=_mlx_kl,
     ),
     MetricKind(
         "rank",
         "rank",
         lambda x, target: (x > x[:, target, None]).sum(-1).astype(np.float64),
         floor=(0.5, 0.0),  # a whole number: any change counts
+        gradient=None,  # it steps from whole number to whole number
     ),
     MetricKind(
         "l2",
         "logit distance",
         lambda x, clean: np.linalg.norm(x - clean.logits, axis=-1),
         floor=(5e-3, 0.0),  # 10 x 2e-6 (rms) x sqrt(50k logits)
+        gradient=lambda x, clean: _mlx_norm(x - mx.array(clean.logits.astype(np.float32))),
     ),
     MetricKind(
         "cosine",
         "cosine similarity",
         _cosine,
         floor=(1e-7, 0.0),  # quadratic in the distance, like kl
+        gradient=_mlx_cosine,
     ),
 )
 METRICS: dict[str, MetricKind] = {kind.name: kind for kind in _KINDS}

@@ -48,6 +48,7 @@ class Metric:
     compute: Callable[[np.ndarray], np.ndarray]  # float64 [rows, V] -> [rows]
     vocab_size: int
     every_position: bool = False  # logits are [..., T, V]
+    gradient: Callable[[Any], Any] | None = None  # the same of MLX logits, float32 [rows, V] -> [rows]
 
     def __call__(self, logits: Any) -> np.ndarray:
         logits = np.asarray(logits)
@@ -136,9 +137,9 @@ def bind(
         raise InputError(
             f"{metric} needs two answers; target and foil are both token {target}: pass another foil="
         )
-    bound = Metric(
-        metric, functools.partial(kind.formula, **{name: given[name] for name in kind.needs}), len(clean)
-    )
+    needed = {name: given[name] for name in kind.needs}
+    gradient = None if kind.gradient is None else functools.partial(kind.gradient, **needed)
+    bound = Metric(metric, functools.partial(kind.formula, **needed), len(clean), gradient=gradient)
     bound(clean)
     return bound
 
@@ -279,7 +280,8 @@ def _check_token(metric: str, role: str, token: Any, vocab_size: int) -> None:
 
 def _bind_function(function: Callable[[np.ndarray], Any], clean_logits: Any, every: bool) -> Metric:
     clean = np.asarray(clean_logits, dtype=np.float64)
-    bound = Metric(name_of(function), checked(function), clean.shape[-1], every)
+    gradient = getattr(function, "gradient", function)
+    bound = Metric(name_of(function), checked(function), clean.shape[-1], every, gradient)
     bound(np.stack([clean, clean]))  # two rows: a function of a single row fails here, not in mid-sweep
     check_rows(bound.name, bound.compute, clean)
     return bound
