@@ -20,6 +20,7 @@ from .results.average_trace import AverageTrace  # noqa: E402
 from .results.causal_effects_result import CausalEffects  # noqa: E402
 from .results.causal_trace_result import CausalTrace  # noqa: E402
 from .results.patching_result import PatchingResult  # noqa: E402
+from .results.path_result import PathResult  # noqa: E402
 from .results.screened import Screened  # noqa: E402
 from .version import VERSION  # noqa: E402
 
@@ -34,6 +35,7 @@ __all__ = [
     "InterpretableModel",
     "ModuleResolver",
     "PatchingResult",
+    "PathResult",
     "Screened",
     "Substitution",
     "check",

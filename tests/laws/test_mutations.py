@@ -197,8 +197,8 @@ FAULTS: list[tuple[str, str, str, str]] = [
     # paths
     ("paths: the embedding's change forgotten", "engine/split_reads.py", "return self.streams[node.layer].astype(mx.float32)",
      "return 0 * self.streams[node.layer].astype(mx.float32)"),
-    ("paths: what another head writes", "engine/split_reads.py", "self.heads, -1)[:, mx.array(heads)]",
-     "self.heads, -1)[:, self.heads - 1 - mx.array(heads)]"),
+    ("paths: what another head writes", "engine/split_reads.py", "Node(\"head\", layer, head): written[head] for",
+     "Node(\"head\", layer, head): written[head - 1] for"),
     ("paths: keys and values mixed up", "engine/split_reads.py", 'zip("qkv", self.calls[layer].attention_inputs(x), strict=True)',
      'zip("qvk", self.calls[layer].attention_inputs(x), strict=True)'),
     ("paths: reads of the layer before", "engine/split_reads.py", "            return self.streams[layer]\n",
