@@ -39,13 +39,13 @@ class EdgePair:
         """The metric `[...]` of logits `[..., V]`, float64."""
         return self.measured(logits.reshape(-1, logits.shape[-1]))[0].reshape(logits.shape[:-1])
 
-    def changes(self, graph: Graph) -> np.ndarray:
+    def changes(self, graph: Graph, progress: bool | None = False) -> np.ndarray:
         """The change of the metric `[senders, receivers]` by every edge alone, `patched - base`."""
         scores, places = np.zeros(graph.upstream.shape), np.argwhere(graph.upstream)
         senders = [Sender(node.name, (node,)) for node in graph.senders]
         receivers = [Receiver(read.name, (read,)) for read in graph.receivers]
         cells = [PathCell(senders[s], receivers[r], self.at) for s, r in places.tolist()]
-        outcome = self.sweep.run(cells, self.measured, False)
+        outcome = self.sweep.run(cells, self.measured, progress)
         scores[places[:, 0], places[:, 1]] = (outcome.values[0] - outcome.base[0]).mean(-1)
         return scores
 

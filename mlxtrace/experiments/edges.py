@@ -84,9 +84,10 @@ def edges(
     graph, pairs = graph_of(model), EdgePairs(model, made, metric, positions, max_memory)
     steps = whole_number("steps", steps) if method == "eap-ig" else 0
     began, found, scores = time.perf_counter(), [], []
-    with progress_bar(len(made.pairs), progress) as bar:
+    one = progress if len(made.pairs) == 1 else False  # a single pair's progress is that of its edges
+    with progress_bar(len(made.pairs), False if len(made.pairs) == 1 else progress) as bar:
         for pair in pairs.each(graph, direction):
-            scores.append(pair.changes(graph) if method == "exact" else _estimated(pair, steps))
+            scores.append(pair.changes(graph, one) if method == "exact" else _estimated(pair, steps))
             found.append(pair.measured)
             bar.update(1)
     first = found[0]

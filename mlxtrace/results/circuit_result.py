@@ -62,8 +62,9 @@ class Circuit(EdgeSet):
             >>> model = InterpretableModel("demo")
             >>> prompts = "The Eiffel Tower is in the city of", "The Colosseum is in the city of"
             >>> edges = model.edges(*prompts, method="eap", progress=False)
-            >>> round(edges.circuit(edges.n).faithfulness(), 4), round(edges.circuit(0).faithfulness(), 4)
-            (1.0, 0.0)
+            >>> whole, none = edges.circuit(edges.n).faithfulness(), edges.circuit(0).faithfulness()
+            >>> abs(whole - 1) < 1e-4, abs(none) < 1e-4
+            (True, True)
         """
         return self._measured(self.kept[None], pairs)[0]
 
