@@ -10,7 +10,7 @@ from . import blas  # noqa: E402
 
 blas.preload()
 
-from . import errors, interventions, metrics, plotting, prompts  # noqa: E402
+from . import compiled, errors, interventions, metrics, plotting, prompts  # noqa: E402
 from .anatomy.resolver import ModuleResolver  # noqa: E402
 from .engine.corruption import GaussianNoise, Substitution  # noqa: E402
 from .forward.cache import ActivationCache  # noqa: E402
@@ -21,6 +21,8 @@ from .results.causal_effects_result import CausalEffects  # noqa: E402
 from .results.causal_trace_result import CausalTrace  # noqa: E402
 from .results.edges_result import Circuit, Edges  # noqa: E402
 from .results.patching_result import PatchingResult  # noqa: E402
+from .results.path_result import PathResult  # noqa: E402
+from .results.screened import Screened  # noqa: E402
 from .version import VERSION  # noqa: E402
 
 __version__ = VERSION
@@ -36,8 +38,11 @@ __all__ = [
     "InterpretableModel",
     "ModuleResolver",
     "PatchingResult",
+    "PathResult",
+    "Screened",
     "Substitution",
     "check",
+    "compiled",
     "errors",
     "facts",
     "interventions",

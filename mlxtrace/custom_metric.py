@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import mlx.core as mx
 import numpy as np
 
 from .errors import InputError
@@ -63,6 +64,39 @@ def check_rows(name: str, compute: Callable[[np.ndarray], np.ndarray], clean: np
                 "row among others: it must give each row of logits [rows, V] its own number (a softmax or a mean "
                 "needs axis=-1), the same on every call"
             )
+
+
+def in_both(function: Callable[[Any], Any]) -> Function:
+    """The function for NumPy's logits as well, where it is written with MLX: it is then given them as MLX has them."""
+
+    def compute(logits: np.ndarray) -> Any:
+        try:
+            return function(logits)
+        except Exception:  # whatever MLX says of an array that is not its own
+            return np.asarray(function(mx.array(logits.astype(np.float32))))
+
+    compute.__name__ = name_of(function)
+    vars(compute).update(vars(function) if hasattr(function, "__dict__") else {}, gradient=function)
+    return compute
+
+
+def check_gradient(name: str, function: Callable[[mx.array], mx.array], logits: np.ndarray) -> None:
+    """InputError unless a function of MLX logits `[rows, V]` has a gradient there that is not zero everywhere."""
+    try:
+        _, found = mx.value_and_grad(lambda x: function(x).sum())(mx.array(logits.astype(np.float32)))
+        steep = bool(mx.any(mx.isfinite(found) & (found != 0)).item())
+    except Exception as error:
+        raise InputError(
+            f"metric {name} cannot be differentiated: {type(error).__name__}: {str(error)[:160]}; attribution gives "
+            "it logits [rows, V] of MLX and differentiates what it returns, [rows]: write it with mlx.core "
+            "(mx.logsumexp, mx.exp, ...), not with NumPy. A function that only indexes and uses operators and methods "
+            "(x[:, 5] - x.max(-1)) serves activation_patching, which gives NumPy's arrays, as well"
+        ) from error
+    if not steep:
+        raise InputError(
+            f"metric {name} has a gradient of zero at the run that is patched, so that every estimate would be 0: "
+            "it is flat there, or compares with that very run; choose another metric, or use activation_patching"
+        )
 
 
 def _plain(x: Any) -> Any:

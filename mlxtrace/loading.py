@@ -10,27 +10,38 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
+from .compiled import Program, induction, lookup
 from .errors import InputError, LoadError
 
 DEMO = Path(__file__).parent / "demo"
+TRAINED = {"demo": DEMO, "induction": DEMO / "induction"}  # they ship, in half precision, for their size
+COMPILED = {"compiled": lookup, "compiled-induction": induction}  # programs of seed 0
+BUNDLED = ", ".join(f'"{name}"' for name in (*TRAINED, *COMPILED))
 DTYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
 
 
 def load_any(
-    model: str | os.PathLike | nn.Module, tokenizer: Any = None, dtype: Any = None
+    model: str | os.PathLike | nn.Module | Program, tokenizer: Any = None, dtype: Any = None
 ) -> tuple[nn.Module, Any, str]:
     """The module, the tokenizer and the name of a model in any form; LoadError when there is none.
 
-    model: "demo", a folder, a hub name, or a module, which is changed in place where a dtype is given.
+    model: "demo", "induction", "compiled", "compiled-induction", a folder, a hub name, a `Program`, or a module, which
+    is changed in place where a dtype is given.
     """
     target = dtype_of(dtype)
-    if isinstance(model, nn.Module):
+    program = COMPILED[model]() if isinstance(model, str) and model in COMPILED else model
+    if isinstance(program, Program):
+        if target is not None and target != mx.float32:
+            raise LoadError(f"a compiled program is exact in float32 only: leave out dtype={dtype!r}")
+        tokenizer = tokenizer or program.tokenizer
+        net, name = program.net, model if isinstance(model, str) else f"compiled {program.name}"
+    elif isinstance(model, nn.Module):
         net, name = model, type(model).__module__.rsplit(".", 1)[-1]
     elif isinstance(model, (str, os.PathLike)):
         name = os.fspath(model)
-        if name == "demo":
-            target = target or mx.float32  # it is stored in half precision, for its size
-        net, own = load(str(DEMO) if name == "demo" else name)
+        if name in TRAINED:
+            target = target or mx.float32
+        net, own = load(str(TRAINED.get(name, name)))
         tokenizer = tokenizer or own
     else:
         raise LoadError(f"a model is a name, a folder or an mlx module, not {type(model).__name__}")
@@ -64,11 +75,11 @@ def load(name: str) -> tuple[nn.Module, Any]:
     """The model and tokenizer of a folder or a hub name; LoadError, in one line, when there is none."""
     folder = Path(name).expanduser()
     if not name.strip():
-        raise LoadError('the model\'s name is empty: give "demo", a folder, or a hub name')
+        raise LoadError(f"the model's name is empty: give a folder, a hub name, or one of {BUNDLED}")
     looks_local = folder.exists() or name.startswith((".", "/", "~")) or name.count("/") != 1
     if looks_local and not folder.is_dir():
         hint = "; a hub name has the form owner/name" if not folder.exists() else " (it is a file)"
-        raise LoadError(f'no model folder {name!r}{hint}; the bundled model is called "demo"')
+        raise LoadError(f"no model folder {name!r}{hint}; bundled are {BUNDLED}")
     if looks_local and not (folder / "config.json").is_file():
         raise LoadError(f"{name} holds no config.json: expected a model folder that mlx_lm.load reads")
     if looks_local:

@@ -280,7 +280,8 @@ def _check_token(metric: str, role: str, token: Any, vocab_size: int) -> None:
 
 def _bind_function(function: Callable[[np.ndarray], Any], clean_logits: Any, every: bool) -> Metric:
     clean = np.asarray(clean_logits, dtype=np.float64)
-    bound = Metric(name_of(function), checked(function), clean.shape[-1], every, function)
+    gradient = getattr(function, "gradient", function)
+    bound = Metric(name_of(function), checked(function), clean.shape[-1], every, gradient)
     bound(np.stack([clean, clean]))  # two rows: a function of a single row fails here, not in mid-sweep
     check_rows(bound.name, bound.compute, clean)
     return bound

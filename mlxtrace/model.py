@@ -18,8 +18,10 @@ import mlx.nn as nn
 
 from . import blas
 from .anatomy.resolver import ModuleResolver
+from .compiled import Program
 from .errors import InputError, LoadError, SiteAttributeError
 from .experiments.activation_patching import activation_patching
+from .experiments.attribution_patching import attribution_patching
 from .experiments.causal_effects import causal_effects
 from .experiments.causal_trace import causal_trace
 from .experiments.circuits import circuit
@@ -27,6 +29,7 @@ from .experiments.compare_bits import compare_bits
 from .experiments.edges import edges
 from .experiments.noising_window import noising_window
 from .experiments.path_patching import path_patching
+from .experiments.screen import screen
 from .forward.group_trace import ActivationCache, Edit, Trace, trace_of
 from .forward.names import Activation, LayerList, SiteReference, child, current, part_names
 from .loading import load_any
@@ -38,7 +41,8 @@ class InterpretableModel(Reader):
     """A language model of mlx-lm that can be traced, edited and patched.
 
     Args:
-        model: "demo" (ships with the package), a local folder, a hub name, or a loaded `nn.Module`.
+        model: "demo" or "induction" (they ship with the package), a local folder, a hub name, or a loaded
+            `nn.Module`; "compiled" or "compiled-induction", whose answers are known, or any `compiled.Program`.
         tokenizer: For a loaded module; None if prompts will be token ids.
         dtype: "float32", "float16" or "bfloat16": cast the weights, and dequantize a quantized model. A module
             that is passed in is changed in place. The demo is stored in half precision and computed in
@@ -59,7 +63,9 @@ class InterpretableModel(Reader):
         ((1, 11, 128), True)
     """
 
-    def __init__(self, model: str | os.PathLike | nn.Module, tokenizer: Any = None, dtype: Any = None):
+    def __init__(
+        self, model: str | os.PathLike | nn.Module | Program, tokenizer: Any = None, dtype: Any = None
+    ):
         self.net, self.tokenizer, self.name = load_any(model, tokenizer, dtype)
         self.resolver, self._seen = ModuleResolver(self.net), self._parts()
         blas.notice()
@@ -217,11 +223,13 @@ class InterpretableModel(Reader):
     # ---- experiments, each with a file in `experiments`
 
     activation_patching = activation_patching
+    attribution_patching = attribution_patching
     path_patching = path_patching
     causal_trace = causal_trace
     causal_effects = causal_effects
     noising_window = noising_window
     compare_bits = compare_bits
+    screen = screen
     edges = edges
     circuit = circuit
     substitutes = substitutes

@@ -1,7 +1,7 @@
-"""What `python -m mlxtrace.patch` understands: its options, their values, and which of them go together.
+"""What `python -m mlxtrace.patch` understands: its options and their values (`option_rules.py`: which go together).
 
     args = read(["--clean", "...", "--corrupted", "...", "--layers", "0-3,8"])
-    args.experiment      # "patch", "trace", "pairs" or "facts"
+    args.experiment      # "patch", "trace", "pairs", "facts", "attribution", "screen" or "edges"
     args.layers          # [0, 1, 2, 3, 8]
     args.files           # {"json": Path(...)}: places that can be written
 
@@ -21,6 +21,7 @@ from .engine.choice import ENGINES
 from .engine.corruption import GaussianNoise
 from .errors import InputError
 from .loading import DTYPES
+from .option_rules import KINDS, TASKS, experiment_of
 from .plotting import check_path
 from .prompts import fact_files
 from .storage import writable, writable_folder
@@ -28,32 +29,6 @@ from .storage import writable, writable_folder
 Group: TypeAlias = argparse._ArgumentGroup
 FIGURE = "mlxtrace-patch.png"
 AUTO = "auto"
-KINDS = {"block": None, "mlp": "mlp", "attn": "attn"}
-
-# Which options an experiment knows, beside those that always mean something.
-ALWAYS = {"model", "dtype", "quiet", "debug", "plan", "seed"}
-FILES = {"json", "csv", "plot"}
-GOES_WITH = {
-    "patch": {
-        *("clean", "corrupted", "noise", "samples", "subject", "component", "layers", "positions", "heads"),
-        *("window", "metric", "target", "foil", "direction", "align", "within", "engine", "max_memory"),
-        *FILES,
-    },
-    "trace": {
-        *("prompt", "subject", "noise", "samples", "kind", "window", "target", "positions", "engine"),
-        *("max_memory", "compare_bits"),
-        *FILES,
-    },
-    "pairs": {
-        *("pairs", "limit", "out", "noise", "samples", "component", "layers", "positions", "within", "heads"),
-        *("window", "metric", "direction", "engine", "max_memory"),
-        *FILES,
-    },
-    "facts": {"facts", "out", "limit", "noise", "samples", "kind", "window", "engine", "max_memory"},
-}
-# what each is asked for by
-NAMES = {"patch": "--clean", "trace": "--prompt", "pairs": "--pairs", "facts": "--facts"}
-TASKS = ("facts", "gender", "greater_than", "induction", "ioi")  # sets that are made for the model
 
 
 class _Parser(argparse.ArgumentParser):
@@ -66,18 +41,18 @@ class _Parser(argparse.ArgumentParser):
 def read(argv: Sequence[str]) -> argparse.Namespace:
     """The options, checked against each other; `experiment`, `bare`, `files` and `known` (facts, pairs) are added."""
     args = parser().parse_args(argv)
-    args.experiment = _experiment(args)
+    args.experiment = experiment_of(args)
     args.bare = args.experiment == "patch" and args.clean is None
     args.files = _files(args)
     if args.out is not None:
         writable_folder(args.out)
     if args.experiment == "facts":
         args.known = fact_files.load(args.facts)
-    if args.experiment == "pairs":
+    if args.pairs is not None:
         args.known = _pairs_of(args.pairs)
     if args.corrupted == AUTO and args.subject is None:
         args.subject = _known_subject(str(args.clean))
-    noise(args)
+    args.auto, args.gaussian = args.corrupted == AUTO, noise(args)
     return args
 
 
@@ -93,6 +68,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--model", default="demo", help="demo (it is bundled), a folder, or a hub name")
     made.add_argument("--dtype", choices=DTYPES, help="cast the weights to it; dequantizes")
     _add_patching(made.add_argument_group("activation patching"))
+    _add_rankings(made.add_argument_group("rankings: of a pair, or of --pairs"))
     _add_tracing(made.add_argument_group("causal tracing"))
     _add_shared(made.add_argument_group("patching and tracing"))
     _add_many(made.add_argument_group("many pairs, many facts"))
@@ -116,6 +92,28 @@ def _add_patching(group: Group) -> None:
     group.add_argument("--foil", type=option_values.answer, help="the answer to compare with, for logit_diff")
     group.add_argument("--direction", choices=("denoise", "noise"), help="(denoise)")
     group.add_argument("--align", choices=("strict", "ends"), help="for prompts of unlike length (strict)")
+
+
+def _add_rankings(group: Group) -> None:
+    """Options without a value of their own have a default one; see `const`."""
+    group.add_argument(
+        "--screen", nargs="?", const=["neuron"], type=option_values.components,
+        help="rank single cells by gradients, run the best exactly, audit the rest (neuron)",
+    )  # fmt: skip
+    group.add_argument("--verify", type=option_values.count, help="cells that are run exactly (200)")
+    group.add_argument("--audit", type=option_values.count, help="cells drawn at random from the rest (300)")
+    group.add_argument("--until", choices=("stable",), help="verify more until the ten strongest stay")
+    group.add_argument(
+        "--edges", nargs="?", const="exact", choices=("exact", "eap", "eap-ig"),
+        help="score every edge; eap and eap-ig by gradients (exact)",
+    )  # fmt: skip
+    group.add_argument(
+        "--circuit", type=option_values.count, metavar="N", help="of the N best edges; --plot also as .dot"
+    )
+    group.add_argument(
+        "--attribution", nargs="?", const="atp", choices=("atp", "atp*", "ig"),
+        help="estimate what --component would do by gradients (atp)",
+    )  # fmt: skip
 
 
 def _add_tracing(group: Group) -> None:
@@ -172,68 +170,7 @@ def noise(args: argparse.Namespace) -> GaussianNoise:
     return GaussianNoise(args.subject, level, args.samples or 10, seed)
 
 
-# ---- what goes together
-
-
-def _experiment(args: argparse.Namespace) -> str:
-    """Which experiment the options ask for; InputError when they do not go together or one is missing."""
-    given = {name for name, value in vars(args).items() if value not in (None, False)} - ALWAYS
-    experiment = _asked_for(given)
-    for stray in sorted(given - GOES_WITH[experiment]):
-        homes = [NAMES[name] for name, options in GOES_WITH.items() if stray in options]
-        either = experiment in ("pairs", "facts") and _option(stray) in homes
-        cure = "give one of them" if either else f"use it with {' or '.join(homes)}"
-        raise InputError(f"{_option(stray)} does not go with {NAMES[experiment]}: {cure}")
-    if {"corrupted", "noise"} <= given:
-        raise InputError("--corrupted and --noise are two ways to corrupt a prompt: give one of them")
-    needs = _needs(experiment, given)
-    for name in sorted(needs - given):
-        other = " and ".join(map(_option, sorted(needs & given or given)))
-        also = " (or --noise)" if name == "corrupted" else ""
-        raise InputError(f"{other} needs {_option(name)}{also} as well")
-    _check_values(args, experiment, given)
-    return experiment
-
-
-def _asked_for(given: set[str]) -> str:
-    for experiment in ("pairs", "facts"):
-        if experiment in given:
-            return experiment
-    if {"out", "limit"} & given:
-        raise InputError(f"{_option(min({'out', 'limit'} & given))} needs --pairs or --facts as well")
-    return "trace" if {"prompt", "kind", "compare_bits"} & given else "patch"
-
-
-def _needs(experiment: str, given: set[str]) -> set[str]:
-    """The options that an experiment cannot do without, beside those that are given."""
-    if experiment == "pairs":
-        return {"noise"} if "samples" in given else set()
-    if experiment != "patch":
-        return {"facts": {"facts", "out"}, "trace": {"prompt", "subject"}}[experiment]
-    if {"noise", "samples"} & given:
-        if "clean" not in given:
-            raise InputError("noise needs a prompt: --prompt (a causal trace) or --clean, and its --subject")
-        return {"clean", "noise", "subject"}
-    return {"clean", "corrupted"} if {"clean", "corrupted"} & given else set()
-
-
-def _check_values(args: argparse.Namespace, experiment: str, given: set[str]) -> None:
-    """InputError for options that would be of no effect beside the others."""
-    if experiment == "trace" and args.window is not None and KINDS[args.kind or "block"] is None:
-        raise InputError("--window goes with --kind mlp or attn: layer outputs are restored one at a time")
-    if "compare_bits" in given and {"json", "csv"} & given:
-        raise InputError(
-            "--compare-bits prints and draws two traces side by side: leave out --json and --csv"
-        )
-    regions = args.positions == "regions"
-    if regions and experiment == "trace":
-        raise InputError("--positions regions goes with --pairs or --clean: a trace has a row for each token")
-    if args.within is not None and not regions:
-        raise InputError(
-            "--within says how the tokens of a region are patched: give --positions regions as well"
-        )
-    if args.plan and FILES & given:
-        raise InputError("--plan runs nothing, so there is nothing to write: leave out --json, --csv, --plot")
+# ---- prompts and places
 
 
 def _pairs_of(name: str) -> list[prompts.Pair] | None:
@@ -258,10 +195,6 @@ def _known_subject(text: str) -> str:
     return found[0]
 
 
-def _option(name: str) -> str:
-    return "--" + name.replace("_", "-")
-
-
 def _files(args: argparse.Namespace) -> dict[str, Path]:
     """Where files go, once it is known that they can."""
     found: dict[str, Path] = {}
@@ -273,5 +206,6 @@ def _files(args: argparse.Namespace) -> dict[str, Path]:
                 raise InputError(f"--{name} {path}: give a file that ends in .{name}")
     figure = args.plot or (FIGURE if args.bare and not (args.quiet or args.plan) else None)
     if figure is not None:
-        found["plot"] = check_path(figure)
+        text = args.circuit is not None and Path(figure).suffix.lower() in (".dot", ".gv")
+        found["plot"] = writable(figure) if text else check_path(figure)
     return found

@@ -5,6 +5,8 @@
     python -m mlxtrace.patch --model M --prompt "..." --subject "..."      a causal trace, with noise
     python -m mlxtrace.patch --pairs FILE                                  activation patching of many pairs
     python -m mlxtrace.patch --facts FILE --out DIR                        many facts: resumes, averages
+    python -m mlxtrace.patch --screen neuron                               single neurons: ranked, verified, audited
+    python -m mlxtrace.patch --edges eap --circuit 50 --plot circuit.dot   edges, and the circuit of the best
 
 Exit status: 0 done, 2 bad input, 130 interrupted, 1 anything else; each with one clear line on standard error.
 """
@@ -12,7 +14,6 @@ Exit status: 0 done, 2 bad input, 130 interrupted, 1 anything else; each with on
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
 import textwrap
 import traceback
@@ -21,16 +22,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from . import options, prompts, terminal
-from .errors import InputError, MlxtraceError
-from .experiments.pairs import pair
+from . import options, prompts, rankings, terminal
+from .asked_prompts import CLEAN, CORRUPTED, pair_of, pairs_of
+from .errors import MlxtraceError
 from .model import InterpretableModel
 from .prompts.running import run_facts
 from .results.strongest import strongest
 from .terminal import Output
 
-CLEAN = "The Eiffel Tower is located in the city of"
-CORRUPTED = "The Colosseum is located in the city of"
 FACT_OPTIONS = ("noise", "samples", "seed", "window", "limit", "engine", "max_memory")
 
 
@@ -65,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: list[str], say: Output) -> int:
     with warnings.catch_warnings(record=True) as caught:
         args = options.read(argv)
-        run = {"patch": patch, "trace": trace, "pairs": pairs, "facts": facts}[args.experiment]
+        run = {"patch": patch, "trace": trace, "pairs": pairs, "facts": facts}.get(args.experiment, ranked)
         printed = run(InterpretableModel(args.model, dtype=args.dtype), args, say)
     for line in _worth_saying(caught, printed):
         say.complain(f"note: {line}")
@@ -77,13 +76,7 @@ def _run(argv: list[str], say: Output) -> int:
 
 def patch(model: InterpretableModel, args: argparse.Namespace, say: Output) -> Sequence[str]:
     """Activation patching of the prompts in the options; without prompts, the tour of the bundled fact."""
-    clean = CLEAN if args.clean is None else args.clean
-    corrupted = CORRUPTED if args.corrupted is None else args.corrupted
-    if args.noise is not None:
-        corrupted = options.noise(args)
-    if corrupted == options.AUTO:
-        corrupted = _other_subject(model, clean, args.subject, say)
-    both = pair(model, clean, corrupted, args.subject, args.align or "strict")
+    both = pair_of(model, args, say)
     settings = {**_patching_settings(args), "target": args.target, "foil": args.foil}
     if args.plan:
         return _show_plan(say, model, model.activation_patching(both, **settings, plan_only=True))
@@ -102,17 +95,6 @@ def patch(model: InterpretableModel, args: argparse.Namespace, say: Output) -> S
     if args.bare and not args.quiet:
         _farewell(args, settings, say)
     return result.notes
-
-
-def _other_subject(model: InterpretableModel, clean: str, subject: str, say: Output) -> str:
-    """The clean prompt with another subject, of the same length and with another answer, in place of its own."""
-    found = model.substitutes(clean, subject)
-    if not found:
-        raise InputError(
-            f"--corrupted {options.AUTO}: no subject that is known fits in the place of {subject!r}"
-        )
-    say(f"corrupted: {found[0]!r} in the place of {subject!r}, the first of {len(found)} that fit\n")
-    return clean.replace(subject, found[0], 1)
 
 
 def _patching_settings(args: argparse.Namespace) -> dict[str, Any]:
@@ -142,7 +124,7 @@ def _running_settings(args: argparse.Namespace) -> dict[str, Any]:
 
 def trace(model: InterpretableModel, args: argparse.Namespace, say: Output) -> Sequence[str]:
     """The causal trace of one prompt, as in Meng et al. 2022."""
-    noise = options.noise(args)
+    noise = args.gaussian
     settings = {
         "kind": options.KINDS[args.kind or "block"],
         "window": args.window or 10,
@@ -170,8 +152,8 @@ def trace(model: InterpretableModel, args: argparse.Namespace, say: Output) -> S
 
 def pairs(model: InterpretableModel, args: argparse.Namespace, say: Output) -> Sequence[str]:
     """Activation patching of many pairs, of a file or a task; without noise of those that the model can be asked."""
-    chosen, limit, said = _chosen(model, args)
-    corrupted = None if args.noise is None else options.noise(args)
+    chosen, limit, said = pairs_of(model, args)
+    corrupted = None if args.noise is None else args.gaussian
     settings = _patching_settings(args)
     if args.plan:
         plan = model.activation_patching(chosen[:limit], corrupted, **settings, plan_only=True)
@@ -193,29 +175,23 @@ def pairs(model: InterpretableModel, args: argparse.Namespace, say: Output) -> S
     return result.notes
 
 
-def _chosen(model: InterpretableModel, args: argparse.Namespace) -> tuple[list, int, str]:
-    """The pairs, how many of the first of them to run, and in words how many were left out for which reason.
-
-    A folder is begun with all pairs of a file, so that a later run may go further; else `--limit` cuts the list here.
-    """
-    seed = {} if args.seed is None else {"seed": args.seed}
-    found = args.known or prompts.load(args.pairs, model=model, n=args.limit or 64, **seed)
-    asked = found[: args.limit]
-    if args.noise is not None:
-        bare = [dataclasses.replace(one, corrupted=None) for one in found]
-        return (
-            bare,
-            len(asked),
-            f"{len(asked)} pairs of {args.pairs}, their subjects noised; none was left out",
-        )
-    kept = prompts.suitable(model, asked)
-    said = f"{len(kept)} of {len(asked)} pairs of {args.pairs} are suitable"
-    if kept.dropped:
-        said += "; dropped: " + ", ".join(f"{n} ({reason})" for reason, n in kept.dropped.items())
-    if not kept:
-        raise InputError(f"nothing can be patched: {said}")
-    every = kept if args.out is None or len(asked) == len(found) else prompts.suitable(model, found)
-    return list(every), len(kept), said
+def ranked(model: InterpretableModel, args: argparse.Namespace, say: Output) -> Sequence[str]:
+    """What ranks the cells or edges of a pair or of many: `--attribution`, `--screen`, `--edges`."""
+    many, notes = args.pairs is not None, []
+    if many:
+        chosen, limit, said = pairs_of(model, args)
+        given, noise, notes = chosen[:limit], None if args.noise is None else args.gaussian, [said]
+    else:
+        given, noise = pair_of(model, args, say), None
+    if not args.quiet:
+        say(f"{model!r}\n") if many else _show_prompt(model, given.clean_prompt, say)
+    found = rankings.run(model, given, noise, args)
+    found.result.notes = [*notes, *found.result.notes]
+    written = _write(found.result, found.result, args, say)
+    for text in (found.said, "" if args.quiet else written):
+        if text:
+            say(text)
+    return found.result.notes
 
 
 def facts(model: InterpretableModel, args: argparse.Namespace, say: Output) -> Sequence[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import functools
 import os
 import re
 import shutil
@@ -21,6 +22,7 @@ if "MPLCONFIGDIR" not in os.environ and not os.access(os.path.expanduser("~"), o
 
 import mlxtrace
 from mlxtrace import blas
+from mlxtrace.experiments import compare_bits
 
 TESTS = Path(__file__).parent
 sys.path[:0] = [str(TESTS), *(str(folder) for folder in TESTS.iterdir() if folder.is_dir())]
@@ -31,7 +33,7 @@ import models  # noqa: E402
 NUMERICAL = {
     "anatomy", "engine", "experiments", "forward", "identities", "laws",
     "test_averages", "test_custom_metric", "test_docstrings", "test_interventions", "test_metric_table", "test_metrics",
-    "test_last_logits", "test_noise_scale", "test_seeds", "test_suitable",
+    "test_interpreter", "test_last_logits", "test_noise_scale", "test_seeds", "test_suitable",
 }  # fmt: skip
 # Of these rooms, what looks at memory, handles and indices. Numbers in less memory are held by other tests as well.
 ELSEWHERE = {"test_groups", "test_memory", "test_trace_recovery"}
@@ -63,6 +65,15 @@ def pytest_itemcollected(item) -> None:
 def _advice_on_the_blas() -> None:
     """What is warned of once per process is warned of here, and not in whichever test happens to be the first."""
     blas.notice()
+
+
+_copy = functools.cache(compare_bits.quantized)
+
+
+@pytest.fixture
+def copied_once(monkeypatch):
+    """Quantized copies of a model are made and probed once, however many tests and examples ask for one."""
+    monkeypatch.setattr(compare_bits, "quantized", _copy)
 
 
 @pytest.fixture(scope="session")

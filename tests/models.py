@@ -102,6 +102,9 @@ CONFIGS: dict[str, dict] = {
     },
 }  # fmt: skip
 NAMES = list(CONFIGS)
+# Wired as llama is, with other norms, biases, multipliers: heavy where all architectures are tried.
+AS_LLAMA = {"qwen2", "granite", "starcoder2", "stablelm"}
+SAMPLED = [pytest.param(name, marks=[pytest.mark.heavy] if name in AS_LLAMA else []) for name in NAMES]
 # Models whose residual stream is the plain running sum of what mixers and MLPs contribute.
 PLAIN = ["llama", "gpt2", "qwen2", "qwen3", "phi3", "mixtral", "qwen3_moe", "starcoder2", "stablelm", "jamba"]
 

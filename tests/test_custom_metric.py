@@ -1,10 +1,11 @@
 """A user's own function as a metric: what is refused when it is bound, and what is taken."""
 
+import mlx.core as mx
 import numpy as np
 import pytest
 from test_metric_table import CLEAN, RUN, bind
 
-from mlxtrace.custom_metric import check_rows, checked, name_of
+from mlxtrace.custom_metric import check_gradient, check_rows, checked, in_both, name_of
 from mlxtrace.errors import InputError
 
 
@@ -74,3 +75,38 @@ def test_a_metric_that_changes_from_call_to_call_is_refused():
 
     with pytest.raises(InputError, match="the same on every call"):
         check_rows("mine", counting, CLEAN)
+
+
+# ---- functions that are differentiated
+
+
+def test_a_function_of_mlx_is_given_numpys_logits_as_mlx_has_them():
+    def spread(x):
+        return mx.logsumexp(x, axis=-1)
+
+    both = in_both(spread)
+    assert both.__name__ == "spread" and both.gradient is spread
+    assert np.allclose(np.array(both(np.zeros((2, 4)))), np.log(4))
+    assert in_both(lambda x: x[:, 0]).__name__ == "function"
+
+
+def test_a_function_that_serves_both_keeps_numpys_precision():
+    assert in_both(lambda x: x[:, 0])(np.full((2, 3), 1 + 1e-12)).dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (lambda x: np.exp(np.array(x))[:, 0], "write it with mlx.core"),
+        (lambda x: x[:, 0].tolist(), "write it with mlx.core"),
+        (lambda x: (x[:, 0] > 0).astype(mx.float32), "gradient of zero"),
+        (lambda x: mx.stop_gradient(x)[:, 0], "gradient of zero"),
+    ],
+)
+def test_what_has_no_gradient_is_refused(function, said):
+    with pytest.raises(InputError, match=said):
+        check_gradient("f", function, np.random.RandomState(0).randn(2, 5))
+
+
+def test_what_has_one_passes():
+    check_gradient("f", lambda x: x[:, 0] - x.max(-1), np.random.RandomState(0).randn(2, 5))

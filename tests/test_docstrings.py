@@ -46,7 +46,7 @@ _demo = functools.cache(
 
 
 @pytest.mark.parametrize("name", [name for name, path in FILES.items() if documented(path)])
-def test_examples_run_by_themselves(name, tmp_path, monkeypatch, capsys):
+def test_examples_run_by_themselves(name, tmp_path, monkeypatch, capsys, copied_once):
     """In an empty folder, without the module's own names, as after copying them into a console."""
     monkeypatch.chdir(tmp_path)
     load = lambda *given, **more: _demo() if (given, more) == (("demo",), {}) else LOAD(*given, **more)  # noqa: E731
@@ -70,7 +70,8 @@ INSIDE = {
     "ActivationCache.arrays", "AverageTrace.known", "AverageTrace.shapes", "CausalEffects.shapes", "CausalTrace.shapes",
     "ModuleResolver.attention_heads", "ModuleResolver.first_path", "ModuleResolver.head_count",
     "ModuleResolver.input_site", "ModuleResolver.layer", "ModuleResolver.module_site", "ModuleResolver.n_heads",
-    "ModuleResolver.path_of", "ModuleResolver.remarks", "ModuleResolver.visits", "PatchingResult.panels",
+    "ModuleResolver.neuron_count", "ModuleResolver.path_of", "ModuleResolver.remarks", "ModuleResolver.visits",
+    "PatchingResult.panels", "PathResult.shapes", "Screened.known", "Screened.shapes",
     "Trace.abandon", "Trace.read", "Trace.write", "errors.closest", "interventions.Intervention",
     "interventions.refuse_uncalled", "metrics.Metric", "metrics.MetricKind", "metrics.bind", "metrics.bind_all",
     "metrics.every_position", "metrics.floor", "metrics.name_of", "plotting.check_path", "plotting.save",

@@ -1,7 +1,9 @@
 """Every entry of the table of metrics: its formula, by hand and through every use that there is of it."""
 
 import math
+from functools import partial
 
+import mlx.core as mx
 import models
 import numpy as np
 import pytest
@@ -142,3 +144,39 @@ def test_a_clean_run_is_looked_at_once():
     run = CleanRun(np.array([0.0, -np.inf, 0.0]))
     assert run.probs is run.probs and run.probs.tolist() == [0.5, 0.5]
     assert run.possible.tolist() == [True, False, True]
+
+
+# ---- the same formulas in MLX, for what differentiates them
+
+WITH_GRADIENT = [kind for kind in METRICS.values() if kind.gradient is not None]
+
+
+def _bound(kind, logits: np.ndarray):
+    given = {"target": 3, "foil": 5, "clean": CleanRun(logits[0])}
+    needed = {name: given[name] for name in kind.needs}
+    return partial(kind.formula, **needed), partial(kind.gradient, **needed)
+
+
+@pytest.mark.parametrize("kind", WITH_GRADIENT, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("ruled_out", [False, True])
+def test_both_formulas_are_one_and_the_gradient_is_its_slope(kind, ruled_out):
+    logits = 3 * np.random.RandomState(0).randn(3, 20)
+    if ruled_out:
+        logits[:, 7] = -np.inf
+        if kind.name in ("l2", "cosine"):
+            pytest.skip("a distance from logits that are infinite is none")
+    formula, gradient = _bound(kind, logits)
+    rows = logits[1:]  # not the clean run, where a distance from it has no slope
+    values, slope = mx.value_and_grad(lambda x: (gradient(x).sum(), gradient(x)))(
+        mx.array(rows.astype(np.float32))
+    )
+    assert np.allclose(np.array(values[1]), formula(rows), rtol=1e-5, atol=1e-6)
+    for token in (0, 3, 5, 11):
+        step = np.zeros_like(rows)
+        step[:, token] = 1e-5
+        right = (formula(rows + step) - formula(rows - step)) / 2e-5
+        assert np.allclose(np.array(slope)[:, token], right, rtol=1e-3, atol=1e-6), token
+
+
+def test_a_rank_has_no_gradient():
+    assert [kind.name for kind in METRICS.values() if kind.gradient is None] == ["rank"]

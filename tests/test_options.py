@@ -2,7 +2,7 @@
 
 import pytest
 
-from mlxtrace import options
+from mlxtrace import option_rules, options
 from mlxtrace.errors import InputError
 from mlxtrace.experiments.compare_bits import BITS
 from mlxtrace.experiments.grid import WITHIN
@@ -56,18 +56,18 @@ def test_noise_is_what_the_options_describe():
 
 def test_every_option_goes_with_an_experiment_or_with_all():
     names = {action.dest for action in options.parser()._actions} - {"help"}
-    assert names == options.ALWAYS.union(*options.GOES_WITH.values())
+    assert names == option_rules.ALWAYS.union(*option_rules.GOES_WITH.values())
 
 
 def test_choices_are_those_of_the_experiments():
     choices = {action.dest: action.choices for action in options.parser()._actions if action.choices}
     assert tuple(choices["direction"]) == tuple(DIRECTIONS) and tuple(choices["compare_bits"]) == BITS
-    assert set(options.TASKS) == set(TASKS) and set(choices["within"]) == set(WITHIN)
+    assert set(option_rules.TASKS) == set(TASKS) and set(choices["within"]) == set(WITHIN)
     for mode in choices["align"]:
         check_align(mode)
 
 
-@pytest.mark.parametrize("stray", sorted(options.GOES_WITH["patch"] - options.GOES_WITH["trace"]))
+@pytest.mark.parametrize("stray", sorted(option_rules.GOES_WITH["patch"] - option_rules.GOES_WITH["trace"]))
 def test_options_of_another_experiment_are_refused(stray):
     value = {"align": "ends", "direction": "noise", "corrupted": "x"}.get(stray, "mlp")
     value = {

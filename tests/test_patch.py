@@ -10,52 +10,26 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from command_runs import (  # noqa: F401
+    CLEAN,
+    CORRUPTED,
+    NOISE,
+    PAIR,
+    ROOT,
+    demo,
+    empty_folder,
+    ids,
+    loaded,
+    refused,
+    run,
+    trained,
+)
 
-import mlxtrace
-from mlxtrace import GaussianNoise, InterpretableModel, options, patch, prompts
+from mlxtrace import options, patch
 from mlxtrace.experiments import pairs
-from mlxtrace.prompts import Pair
 from mlxtrace.text import tokens
 
-ROOT = Path(mlxtrace.__file__).parents[1]
-DEMO = ROOT / "mlxtrace" / "demo" / "model.safetensors"
-pytestmark = pytest.mark.skipif(not DEMO.is_file(), reason="the demo model is not trained")
-
-CLEAN, CORRUPTED = "The Eiffel Tower is located in the city of", "The Colosseum is located in the city of"
-PAIR = ["--clean", CLEAN, "--corrupted", CORRUPTED]
-NOISE = ["--clean", CLEAN, "--subject", "Eiffel Tower", "--noise", "s3"]
-
-
-@pytest.fixture(autouse=True)
-def empty_folder(tmp_path, monkeypatch):
-    """Each run starts in an empty folder of its own."""
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def loaded(monkeypatch):
-    """The demo, loaded once for all runs in this process; the list counts how often it was asked for."""
-    asked: list[str] = []
-
-    def load(name, dtype=None):
-        asked.append(name)
-        return _demo() if (name, dtype) == ("demo", None) else InterpretableModel(name, dtype=dtype)
-
-    monkeypatch.setattr(patch, "InterpretableModel", load)
-    return asked
-
-
-def _demo(kept=[]):  # noqa: B006
-    if not kept:
-        kept.append(InterpretableModel("demo"))
-    return kept[0]
-
-
-def run(capsys, *argv: str, status: int = 0) -> tuple[str, str]:
-    capsys.readouterr()
-    assert patch.main(argv) == status, capsys.readouterr().err
-    return capsys.readouterr()
-
+pytestmark = trained
 
 # ---- what it prints and writes
 
@@ -98,7 +72,7 @@ def test_files_are_written_and_agree_with_each_other(loaded, capsys):
     assert len(rows) == len(lines) - 1 == 2 * 12 * 11
     assert set(lines[0].split(",")) == set(rows[0])
     assert "<svg" in Path("r.svg").read_text()
-    direct = _demo().activation_patching(
+    direct = demo().activation_patching(
         CLEAN, CORRUPTED, component=["mlp", "attn"], metric=["logit_diff", "kl"], positions="each"
     )
     assert rows == direct.to_rows()
@@ -157,7 +131,7 @@ def test_options_reach_the_experiment(loaded, capsys):
 
 
 def test_positions_and_answers_as_numbers(loaded, capsys):
-    token = _demo().answer_token(" Paris", CLEAN)
+    token = demo().answer_token(" Paris", CLEAN)
     run(capsys, *PAIR, "--positions", "2-4", "--target", f"id:{token}", "--json", "a.json", "--quiet")
     run(capsys, *PAIR, "--positions", "subject", "--json", "b.json", "--quiet")
     a, b = (json.loads(Path(f"{x}.json").read_text()) for x in "ab")
@@ -230,82 +204,6 @@ def test_facts_are_traced_averaged_and_resumed(loaded, capsys, monkeypatch):
 # ---- what it refuses: (what is wrong, the arguments, words of the line)
 
 EACH = [*PAIR, "--positions", "each"]
-BEFORE_LOADING = [
-    ("an unknown option", ["--frobnicate"], "--frobnicate"),
-    ("a stray word", ["mlp"], "mlp"),
-    ("an option without value", ["--clean"], "--clean"),
-    ("an abbreviated option", ["--compo", "mlp"], "--compo"),
-    ("no corrupted prompt", ["--clean", CLEAN], "--corrupted"),
-    ("no clean prompt", ["--corrupted", CORRUPTED], "--clean"),
-    ("two corruptions", [*PAIR, "--noise", "s3", "--subject", "Eiffel Tower"], "two ways"),
-    ("noise on nothing", ["--noise", "s3"], "--prompt"),
-    ("noise without a subject", ["--clean", CLEAN, "--noise", "s3"], "--subject"),
-    ("a trace without a subject", ["--prompt", CLEAN], "--subject"),
-    ("a kind without a prompt", ["--kind", "mlp", "--subject", "Eiffel Tower"], "--prompt"),
-    ("a kind of patching", [*PAIR, "--kind", "mlp"], "--clean"),
-    ("a component of a trace", ["--prompt", CLEAN, "--subject", "x", "--component", "mlp"], "--component"),
-    ("a clean prompt beside a prompt", ["--prompt", CLEAN, "--subject", "x", "--clean", "y"], "--clean"),
-    ("a window of layer outputs", ["--prompt", CLEAN, "--subject", "x", "--window", "3"], "--kind"),
-    ("a folder without facts", ["--out", "here"], "--facts"),
-    ("facts without a folder", ["--facts", "known.json"], "--out"),
-    ("facts with a prompt", ["--facts", "f.json", "--out", "o", "--clean", CLEAN], "--clean"),
-    ("a limit of nothing", ["--limit", "3"], "--limit needs --pairs or --facts"),
-    ("a limit of a pair", [*PAIR, "--limit", "3"], "--limit needs --pairs or --facts"),
-    ("a limit of 0", ["--pairs", "ioi", "--limit", "0"], "--limit"),
-    ("pairs and facts", ["--pairs", "ioi", "--facts", "demo", "--out", "o"], "--facts does not go with --pairs"),
-    ("pairs and a pair", ["--pairs", "ioi", *PAIR], "--clean does not go with --pairs"),
-    ("pairs and a prompt", ["--pairs", "ioi", "--prompt", CLEAN], "--prompt does not go with --pairs"),
-    ("a subject of pairs", ["--pairs", "ioi", "--subject", "x"], "--subject does not go with --pairs"),
-    ("an answer of pairs", ["--pairs", "ioi", "--target", " x"], "--target does not go with --pairs"),
-    ("a kind of pairs", ["--pairs", "ioi", "--kind", "mlp"], "--kind does not go with --pairs"),
-    ("bits of pairs", ["--pairs", "ioi", "--compare-bits", "4"], "--compare-bits does not go with --pairs"),
-    ("an alignment of pairs", ["--pairs", "ioi", "--align", "ends"], "--align does not go with --pairs"),
-    ("samples of pairs without noise", ["--pairs", "ioi", "--samples", "3"], "--noise"),
-    ("a file of pairs that is not there", ["--pairs", "absent.json"], "absent.json"),
-    ("pairs of nothing", ["--pairs", ""], "greater_than"),
-    ("a task that is unknown", ["--pairs", "ioii"], "ioii"),
-    ("a folder that is a file", ["--pairs", "ioi", "--out", __file__], "test_patch.py"),
-    ("a way within no region", [*PAIR, "--within", "last"], "--positions regions"),
-    ("regions of a trace", ["--prompt", CLEAN, "--subject", "x", "--positions", "regions"], "regions"),
-    ("nothing to corrupt by itself", ["--corrupted", "auto"], "--clean"),
-    ("no known subject", ["--clean", "Tokyoites like", "--corrupted", "auto"], "has no subject"),
-    ("the end of a word", ["--clean", "NeoTokyo is in", "--corrupted", "auto"], "has no subject"),
-    ("two known subjects", ["--clean", "The Eiffel Tower and the Colosseum are", "--corrupted", "auto"], "are several"),
-    ("a file of facts that is not there", ["--facts", "absent.json", "--out", "out"], "absent.json"),
-    ("samples of nothing", [*PAIR, "--samples", "3"], "--noise"),
-    ("an unknown component", [*PAIR, "--component", "mpl"], "mlp"),
-    ("an empty component", [*PAIR, "--component", "mlp,"], "empty"),
-    ("a component twice", [*PAIR, "--component", "attn,self_attn"], "different"),
-    ("an unknown metric", [*PAIR, "--metric", "logitdiff"], "logit_diff"),
-    ("an unknown position", [*PAIR, "--positions", "subjct"], "subject"),
-    ("positions that are no numbers", [*PAIR, "--positions", "1;2"], "1;2"),
-    ("layers that are no numbers", [*PAIR, "--layers", "first"], "first"),
-    ("a range backwards", [*PAIR, "--layers", "5-2"], "5-2"),
-    ("heads that are no numbers", [*PAIR, "--component", "head", "--heads", "all"], "all"),
-    ("a window of 0", [*PAIR, "--window", "0"], "--window"),
-    ("half a window", [*PAIR, "--window", "1.5"], "--window"),
-    ("negative samples", [*NOISE, "--samples", "-3"], "--samples"),
-    ("a negative seed", [*NOISE, "--seed", "-1"], "seed"),
-    ("a seed in words", [*NOISE, "--seed", "one"], "--seed"),
-    ("an unknown noise level", [*NOISE[:-1], "strong"], "strong"),
-    ("a negative noise level", [*NOISE[:-2], "--noise=-3"], "-3"),
-    ("an empty subject", [*NOISE[:2], "--subject", " ", "--noise", "s3"], "subject"),
-    ("an unknown direction", [*PAIR, "--direction", "up"], "denoise"),
-    ("an unknown alignment", [*PAIR, "--align", "middle"], "ends"),
-    ("an unknown engine", [*PAIR, "--engine", "fast"], "fanout"),
-    ("an unknown kind", ["--prompt", CLEAN, "--subject", "x", "--kind", "head"], "attn"),
-    ("an unknown dtype", [*PAIR, "--dtype", "int8"], "float32"),
-    ("memory without a unit", [*PAIR, "--max-memory", "2 hundred"], "2GB"),
-    ("no memory", [*PAIR, "--max-memory", "0"], "2GB"),
-    ("a figure of an unknown type", [*PAIR, "--plot", "map.gif"], ".png"),
-    ("a figure without a type", [*PAIR, "--plot", "map"], ".png"),
-    ("a figure in no folder", [*PAIR, "--plot", "nowhere/map.png"], "nowhere"),
-    ("a table in no folder", [*PAIR, "--csv", "nowhere/a.csv"], "nowhere"),
-    ("a folder as a file", [*PAIR, "--json", "."], "folder"),
-    ("JSON by another name", [*PAIR, "--json", "a.txt"], ".json"),
-    ("a file of a plan", [*PAIR, "--plan", "--csv", "a.csv"], "--plan"),
-]  # fmt: skip
-
 WITH_THE_MODEL = [
     ("a layer past the end", [*PAIR, "--layers", "12"], "12"),
     ("a layer twice", [*PAIR, "--layers", "1,1"], "once"),
@@ -337,23 +235,6 @@ WITH_THE_MODEL = [
 ]  # fmt: skip
 
 
-def ids(cases):
-    return [case[0] for case in cases]
-
-
-def refused(capsys, argv: list[str]) -> str:
-    _, err = run(capsys, *argv, status=2)
-    assert "Traceback" not in err and err.startswith("mlxtrace.patch: ") and len(err) < 1500
-    assert not [path for path in Path.cwd().iterdir() if path.is_file()]
-    return err
-
-
-@pytest.mark.parametrize(("what", "argv", "words"), BEFORE_LOADING, ids=ids(BEFORE_LOADING))
-def test_refused_before_a_model_is_loaded(loaded, capsys, what, argv, words):
-    err = refused(capsys, argv)
-    assert words in err and err.count("\n") == 1 and not loaded
-
-
 @pytest.mark.parametrize(("what", "argv", "words"), WITH_THE_MODEL, ids=ids(WITH_THE_MODEL))
 def test_refused_once_the_model_is_there(loaded, capsys, what, argv, words):
     err = refused(capsys, argv)
@@ -374,176 +255,14 @@ def test_a_name_that_is_not_in_the_cache_offline():
     assert len([line for line in done.stderr.splitlines() if "OpenBLAS" not in line]) == 1
 
 
-# ---- many pairs
-
-PAIRS = [
-    {"clean": CLEAN, "corrupted": CORRUPTED, "subject": "Eiffel Tower", "id": "eiffel"},
-    {
-        "clean": "The Colosseum is located in",
-        "corrupted": "The Louvre Museum is located in",
-        "id": "colosseum",
-    },
-    {"clean": "The Eiffel Tower is in", "corrupted": "The Louvre Museum is in", "id": "same answer"},
-    {"clean": "The Eiffel Tower is in", "corrupted": "Rio is in the country of", "id": "other length"},
-]
-
-
-@pytest.fixture
-def file_of_pairs(tmp_path):
-    Path("pairs.json").write_text(json.dumps(PAIRS))
-    return "pairs.json"
-
-
-def test_pairs_of_a_file_are_patched_and_what_was_dropped_is_said(loaded, capsys, file_of_pairs):
-    files = ["--json", "r.json", "--csv", "r.csv", "--plot", "r.png"]
-    out, err = run(capsys, "--pairs", file_of_pairs, "--positions", "regions", "--component", "mlp", *files)
-    assert "2 of 4 pairs of pairs.json are suitable; dropped: " in out and not err
-    assert "over 2 pairs" in out and "last subject token" in out and "±" in out
-    assert 'Restores most: mlp layer 0 at "last subject token"' in " ".join(out.split())
-    assert all(str(Path(name).resolve()) in out for name in ("r.json", "r.csv", "r.png"))
-    kept = [Pair(**pair) for pair in PAIRS[:2]]
-    direct = _demo().activation_patching(kept, component="mlp", positions="regions")
-    assert json.loads(Path("r.json").read_text())["rows"] == direct.to_rows()
-    assert "2 of 4 pairs" in Path("r.json").read_text()  # the file says it, too
-
-
-def test_quiet_pairs_print_their_table_with_what_was_dropped(loaded, capsys, file_of_pairs):
-    out, err = run(capsys, "--pairs", file_of_pairs, "--quiet", "--layers", "0-2")
-    assert out.startswith("Restoring the MLP output and attention output") and not err
-    assert "dropped" in out and "InterpretableModel" not in out
-
-
-def test_a_limit_of_pairs(loaded, capsys, file_of_pairs):
-    out, _ = run(capsys, "--pairs", file_of_pairs, "--limit", "1", "--plan")
-    assert "1 of 1 pairs of pairs.json" in out and "dropped" not in out and "nothing was run" in out
-    out, _ = run(capsys, "--pairs", "facts", "--limit", "3", "--layers", "0", "--json", "r.json")
-    found = json.loads(Path("r.json").read_text())
-    assert "3 of 3 pairs of facts" in out and "over 3 pairs" in out and found["rows"][0]["n"] == 3
-
-
-def test_what_a_task_is_made_with(loaded, capsys, monkeypatch):
-    asked = []
-
-    def made(name, model, n, seed=0):
-        asked.append((name, n, seed))
-        return [Pair(**pair) for pair in PAIRS[:2]]
-
-    monkeypatch.setattr(prompts, "load", made)
-    for more in ([], ["--limit", "70"], ["--seed", "3"]):
-        run(capsys, "--pairs", "ioi", "--plan", *more)
-    assert asked == [("ioi", 64, 0), ("ioi", 70, 0), ("ioi", 64, 3)]
-
-
-def test_pairs_with_noise_instead_of_their_corrupted_prompts(loaded, capsys, file_of_pairs):
-    asked = ["--pairs", file_of_pairs, "--limit", "1", "--noise", "s3", "--samples", "2", "--layers", "0-1"]
-    run(capsys, *asked, "--json", "a.json")
-    run(capsys, *asked, "--json", "b.json", "--seed", "5")
-    a, b = (json.loads(Path(f"{x}.json").read_text())["rows"] for x in "ab")
-    assert a != b and a[0]["n"] == 1
-    noise, both = GaussianNoise("Eiffel Tower", samples=2), ["mlp", "attn"]
-    assert a == _demo().activation_patching([CLEAN], noise, component=both, layers=[0, 1]).to_rows()
-
-
-def test_within_a_region(loaded, capsys, file_of_pairs):
-    asked = [
-        "--pairs",
-        file_of_pairs,
-        "--positions",
-        "regions",
-        "--component",
-        "mlp",
-        "--layers",
-        "0",
-        "--quiet",
-    ]
-    for name in ("mean", "last", "together"):
-        run(capsys, *asked, "--within", name, "--csv", f"{name}.csv")
-    run(capsys, *asked, "--csv", "plain.csv")
-    found = [Path(f"{name}.csv").read_bytes() for name in ("plain", "mean", "last", "together")]
-    assert found[0] == found[1] and len(set(found)) == 3
-
-
-def test_a_folder_of_pairs_goes_further_when_the_limit_does(loaded, capsys, file_of_pairs):
-    asked = ["--pairs", file_of_pairs, "--out", "done", "--component", "mlp", "--layers", "0", "--quiet"]
-    out, _ = run(capsys, *asked, "--limit", "1")
-    assert "1 of 1 pairs" in out and [path.stem for path in Path("done/pairs").iterdir()] == ["eiffel"]
-    out, _ = run(capsys, *asked)
-    assert "2 of 4 pairs" in out and len([*Path("done/pairs").iterdir()]) == 2
-
-
-def test_pairs_into_a_folder_are_resumed(loaded, capsys, file_of_pairs, monkeypatch):
-    asked = ["--pairs", file_of_pairs, "--out", "done", "--component", "mlp", "--layers", "0-3"]
-    out, _ = run(capsys, *asked)
-    assert str(Path("done").resolve()) in out
-    plain, _ = run(capsys, *asked[:2], *asked[4:])
-    assert (
-        out[out.index("recovery of") : out.index("a file for each")].strip()
-        == plain[plain.index("recovery of") :].strip()
-    )
-    from mlxtrace.engine import sweep
-
-    monkeypatch.setattr(sweep.Sweep, "run", lambda *a, **k: pytest.fail("a pair was patched again"))
-    again, _ = run(capsys, *asked)
-    assert again == out
-    _, err = run(capsys, *asked[:-1], "0-4", status=2)
-    assert err.count("\n") == 1
-
-
-def test_pairs_of_which_none_is_suitable(loaded, capsys):
-    Path("wrong.json").write_text(json.dumps(PAIRS[2:]))
-    err = refused_beside(capsys, ["--pairs", "wrong.json"])
-    assert "nothing can be patched: 0 of 2 pairs" in err and "dropped" in err
-
-
-def refused_beside(capsys, argv):
-    before = {*Path.cwd().iterdir()}
-    _, err = run(capsys, *argv, status=2)
-    assert err.count("\n") == 1 and {*Path.cwd().iterdir()} == before
-    return err
-
-
-def test_a_malformed_file_of_pairs_is_refused_before_the_model_is_loaded(loaded, capsys):
-    Path("bad.json").write_text(json.dumps([{"clean": "a", "corupted": "b"}]))
-    _, err = run(capsys, "--pairs", "bad.json", status=2)
-    assert "corupted" in err and not loaded
-
-
-# ---- a corrupted prompt that is found
-
-
-@pytest.mark.parametrize("subject", [["--subject", "Eiffel Tower"], []], ids=["named", "found"])
-def test_another_subject_is_found_and_named(loaded, capsys, subject):
-    asked = ["--clean", CLEAN, "--corrupted", "auto", *subject]
-    out, _ = run(capsys, *asked, "--json", "r.json", "--quiet")
-    other = _demo().substitutes(CLEAN, "Eiffel Tower")[0]
-    assert f"corrupted: '{other}' in the place of 'Eiffel Tower'" in out
-    assert json.loads(Path("r.json").read_text())["corrupted_text"] == CLEAN.replace("Eiffel Tower", other)
-
-
-def test_the_longest_subject_that_is_known_counts_unless_one_is_named(loaded, capsys):
-    out, _ = run(capsys, "--clean", "The Tokyo Tower is in", "--corrupted", "auto", "--plan")
-    assert "in the place of 'Tokyo Tower'" in out
-    two = "The Colosseum and the Eiffel Tower are in"
-    out, _ = run(
-        capsys, "--clean", two, "--corrupted", "auto", "--subject", "Colosseum", "--plan", "--metric", "kl"
-    )
-    assert "in the place of 'Colosseum'" in out
-
-
-def test_a_subject_that_nothing_fits_in_the_place_of(loaded, capsys, monkeypatch):
-    monkeypatch.setattr(InterpretableModel, "substitutes", lambda *a, **k: [])
-    err = refused(capsys, ["--clean", CLEAN, "--corrupted", "auto"])
-    assert "no subject that is known fits in the place of 'Eiffel Tower'" in err
-
-
 # ---- how it ends
 
 
 def test_an_error_of_ours_is_one_line_with_status_1(loaded, capsys, monkeypatch):
     monkeypatch.setattr(patch, "strongest", lambda result: 1 / 0)
-    _, err = run(capsys, status=1)
+    _, err = run(capsys, *PAIR, "--layers", "0", status=1)
     assert err.count("\n") == 1 and "ZeroDivisionError" in err
-    _, err = run(capsys, "--debug", status=1)
+    _, err = run(capsys, *PAIR, "--layers", "0", "--debug", status=1)
     assert "Traceback" in err
 
 
@@ -586,7 +305,7 @@ def test_the_bare_command_as_a_process_in_under_20_seconds():
 
 def test_a_reader_that_goes_away_ends_the_run_quietly():
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    line = f"{sys.executable} -m mlxtrace.patch --quiet | true"
+    line = f"{sys.executable} -m mlxtrace.patch --plan | true"
     done = subprocess.run(line, shell=True, env=env, capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stderr and "BrokenPipe" not in done.stderr
 
@@ -629,7 +348,7 @@ TRACE = ["--prompt", CLEAN, "--subject", "Eiffel Tower", "--samples", "2"]
         ([*PAIR, "--subject", "Eiffel Tower"], {CLEAN, CORRUPTED}, 1),
         ([*NOISE, "--samples", "2", "--layers", "3"], {CLEAN}, 1),
         (TRACE, {CLEAN}, 0),
-        ([*TRACE, "--compare-bits", "8"], {CLEAN}, 0),
+        ([*TRACE, "--compare-bits", "8", "--positions", "last"], {CLEAN}, 0),
         (
             [*PAIR, "--target", " Paris", "--foil", " Rome"],
             {CLEAN, CORRUPTED, f"{CLEAN} Paris", f"{CORRUPTED} Rome"},
@@ -638,7 +357,9 @@ TRACE = ["--prompt", CLEAN, "--subject", "Eiffel Tower", "--samples", "2"]
     ],
     ids=["bare", "plan", "quiet", "subject", "noise", "trace", "bits", "answers"],
 )
-def test_a_command_reads_each_text_once_and_pairs_once(loaded, capsys, calls, argv, texts, n_pairs):
+def test_a_command_reads_each_text_once_and_pairs_once(
+    loaded, copied_once, capsys, calls, argv, texts, n_pairs
+):
     run(capsys, *argv)
     read, made = calls
     assert read == Counter(texts) and made["pair"] == n_pairs
@@ -654,7 +375,7 @@ def test_a_run_of_facts_reads_each_text_once(loaded, capsys, calls):
 # ---- two precisions
 
 
-def test_a_trace_can_be_compared_with_its_quantized_self(loaded, capsys, tmp_path):
+def test_a_trace_can_be_compared_with_its_quantized_self(loaded, copied_once, capsys, tmp_path):
     asked = ["--prompt", "The Colosseum is located in", "--subject", "Colosseum", "--compare-bits"]
     assert "leave out --json and --csv" in refused(capsys, [*asked, "4", "--csv", "two.csv"])
     assert "invalid choice" in refused(capsys, [*asked, "99"])

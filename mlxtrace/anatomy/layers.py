@@ -46,10 +46,10 @@ def called_layer(
         added=added,
         no_mid=no_mid,
         out_proj=out_proj,
-        down_proj=projection(calls, mlps[0], paths) if mlps else None,
         chained=same(given_next, call.hidden()),
         reads=reads(calls, mixers[0], paths) if len(mixers) == 1 else (),
         acts=acts(out_proj, mixers, mlps, length),
+        **_neurons(calls, mlps, paths),
         **_attention(calls, mixers),
         **_router(calls, inside, mixers, tokens, paths),
     )
@@ -74,8 +74,8 @@ def uncalled_layer(calls: list[Call], path: str, visit: int, tokens: mx.array, p
         added=None,
         no_mid="this architecture calls the parts of a layer, never the layer itself",
         out_proj=projection(calls, mixers[0], paths) if mixers else None,
-        down_proj=projection(calls, mlps[0], paths) if mlps else None,
         chained=False,
+        **_neurons(calls, mlps, paths),
         **_router(calls, inside, mixers, tokens, paths),
     )
 
@@ -85,6 +85,15 @@ def _attention(calls: list[Call], mixers: list[Call]) -> dict[str, Any]:
     if call is None:
         return {"no_attention": why}
     return {"attention": call.path, "attention_heads": call.attention[0]}
+
+
+def _neurons(calls: list[Call], mlps: list[Call], paths: Paths) -> dict[str, Any]:
+    """The first MLP's down projection, and how many numbers it is given for each token."""
+    path = projection(calls, mlps[0], paths) if mlps else None
+    if path is None:
+        return {"down_proj": None}
+    given = next(c for c in reversed(calls[mlps[0].index + 1 : mlps[0].end]) if c.path == path).inputs()[0]
+    return {"down_proj": path, "neurons": given.shape[-1] if given.ndim == 3 else 0}
 
 
 def _router(

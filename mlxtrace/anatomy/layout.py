@@ -20,6 +20,7 @@ class Layer:
         plain: the output is a scaled sum of the input and of what the parts write; None: not measured.
         added: the module whose output the stream gains between resid_pre and resid_mid. no_mid: why there is none.
         out_proj, down_proj: the last linear map of the mixer, and of the MLP.
+        neurons: numbers that `down_proj` is given for each token; 0: it is not given them as `[B, T, neurons]`.
         chained: the next layer's input is this layer's output, bit for bit.
         reads: linear maps, token by token, of the mixer's own input (query, key, value).
         acts: token by token after the mixing: the output projection, the MLPs.
@@ -51,6 +52,7 @@ class Layer:
     attention: str | None = None
     no_attention: str = "this layer has no mixer"
     attention_heads: tuple[int, int] = (0, 0)
+    neurons: int = 0
     router: str | None = None
     no_router: str = "this layer has no mixture of experts"
     router_in_rows: bool = False

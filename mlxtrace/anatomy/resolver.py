@@ -59,6 +59,13 @@ class ModuleResolver(ModelParts):
             return site.heads
         return self.layer(layer).attention_heads[COMPONENTS[canonical(component)].heads == "key-value"]
 
+    def neuron_count(self, layer: int) -> int:
+        """How many neurons the MLP of a layer has; UnsupportedError where they cannot be told apart."""
+        self.site("neuron", layer)
+        if not self.layer(layer).neurons:
+            raise self._refuse(layer, "neuron", "what its down projection is given is not [B, T, neurons]")
+        return self.layer(layer).neurons
+
     # ---- canonical sites
 
     def site(self, component: str, layer: int | None = None) -> Site:

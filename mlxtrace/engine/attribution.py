@@ -16,35 +16,23 @@ These are estimates and nothing else: a sweep says what a patch does.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
-import mlx.core as mx
 import numpy as np
 
-from ..anatomy.resolver import rows_first
-from . import attention_fix
-from .gradients import Gradients, Measure
-from .runs import Cell, Rows, Site, capture
+from .attribution_part import Measure, Part, Rows, Scores, Site, allowed_bytes
+from .runs import Cell
 
 METHODS = ("atp", "atp*", "ig")
-SHARES = tuple((k + 0.5) / 5 for k in range(5))  # of the way from base to source, for "ig"
-HEADED = ("q", "k", "v", "pattern", "head")
 
 
-@dataclass
-class Attribution:
+class Attribution(Scores):
     """Estimates by site name, float64 `[rows, T of base, units]`: heads, neurons, or 1; 0 where nothing is patched.
 
-    maps: as "atp" and "ig" have them, and as "atp*" has them before anything is dropped. base: what is measured of the
-    base run, `[rows]`. drops: of "atp*", the same as maps with a layer's contribution dropped, by layer.
+    plain: with nothing dropped from the gradient. base: what is measured of the base run, `[rows]`. drops: of "atp*",
+    by layer whose contribution is dropped, `[layers, rows, T, units]`, float32, NaN for what is in that layer.
+    passes: that were differentiated. bytes: estimated peak of one.
     """
-
-    plain: dict[str, np.ndarray]
-    base: np.ndarray
-    drops: dict[str, np.ndarray] = field(
-        default_factory=dict
-    )  # [layers, rows, T, units], NaN in the dropped layer
 
     @property
     def maps(self) -> dict[str, np.ndarray]:
@@ -108,152 +96,70 @@ def attribute(
     Returns:
         An `Attribution`; where either run has samples, a row for each, member after member.
     """
-    return _Attributing(resolver, base, source, list(sites), at, source_at, measure, method, max_memory).run()
+    both = Attributing(resolver, base, source, sites, at, source_at, method, max_memory)
+    both.begin()
+    return both.run(measure)
 
 
-class _Attributing:
-    """One call of `attribute`: what it was given, and the activations of both runs."""
+class Attributing:
+    """A base and a source run whose difference is attributed: `begin` runs both plainly, `run` differentiates.
+
+    What does not fit the memory at once is done in parts, some layers at a time.
+
+    Args: as `attribute` has them.
+    """
 
     def __init__(
         self,
         resolver: Any,
         base: Rows,
         source: Rows,
-        sites: list[Site],
+        sites: Sequence[Site],
         at: Sequence[int],
         source_at: Sequence[int],
-        measure: Measure,
-        method: str,
-        max_memory: int | None,
+        method: str = "atp",
+        max_memory: int | None = None,
     ):
-        self.resolver, self.base, self.source, self.sites = resolver, base, source, sites
-        self.at, self.source_at = mx.array(list(at)), mx.array(list(source_at))
-        self.measure, self.method = measure, method
-        self.fixed = [s for s in sites if method == "atp*" and s.component in ("q", "k")]
-        self.straight = [s for s in sites if s not in self.fixed]
-        patterns = [resolver.site("pattern", s.layer) for s in self.fixed]
-        self.asked = list({s.name: s for s in [*self.straight, *patterns]}.values())
-        both = [resolver.site(c, s.layer) for s in self.fixed for c in ("q", "k")]
-        self.seen = list({s.name: s for s in [*self.straight, *both]}.values())
-        members, block = len(base.members), max(base.each, source.each)
-        first, own = np.arange(members)[:, None], np.arange(block)
-        self.base_rows = (first * base.each + own % base.each).reshape(-1)
-        self.source_rows = (first * source.each + own % source.each).reshape(-1)
-        self.gradients = Gradients(resolver, base, self.asked, max_memory)
+        given = resolver, base, source
+        self.method, self.max_memory = method, max_memory
+        self.parts = [Part(*given, some, at, source_at, method) for some in self._split(given, list(sites))]
+        self.begun: Part | None = None
 
-    def run(self) -> Attribution:
-        self.base_arrays, self.source_arrays = self._activations()
-        if self.method == "ig":
-            values, found = self._along_the_way()
-            return Attribution(self._scores(found), values[self.base_rows])
-        values, found = self.gradients.of(self.measure)
-        plain = Attribution(self._scores(found), values[self.base_rows])
-        if self.method == "atp*":
-            dropped = [self._dropped(layer) for layer in range(self.resolver.n_layers)]
-            plain.drops = {name: np.stack([one[name] for one in dropped]) for name in plain.plain}
-        return plain
-
-    # ---- activations
-
-    def _activations(self) -> tuple[dict[str, mx.array], dict[str, mx.array]]:
-        """The arrays of both runs, `[N, T, ...]`, in one pass where they can be rows of one batch."""
-        n, runs = self.base.rows, (self.base, self.source)
-        if all(run.each == 1 and not run.noised and run.length == self.base.length for run in runs):
-            _, both = capture(self.resolver, runs, self.seen)
-            arrays = {s.name: rows_first(self.resolver, s, both[s.name]) for s in self.seen}
-            return {k: x[:n] for k, x in arrays.items()}, {k: x[n:] for k, x in arrays.items()}
-        found = []
-        for run, rows in zip(runs, (self.base_rows, self.source_rows), strict=True):
-            _, kept = capture(self.resolver, run, self.seen)
-            found.append(
-                {s.name: rows_first(self.resolver, s, kept[s.name])[mx.array(rows)] for s in self.seen}
-            )
-        return found[0], found[1]
-
-    def _change(self, name: str) -> mx.array:
-        """What a patch adds `[N, positions, ...]`, float32."""
-        theirs = self.source_arrays[name][:, self.source_at].astype(mx.float32)
-        return theirs - self.base_arrays[name][:, self.at].astype(mx.float32)
-
-    # ---- gradients
-
-    def _along_the_way(self) -> tuple[np.ndarray, dict[str, mx.array]]:
-        """The base run's values, and the gradients averaged on the way to the source run's embeddings."""
-        total: dict[str, mx.array] = {}
-        for share in SHARES:
-            _, found = self.gradients.of(self.measure, share, self.source, (self.at, self.source_at))
-            for name, x in found.items():
-                total[name] = x.astype(mx.float32) / len(SHARES) + total.get(name, 0)
-            mx.eval(total)
-        return self.gradients.values(self.measure), total
-
-    def _dropped(self, layer: int) -> dict[str, np.ndarray]:
-        """The scores with a layer's contribution dropped, float32; NaN for what is in that layer."""
-        _, found = self.gradients.of(self.measure, dropped=layer)
-        scores = {name: x.astype(np.float32) for name, x in self._scores(found).items()}
-        for site in self.sites:
-            if site.layer == layer and site.component not in ("resid_pre", "resid_post"):
-                scores[site.name][:] = np.nan
-        return scores
-
-    # ---- scores
-
-    def _scores(self, gradients: dict[str, mx.array]) -> dict[str, np.ndarray]:
-        """The estimate of every unit, by site name, `[N, T, units]`."""
-        rows = {
-            s.name: rows_first(self.resolver, s, gradients[s.name])[mx.array(self.base_rows)]
-            for s in self.asked
-        }
-        found = {s.name: self._straight(s, rows[s.name]) for s in self.straight}
-        mx.eval(found)
-        done = {name: np.array(x, dtype=np.float64) for name, x in found.items()}
-        done.update({s.name: self._fixed(s, rows[f"layers.{s.layer}.pattern"]) for s in self.fixed})
-        return {name: self._placed(x) for name, x in done.items()}
-
-    def _straight(self, site: Site, gradient: mx.array) -> mx.array:
-        """`gradient . change` `[N, positions, units]`."""
-        products = gradient[:, self.at].astype(mx.float32) * self._change(site.name)
-        if site.component == "neuron":
-            return products
-        units = products.shape[2] if site.component in HEADED else 1
-        return products.reshape(*products.shape[:2], units, -1).sum(-1)
-
-    def _placed(self, values: np.ndarray) -> np.ndarray:
-        """Values at the patched positions, among all of the base run's."""
-        found = np.zeros((len(values), self.base.length, values.shape[-1]))
-        found[:, np.array(self.at)] = values
-        return found
-
-    def _fixed(self, site: Site, gradient: mx.array) -> np.ndarray:
-        """What queries or keys do through the softmax that they would give, `[N, positions, heads]`."""
-        layer, name = site.layer, site.component
-        own = {c: self.base_arrays[f"layers.{layer}.{c}"].astype(mx.float32) for c in ("q", "k")}
-        new = dict(own)
-        new[name] = mx.array(own[name])
-        new[name][:, self.at] = self.source_arrays[site.name][:, self.source_at].astype(mx.float32)
-        attended = self.gradients.attended[site.path, site.visit]
-        scores = [self._attention_scores(x["q"], x["k"], attended) for x in (own, new)]
-        sinks = (
-            None if attended.sinks is None else np.array(attended.sinks.astype(mx.float32), dtype=np.float64)
+    def _split(self, given: tuple[Any, Rows, Rows], sites: list[Site]) -> list[list[Site]]:
+        """The sites in parts whose arrays take half of the memory at most, or are of one layer."""
+        allowed, layers = allowed_bytes(self.max_memory) // 2, sorted({s.layer or 0 for s in sites})
+        if len(layers) < 2 or Part(*given, sites, (), (), self.method).kept <= allowed:
+            return [sites]
+        first = layers[: len(layers) // 2]
+        halves = (
+            [s for s in sites if (s.layer or 0) in first],
+            [s for s in sites if (s.layer or 0) not in first],
         )
-        by = attention_fix.queries_replaced if name == "q" else attention_fix.keys_replaced
-        # rows_first has put queries before heads
-        done = by(*scores, np.array(gradient.astype(mx.float32), dtype=np.float64).swapaxes(1, 2), sinks)
-        heads = own[name].shape[2]
-        done = done.reshape(*done.shape[:2], heads, -1).sum(
-            -1
-        )  # of keys: over the query heads that share one
-        return done[:, np.array(self.at)]
+        return [part for half in halves for part in self._split(given, half)]
 
-    def _attention_scores(self, q: mx.array, k: mx.array, attended: Any) -> np.ndarray:
-        """Scores `[N, heads, T, T]` as the attention call has them, float64."""
-        q, k = (np.array(x, dtype=np.float64).swapaxes(1, 2) for x in (q, k))
-        scores = attended.scale * (q @ np.repeat(k, q.shape[1] // k.shape[1], 1).swapaxes(-1, -2))
-        mask = attended.mask
-        if mask is None:
-            return scores
-        if isinstance(mask, str):
-            return np.where(np.tril(np.ones(scores.shape[-2:], bool)), scores, -np.inf)
-        if mask.dtype == mx.bool_:
-            return np.where(np.array(mask), scores, -np.inf)
-        return scores + np.array(mask.astype(mx.float32), dtype=np.float64)
+    def begin(self) -> tuple[np.ndarray, np.ndarray]:
+        """Run both plainly and keep what the first part needs; the last position's logits `[rows, V]` of both."""
+        for part in self.parts:
+            part.fit(self.max_memory)  # refused before anything is run
+        return self._begin(self.parts[0])
+
+    def _begin(self, part: Part) -> tuple[np.ndarray, np.ndarray]:
+        if self.begun is not None:
+            self.begun.let_go()
+        self.begun = part
+        return part.begin()
+
+    def run(self, measure: Measure) -> Attribution:
+        """The estimates for one measure."""
+        found = []
+        for part in self.parts:
+            if self.begun is not part:
+                self._begin(part)
+            found.append(part.run(measure))
+        return Attribution(
+            plain={name: x for one in found for name, x in one.plain.items()},
+            base=found[0].base,
+            drops={name: x for one in found for name, x in one.drops.items()},
+            passes=sum(one.passes for one in found),
+            bytes=max(one.bytes for one in found),
+        )

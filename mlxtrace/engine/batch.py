@@ -192,7 +192,7 @@ class Batch:
         entries: the cell's number, and its patch. source_rows: of all prompts.
         """
         each, parts = source_rows // len(self.base.members), []
-        for (_, _, own), alike in itertools.groupby(entries, lambda entry: _shape(entry[1])):
+        for (_, _, own), alike in itertools.groupby(entries, _shape):
             cells, patches = zip(*alike, strict=True)
             cell, block = np.array(cells)[:, None, None, None], np.arange(self.block)[:, None, None]
             rows = self.prompts[cell] * each + block % each
@@ -207,7 +207,7 @@ class Batch:
                 at - self.start,
                 rows,
                 source_at,
-                np.array([0] if patches[0].heads is None else patches[0].heads),
+                np.array([p.heads or (0,) for p in patches])[:, None, None, :],
             )
             parts.append([part.reshape(-1) for part in np.broadcast_arrays(*index)])
         row, at, source_row, source_at, head = (np.concatenate(column) for column in zip(*parts, strict=True))
@@ -279,6 +279,12 @@ class Batch:
         return to_numpy(logits)
 
 
+def _shape(entry: tuple[int, Patch]) -> tuple[int, int, bool]:
+    """What patches have in common whose indices are made together: positions, heads, whose row of the source."""
+    patch = entry[1]
+    return len(patch.at), len(patch.heads or (0,)), patch.source_row is None
+
+
 def scatter(x: mx.array, to: tuple, source: mx.array, from_: tuple) -> mx.array:
     """x with `x[to] = source[from_]`, each index tuple flattened into one index."""
     n = len(to)
@@ -286,11 +292,6 @@ def scatter(x: mx.array, to: tuple, source: mx.array, from_: tuple) -> mx.array:
     values = source.reshape(-1, *source.shape[n:])[_flat_index(from_, source.shape[:n])]
     flat[_flat_index(to, x.shape[:n])] = values.astype(x.dtype)
     return flat.reshape(x.shape)
-
-
-def _shape(patch: Patch) -> tuple:
-    """What patches have in common whose indices are made together."""
-    return len(patch.at), patch.heads, patch.source_row is None
 
 
 def _flat_index(index: tuple, shape: Sequence[int]) -> mx.array:

@@ -134,10 +134,16 @@ class Memory:
     def parts(self) -> list[Part]:
         """The cells, layer by layer, cut where their sources take half of what the rest leaves."""
         parts: list[list[PlannedCell]] = []
+        unlike: dict[
+            tuple, PlannedCell
+        ] = {}  # of the last part, a cell for each place: those of a place share all
         for cell in sorted(self.planned, key=lambda c: (c.birth, [p.site.name for p in c.patches], c.start)):
-            if not parts or not self._fits_together([*parts[-1], cell]):
+            place = tuple((p.site, p.fixed, p.at, p.source_at) for p in cell.patches), cell.prompt
+            if not parts or (place not in unlike and not self._fits_together([*unlike.values(), cell])):
                 parts.append([])
+                unlike = {}
             parts[-1].append(cell)
+            unlike[place] = cell
         return [self._part(cells) for cells in parts] or [Part([], self.constant + self.plain, self.prefix)]
 
     def _fits_together(self, cells: list[PlannedCell]) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import mlx.core as mx
@@ -19,12 +19,22 @@ import numpy as np
 from mlx.utils import tree_map
 
 from ..anatomy.attention import Attending, hook_of, weighted
-from ..anatomy.calls import argument
-from ..anatomy.recording import forward
-from ..anatomy.taps import first_array, fresh, put_first
+from ..anatomy.calls import argument, first_array, put_first
 from ..errors import UnsupportedError
-from .runs import Hooks, Rows, Site, slice_to_last
+from .runs import Hooks, Rows, Site, forward, slice_to_last
 
+__all__ = [
+    "Attended",
+    "Hooks",
+    "Measure",
+    "Pass",
+    "Rows",
+    "Site",
+    "Way",
+    "ZeroHooks",
+    "replace",
+    "slice_to_last",
+]
 Measure = Callable[[mx.array], mx.array]
 
 
@@ -124,7 +134,7 @@ class ZeroHooks(Hooks):
 
         def run(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
             x = argument(args, kwargs, layer.slot)[1]
-            before = None if x is None else fresh(x)
+            before = None if x is None else mx.array(x)
             out = call(*args, **kwargs)
             after = first_array(out)
             if before is None or after is None or before.shape != after.shape:
@@ -194,7 +204,7 @@ class Pass:
         base: the runs whose rows it has. rows: which of them, by number.
         sites: where zeros are added.
         way: how.
-        mixed: what the embeddings `[rows, T, D]` become, if something else.
+        mixed: what the embeddings `[rows, T, D]` of some rows, by number, become, if something else.
         dropped: the layer whose contribution to the stream has no gradient.
     """
 
@@ -203,14 +213,15 @@ class Pass:
     rows: np.ndarray
     sites: Sequence[Site]
     way: Way = Way()
-    mixed: Callable[[mx.array], mx.array] | None = None
+    mixed: Callable[[mx.array, np.ndarray], mx.array] | None = None
     dropped: int | None = None
 
     def _hooks(self) -> ZeroHooks:
         hooks, embed = ZeroHooks(self.resolver), self.resolver.site("embed")
         hooks.add(embed, lambda x: self.base.embedded(mx.array(x), self.rows))
         if self.mixed is not None:
-            hooks.add(embed, self.mixed)
+            mixed = self.mixed
+            hooks.add(embed, lambda x: mixed(x, self.rows))
         slice_to_last(hooks)
         return hooks
 

@@ -114,6 +114,14 @@ class LayerCall:
         parts = [found[path] for path in self.layer.summed]
         return sum(parts[1:], parts[0])
 
+    def mlp_input(self, x: mx.array, mixer: mx.array | None = None) -> mx.array:
+        """What the MLP is given when the layer is given x, and the mixer gives this (None: zeros)."""
+
+        def stop(_: Callable[..., Any], args: tuple, kwargs: dict) -> Any:
+            raise _Abandoned(fresh(next(arrays_of(args, kwargs))[1]))
+
+        return self.again(x, {**self._mixer_gives(mixer), **dict.fromkeys(self.layer.summed, stop)})
+
     def projected(self, x: mx.array, q: mx.array, k: mx.array, v: mx.array) -> mx.array:
         """What the output projection is given `[N, T, width]` with these queries, keys and values for an input x."""
 

@@ -39,7 +39,7 @@ def record_calls(hooks: Hooks) -> dict[int, LayerCall]:
 
 @per_model
 def parallel_layers(resolver: ModuleResolver) -> tuple[bool, ...]:
-    """By layer, whether its MLP gives the same whatever its mixer gives: the two read the same stream."""
+    """By layer, whether its MLP is given the same whatever its mixer gives: the two read the same stream."""
     hooks, run = Hooks(resolver), rows_of(resolver, 1)
     calls, streams = record_calls(hooks), {}
     for index, layer in enumerate(resolver.structure.layers):
@@ -53,6 +53,7 @@ def parallel_layers(resolver: ModuleResolver) -> tuple[bool, ...]:
         if index not in streams or not (layer.mixers and layer.summed):
             return False
         x = streams[index]
-        return same(*(calls[index].mlp_output(x, mixer) for mixer in (None, mx.flip(x, 1))))
+        # what it gives may be 0 for both
+        return same(*(calls[index].mlp_input(x, mixer) for mixer in (None, mx.flip(x, 1))))
 
     return tuple(is_parallel(index) for index in range(resolver.n_layers))

@@ -195,28 +195,30 @@ class Request:
 
     def planned(self) -> list[PlannedCell]:
         """The cells that can differ from the base run, with null positions dropped and births found."""
-        planned, of_site = [], functools.cache(lambda site: (self._last_only(site), self._moved(site)))
+        planned, where = [], functools.cache(self._where)
         for index, cell in enumerate(self.cells):
             first = self.first_differences[cell.prompt]
-            found = [self._effective(patch, first, *of_site(patch.site)) for patch in cell.patches]
-            patches = tuple(patch for patch in found if patch is not None)
+            found = [(p, where(p.site, p.at, p.source_at, p.fixed, first)) for p in cell.patches]
+            patches = tuple(Patch(*at, p.heads, p.fixed) for p, at in found if at is not None)
             if patches:
                 birth = min(self._birth(patch.site) for patch in patches)
                 start = min(min(patch.at) for patch in patches)
                 planned.append(PlannedCell(index, birth, start, patches, cell.prompt))
         return planned
 
-    def _effective(self, patch: Patch, first_difference: int, last_only: bool, moved: Site) -> Patch | None:
-        """The patch at the positions where it can matter, moved up to the next layer's input if it may be."""
-        pairs = list(zip(patch.at, patch.source_at, strict=True))
-        if not patch.fixed:
+    def _where(
+        self, site: Site, at: tuple[int, ...], source_at: tuple[int, ...], fixed: bool, first_difference: int
+    ) -> tuple[Site, tuple[int, ...], tuple[int, ...]] | None:
+        """Where a patch can matter, moved up to the next layer's input if it may be; None: nowhere."""
+        pairs = list(zip(at, source_at, strict=True))
+        if not fixed:
             pairs = [(p, q) for p, q in pairs if p >= first_difference or p != q]
-        if last_only:
+        if self._last_only(site):
             pairs = [(p, q) for p, q in pairs if p == self.length - 1]
         if not pairs:
             return None
         at, source_at = zip(*pairs, strict=True)
-        return replace(patch, site=moved, at=at, source_at=source_at)
+        return self._moved(site), at, source_at
 
     def _last_only(self, site: Site) -> bool:
         """Whether nothing but the last position of a site reaches the logits that are wanted."""

@@ -44,6 +44,7 @@ def activation_patching(
     plot: bool = False,
     progress: bool | None = None,
     plan_only: Literal[False] = False,
+    neurons: Any = None,
 ) -> PatchingResult: ...
 
 
@@ -70,6 +71,7 @@ def activation_patching(
     progress: bool | None = None,
     *,
     plan_only: Literal[True],
+    neurons: Any = None,
 ) -> Plan: ...
 
 
@@ -94,6 +96,7 @@ def activation_patching(
     plot: bool = False,
     progress: bool | None = None,
     plan_only: bool = False,
+    neurons: Any = None,
 ) -> PatchingResult | Plan:
     """Patch sites from one run into another, and report how far the answer comes back.
 
@@ -134,11 +137,13 @@ def activation_patching(
         plot: make the figure, as `result.figure`.
         progress: True or False for a progress bar; None: in a terminal.
         plan_only: return the `Plan` and run nothing.
+        neurons: with component="neuron": None for all of a layer's neurons together, "each" for every one by itself,
+            or the neurons to patch together. The model's `screen` finds the strongest without running each.
 
     Returns:
         A `PatchingResult`: `.raw` (the metric) and `.recovery` (percent), float64, shaped `[layer]`,
-        `[layer, position]` or `[layer, head]`, with axes for several components and metrics before them. Of a set
-        a `PatchingSet`, with `.interval` and `.per_pair` as well. With `plan_only` a `Plan`.
+        `[layer, position]`, `[layer, head]` or `[layer, neuron]`, with axes for several components and metrics before
+        them. Of a set a `PatchingSet`, with `.interval` and `.per_pair` as well. With `plan_only` a `Plan`.
 
     Raises:
         MlxtraceError: before any sweep, for whatever cannot mean anything: InputError and its kinds (TokenError,
@@ -158,7 +163,7 @@ def activation_patching(
     true_or_false("plot", plot, "to write a file, result.plot(path)")
     made = read_pairs(model, clean_text, corrupted_text, subject, target, foil, align)
     where = component, layers, positions, heads, window, metric, direction, within
-    found = patched(model, made, *where, engine, max_memory, progress, plan_only)
+    found = patched(model, made, *where, engine, max_memory, progress, plan_only, neurons=neurons)
     if isinstance(found, Plan):
         return found
     results, notes = found
@@ -184,12 +189,14 @@ def patched(
     progress: bool | None = None,
     plan_only: bool = False,
     recovered: bool = True,
+    neurons: Any = None,
 ) -> tuple[list[PatchingResult], list[str]] | Plan:
     """The result of each pair of a set that was read, and notes on the set; the plan for plan_only.
 
     recovered: EffectError when the metric hardly moves over the set. Pairs that are only some of a set are without.
     """
-    grids = grids_of(model, made, grid_of(model, component, layers, heads, window), positions, within)
+    asked_grid = grid_of(model, component, layers, heads, window, neurons)
+    grids = grids_of(model, made, asked_grid, positions, within)
     roles = [pair.roles(direction) for pair in made.pairs]
     jobs = [Job(role.base, role.source, grid.cells(role)) for role, grid in zip(roles, grids, strict=True)]
     every = any(getattr(m, "every_position", False) for m in several(metric))
@@ -210,13 +217,13 @@ def patched(
     for note in found[0][0].notes if made.alone else ():
         warnings.warn(note, stacklevel=3)  # where the experiment was called
     results = [
-        _labelled(model, pair, grid, measured, outcome, direction, positions, made.alone, notes)
+        labelled(model, pair, grid, measured, outcome, direction, positions, made.alone, notes)
         for pair, grid, (measured, outcome) in zip(made.pairs, grids, found, strict=True)
     ]
     return results, asked.notes
 
 
-def _labelled(
+def labelled(
     model: TracedModel,
     pair: AlignedPair,
     grid: Grid,
@@ -226,8 +233,13 @@ def _labelled(
     positions: Any,
     alone: bool,
     notes: list[str],
+    kind: type[PatchingResult] = PatchingResult,
+    **settings: Any,
 ) -> PatchingResult:
-    """The sweep's values as an array with an axis for each thing that was asked for in the plural."""
+    """The sweep's values as an array with an axis for each thing that was asked for in the plural.
+
+    kind: of result. settings: what it says of itself besides.
+    """
     names, places = [m.name for m in measured.metrics], grid.places
     axes = {
         "component": grid.components if len(grid.components) > 1 else None,
@@ -235,13 +247,13 @@ def _labelled(
         "layer": grid.layers,
         "position": places.labels if places.axis == "position" else None,
         "region": places.labels if places.axis == "region" else None,
-        "head": [h[0] for h in grid.heads] if grid.heads and len(grid.heads) > 1 else None,
+        **{name: [i[0] for i in of] for name, of in grid.named_units.items() if len(of) > 1},
     }
     coords = {name: labels for name, labels in axes.items() if labels is not None}
     cells = (len(grid.components), len(grid.layers), len(places.groups), -1)
     raw = places.averages(outcome.values.mean(-1).reshape((len(names), *cells)), 3)
     raw = raw.swapaxes(0, 1)  # component, metric, then the cells of each
-    return PatchingResult(
+    return kind(
         raw=raw.reshape([len(labels) for labels in coords.values()]),
         dims=tuple(coords),
         coords=coords,
@@ -261,10 +273,17 @@ def _labelled(
         corrupted_text=pair.corrupted_text,
         model=model.name,
         notes=[*pair.notes, *places.notes, *measured.notes, *notes],
-        settings={
-            "positions": positions,
-            **({"within": places.within} if places.within else {}),
-            **({"corruption": pair.corruption} if pair.corruption else {}),
-        },
+        settings=_settings(pair, grid, coords, positions) | settings,
         part_of_set=not alone,
     )
+
+
+def _settings(pair: AlignedPair, grid: Grid, coords: dict[str, Any], positions: Any) -> dict[str, Any]:
+    """What a result says of how it was made, for titles."""
+    together = grid.neurons and "neuron" not in coords
+    return {
+        "positions": positions,
+        **({"within": grid.places.within} if grid.places.within else {}),
+        **({"neurons": list(grid.neurons[0])} if grid.neurons and together else {}),
+        **({"corruption": pair.corruption} if pair.corruption else {}),
+    }

@@ -52,7 +52,7 @@ def compare(
         >>> from mlxtrace import InterpretableModel
         >>> from mlxtrace.experiments.compare_bits import compare, quantized
         >>> model = InterpretableModel("demo")
-        >>> other, _ = quantized(model, bits=8)
+        >>> other, _ = quantized(model, bits=4)
         >>> prompts = ["The Eiffel Tower is in the city of", "The Eiffel Tower is located in"]
         >>> result = compare(model, other, prompts, "Eiffel Tower", samples=1, positions="last", progress=False)
         >>> result.roles, result.n

@@ -178,12 +178,34 @@ def _heads_of(
     return [tuple(indices_in("head", heads, n))]
 
 
+def _neurons_of(
+    model: TracedModel, components: list[str], layers: list[int], neurons: Any, window: int
+) -> list[tuple[int, ...]] | None:
+    if neurons is None:
+        return None
+    if components != ["neuron"]:
+        raise InputError(f"neurons= goes with component='neuron' by itself, not with {', '.join(components)}")
+    if window > 1:
+        raise InputError(
+            f"neurons= with window={window}: a neuron has nothing in common with that of the same number in the next "
+            "layer; leave window out"
+        )
+    counts = {layer: model.resolver.neuron_count(layer) for layer in layers}
+    if len(set(counts.values())) > 1:
+        said = ", ".join(f"{n} at layer {layer}" for layer, n in counts.items())
+        raise InputError(f"these layers have different numbers of neurons ({said}): make a call for each")
+    n = counts[layers[0]]
+    if isinstance(neurons, str) and neurons == "each":
+        return [(j,) for j in range(n)]
+    return [tuple(indices_in("neuron", neurons, n))]
+
+
 @dataclass(frozen=True)
 class Grid:
-    """The axes of an experiment: component x layer x group of positions x group of heads.
+    """The axes of an experiment: component x layer x group of positions x group of heads or neurons.
 
     places: positions of the clean prompt. heads: None where components have none. window: layers patched together.
-    sites: those of the window around each layer, by component and layer.
+    sites: those of the window around each layer, by component and layer. neurons: None for all of them together.
     """
 
     components: list[str]
@@ -192,6 +214,18 @@ class Grid:
     heads: list[tuple[int, ...]] | None
     window: int
     sites: dict[tuple[str, int], list[Site]]
+    neurons: list[tuple[int, ...]] | None = None
+
+    @property
+    def units(self) -> list[tuple[int, ...] | None]:
+        """The groups of heads or of neurons; None where a site is patched whole."""
+        return [*(self.heads or self.neurons or [None])]
+
+    @property
+    def named_units(self) -> dict[str, list[tuple[int, ...]]]:
+        """The groups by what they are of, "head" or "neuron"; none where a site is patched whole."""
+        found = {"head": self.heads, "neuron": self.neurons}
+        return {name: groups for name, groups in found.items() if groups}
 
     def cells(self, roles: Roles) -> list[Cell]:
         """A cell for each entry of the grid, in the order of its axes."""
@@ -199,10 +233,10 @@ class Grid:
             (tuple(roles.at[p] for p in group), tuple(roles.source_at[p] for p in group))
             for group in self.places.groups
         ]
-        entries = itertools.product(self.components, self.layers, places, self.heads or [None])
+        entries = itertools.product(self.components, self.layers, places, self.units)
         return [
-            Cell(tuple(Patch(site, at, source_at, heads) for site in self.sites[component, layer]))
-            for component, layer, (at, source_at), heads in entries
+            Cell(tuple(Patch(site, at, source_at, units) for site in self.sites[component, layer]))
+            for component, layer, (at, source_at), units in entries
         ]
 
 
@@ -215,23 +249,30 @@ def make_grid(
     heads: Any = None,
     window: int = 1,
     within: Any = None,
+    neurons: Any = None,
 ) -> Grid:
     """Everything that was asked for, checked before any pass."""
-    return on_pair(grid_of(model, component, layers, heads, window), pair, positions, within)
+    return on_pair(grid_of(model, component, layers, heads, window, neurons), pair, positions, within)
 
 
 def grid_of(
-    model: TracedModel, component: str | Iterable[str], layers: Any = None, heads: Any = None, window: int = 1
+    model: TracedModel,
+    component: str | Iterable[str],
+    layers: Any = None,
+    heads: Any = None,
+    window: int = 1,
+    neurons: Any = None,
 ) -> Grid:
     """What is the same for every pair: the grid without positions."""
     components, centres = components_of(component), layers_of(model, layers)
     window = whole_number("window", window)
     head_groups = _heads_of(model, components, centres, heads)
+    neuron_groups = _neurons_of(model, components, centres, neurons, window)
     sites = {
         (name, layer): [model.resolver.site(name, i) for i in window_of(layer, window, model.n_layers)]
         for name, layer in itertools.product(components, centres)
     }
-    return Grid(components, centres, Places([]), head_groups, window, sites)
+    return Grid(components, centres, Places([]), head_groups, window, sites, neuron_groups)
 
 
 def on_pair(grid: Grid, pair: AlignedPair, positions: Any = None, within: Any = None) -> Grid:

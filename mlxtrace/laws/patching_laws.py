@@ -7,6 +7,8 @@ than it says cannot agree with it.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ..anatomy.components import HEADED
@@ -14,7 +16,8 @@ from .law import DoesNotApply, Measurement, law
 from .model_under_test import DIFFERENT, LENGTH, SUBJECT, ModelUnderTest
 from .pair_by_hand import PairByHand, window_of
 
-SOME = [3, 6, LENGTH - 1]  # positions at which single heads are patched
+SOME = [3, 6, LENGTH - 1]  # positions at which single heads and neurons are patched
+MOST_NEURONS = 512  # of a layer whose neurons are patched one by one: a row for each
 
 
 def _each_position(tested: ModelUnderTest, direction: str) -> Measurement:
@@ -92,11 +95,19 @@ def windows(tested: ModelUnderTest) -> Measurement:
     return Measurement(max(errors), tested.limit)
 
 
-@law("heads, queries, keys, values and patterns one at a time, by hand", "head, q, k, v, pattern in sweeps")
+@law(
+    "heads, queries, keys, values and patterns one at a time, by hand",
+    "head, q, k, v, pattern and single neurons in sweeps",
+)
 def single_heads(tested: ModelUnderTest) -> Measurement:
-    """Each head of a layer of each kind, two heads together, in both directions; patterns by query position."""
+    """Each head of a layer of each kind, two heads together, in both directions; patterns by query position.
+
+    Of the neurons of those layers three, out of a sweep over each, and two together.
+    """
     errors: list[float] = []
     for layer in sorted(tested.middles):
+        if ("neuron", layer) in tested.by_hand.places:
+            errors.append(_neurons_of(tested, layer))
         for component in HEADED:
             if (component, layer) in tested.by_hand.places:
                 errors += _heads_of(tested, component, layer)
@@ -120,6 +131,27 @@ def _heads_of(tested: ModelUnderTest, component: str, layer: int) -> list[float]
         pair.error_of(each, np.array([values(direction, (head,)) for head in range(n)]).T),
         pair.error_of(together, values("denoise", two)),
     ]
+
+
+def _neurons_of(tested: ModelUnderTest, layer: int) -> float:
+    pair = PairByHand(tested, ["neuron"], [layer])
+    n = pair.clean_activations["neuron", layer].shape[2]
+
+    def values(neurons: tuple[int, ...]) -> np.ndarray:
+        return pair.values(pair.patched("denoise", "neuron", [layer], SOME, SOME, neurons))
+
+    def result(neurons: str | list[int]) -> Any:
+        return pair.experiment("neuron", layers=layer, positions=SOME, neurons=neurons)
+
+    two = [0, n - 1]
+    error = pair.error_of(result(two), values(tuple(two)))
+    if n > MOST_NEURONS:
+        return error
+    each = result("each")
+    if each.coords["neuron"] != list(range(n)):
+        return float("inf")
+    off = [np.abs(each.raw[:, 0, j] - values((j,))).max() for j in (0, n // 2, n - 1)]
+    return max(error, float(max(off)) / pair.scale)
 
 
 @law("prompts of different lengths are paired by hand", 'align="ends"')

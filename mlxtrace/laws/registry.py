@@ -9,8 +9,10 @@ from . import (
     attention_laws,
     causal_effect_laws,
     causal_trace_laws,
+    compiled_laws,
     edge_laws,
     engine_laws,
+    gradient_laws,
     metric_laws,
     noise_laws,
     pair_set_laws,
@@ -68,10 +70,17 @@ EXPERIMENT_LAWS = (
     edge_laws.circuits,
     pair_set_laws.sets,
     metric_laws.metrics,
+    gradient_laws.small_changes,
     noise_laws.noise_by_hand,
     causal_trace_laws.traces,
     causal_trace_laws.severed,
     causal_effect_laws.effects,
     refusal_laws.refusals,
 )
-LAWS = [*MODEL_LAWS, *EXPERIMENT_LAWS, small_model_law(EXPERIMENT_LAWS)]
+LAWS = [
+    *MODEL_LAWS,
+    *EXPERIMENT_LAWS,
+    compiled_laws.cells,
+    compiled_laws.edges,
+    small_model_law(EXPERIMENT_LAWS),
+]

@@ -52,8 +52,14 @@ def describe(result: Patched) -> str:
     words = [words_of(c) for c in result.components]
     what = " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]
     where = _where(result)
+    if "neuron" in result.dims:  # thousands: maps and bars cannot show each
+        what, where = f"{what} one by one", f"{where}; the strongest of {len(result.coords['neuron'])} shown"
+    elif result.settings.get("neurons"):
+        what += f" {short(result.settings['neurons'])}"
     window = f", {result.window} layers at a time" if result.window > 1 else ""
-    return f"{verb} the {what}{over(result.ids)} ({where}{window})"
+    said = f"{verb} the {what}{over(result.ids)} ({where}{window})"
+    method = result.settings.get("approximate")
+    return f"Approximate ({method}): {said[0].lower()}{said[1:]}" if method else said
 
 
 def over(ids: Sequence[str]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,34 +11,44 @@ import numpy as np
 
 from ..plotting.protocols import Panel
 
+WHERE = ("layer", "head", "neuron", "position", "region")  # how lists of cells say where one is
+
 
 def cells_of(
     dims: Sequence[str], coords: Mapping[str, list], component: str, tokens: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """A dict for each cell, in the array's order: component, layer, position with its token, region, head.
+    """A dict for each cell, in the array's order: component, layer, position with its token, region, head, neuron.
 
     Metrics are no cells: their axis is left out.
     """
-    dims, rows = [d for d in dims if d != "metric"], []
-    for index in np.ndindex(*(len(coords[d]) for d in dims)):
-        row: dict[str, Any] = {"component": component}
-        for dim, i in zip(dims, index, strict=True):
-            label = coords[dim][i]
-            row[dim] = label.item() if isinstance(label, np.generic) else label
-            if dim == "position":
-                row["token"] = tokens[row[dim]]
-        rows.append(row)
-    return rows
+    parts = []
+    for dim in dims:
+        labels = [label.item() if isinstance(label, np.generic) else label for label in coords[dim]]
+        if dim == "position":
+            parts.append([{dim: label, "token": tokens[label]} for label in labels])
+        elif dim != "metric":
+            parts.append([{dim: label} for label in labels])
+    found = itertools.product(*parts)
+    return [functools.reduce(dict.__or__, labels, {"component": component}) for labels in found]
 
 
 def panels_of(
-    coords: Mapping[str, list], components: list[str], values: np.ndarray, halves: np.ndarray | None = None
+    coords: Mapping[str, list],
+    components: list[str],
+    values: np.ndarray,
+    halves: np.ndarray | None = None,
+    no_effect: float = 0.0,
 ) -> list[Panel]:
     """Values `[component, layer, ...]` of one metric as tables; of one component without that axis.
 
     One number per layer: one table, layers x components. With positions or regions: those x layers for each component,
-    and each head. Heads alone: layers x heads for each component. halves: of the values' intervals.
+    and each head. Heads alone: layers x heads for each component. Of single neurons, which are thousands, each cell
+    has the one furthest from `no_effect`. halves: of the values' intervals.
     """
+    if "neuron" in coords:
+        furthest = np.nan_to_num(np.abs(values - no_effect)).argmax(-1)[..., None]
+        values = np.take_along_axis(values, furthest, -1)[..., 0]
+        halves = None if halves is None else np.take_along_axis(halves, furthest, -1)[..., 0]
     found = _panels(coords, components, values)
     if halves is None:
         return found

@@ -9,7 +9,7 @@ import numpy as np
 from ..errors import EffectError, EngineError, InputError, SiteError, closest
 from ..metrics import recovery
 
-DIMS = ("component", "metric", "layer", "position", "region", "head")
+DIMS = ("component", "metric", "layer", "position", "region", "head", "neuron")
 
 
 class Labelled:

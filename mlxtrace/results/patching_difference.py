@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from ..errors import InputError, closest
 from ..plotting.subtraction import difference
-from .cells import Panel, cells_of, panels_of
+from .cells import WHERE, Panel, cells_of, panels_of
 from .intervals import known
 from .printing import OF_A_DIFFERENCE, bars, over, page, text_map, top_rows, uncertain
 from .saved import Saved
@@ -178,11 +178,11 @@ class PatchingDifference(Saved):
         return [heading, *text_map(names, panel.values, most, uncertain(panel.values, panel.halves))]
 
     def _strongest(self, panel: Panel) -> list[str]:
-        if panel.column_name == "component":
+        if panel.column_name == "component" and "neuron" not in self.dims:
             return []
         lines = ["", "differ most:"]
         for row in self.top():
-            where = ", ".join(f"{d} {row[d]}" for d in ("layer", "head", "position", "region") if d in row)
+            where = ", ".join(f"{d} {row[d]}" for d in WHERE if d in row)
             half = "" if row["high"] is None else f" ± {row['high'] - row['difference']:<5.1f}"
             told = f"{row['difference']:7.1f}{half}  {row['component']}, {where}"
             lines.append(f"  {told}: {row['first']:.1f} and {row['second']:.1f}")

@@ -34,7 +34,7 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
 
     Args:
         raw: the metric's own values, float64, an axis per entry of `dims`; `recovery` has the same shape, in percent.
-        dims: a subset of component, metric, layer, position, region, head, in that order; positions or regions.
+        dims: a subset of component, metric, layer, position, region, head, neuron, in that order; positions or regions.
         coords: the labels of each dim; positions count tokens of the clean prompt, regions are names.
         clean, corrupted: the metric in either run; a dict by name if there are several.
         metrics, components: their names, also when there is one.
@@ -110,8 +110,9 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
         """The cells as a table.
 
         Returns:
-            One dict per cell, plain Python values: component, layer, position, token, region, head (those there
-            are), then for each metric its value, and `<metric>_recovery` in percent (None where it means nothing).
+            One dict per cell, plain Python values: component, layer, position, token, region, head, neuron (those
+            there are), then for each metric its value, and `<metric>_recovery` in percent (None where that means
+            nothing).
 
         Example:
             >>> from mlxtrace import InterpretableModel
@@ -159,14 +160,16 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
         """The recoveries of one metric (the first) as tables, as they are printed and drawn.
 
         One number per layer: one table, layers x components. Maps: positions or regions x layers for each
-        component, and each head if heads were patched one by one. Head maps: layers x heads for each component.
+        component, and each head if heads were patched one by one. Head maps: layers x heads for each component. Of
+        single neurons the strongest of each layer, or of each place in it.
         """
         metric = self.metrics[0] if metric is None else metric
         if metric not in self.metrics:
             raise InputError(f"this result has no metric {metric!r}; {closest(str(metric), self.metrics)}")
         arrays = [self.recovery, *([self.interval] if self.ids else [])]
         arrays = [self._metric_last(x)[..., self.metrics.index(metric)] for x in arrays]
-        return panels_of(self.coords, self.components, *arrays)
+        halves = arrays[1] if self.ids else None
+        return panels_of(self.coords, self.components, arrays[0], halves, self.no_effect)
 
     # -- one pair is a set of one ----------------------------------------------------------------
 

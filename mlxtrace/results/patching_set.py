@@ -8,7 +8,7 @@ result.per_pair                      # the metric's own values, an axis for the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -28,8 +28,8 @@ OF_A_PAIR = ("clean_text", "corrupted_text", "target", "foil", "clean", "corrupt
 
 def _traits(single: PatchingResult) -> dict[str, Any]:
     """What is the same for every pair of a set."""
-    coords = {f"{dim}s": single.coords.get(dim) for dim in ("layer", "head", "position")}
-    options = {name: single.settings.get(name) for name in ("positions", "within")}
+    options = {name: single.settings.get(name) for name in ("positions", "within", "approximate")}
+    coords = {f"{dim}s": single.coords.get(dim) for dim in ("layer", "head", "position", "neuron")}
     same = ("model", "metrics", "components", "dims", "direction", "window")
     return {**{name: getattr(single, name) for name in same}, **coords, **options}
 
@@ -74,6 +74,8 @@ class PatchingSet(PatchingResult):
         >>> bool(abs(result[3] - by_hand) < 1e-9), result.single("museum").target.text
         (True, ' Paris')
     """
+
+    SINGLE: ClassVar[type[PatchingResult]] = PatchingResult  # what the results of its pairs are
 
     def __init__(
         self,
@@ -236,5 +238,5 @@ class PatchingSet(PatchingResult):
         singles = []
         for own, values in zip(header["singles"], arrays["per_pair"], strict=True):
             raw = unstacked(values, own["dims"], own["coords"].get("region"), header["regions"])
-            singles.append(PatchingResult._made_of(own, {"raw": raw}))
+            singles.append(cls.SINGLE._made_of(own, {"raw": raw}))
         return cls(singles, header["ids"], header["notes"], header["plan"])

@@ -108,7 +108,7 @@ class Saved:
             >>> dict(again) == dict(result)
             True
         """
-        found = {kind.__name__: kind for kind in cls.__subclasses__()}.get(kind_of(path), cls)
+        found = {kind.__name__: kind for kind in _kinds(cls)}.get(kind_of(path), cls)
         if found is not cls:  # the result of a set, by the class of the result of one pair
             return found.load(path)
         header, arrays = load_arrays(path, cls.__name__)
@@ -184,6 +184,12 @@ class Saved:
         """
         path = writable(path)
         return write_csv(path, self.to_rows())
+
+
+def _kinds(cls: type) -> list[type]:
+    """The subclasses of a class, and theirs."""
+    own = cls.__subclasses__()
+    return [*own, *(kind for one in own for kind in _kinds(one))]
 
 
 @dataclass(repr=False, eq=False)

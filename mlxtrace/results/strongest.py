@@ -55,12 +55,13 @@ def _elsewhere(row: dict, first: dict, window: int) -> bool:
     for place in ("position", "region"):
         if place in row:
             return row[place] != first[place]
-    return abs(row["layer"] - first["layer"]) > window or row.get("head") != first.get("head")
+    others = any(row.get(unit) != first.get(unit) for unit in ("head", "neuron"))
+    return others or abs(row["layer"] - first["layer"]) > window
 
 
 def _place(row: dict, result: PatchingResult) -> str:
     layer = f"layer {row['layer']}" if result.window == 1 else f"layers around {row['layer']}"
-    where = layer + (f" head {row['head']}" if "head" in row else "")
+    where = layer + "".join(f" {unit} {row[unit]}" for unit in ("head", "neuron") if unit in row)
     if "region" in row:
         return f"{where} at {quoted(row['region'])}"
     if "position" not in row:

@@ -22,6 +22,7 @@ from ..plotting.labels import (
 )
 from ..plotting.protocols import Panel, Patched
 from ..terminal import printable
+from .cells import WHERE
 
 
 class Printed(Patched, Protocol):
@@ -86,11 +87,11 @@ def _what(result: Patched) -> list[str]:
 
 
 def _text_top(result: Printed) -> list[str]:
-    if result.panels()[0].column_name == "component":
+    if result.panels()[0].column_name == "component" and "neuron" not in result.dims:
         return []
     lines = ["", "strongest:"]
     for row in result.top():
-        where = ", ".join(f"{d} {row[d]}" for d in ("layer", "head", "position", "region") if d in row)
+        where = ", ".join(f"{d} {row[d]}" for d in WHERE if d in row)
         token = f" {quoted(row['token'])}" if "token" in row else ""
         percent = row[f"{result.metrics[0]}_recovery"]
         high = row.get("high", row.get(f"{result.metrics[0]}_high"))

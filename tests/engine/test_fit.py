@@ -6,7 +6,7 @@ from models import make
 from mlxtrace import InterpretableModel, errors
 from mlxtrace.engine import choice
 from mlxtrace.engine.fit import Memory, fit
-from mlxtrace.engine.plan import Engine, Request
+from mlxtrace.engine.plan import Engine, Part, Request
 from mlxtrace.engine.runs import Cell, Patch, Run
 
 IDS = tuple((3 + 7 * i) % 160 for i in range(16))
@@ -83,3 +83,27 @@ def test_no_cells_are_no_passes(resolver):
     empty = Request(resolver, asked.base, asked.source, asked.base, [], asked.engine, False, 1 << 40)
     (part,) = fit(empty)
     assert part.groups == [] and part.bytes > 0
+
+
+def test_single_neurons_are_split_as_the_places_that_they_are_of(resolver):
+    """Thousands of cells of one place need what one of them needs, and are looked at once."""
+    cells, positions = [], (3, 9)
+    for layer in range(resolver.n_layers):
+        site = resolver.site("neuron", layer)
+        cells += [Cell((Patch(site, (p,), (p,), (j,)),)) for p in positions for j in range(96)]
+
+    def parts_of(allowed):
+        base = Run(IDS)
+        asked = Request(resolver, base, Run(OTHER), base, cells, choice.choose(resolver), False, allowed)
+        return fit(asked), Memory(asked, asked.planned(), True)
+
+    (whole,), memory = parts_of(1 << 40)
+    assert memory.least < whole.bytes
+    parts, memory = parts_of(memory.least)
+    assert sorted(indices(parts)) == sorted(indices([whole])) and len(parts) < 6
+    tried = []
+    memory._fits_together = lambda cells: tried.append(len(cells)) or len(cells) < 3
+    memory._part = lambda cells: Part([cells], 0, True)
+    parts = memory.parts()
+    assert len(tried) <= 6 and max(tried) == 3  # one cell of each place, not each neuron's
+    assert sorted(indices(parts)) == sorted(indices([whole])) and len(parts) == 3

@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 
 import mlx.core as mx
+import models
 import numpy as np
 import pytest
 
-from mlxtrace import GaussianNoise, errors
+from mlxtrace import GaussianNoise, InterpretableModel, errors
 from mlxtrace.engine import choice
 from mlxtrace.experiments.grid import components_of, layers_of
 
@@ -105,3 +106,68 @@ def test_calls_type_check():
     command = [str(pyright), "--pythonpath", sys.executable, str(use)]
     checked = subprocess.run(command, cwd=root, capture_output=True, text=True)
     assert checked.returncode == 0, checked.stdout
+
+
+NEURONS = {
+    "denoise": lambda clean, corrupted: (corrupted, clean),
+    "noise": lambda clean, corrupted: (clean, corrupted),
+}
+
+
+@pytest.mark.parametrize("direction", NEURONS)
+@pytest.mark.parametrize("name", ["gpt2", "llama", "gemma3_text", "olmo2", "phi"])
+def test_single_neurons_by_hand(name, direction):
+    """A traced pass for each neuron, edited in place, gives the sweep's number."""
+    model = InterpretableModel(models.make(name, seed=5))
+    base, source = NEURONS[direction](CLEAN, CORRUPTED)
+    result = model.activation_patching(
+        CLEAN, CORRUPTED, "neuron", layers=[0, 2], positions="each", neurons="each", metric="logit",
+        direction=direction, progress=False, target=7,
+    )  # fmt: skip
+    n = model.resolver.neuron_count(0)
+    assert result.dims == ("layer", "position", "neuron") and result.raw.shape == (2, len(CLEAN), n)
+    with model.trace(source):
+        given = {layer: model.layers[layer].neuron.output.save() for layer in (0, 2)}
+    for layer, position, neuron in [(0, 2, 1), (0, 6, n - 1), (2, 6, 0), (2, 6, n // 2), (0, 3, 40)]:
+        with model.trace(base) as trace:
+            model.layers[layer].neuron.output[:, position, neuron] = given[layer][:, position, neuron]
+        by_hand = float(trace.output[0, -1, 7])
+        assert result.raw[layer // 2, position, neuron] == pytest.approx(by_hand, abs=2e-5)
+    every = model.activation_patching(
+        CLEAN, CORRUPTED, "neuron", layers=[0, 2], positions=[2, 6], metric="logit", progress=False,
+        neurons=list(range(n)), direction=direction, target=7,
+    )  # fmt: skip
+    whole = model.activation_patching(
+        CLEAN, CORRUPTED, "neuron", layers=[0, 2], positions=[2, 6], metric="logit", progress=False,
+        direction=direction, target=7,
+    )  # fmt: skip
+    assert every.raw == pytest.approx(whole.raw, abs=2e-5)
+    assert every.settings["neurons"] == list(range(n))
+
+
+def test_thousands_of_neurons_print_and_plot_as_their_strongest(llama, tmp_path):
+    result = llama.activation_patching(
+        CLEAN, CORRUPTED, "neuron", neurons="each", metric="l2", progress=False
+    )
+    said = repr(result)
+    assert "one by one" in said and "the strongest of 96 shown" in said and len(said.splitlines()) < 20
+    best = result.top(1)[0]
+    assert f"neuron, layer {best['layer']}, neuron {best['neuron']}" in said
+    assert len(result._repr_html_()) < 4000 and len(result.to_rows()) == result.raw.size
+    assert (result.plot().axes[0].patches[0].get_height() == result.recovery[0]).any()
+    again = type(result).load(result.save(tmp_path / "neurons.npz"))
+    assert again.dims == result.dims and again.top(3) == result.top(3)
+    one = llama.activation_patching(CLEAN, CORRUPTED, "neuron", neurons=[3, 17], metric="l2", progress=False)
+    assert "MLP neurons 3, 17" in repr(one) and dict(one)
+
+
+def test_single_neurons_of_a_set_and_of_noise(llama):
+    clean, other = [CLEAN, CLEAN[::-1]], [CORRUPTED, CORRUPTED[::-1]]
+    options = {"component": "neuron", "layers": 1, "neurons": "each", "metric": "l2", "progress": False}
+    made = llama.activation_patching(clean, other, positions="each", **options)
+    single = llama.activation_patching(CLEAN, CORRUPTED, positions="each", **options)
+    assert made.dims == single.dims and made.per_pair[0] == pytest.approx(single.raw, abs=2e-5)
+    noise = GaussianNoise(subject=[2, 3], samples=2)
+    noised = llama.activation_patching(CLEAN, noise, **options)
+    assert noised.raw.shape == (1, 96) and np.isfinite(noised.recovery).all()
+    assert "one by one" in repr(made - made)

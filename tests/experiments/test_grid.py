@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mlxtrace import InterpretableModel
-from mlxtrace.errors import AlignmentError, InputError, PositionError, SubjectError
+from mlxtrace.errors import AlignmentError, InputError, PositionError, SubjectError, UnsupportedError
 from mlxtrace.experiments import pairs
 from mlxtrace.experiments.grid import (
     components_of,
@@ -169,3 +169,50 @@ def test_components_go_by_their_own_names():
     assert components_of(["output", "self_attn"]) == ["resid_post", "attn"]
     with pytest.raises(InputError, match="closest"):
         components_of("mpl")
+
+
+def test_single_neurons_are_units_of_the_grid(model, pair):
+    n = model.resolver.neuron_count(0)
+    assert make_grid(model, pair, "neuron").neurons is None  # all together
+    assert make_grid(model, pair, "neuron", neurons="each").neurons == [(j,) for j in range(n)]
+    assert make_grid(model, pair, "neuron", neurons=-1).neurons == [(n - 1,)]
+    grid = make_grid(model, pair, "neuron", [0, 2], positions="each", neurons=[5, 3])
+    cells = grid.cells(pair.roles("denoise"))
+    assert len(cells) == 2 * len(CLEAN) and all(patch.heads == (5, 3) for c in cells for patch in c.patches)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"component": "mlp", "neurons": "each"}, "goes with component='neuron' by itself, not with mlp"),
+        ({"component": ["neuron", "mlp"], "neurons": 3}, "by itself, not with neuron, mlp"),
+        ({"component": "head", "neurons": 3}, "by itself, not with head"),
+        ({"neurons": "each", "window": 2}, "leave window out"),
+        ({"neurons": 96}, "neuron 96 does not exist: this model has neurons 0 to 95"),
+        ({"neurons": "all"}, "whole numbers, not 'all'"),
+        ({"neurons": True}, "whole numbers"),
+        ({"neurons": []}, "at least one neuron"),
+        ({"neurons": [2, 2]}, "each once"),
+        ({"heads": 2}, "heads= goes with"),
+    ],
+)
+def test_neurons_that_cannot_be_meant(model, pair, options, says):
+    with pytest.raises((InputError, PositionError), match=says):
+        make_grid(model, pair, **{"component": "neuron", **options})
+
+
+def test_layers_with_other_numbers_of_neurons(pair):
+    wider = InterpretableModel(models.make("gemma4_text"))
+    counts = {wider.resolver.neuron_count(i): i for i in range(wider.n_layers)}
+    assert len(counts) == 2
+    with pytest.raises(InputError, match="96 at layer 0, 96 at layer 1, 192 at layer 2, 192 at layer 3"):
+        make_grid(wider, pairs.pair(wider, CLEAN, CORRUPTED), "neuron", neurons="each")
+    for n, layer in counts.items():
+        grid = make_grid(wider, pairs.pair(wider, CLEAN, CORRUPTED), "neuron", layer, neurons="each")
+        assert len(grid.units) == n
+
+
+def test_models_without_neurons_say_why():
+    experts = InterpretableModel(models.make("mixtral"))
+    with pytest.raises(UnsupportedError, match="experts"):
+        make_grid(experts, pairs.pair(experts, CLEAN, CORRUPTED), "neuron", neurons="each")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from models import CONFIGS, make
+from models import SAMPLED, make
 from noise import close
 
 from mlxtrace import GaussianNoise, InterpretableModel
 from mlxtrace.errors import UnsupportedError
 from mlxtrace.prompts import Pair
 
-NAMES = list(CONFIGS)
 FEW = ["llama", "qwen3_next"]  # with a prefix that rows share, and without
 # Of two lengths; the subject (where the prompts differ) begins at another position in each, and is of another length.
 PAIRS = [
@@ -29,7 +28,7 @@ OPTIONS = [
 ]
 
 
-@pytest.fixture(scope="module", params=NAMES)
+@pytest.fixture(scope="module", params=SAMPLED)
 def model(request):
     return InterpretableModel(make(request.param))
 

@@ -20,7 +20,7 @@ OTHER = [3, 17, 66, 12, 41, 8, 20]
 # Layers whose output is not all that later layers read: keys, values or inputs travel beside it.
 BESIDE = {"gemma4_text": "per-layer inputs and keys shared between layers travel beside the residual stream"}
 QUANTIZED = ["llama", "gpt2", "gemma2", "mixtral", "jamba", "mamba"]
-CASES = [*models.NAMES, *(f"{name}-4bit" for name in QUANTIZED)]
+CASES = [*models.SAMPLED, *(f"{name}-4bit" for name in QUANTIZED)]
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "architectures.json"
 ARCHITECTURES = json.loads(SHARED.read_text()) if SHARED.is_file() else {}

@@ -140,8 +140,8 @@ class Model(nn.Module):
         return self.lm_head(self.norm(h))
 
 
-def rows_of(layer, **options):
-    return {row.law: row for row in check.run(Model(layer, **options))}
+def rows_of(layer, laws=None, **options):
+    return {row.law: row for row in check.run(Model(layer, **options), laws)}
 
 
 def failing(rows):

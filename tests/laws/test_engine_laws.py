@@ -10,6 +10,7 @@ from mlxtrace import InterpretableModel, check
 from mlxtrace.anatomy.architecture_exceptions import EXCEPTIONS, Exceptional
 from mlxtrace.laws import engine_laws, stream_laws, tracing_laws
 from mlxtrace.laws.model_under_test import ModelUnderTest
+from mlxtrace.laws.registry import MODEL_LAWS
 
 FAST = [engine_laws.fanout, engine_laws.flat, engine_laws.prefix]
 
@@ -31,7 +32,7 @@ def test_an_engine_that_errs_is_caught(monkeypatch):
     from mlxtrace.engine import batch
 
     model = InterpretableModel(Model())
-    check.run(model)  # the probes are remembered as they are
+    check.run(model, MODEL_LAWS)  # the probes are remembered as they are
     honest = batch.Batch.run
 
     def dishonest(self):
@@ -40,7 +41,7 @@ def test_an_engine_that_errs_is_caught(monkeypatch):
         return logits
 
     monkeypatch.setattr(batch.Batch, "run", dishonest)
-    failed = failing({row.law: row for row in check.run(model)})
+    failed = failing({row.law: row for row in check.run(model, MODEL_LAWS)})
     assert {engine_laws.fanout.name, engine_laws.flat.name, engine_laws.split.name} <= failed
     assert not {tracing_laws.itself.name, stream_laws.stream.name} & failed
 

@@ -73,3 +73,27 @@ class PairedOtherwise(InterpretableModel):
 def test_positions_that_are_paired_otherwise():
     found = patching_laws.ends(ModelUnderTest(PairedOtherwise(Model())))
     assert found.error > found.tolerance and "paired positions" in found.note
+
+
+class NeuronsInReverse(InterpretableModel):
+    """Its neurons are reported in reverse."""
+
+    def activation_patching(self, *arguments, **options):
+        result = InterpretableModel.activation_patching(self, *arguments, **options)
+        if "neuron" in result.dims:
+            result.raw = result.raw[..., ::-1]
+        return result
+
+
+class OneNeuron(InterpretableModel):
+    """Of several neurons that are to be patched together it patches the first."""
+
+    def activation_patching(self, *arguments, **options):
+        if isinstance(options.get("neurons"), list):
+            options["neurons"] = options["neurons"][:1]
+        return InterpretableModel.activation_patching(self, *arguments, **options)
+
+
+@pytest.mark.parametrize("kind", [NeuronsInReverse, OneNeuron])
+def test_single_neurons(kind):
+    assert seen(patching_laws.single_heads, kind(Model()))

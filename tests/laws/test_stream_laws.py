@@ -18,6 +18,7 @@ from faulty_models import (
 from mlxtrace import InterpretableModel, check
 from mlxtrace.laws import stream_laws
 from mlxtrace.laws.model_under_test import ModelUnderTest
+from mlxtrace.laws.registry import MODEL_LAWS
 
 
 def test_a_layer_that_ignores_its_input():
@@ -29,7 +30,7 @@ def test_a_layer_that_ignores_its_input():
 
 
 def test_state_outside_the_stream():
-    rows = rows_of(Remembering, first=Remembering)
+    rows = rows_of(Remembering, MODEL_LAWS, first=Remembering)
     assert {stream_laws.stream.name, stream_laws.follows.name} & failing(rows)
     assert "resid_pre" in check.verdict(list(rows.values()))
 

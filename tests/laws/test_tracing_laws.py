@@ -8,16 +8,17 @@ from faulty_models import Drifting, Model, MutatingBeside, failing, misreporting
 from mlxtrace import InterpretableModel, check
 from mlxtrace import interventions as iv
 from mlxtrace.laws import tracing_laws
+from mlxtrace.laws.registry import MODEL_LAWS
 
 
 def test_an_answer_that_changes_from_call_to_call():
-    rows = rows_of(Drifting)
+    rows = rows_of(Drifting, MODEL_LAWS)
     assert tracing_laws.repeats.name in failing(rows)
     assert "any number" in check.verdict(list(rows.values()))
 
 
 def test_a_layer_that_writes_into_what_its_caller_still_uses():
-    rows = rows_of(MutatingBeside, beside=True)
+    rows = rows_of(MutatingBeside, MODEL_LAWS, beside=True)
     assert tracing_laws.itself.name in failing(rows)
     assert "layers.1.resid_pre" in rows[tracing_laws.itself.name].note
 

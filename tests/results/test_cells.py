@@ -66,3 +66,21 @@ def test_panels_by_layer_and_by_head():
 def test_positions_and_regions_exclude_each_other():
     with pytest.raises(EngineError, match="not both"):
         make(np.zeros((1, 2, 3)), ("layer", "position", "region"))
+
+
+def test_of_single_neurons_the_one_that_moves_most_is_shown():
+    coords = {"layer": [4, 6], "position": [0, 1, 2], "neuron": list(range(50))}
+    values = np.zeros((2, 3, 50))
+    values[0, 1, 7], values[0, 1, 9], values[1, 2, 3] = 5.0, -8.0, 2.0
+    halves = values * 0.1
+    (panel,) = panels_of(coords, ["neuron"], values, halves)
+    assert panel.values.shape == (3, 2) and panel.head is None and panel.row_name == "position"
+    assert panel.values[1, 0] == -8 and panel.values[2, 1] == 2 and np.count_nonzero(panel.values) == 2
+    assert panel.halves[1, 0] == -0.8 and panel.halves[2, 1] == 0.2
+    (noised,) = panels_of(coords, ["neuron"], 100 - values, None, no_effect=100.0)
+    assert noised.values[1, 0] == 108 and noised.values[0, 0] == 100 and noised.halves is None
+    (bars,) = panels_of({"layer": [4, 6], "neuron": list(range(50))}, ["neuron"], values[:, 1])
+    assert bars.column_name == "component" and bars.values.tolist() == [[-8.0], [0.0]]
+    rows = cells_of(("layer", "position", "neuron"), coords, "neuron", ["a", "b", "c"])
+    assert len(rows) == 300
+    assert rows[57] == {"component": "neuron", "layer": 4, "position": 1, "token": "b", "neuron": 7}

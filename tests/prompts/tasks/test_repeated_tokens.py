@@ -44,6 +44,30 @@ def test_lengths(length):
         check(pair, length, 0)
 
 
+@pytest.mark.parametrize("length", [5, 6, 16, 41])
+def test_what_the_answer_is_found_by_may_differ(length):
+    half, places = length // 2, set()
+    for pair in prompts.induction(n=300, length=length, differs="A1"):
+        clean, corrupted = pair.clean, pair.corrupted
+        assert len(set(clean[:length])) == length and clean[length:] == clean[:half]
+        a, b, x, c = (pair.regions[name] for name in ("A1", "B1", "X1", "C1"))
+        assert (a, b, pair.subject) == (half - 1, half, half - 1) and b < x == c - 1 < length - 1
+        assert clean[a] == clean[-1] == corrupted[-1] == corrupted[x] and corrupted[a] == clean[x]
+        assert [i for i in range(len(clean)) if clean[i] != corrupted[i]] == [a, x]
+        assert (pair.target, pair.foil) == (clean[b], clean[c])
+        places.add(x)
+    assert places == set(range(half + 1, length - 1))
+    assert prompts.induction(n=40, length=length, differs="B1") == prompts.induction(n=40, length=length)
+
+
+def test_what_differs_is_one_of_two():
+    for wrong in ("A", "END", None, 1, ["A1"]):
+        with pytest.raises(InputError, match='neither "B1" nor "A1"'):
+            prompts.induction(differs=wrong)
+    with pytest.raises(InputError, match="length"):
+        prompts.induction(length=4, differs="A1")
+
+
 def test_without_a_tokenizer():
     model = mlxtrace.InterpretableModel(models.make("llama"))
     pairs = prompts.load("induction", model=model, n=50)

@@ -1,0 +1,299 @@
+"""Attribution patching: every patch of an experiment estimated at once, from gradients.
+
+It asks what activation patching asks, with the same words, and takes two passes of each pair in place of one pass a
+cell. What comes back is a screen, to choose what is worth patching: `activation_patching` says what a patch does.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from .. import metrics
+from ..custom_metric import check_gradient, in_both
+from ..engine.attribution import METHODS, Attributing, Attribution, Measure
+from ..errors import InputError, closest
+from ..results.attribution_result import AttributionResult, AttributionSet
+from .activation_patching import (
+    AlignedPair,
+    Corrupted,
+    Measured,
+    OneOrMany,
+    Outcome,
+    PairSet,
+    Plan,
+    TracedModel,
+    answers_of_set,
+    grids_of,
+    labelled,
+    notes_of,
+    read_pairs,
+    settle,
+    several,
+    true_or_false,
+)
+from .grid import HEADED, Grid, Roles, components_of, grid_of
+from .sweeps import progress_bar
+
+
+def attribution_patching(
+    model: TracedModel,
+    clean_text: OneOrMany,
+    corrupted_text: Corrupted | Sequence[Corrupted] | None = None,
+    component: str | Sequence[str] = "mlp",
+    layers: int | Iterable[int] | None = None,
+    positions: Any = None,
+    heads: Any = None,
+    window: int = 1,
+    metric: Any = "auto",
+    target: Any = None,
+    foil: Any = None,
+    subject: Any = None,
+    direction: str = "denoise",
+    align: str = "strict",
+    within: str | None = None,
+    max_memory: int | None = None,
+    plot: bool = False,
+    progress: bool | None = None,
+    method: str = "atp",
+    neurons: Any = None,
+) -> AttributionResult:
+    """Estimate what each patch of an `activation_patching` would do, all of them in two passes: approximate.
+
+    The estimate of a patch is :math:`\\nabla \\cdot (source - base)`, the gradient of the metric in the base run
+    for the patched array times what the patch changes there (Nanda 2023, "Attribution patching: activation patching at
+    industrial scale"). It is right for small changes. Patches of a whole site are large ones: on small models the
+    estimates correlate with what patches do by .64 to .97 in the median, and not at all for the worst prompts.
+
+    Args:
+        model: what is traced; not given where this is called as its method.
+        clean_text, corrupted_text: as `activation_patching` takes them: one pair, or many.
+        component: one, or a list of any of resid_pre, attn, resid_mid, mlp, resid_post, head, q, k, v, pattern, neuron,
+            router; a list costs no more than one.
+        layers, positions, window, target, foil, subject, direction, align, within: as for `activation_patching`. A
+            window's estimate is the sum of its layers', and that of several positions the sum of theirs.
+        heads: with head, q, k, v, pattern: "each" (the default) or the heads to patch together. In a list with
+            components that have no heads: None, and the heads of each component are patched together.
+        metric: as for `activation_patching`, but for rank, which has no gradient. A function gets MLX logits
+            `[rows, V]` and returns `[rows]`. What compares with the clean run (kl, l2, cosine) is flat in it, and
+            refused for direction="noise" unless method is "ig".
+        max_memory: bytes beside the weights that the passes may take; None: a quarter of what is free.
+        plot: make the figure, as `result.figure`.
+        progress: True or False for a progress bar; None: in a terminal.
+        method: "atp", as above. "atp*": queries and keys through the softmax that they would give, and the mean size of
+            the estimates with one layer's contribution to the stream dropped from the gradient at a time, so that
+            effects that cancel are seen; its sign is that of the estimate with none dropped (Kramar et al. 2024,
+            arXiv:2403.00745, sections 3.1 and 3.2; a pass for each layer). "ig": the gradient is averaged over 5 points
+            on the way from the base run's embeddings to the source run's (Hanna et al. 2024, arXiv:2403.17806): better
+            for what is written to the stream, worse for heads; not with prob.
+        neurons: with component="neuron": None for all of a layer's neurons together, "each", or the neurons to patch
+            together.
+
+    Returns:
+        An `AttributionResult`: `.scores` (the estimated change of the metric), and `.raw` and `.recovery` as if the
+        patches had been made. Of a set an `AttributionSet`. Both say that they are approximate.
+
+    Raises:
+        UnsupportedError: the gradients of this model are not what its forward pass does, with the reason.
+        MlxtraceError: for whatever `activation_patching` refuses, and metrics without a gradient.
+
+    Example:
+        >>> from mlxtrace import InterpretableModel
+        >>> model = InterpretableModel("demo")
+        >>> clean, corrupted = "The Eiffel Tower is in the city of", "The Colosseum is in the city of"
+        >>> where = {"component": ["attn", "mlp", "neuron"], "metric": "logit_diff", "progress": False}
+        >>> model.attribution_patching(clean, corrupted, method="atp*", **where).scores.shape
+        (3, 12)
+    """
+    true_or_false("plot", plot, "to write a file, result.plot(path)")
+    made = read_pairs(model, clean_text, corrupted_text, subject, target, foil, align)
+    where = component, layers, positions, heads, window, metric, direction, within
+    found, notes = attributed(model, made, *where, method, max_memory, progress, neurons=neurons)
+    said = found[0].measured.notes if made.alone else ()
+    for note in said:
+        warnings.warn(note, stacklevel=2)
+    own = notes_of(model, found[0].grid.cells(found[0].roles))
+    results = [one.result(model, direction, positions, made.alone, own, method) for one in found]
+    result = results[0] if made.alone else AttributionSet(results, made.ids, [*made.notes, *notes])
+    if plot:
+        result.figure = result.plot()
+    return result
+
+
+@dataclass(frozen=True)
+class Attributed:
+    """One pair, what was asked of it, and the estimates: an `Attribution` for each metric."""
+
+    pair: AlignedPair
+    grid: Grid
+    roles: Roles
+    measured: Measured
+    attributions: list[Attribution]
+    base: np.ndarray  # the metrics of the base run, [metrics, rows]
+    source: np.ndarray
+    seconds: float
+
+    def values(self) -> np.ndarray:
+        """The metrics as if each cell had been patched, `[metrics, cells, rows]`: the base run's, and the estimate."""
+        cells = self.grid.cells(self.roles)
+        changes = [np.stack([found.of(cell) for cell in cells]) for found in self.attributions]
+        rows = np.arange(changes[0].shape[-1]) % self.base.shape[-1]
+        return self.base[:, None, rows] + np.stack(changes)
+
+    def plan(self, cells: int, method: str) -> Plan:
+        """What was run: both runs plainly, and the passes that were differentiated."""
+        backward = sum(found.passes for found in self.attributions)
+        return Plan(
+            engine=f"gradients ({method})",
+            cells=cells,
+            null_cells=0,
+            rows=(backward + 1) * self.base.shape[-1] + self.source.shape[-1],
+            passes=1 + backward,
+            bytes=max(found.bytes for found in self.attributions),
+            seconds=self.seconds,
+            elapsed=self.seconds,
+        )
+
+    def result(
+        self, model: TracedModel, direction: str, positions: Any, alone: bool, notes: list[str], method: str
+    ) -> Any:
+        """The estimates as a result."""
+        values = self.values()
+        outcome = Outcome(values, self.base, self.source, self.plan(values.shape[1], method))
+        given = self.pair, self.grid, self.measured, outcome, direction, positions, alone, notes
+        return labelled(model, *given, AttributionResult, approximate=method)
+
+
+def attributed(
+    model: TracedModel,
+    made: PairSet,
+    component: str | Sequence[str] = "mlp",
+    layers: int | Iterable[int] | None = None,
+    positions: Any = None,
+    heads: Any = None,
+    window: int = 1,
+    metric: Any = "auto",
+    direction: str = "denoise",
+    within: str | None = None,
+    method: str = "atp",
+    max_memory: int | None = None,
+    progress: bool | None = None,
+    recovered: bool = True,
+    neurons: Any = None,
+) -> tuple[list[Attributed], list[str]]:
+    """The estimates of each pair of a set that was read, and notes on the set.
+
+    recovered: EffectError when the metric hardly moves over the set.
+    """
+    check_method(method)
+    metric = checked_metric(metric, method, direction)
+    grids = grids_of(
+        model, made, _grid_of(model, component, layers, heads, window, neurons), positions, within
+    )
+    roles = [pair.roles(direction) for pair in made.pairs]
+    targets, foils, notes = made.targets, made.foils, []
+    if not made.alone:
+        asked = answers_of_set(model, made, metric, recovered)
+        targets, foils, metric, notes = asked.targets, asked.foils, asked.metric, asked.notes
+    found = []
+    with progress_bar(len(made.pairs), progress) as bar:
+        for pair, grid, role, target, foil in zip(made.pairs, grids, roles, targets, foils, strict=True):
+            answers = {"metric": metric, "target": target, "foil": foil, "alone": made.alone}
+            found.append(_attribute(model, pair, grid, role, method, max_memory, answers))
+            bar.update(1)
+    return found, notes
+
+
+def check_method(method: Any) -> None:
+    """InputError for a method that there is not."""
+    if not isinstance(method, str) or method not in METHODS:
+        raise InputError(
+            f"method={method!r} is unknown; {closest(str(method), METHODS)}: one of {', '.join(METHODS)}"
+        )
+
+
+def _grid_of(model: TracedModel, component: Any, layers: Any, heads: Any, window: int, neurons: Any) -> Grid:
+    """The grid of any components: beside components without heads, those with heads are patched whole."""
+    names = components_of(component)
+    headed = [name for name in names if name in HEADED]
+    if not headed or len(headed) == len(names) or neurons is not None:
+        return grid_of(model, component, layers, heads, window, neurons)
+    if heads is not None:
+        raise InputError(
+            f"heads={heads!r} goes with components that have heads, and {', '.join(names)} are of both kinds: leave it "
+            "out, so that all heads of a component are patched together, or make a call for those with heads"
+        )
+    parts = [grid_of(model, name, layers, None, window) for name in names]
+    sites = {key: found for part in parts for key, found in part.sites.items()}
+    return replace(parts[0], components=names, heads=None, sites=sites)
+
+
+def checked_metric(metric: Any, method: str, direction: str) -> Any:
+    """The metrics, functions made ready for both kinds of array; InputError for those that have no gradient to use."""
+    wanted = [_checked(one, method, direction) for one in several(metric)]
+    return wanted if isinstance(metric, list | tuple) else wanted[0]
+
+
+def _checked(metric: Any, method: str, direction: str) -> Any:
+    if callable(metric) and not isinstance(metric, metrics.Metric):
+        if getattr(metric, "every_position", False):
+            raise InputError(
+                "attribution differentiates the last position's logits: a metric of every one has no place"
+            )
+        return in_both(metric)
+    if not isinstance(metric, str) or metric not in metrics.METRICS:
+        return "logprob" if isinstance(metric, str) and metric == "auto" and method == "ig" else metric
+    kind = metrics.METRICS[metric]
+    if kind.gradient is None:
+        known = [name for name, one in metrics.METRICS.items() if one.gradient is not None]
+        raise InputError(f"{metric} has no gradient to estimate with; use one of {', '.join(known)}")
+    if method == "ig" and metric.startswith("prob"):
+        raise InputError(
+            f"method='ig' with {metric}: on the way from one run to the other a probability is near 0 or 1 most of the "
+            "time, and estimates were off by hundreds of times the largest effect; use logprob or logit_diff"
+        )
+    if method != "ig" and direction == "noise" and "clean" in kind.needs:
+        raise InputError(
+            f"{metric} compares with the clean run, which is the run that is patched with direction='noise': it is "
+            "flat there, and every estimate would be 0. Use direction='denoise', method='ig', or a metric of answers"
+        )
+    return metric
+
+
+def _attribute(
+    model: TracedModel,
+    pair: AlignedPair,
+    grid: Grid,
+    roles: Roles,
+    method: str,
+    max_memory: int | None,
+    answers: dict[str, Any],
+) -> Attributed:
+    """The estimates for one pair."""
+    began = time.perf_counter()
+    places = sorted({p for group in grid.places.groups for p in group})
+    sites = list({site.name: site for some in grid.sites.values() for site in some}.values())
+    at, source_at = [roles.at[p] for p in places], [roles.source_at[p] for p in places]
+    both = Attributing(model.resolver, roles.base, roles.source, sites, at, source_at, method, max_memory)
+    base, source = both.begin()
+    clean_first = roles.clean_first(base, source)
+    measured = settle(model, pair, logits=clean_first, **answers)
+    where = base if method != "ig" else (base.mean(0) + source.mean(0))[None] / 2  # on the way
+    found = [both.run(_slope(one, method, roles.direction, where)) for one in measured.metrics]
+    took = time.perf_counter() - began
+    return Attributed(pair, grid, roles, measured, found, measured(base), measured(source), took)
+
+
+def _slope(metric: metrics.Metric, method: str, direction: str, where: np.ndarray) -> Measure:
+    """What is differentiated of a metric; InputError when "auto" became one that cannot be, or it is flat."""
+    if metric.name in metrics.METRICS:
+        _checked(metric.name, method, direction)
+    if metric.gradient is None:
+        raise InputError(f"metric {metric.name} has no gradient to estimate with")
+    check_gradient(metric.name, metric.gradient, where)
+    return metric.gradient

@@ -1,0 +1,85 @@
+"""A screen: what gradients guess of each cell that was run, against what patching it does."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Protocol
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from .kit import checked, escape, finished, headline, plain_axes, style
+from .recoveries import words_of_metric
+
+COLOURS = {"verified": "#1b7837", "audit": "0.55"}
+
+
+class Screened(Protocol):
+    """A screen, as it is drawn."""
+
+    metric: str
+    verify: int
+    estimates: np.ndarray
+
+    @property
+    def effects(self) -> np.ndarray: ...
+    @property
+    def threshold(self) -> float: ...
+    @property
+    def sentence(self) -> str: ...
+    @property
+    def audit(self) -> Any: ...
+
+
+def screen_figure(found: Screened, path: str | os.PathLike | None = None) -> Figure:
+    """Estimates across, exact effects upwards, verified cells and the audit's apart; lines at the threshold.
+
+    Args:
+        found: what `screen` returns.
+        path: where the figure goes as well, .png, .pdf or .svg; its folder exists.
+
+    Returns:
+        A matplotlib Figure.
+
+    Raises:
+        InputError: when the path cannot be written.
+    """
+    path = checked(path)
+    with style():
+        fig = Figure(figsize=(6, 5), layout="constrained")
+        ax = fig.subplots()
+        plain_axes(ax)
+        ax.grid(axis="x", color="0.9", linewidth=0.6)
+        linear = max(found.threshold / 10, 1e-9)
+        most = max(float(np.abs(np.append(found.effects, found.estimates)).max(initial=0.0)), 2 * linear)
+        powers = 10.0 ** np.arange(np.ceil(np.log10(3 * linear)), np.log10(most) + 0.01)
+        ax.set_xscale("symlog", linthresh=linear)
+        ax.set_yscale("symlog", linthresh=linear)
+        for axis in (ax.xaxis, ax.yaxis):  # ticks nearer to 0 would lie on each other
+            axis.set_ticks([*-powers[::-1], 0, *powers], minor=False)
+            axis.set_major_formatter("{x:g}")  # powers as mathematics ask for fonts that not every machine has
+        line = np.sinh(np.linspace(-np.arcsinh(most / linear), np.arcsinh(most / linear), 200)) * linear
+        ax.plot(line, line, color="0.7", linewidth=0.8, zorder=1, label="estimate = effect")
+        _cells(ax, found)
+        for sign in (-1, 1):
+            label = "threshold: the tenth strongest verified" if sign > 0 else None
+            ax.axhline(sign * found.threshold, color="#b2182b", linewidth=0.8, linestyle="--", label=label)
+        ax.set_xlim(-1.3 * most, 1.3 * most)
+        ax.set_ylim(-1.3 * most, 1.3 * most)
+        words = words_of_metric(found.metric)
+        scale = f"both axes are logarithmic beyond ±{linear:.2g}"
+        ax.set_xlabel(escape(f"estimate by gradient (a guess), {words}\n{scale}"))
+        ax.set_ylabel(escape(f"effect on the {words}, exact"))
+        ax.legend(framealpha=0.9, edgecolor="none", fontsize=7.5, loc="upper left")
+        headline(fig, "Screen: what gradients guess, and what patching does", [found.sentence])
+    return finished(fig, path)
+
+
+def _cells(ax: Any, found: Screened) -> None:
+    """A point for each cell: the audit's below, the verified ones above."""
+    parts = {"audit": slice(found.verify, None), "verified": slice(None, found.verify)}
+    for part, cells in parts.items():
+        x, y = found.estimates[cells], found.effects[cells]
+        words = "verified" if part == "verified" else "audit, at random of the rest"
+        if len(x):
+            ax.scatter(x, y, s=9, color=COLOURS[part], alpha=0.75, linewidths=0, label=f"{words} ({len(x)})")

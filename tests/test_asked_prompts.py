@@ -1,0 +1,175 @@
+"""The prompts that the command's options name: pairs of files and tasks, folders of them, a subject that is found."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from command_runs import CLEAN, CORRUPTED, demo, empty_folder, loaded, refused, run, trained  # noqa: F401
+
+from mlxtrace import GaussianNoise, InterpretableModel, prompts
+from mlxtrace.prompts import Pair
+
+pytestmark = trained
+
+# ---- many pairs
+
+PAIRS = [
+    {"clean": CLEAN, "corrupted": CORRUPTED, "subject": "Eiffel Tower", "id": "eiffel"},
+    {
+        "clean": "The Colosseum is located in",
+        "corrupted": "The Louvre Museum is located in",
+        "id": "colosseum",
+    },
+    {"clean": "The Eiffel Tower is in", "corrupted": "The Louvre Museum is in", "id": "same answer"},
+    {"clean": "The Eiffel Tower is in", "corrupted": "Rio is in the country of", "id": "other length"},
+]
+
+
+@pytest.fixture
+def file_of_pairs(tmp_path):
+    Path("pairs.json").write_text(json.dumps(PAIRS))
+    return "pairs.json"
+
+
+def test_pairs_of_a_file_are_patched_and_what_was_dropped_is_said(loaded, capsys, file_of_pairs):
+    files = ["--json", "r.json", "--csv", "r.csv", "--plot", "r.png"]
+    out, err = run(capsys, "--pairs", file_of_pairs, "--positions", "regions", "--component", "mlp", *files)
+    assert "2 of 4 pairs of pairs.json are suitable; dropped: " in out and not err
+    assert "over 2 pairs" in out and "last subject token" in out and "±" in out
+    assert 'Restores most: mlp layer 0 at "last subject token"' in " ".join(out.split())
+    assert all(str(Path(name).resolve()) in out for name in ("r.json", "r.csv", "r.png"))
+    kept = [Pair(**pair) for pair in PAIRS[:2]]
+    direct = demo().activation_patching(kept, component="mlp", positions="regions")
+    assert json.loads(Path("r.json").read_text())["rows"] == direct.to_rows()
+    assert "2 of 4 pairs" in Path("r.json").read_text()  # the file says it, too
+
+
+def test_quiet_pairs_print_their_table_with_what_was_dropped(loaded, capsys, file_of_pairs):
+    out, err = run(capsys, "--pairs", file_of_pairs, "--quiet", "--layers", "0-2")
+    assert out.startswith("Restoring the MLP output and attention output") and not err
+    assert "dropped" in out and "InterpretableModel" not in out
+
+
+def test_a_limit_of_pairs(loaded, capsys, file_of_pairs):
+    out, _ = run(capsys, "--pairs", file_of_pairs, "--limit", "1", "--plan")
+    assert "1 of 1 pairs of pairs.json" in out and "dropped" not in out and "nothing was run" in out
+    out, _ = run(capsys, "--pairs", "facts", "--limit", "3", "--layers", "0", "--json", "r.json")
+    found = json.loads(Path("r.json").read_text())
+    assert "3 of 3 pairs of facts" in out and "over 3 pairs" in out and found["rows"][0]["n"] == 3
+
+
+def test_what_a_task_is_made_with(loaded, capsys, monkeypatch):
+    asked = []
+
+    def made(name, model, n, seed=0):
+        asked.append((name, n, seed))
+        return [Pair(**pair) for pair in PAIRS[:2]]
+
+    monkeypatch.setattr(prompts, "load", made)
+    for more in ([], ["--limit", "70"], ["--seed", "3"]):
+        run(capsys, "--pairs", "ioi", "--plan", *more)
+    assert asked == [("ioi", 64, 0), ("ioi", 70, 0), ("ioi", 64, 3)]
+
+
+def test_pairs_with_noise_instead_of_their_corrupted_prompts(loaded, capsys, file_of_pairs):
+    asked = ["--pairs", file_of_pairs, "--limit", "1", "--noise", "s3", "--samples", "2", "--layers", "0-1"]
+    run(capsys, *asked, "--json", "a.json")
+    run(capsys, *asked, "--json", "b.json", "--seed", "5")
+    a, b = (json.loads(Path(f"{x}.json").read_text())["rows"] for x in "ab")
+    assert a != b and a[0]["n"] == 1
+    noise, both = GaussianNoise("Eiffel Tower", samples=2), ["mlp", "attn"]
+    assert a == demo().activation_patching([CLEAN], noise, component=both, layers=[0, 1]).to_rows()
+
+
+def test_within_a_region(loaded, capsys, file_of_pairs):
+    asked = [
+        "--pairs",
+        file_of_pairs,
+        "--positions",
+        "regions",
+        "--component",
+        "mlp",
+        "--layers",
+        "0",
+        "--quiet",
+    ]
+    for name in ("mean", "last", "together"):
+        run(capsys, *asked, "--within", name, "--csv", f"{name}.csv")
+    run(capsys, *asked, "--csv", "plain.csv")
+    found = [Path(f"{name}.csv").read_bytes() for name in ("plain", "mean", "last", "together")]
+    assert found[0] == found[1] and len(set(found)) == 3
+
+
+def test_a_folder_of_pairs_goes_further_when_the_limit_does(loaded, capsys, file_of_pairs):
+    asked = ["--pairs", file_of_pairs, "--out", "done", "--component", "mlp", "--layers", "0", "--quiet"]
+    out, _ = run(capsys, *asked, "--limit", "1")
+    assert "1 of 1 pairs" in out and [path.stem for path in Path("done/pairs").iterdir()] == ["eiffel"]
+    out, _ = run(capsys, *asked)
+    assert "2 of 4 pairs" in out and len([*Path("done/pairs").iterdir()]) == 2
+
+
+def test_pairs_into_a_folder_are_resumed(loaded, capsys, file_of_pairs, monkeypatch):
+    asked = ["--pairs", file_of_pairs, "--out", "done", "--component", "mlp", "--layers", "0-3"]
+    out, _ = run(capsys, *asked)
+    assert str(Path("done").resolve()) in out
+    plain, _ = run(capsys, *asked[:2], *asked[4:])
+    assert (
+        out[out.index("recovery of") : out.index("a file for each")].strip()
+        == plain[plain.index("recovery of") :].strip()
+    )
+    from mlxtrace.engine import sweep
+
+    monkeypatch.setattr(sweep.Sweep, "run", lambda *a, **k: pytest.fail("a pair was patched again"))
+    again, _ = run(capsys, *asked)
+    assert again == out
+    _, err = run(capsys, *asked[:-1], "0-4", status=2)
+    assert err.count("\n") == 1
+
+
+def test_pairs_of_which_none_is_suitable(loaded, capsys):
+    Path("wrong.json").write_text(json.dumps(PAIRS[2:]))
+    err = refused_beside(capsys, ["--pairs", "wrong.json"])
+    assert "nothing can be patched: 0 of 2 pairs" in err and "dropped" in err
+
+
+def refused_beside(capsys, argv):
+    before = {*Path.cwd().iterdir()}
+    _, err = run(capsys, *argv, status=2)
+    assert err.count("\n") == 1 and {*Path.cwd().iterdir()} == before
+    return err
+
+
+def test_a_malformed_file_of_pairs_is_refused_before_the_model_is_loaded(loaded, capsys):
+    Path("bad.json").write_text(json.dumps([{"clean": "a", "corupted": "b"}]))
+    _, err = run(capsys, "--pairs", "bad.json", status=2)
+    assert "corupted" in err and not loaded
+
+
+# ---- a corrupted prompt that is found
+
+
+@pytest.mark.parametrize("subject", [["--subject", "Eiffel Tower"], []], ids=["named", "found"])
+def test_another_subject_is_found_and_named(loaded, capsys, subject):
+    asked = ["--clean", CLEAN, "--corrupted", "auto", *subject]
+    out, _ = run(capsys, *asked, "--json", "r.json", "--quiet")
+    other = demo().substitutes(CLEAN, "Eiffel Tower")[0]
+    assert f"corrupted: '{other}' in the place of 'Eiffel Tower'" in out
+    assert json.loads(Path("r.json").read_text())["corrupted_text"] == CLEAN.replace("Eiffel Tower", other)
+
+
+def test_the_longest_subject_that_is_known_counts_unless_one_is_named(loaded, capsys):
+    out, _ = run(capsys, "--clean", "The Tokyo Tower is in", "--corrupted", "auto", "--plan")
+    assert "in the place of 'Tokyo Tower'" in out
+    two = "The Colosseum and the Eiffel Tower are in"
+    out, _ = run(
+        capsys, "--clean", two, "--corrupted", "auto", "--subject", "Colosseum", "--plan", "--metric", "kl"
+    )
+    assert "in the place of 'Colosseum'" in out
+
+
+def test_a_subject_that_nothing_fits_in_the_place_of(loaded, capsys, monkeypatch):
+    monkeypatch.setattr(InterpretableModel, "substitutes", lambda *a, **k: [])
+    err = refused(capsys, ["--clean", CLEAN, "--corrupted", "auto"])
+    assert "no subject that is known fits in the place of 'Eiffel Tower'" in err
