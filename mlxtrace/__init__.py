@@ -19,6 +19,7 @@ from .prompts import facts  # noqa: E402
 from .results.average_trace import AverageTrace  # noqa: E402
 from .results.causal_effects_result import CausalEffects  # noqa: E402
 from .results.causal_trace_result import CausalTrace  # noqa: E402
+from .results.edges_result import Circuit, Edges  # noqa: E402
 from .results.patching_result import PatchingResult  # noqa: E402
 from .results.path_result import PathResult  # noqa: E402
 from .results.screened import Screened  # noqa: E402
@@ -31,6 +32,8 @@ __all__ = [
     "AverageTrace",
     "CausalEffects",
     "CausalTrace",
+    "Circuit",
+    "Edges",
     "GaussianNoise",
     "InterpretableModel",
     "ModuleResolver",

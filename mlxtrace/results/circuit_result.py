@@ -26,9 +26,17 @@ METHODS = {
 
 
 class Circuit(EdgeSet):
-    """Edges of a model that stay clean while all others are corrupted: `EdgeSet` says what it is made of.
+    """Edges of a model that stay clean while all others are corrupted.
 
     Loaded from a file it can be looked at and compared; `model.circuit(circuit)` binds it to a model that runs it.
+
+    Args:
+        kept, upstream: bool `[senders, receivers]`: its edges, and all that there are.
+        scores: float64 `[senders, receivers]`, as `Edges.scores`; senders, receivers: their names.
+        asked, by, absolute: how many edges were chosen before pruning, and how.
+        metric, method, direction, steps, model: of the scores.
+        toward: 1 where a larger score helps the clean answer, -1 where a smaller one does.
+        notes: what must be known to read it.
 
     Example:
         >>> from mlxtrace import InterpretableModel
@@ -37,6 +45,15 @@ class Circuit(EdgeSet):
         >>> circuit = model.edges(*prompts, method="eap", progress=False).circuit(200)
         >>> circuit.n == len(circuit.to_rows()) <= 200, 0 < circuit.share < 100
         (True, True)
+        >>> circuit.to_dot().splitlines()[0], len(circuit.plot(most=20).axes)
+        ('digraph circuit {', 1)
+        >>> few = model.circuit(circuit.without(*circuit.edges[5:]))
+        >>> [len(few.minimality(prompts)), few.random(draws=2, pairs=prompts).shape]
+        [5, (2,)]
+        >>> len(few.completeness(prompts, draws=1).model)
+        1
+        >>> bool(circuit.curve(sizes=(0.1, 1), random=0).edges[-1] == circuit.upstream.sum())
+        True
     """
 
     # ---- what it does
@@ -62,8 +79,9 @@ class Circuit(EdgeSet):
             >>> model = InterpretableModel("demo")
             >>> prompts = "The Eiffel Tower is in the city of", "The Colosseum is in the city of"
             >>> edges = model.edges(*prompts, method="eap", progress=False)
-            >>> round(edges.circuit(edges.n).faithfulness(), 4), round(edges.circuit(0).faithfulness(), 4)
-            (1.0, 0.0)
+            >>> whole, none = edges.circuit(edges.n).faithfulness(), edges.circuit(0).faithfulness()
+            >>> abs(whole - 1) < 1e-4, abs(none) < 1e-4
+            (True, True)
         """
         return self._measured(self.kept[None], pairs)[0]
 
@@ -107,6 +125,9 @@ class Circuit(EdgeSet):
     def minimality(self, pairs: Any = None) -> list[dict[str, Any]]:
         """What each edge contributes: by how much faithfulness falls when it alone is dropped, most first.
 
+        Args:
+            pairs: where it is measured; None: on the pairs of the scores.
+
         Returns:
             One dict per edge: sender, receiver, drop.
         """
@@ -139,7 +160,16 @@ class Circuit(EdgeSet):
         return Completeness(complement, [float(f) for f in found[:draws]], [float(f) for f in found[draws:]])
 
     def random(self, draws: int = 20, pairs: Any = None, seed: int = 0) -> np.ndarray:
-        """The faithfulness `[draws]` of random circuits with as many edges, drawn without preference."""
+        """The faithfulness of random circuits with as many edges, drawn without preference.
+
+        Args:
+            draws: how many.
+            pairs: where it is measured; None: on the pairs of the scores.
+            seed: of the draws.
+
+        Returns:
+            float64 `[draws]`.
+        """
         kept = self.drawn(self.n, draws, seed)
         return np.array([float(found) for found in self._measured(kept, pairs)])
 

@@ -192,8 +192,8 @@ FAULTS: list[tuple[str, str, str, str]] = [
      "apart = mx.where(own | True, cotangent[None], 0)"),
     ("estimates: one step early", "engine/edge_gradients.py", "edited.at, j / steps,", "edited.at, (j - 1) / steps,"),
     ("estimates: the sign", "engine/edge_gradients.py", "found = theirs @ ours.swapaxes(1, 2)", "found = -theirs @ ours.swapaxes(1, 2)"),
-    ("edges: receivers in reverse", "experiments/edges.py", "PathCell(senders[s], receivers[r], pair.at)",
-     "PathCell(senders[s], receivers[-1 - r], pair.at)"),
+    ("edges: receivers in reverse", "experiments/edge_runs.py", "PathCell(senders[s], receivers[r], self.at)",
+     "PathCell(senders[s], receivers[-1 - r], self.at)"),
     # paths
     ("paths: the embedding's change forgotten", "engine/split_reads.py", "return self.streams[node.layer].astype(mx.float32)",
      "return 0 * self.streams[node.layer].astype(mx.float32)"),
