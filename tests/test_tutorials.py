@@ -73,6 +73,7 @@ SAID = {  # what the demo shows, and the comments say
         "a0.h1            0.96                0.00",
         "16 of 16 pairs are suitable",
         "a0.h1 at C1    42.9 %",
+        "a0.h1 at B1 and C1 by  atp:      1.5 %    -4.0 %",
         "a0.h1 -> a1.h3.k",
         "nine edges, on other pairs: faithfulness 0.99",
         "nine edges drawn at random, 20 times: 0.00 at most",
