@@ -95,7 +95,7 @@ for method in ("atp", "ig"):
 
 # Where a softmax has made up its mind its gradient is nothing: attribution patching sees next to nothing of the
 # strongest cells, and has one on the wrong side. Gradients on the way between both runs see them, too large. So no
-# estimate is reported as an effect: a screen ranks by estimates, runs the best exactly, and a random sample of the
+# estimate is reported as an effect: a screen ranks by several, runs the best exactly, and a random sample of the
 # others as well, which says what may have been missed.
 
 screened = model.screen(
