@@ -90,3 +90,17 @@ def test_sets_are_compared_in_turn():
     row = sets.compare("demo", *sets.demo_pairs(3), "resid_post", repeats=1)
     cells = [cell.strip() for cell in row.split("|")[1:-1]]
     assert cells[:2] == ["demo, `resid_post`", "3"] and float(cells[-1]) < 1e-4
+
+
+def test_edges_agree_with_two_traces_each(capsys):
+    from benchmarks import edges
+
+    shape = models.GPT2_TOY
+    case = cases.different(shape, 6)
+    bench = edges.Edges(
+        InterpretableModel(models.mlx_model(shape, models.draw(shape))), case.clean, case.corrupted
+    )
+    edges.compare("toy", bench, 30, 4)  # raises where the two differ
+    said = capsys.readouterr().out
+    assert "172 edges" in said and "in CPU time" in said
+    assert len(bench.sampled(30, 0)) < len(bench.sampled(0, 0)) == len(bench.places)
