@@ -98,3 +98,17 @@ def test_screens_are_compared_with_both_exact_sweeps():
         row["cells"] == 192 * (2 * 11 + 1) and row["off"] < 5e-4
     )  # of the last layer the last position alone
     assert row["sweep / screen"] > 0 and row["loop / screen"] > 0 and "gpt2-toy" in screening.table([row])
+
+
+def test_edges_agree_with_two_traces_each(capsys):
+    from benchmarks import edges
+
+    shape = models.GPT2_TOY
+    case = cases.different(shape, 6)
+    bench = edges.Edges(
+        InterpretableModel(models.mlx_model(shape, models.draw(shape))), case.clean, case.corrupted
+    )
+    edges.compare("toy", bench, 30, 4)  # raises where the two differ
+    said = capsys.readouterr().out
+    assert "172 edges" in said and "in CPU time" in said
+    assert len(bench.sampled(30, 0)) < len(bench.sampled(0, 0)) == len(bench.places)
