@@ -63,7 +63,7 @@ SAID = {  # what the demo shows, and the comments say
         "either one corrupted:   [100. 100. 100. 100.]",
         "two layers corrupted:   [100. 100. 100.   0.]",
         "k      2      atp: 2, 0, 16",
-        "neurons that matter: 2; verified: 1",
+        "neurons that matter: 4",
         "exact: embed -> m0 +16.0, m0 -> a2.h3.v +16.0, a2.h3 -> m3 +16.0, m3 -> logits +16.0",
         "edges as the interpreter says: True",
         "question 1: embed -> a1.h0.v, a1.h0 -> m3",
