@@ -16,10 +16,14 @@ from .engine.corruption import GaussianNoise, Substitution  # noqa: E402
 from .forward.cache import ActivationCache  # noqa: E402
 from .model import InterpretableModel  # noqa: E402
 from .prompts import facts  # noqa: E402
+from .results.attribution_result import AttributionResult  # noqa: E402
 from .results.average_trace import AverageTrace  # noqa: E402
 from .results.causal_effects_result import CausalEffects  # noqa: E402
 from .results.causal_trace_result import CausalTrace  # noqa: E402
+from .results.circuit_result import Circuit  # noqa: E402
+from .results.edges_result import Edges  # noqa: E402
 from .results.patching_result import PatchingResult  # noqa: E402
+from .results.path_result import PathResult  # noqa: E402
 from .results.screened import Screened  # noqa: E402
 from .version import VERSION  # noqa: E402
 
@@ -27,13 +31,17 @@ __version__ = VERSION
 sys.modules[f"{__name__}.facts"] = facts  # its home is `prompts`, its public name mlxtrace.facts
 __all__ = [
     "ActivationCache",
+    "AttributionResult",
     "AverageTrace",
     "CausalEffects",
     "CausalTrace",
+    "Circuit",
+    "Edges",
     "GaussianNoise",
     "InterpretableModel",
     "ModuleResolver",
     "PatchingResult",
+    "PathResult",
     "Screened",
     "Substitution",
     "check",
