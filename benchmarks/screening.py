@@ -3,9 +3,9 @@
     python -m benchmarks.screening [--only gpt2-small gpt2-toy] [--cells 1000] [--passes 30] [--repeats 3]
 
 The exact sweeps would take hours: both are timed on a random sample of the cells and scaled to all that can differ from
-the base run. The first is this package's own (each cell a row, born at its layer), the second the textbook's: one
-forward pass a cell with one neuron written by hand. Contenders take turns; the ratios are of medians. A random sample's
-effects are compared between all three, so that they do the same.
+the base run. The first is this package's own (each cell a row, born at its layer; scaled is what more cells add), the
+second the textbook's: one forward pass a cell with one neuron written by hand. Contenders take turns; the ratios are of
+medians. The effects of a random sample are compared between both sweeps, and those of the screen with the sweep's.
 """
 
 from __future__ import annotations
@@ -118,6 +118,12 @@ def by_hand(case: Case, cells: list[tuple[Any, int, int]]) -> tuple[float, np.nd
     return time.perf_counter() - began, np.array(effects)
 
 
+def _seconds(work: Any, *arguments: Any) -> float:
+    began = time.perf_counter()
+    work(*arguments)
+    return time.perf_counter() - began
+
+
 def compare(shape: models.Shape, cells: int, passes: int, repeats: int) -> dict[str, Any]:
     """One row: seconds of the screen, and of both exact sweeps scaled to all cells."""
     case = Case(shape)
@@ -128,12 +134,12 @@ def compare(shape: models.Shape, cells: int, passes: int, repeats: int) -> dict[
         began = time.perf_counter()
         found = screened(case)
         took["screen"].append(time.perf_counter() - began)
-        began = time.perf_counter()
-        effects = swept(case, some)
-        took["sweep"].append((time.perf_counter() - began) * case.cells / len(some))
+        few = some[: len(some) // 10]  # what does not grow with the cells is not scaled
+        seconds = [_seconds(swept, case, part) for part in (some, few)]
+        took["sweep"].append((seconds[0] - seconds[1]) * case.cells / (len(some) - len(few)))
         seconds, right = by_hand(case, case.some(cells, 0)[:passes])
         took["loop"].append(seconds * case.cells / passes)
-    rows = found.to_rows()
+    effects, rows = swept(case, some), found.to_rows()
     sites = {i: case.model.resolver.site("neuron", i) for i in range(shape.layers)}
     again = swept(case, [(sites[r["layer"]], r["position"], r["neuron"]) for r in rows])
     off = [np.abs(effects[:passes] - right).max(), np.abs(again - [r["effect"] for r in rows]).max()]

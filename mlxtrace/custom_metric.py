@@ -66,7 +66,7 @@ def check_rows(name: str, compute: Callable[[np.ndarray], np.ndarray], clean: np
             )
 
 
-def in_both(function: Function) -> Function:
+def in_both(function: Callable[[Any], Any]) -> Function:
     """The function for NumPy's logits as well, where it is written with MLX: it is then given them as MLX has them."""
 
     def compute(logits: np.ndarray) -> Any:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from .custom_metric import check_gradient, check_rows, checked, in_both, name_of
+from .custom_metric import check_rows, checked, name_of
 from .errors import EffectError, InputError, closest
 from .metric_table import CUSTOM_FLOOR, METRICS, CleanRun, log_softmax, softmax
 
@@ -27,10 +27,8 @@ __all__ = [
     "Metric",
     "bind",
     "bind_all",
-    "check_gradient",
     "every_position",
     "floor",
-    "in_both",
     "log_softmax",
     "name_of",
     "recovery",

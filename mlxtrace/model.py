@@ -223,15 +223,15 @@ class InterpretableModel(Reader):
     # ---- experiments, each with a file in `experiments`
 
     activation_patching = activation_patching
-    path_patching = path_patching
     attribution_patching = attribution_patching
+    path_patching = path_patching
     causal_trace = causal_trace
     causal_effects = causal_effects
     noising_window = noising_window
     compare_bits = compare_bits
+    screen = screen
     edges = edges
     circuit = circuit
-    screen = screen
     substitutes = substitutes
 
     @property

@@ -33,7 +33,7 @@ import models  # noqa: E402
 NUMERICAL = {
     "anatomy", "engine", "experiments", "forward", "identities", "laws",
     "test_averages", "test_custom_metric", "test_docstrings", "test_interventions", "test_metric_table", "test_metrics",
-    "test_last_logits", "test_noise_scale", "test_seeds", "test_suitable",
+    "test_interpreter", "test_last_logits", "test_noise_scale", "test_seeds", "test_suitable",
 }  # fmt: skip
 # Of these rooms, what looks at memory, handles and indices. Numbers in less memory are held by other tests as well.
 ELSEWHERE = {"test_groups", "test_memory", "test_trace_recovery"}

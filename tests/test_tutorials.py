@@ -17,6 +17,7 @@ FIGURES = {
     "05_heads": ["heads", "moving_heads", "patterns"],
     "06_many_prompts": ["states", "fetching", "two_corruptions"],
     "08_known_answers": ["estimates"],
+    "09_a_circuit_from_nothing": ["patterns", "paths", "circuit", "curve"],
 }
 SAID = {  # what the demo shows, and the comments say
     "01_tracing_and_editing": [
@@ -66,6 +67,17 @@ SAID = {  # what the demo shows, and the comments say
         "exact: embed -> m0 +16.0, m0 -> a2.h3.v +16.0, a2.h3 -> m3 +16.0, m3 -> logits +16.0",
         "edges as the interpreter says: True",
         "question 1: embed -> a1.h0.v, a1.h0 -> m3",
+    ],
+    "09_a_circuit_from_nothing": [
+        "next: ' fish'",
+        "a0.h1            0.96                0.00",
+        "16 of 16 pairs are suitable",
+        "a0.h1 at C1    42.9 %",
+        "a0.h1 -> a1.h3.k",
+        "nine edges, on other pairs: faithfulness 0.99",
+        "nine edges drawn at random, 20 times: 0.00 at most",
+        "  embed -> a0.h1.v   1.00",
+        "in both circuits: 4 edges",
     ],
 }
 

@@ -18,11 +18,12 @@ from .prompt_pairs import induction_pairs, lookup_pairs
 __all__ = ["Program", "induction", "lookup"]
 
 
-def lookup(seed: int = 0) -> Program:
+def lookup(seed: int = 0, architecture: str = "gpt2") -> Program:
     """A model of four layers that looks up facts about people.
 
     Args:
         seed: Of the names, the facts, the places of heads and neurons and the basis of the residual stream.
+        architecture: "gpt2", or "llama": the same program with rotary positions, RMS norms and a gated MLP.
 
     Returns:
         The `Program`: `Ada Berg met Carl Holm . The city of the first is` -> ` Oslo`, with the names of the seed.
@@ -35,14 +36,15 @@ def lookup(seed: int = 0) -> Program:
         True
     """
     rules, facts = lookup_rules(seed)
-    return Program("lookup", rules, lookup_pairs(facts, seed))
+    return Program("lookup", rules, lookup_pairs(facts, seed), architecture)
 
 
-def induction(seed: int = 0) -> Program:
+def induction(seed: int = 0, architecture: str = "gpt2") -> Program:
     """A model of two layers that says what came after the earlier copy of the last word.
 
     Args:
         seed: Of the words, of which usually follows which, and of the places of heads, neurons and features.
+        architecture: "gpt2" or "llama".
 
     Returns:
         The `Program`: `oak fir elm yew fir` -> ` elm`, with the words of the seed.
@@ -55,4 +57,4 @@ def induction(seed: int = 0) -> Program:
         True
     """
     rules, usual = induction_rules(seed)
-    return Program("induction", rules, induction_pairs(usual, seed))
+    return Program("induction", rules, induction_pairs(usual, seed), architecture)

@@ -6,10 +6,14 @@ import functools
 from dataclasses import dataclass
 from typing import Any
 
-from . import weights
+from ..errors import InputError
 from .interpreter import Interpreter
+from .llama_weights import llama
 from .rules import Rules
 from .tokenizer import word_tokenizer
+from .weights import gpt2
+
+ARCHITECTURES = {"gpt2": gpt2, "llama": llama}
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,6 +23,7 @@ class Program:
     Attributes:
         name: "lookup" or "induction".
         rules: what each head and each neuron does.
+        architecture: "gpt2" or "llama", of mlx-lm.
         pairs: clean and corrupted prompts of one length with their answers (`mlxtrace.prompts.Pair`s).
 
     Example:
@@ -34,11 +39,16 @@ class Program:
     name: str
     rules: Rules
     pairs: tuple[Any, ...]
+    architecture: str = "gpt2"
+
+    def __post_init__(self):
+        if self.architecture not in ARCHITECTURES:
+            raise InputError(f"architecture={self.architecture!r} is none of {', '.join(ARCHITECTURES)}")
 
     @functools.cached_property
     def net(self) -> Any:
-        """The rules as a model: mlx-lm's `gpt2` in float32."""
-        return weights.gpt2(self.rules)
+        """The rules as a model of mlx-lm, in float32."""
+        return ARCHITECTURES[self.architecture](self.rules)
 
     @functools.cached_property
     def tokenizer(self) -> Any:

@@ -11,6 +11,7 @@ import argparse
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -31,6 +32,7 @@ kite knee lake lamb lamp leaf lime lion lip log map mask milk mill mint moon mot
 nut oak
 """.split()  # noqa: SIM905 (shorter than a list)
 LENGTH, LONGEST = 48, 3  # words in a row, BOS among them; words in a segment
+CAUSAL: Any = "causal"  # as mlx-lm calls its blocks, whose annotation names arrays only
 TOKENIZER_CONFIG = {
     "tokenizer_class": "PreTrainedTokenizerFast",
     "bos_token": BOS,
@@ -123,7 +125,7 @@ def logits(model: Model, tokens: mx.array) -> mx.array:
     inner = model.model
     h = inner.wte(tokens) + inner.wpe(mx.arange(tokens.shape[1]))
     for block in inner.h:
-        h = h + block.attn(block.ln_1(h), "causal")
+        h = h + block.attn(block.ln_1(h), CAUSAL)
     return inner.wte.as_linear(inner.ln_f(h))
 
 
@@ -143,7 +145,7 @@ def patterns(model: Model, tokens: mx.array) -> np.ndarray:
         scores = mx.einsum("bqhd,bkhd->hbqk", q.reshape(shape), k.reshape(shape)) * block.attn.scale
         hidden = mx.where(mx.tri(tokens.shape[1]).astype(mx.bool_), scores, -mx.inf)
         found.append(np.array(mx.softmax(hidden, axis=-1)))
-        h = h + block.attn(block.ln_1(h), "causal")
+        h = h + block.attn(block.ln_1(h), CAUSAL)
     return np.array(found)
 
 
@@ -230,7 +232,7 @@ def save(model: Model, out: Path) -> None:
     (out / "tokenizer_config.json").write_text(json.dumps(TOKENIZER_CONFIG, indent=2) + "\n")
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Train, save, and print what is known on layouts never trained, and what the heads look at."""
     parser = argparse.ArgumentParser(
         description="Train the induction model.", formatter_class=argparse.ArgumentDefaultsHelpFormatter
@@ -240,7 +242,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=4e-3, help="peak learning rate")
     parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
 
     start = time.perf_counter()
     model = make(args.seed)

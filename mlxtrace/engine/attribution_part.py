@@ -19,6 +19,7 @@ import numpy as np
 from . import attention_fix
 from .batch import rows_first
 from .gradients import Gradients, Measure, Pass, allowed_bytes
+from .joint_runs import Runs
 from .runs import Rows, Site, capture
 
 __all__ = ["Measure", "Part", "Rows", "Scores", "Site", "allowed_bytes"]
@@ -39,8 +40,8 @@ class Scores:
 
 def _widened(base: Rows, block: int) -> Rows:
     """The same runs in so many equal rows: noise at no position makes rows, and changes none."""
-    wide = [replace(run, noise=np.zeros((block, 0, 1))) for run in base.members]
-    return wide[0] if len(wide) == 1 else type(base)(tuple(wide))
+    wide = tuple(replace(run, noise=np.zeros((block, 0, 1))) for run in base.members)
+    return wide[0] if len(wide) == 1 else Runs(wide)
 
 
 class Part:
@@ -189,29 +190,25 @@ class Part:
 
     def _fixed(self, site: Site, gradient: mx.array) -> np.ndarray:
         """What queries or keys do through the softmax that they would give, `[N, positions, heads]`."""
-        layer, name = site.layer, site.component
+        layer, name = site.layer, str(site.component)
         own = {c: self.base_arrays[f"layers.{layer}.{c}"].astype(mx.float32) for c in ("q", "k")}
         new = dict(own)
         new[name] = mx.array(own[name])
         new[name][:, self.at] = self.source_arrays[site.name][:, self.source_at].astype(mx.float32)
         attended = self.gradients.attended[site.path, site.visit]
-        scores = [self._attention_scores(x["q"], x["k"], attended) for x in (own, new)]
-        sinks = (
-            None if attended.sinks is None else np.array(attended.sinks.astype(mx.float32), dtype=np.float64)
-        )
-        by = attention_fix.queries_replaced if name == "q" else attention_fix.keys_replaced
-        # rows_first has put queries before heads
-        done = by(*scores, np.array(gradient.astype(mx.float32), dtype=np.float64).swapaxes(1, 2), sinks)
-        heads = own[name].shape[2]
-        done = done.reshape(*done.shape[:2], heads, -1).sum(
-            -1
-        )  # of keys: over the query heads that share one
-        return done[:, np.array(self.at)]
+        before, after = (self._attention_scores(x["q"], x["k"], attended) for x in (own, new))
+        sinks = None if attended.sinks is None else _float64(attended.sinks)
+        by_query = _float64(gradient).swapaxes(1, 2)  # rows_first has put queries before heads
+        replaced = attention_fix.queries_replaced if name == "q" else attention_fix.keys_replaced
+        done = replaced(before, after, by_query, sinks)
+        shared = done.reshape(*done.shape[:2], own[name].shape[2], -1)  # query heads that share a key
+        return shared.sum(-1)[:, np.array(self.at)]
 
     def _attention_scores(self, q: mx.array, k: mx.array, attended: Any) -> np.ndarray:
         """Scores `[N, heads, T, T]` as the attention call has them, float64."""
-        q, k = (np.array(x, dtype=np.float64).swapaxes(1, 2) for x in (q, k))
-        scores = attended.scale * (q @ np.repeat(k, q.shape[1] // k.shape[1], 1).swapaxes(-1, -2))
+        queries, keys = (_float64(x).swapaxes(1, 2) for x in (q, k))
+        keys = np.repeat(keys, queries.shape[1] // keys.shape[1], 1)
+        scores = attended.scale * (queries @ keys.swapaxes(-1, -2))
         mask = attended.mask
         if mask is None:
             return scores
@@ -219,4 +216,8 @@ class Part:
             return np.where(np.tril(np.ones(scores.shape[-2:], bool)), scores, -np.inf)
         if mask.dtype == mx.bool_:
             return np.where(np.array(mask), scores, -np.inf)
-        return scores + np.array(mask.astype(mx.float32), dtype=np.float64)
+        return scores + _float64(mask)
+
+
+def _float64(x: mx.array) -> np.ndarray:
+    return np.array(x.astype(mx.float32), dtype=np.float64)

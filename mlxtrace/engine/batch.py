@@ -280,7 +280,7 @@ class Batch:
 
 
 def _shape(entry: tuple[int, Patch]) -> tuple[int, int, bool]:
-    """Of a cell's patch: its positions, its heads, whose rows it takes. Patches of one shape are indexed together."""
+    """What patches have in common whose indices are made together: positions, heads, whose row of the source."""
     patch = entry[1]
     return len(patch.at), len(patch.heads or (0,)), patch.source_row is None
 

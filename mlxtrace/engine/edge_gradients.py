@@ -93,8 +93,8 @@ def edge_estimates(
     """
     graph = edited.graph
     changes = mx.stack([edited.change_of(node) for node in graph.senders])  # [senders, rows, T, D]
-    changed = np.isin(np.arange(changes.shape[2]), at)
-    changes = mx.where(mx.array(changed)[:, None], changes, 0)
+    changed = mx.array(np.isin(np.arange(changes.shape[2]), at).tolist())
+    changes = mx.where(changed[:, None], changes, 0)
     total = np.zeros((edited.block, *graph.upstream.shape))
     for run in _runs(edited, steps):
         for receivers, gradient in _Backward(run, measure, most_bytes).reads():
@@ -165,11 +165,11 @@ class _Backward:
         heads, rows = cotangent.shape[2], len(x)
         step = max(1, self.most_bytes // (24 * max(x.nbytes, cotangent.nbytes)))
         for start in range(0, heads, step):
-            some = mx.arange(start, min(start + step, heads))
-            own = (mx.arange(heads)[None] == some[:, None])[:, None, None, :, None]
+            some = range(start, min(start + step, heads))
+            own = (mx.arange(heads)[None] == mx.array(list(some))[:, None])[:, None, None, :, None]
             apart = mx.where(own, cotangent[None], 0).reshape(-1, *cotangent.shape[1:])
             found = self._back(kind, layer, mx.concatenate([x] * len(some)), apart)
-            numbers = [self.numbers[kind, layer, head] for head in some.tolist()]
+            numbers = [self.numbers[kind, layer, head] for head in some]
             yield numbers, found.reshape(len(some), rows, *x.shape[1:])
 
     def _back(self, kind: str, layer: int, x: mx.array, cotangent: mx.array) -> mx.array:

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 
 import mlx.core as mx
 
-from ..anatomy.taps import fresh
 from .graph_names import Receiver, Sender
 from .split_reads import Node, SplitRun
 
@@ -154,4 +153,4 @@ class EditedReads:
     def _tiled(self, x: mx.array, times: int) -> mx.array:
         """An array of the base run `[rows, ...]` with `times * block` rows."""
         n = times * self.block // len(x)
-        return fresh(x) if n == 1 else mx.concatenate([x] * n)
+        return mx.array(x) if n == 1 else mx.concatenate([x] * n)

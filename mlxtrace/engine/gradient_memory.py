@@ -58,7 +58,7 @@ def _first_logit(logits: mx.array) -> mx.array:
 
 def _relative(a: mx.array, b: mx.array) -> float:
     a, b = a.astype(mx.float32), b.astype(mx.float32)
-    return float((mx.abs(a - b).max() / mx.maximum(mx.abs(b).max(), 1e-20)).item())
+    return float(np.array(mx.abs(a - b).max() / mx.maximum(mx.abs(b).max(), 1e-20)))
 
 
 @calibration.per_model

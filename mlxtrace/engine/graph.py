@@ -17,7 +17,7 @@ import numpy as np
 
 from ..anatomy.resolver import ModuleResolver, Site
 from ..errors import UnsupportedError
-from .layer_calls import norm_input, parallel_layers
+from .layer_records import norm_input, parallel_layers
 
 
 @dataclass(frozen=True)

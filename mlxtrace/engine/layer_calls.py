@@ -1,6 +1,6 @@
 """One layer of a plain run, called again on other inputs, its parts giving what they are told to give.
 
-    call = calls[3]                                    # of `recorded_calls`
+    call = calls[3]                                    # of `record_calls`
     q, k, v = call.attention_inputs(x)                 # what its attention call would see, were x its input
     mlp = call.mlp_output(x)                           # what its MLP would give, were x the stream that it reads
     added = call.written(mixer=y, mlp=m)               # what the stream gains when its parts give these
@@ -17,17 +17,10 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-import numpy as np
 
 from ..anatomy.attention import attending
 from ..anatomy.layout import Layer
-from ..anatomy.recording import forward, same, snapshot
 from ..anatomy.taps import arrays_of, first_array, fresh, put_argument, put_first, tapping
-from .calibration import ModuleResolver, per_model, rows_of
-from .differences import side_axes
-from .runs import Hooks, norm_input
-
-__all__ = ["Hooks", "LayerCall", "norm_input", "parallel_layers", "record_calls"]
 
 Handler = Callable[[Callable[..., Any], tuple, dict], Any]
 
@@ -157,50 +150,6 @@ class LayerCall:
 
     def _mixer_gives(self, value: mx.array | None) -> dict[str, Handler]:
         return {path: _giving(value) for path in self.layer.mixers}
-
-
-def record_calls(hooks: Hooks) -> dict[int, LayerCall]:
-    """Have the pass of some hooks write down the calls of its layers, by layer."""
-    calls: dict[int, LayerCall] = {}
-    resolver = hooks.resolver
-    beside = side_axes(resolver)
-
-    def recording(index: int, layer: Layer) -> Callable[..., Any]:
-        def call(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-            rows = next(x for _, x in arrays_of(args, kwargs)).shape[0]
-            kept = snapshot(args), {key: snapshot(value) for key, value in kwargs.items()}
-            axes = beside.get((layer.path, layer.visit), {})
-            calls[index] = LayerCall(layer, resolver.paths, forward, *kept, rows, axes)
-            return forward(*args, **kwargs)
-
-        return call
-
-    for index, layer in enumerate(resolver.structure.layers):
-        hooks.forwards[layer.path, layer.visit] = recording(index, layer)
-    return calls
-
-
-@per_model
-def parallel_layers(resolver: ModuleResolver) -> tuple[bool, ...]:
-    """By layer, whether its MLP is given the same whatever its mixer gives: the two read the same stream."""
-    hooks, run = Hooks(resolver), rows_of(resolver, 1)
-    calls, streams = record_calls(hooks), {}
-    for index, layer in enumerate(resolver.structure.layers):
-        if layer.slot is not None:
-            hooks.add_site(resolver.site("resid_pre", index), lambda x, at=index: streams.update({at: x}))
-    with hooks.hooked():
-        mx.eval(forward(resolver.net, run.tokens(np.arange(1))))
-
-    def is_parallel(index: int) -> bool:
-        layer = resolver.layer(index)
-        if index not in streams or not (layer.mixers and layer.summed):
-            return False
-        x = streams[index]
-        return same(
-            *(calls[index].mlp_input(x, mixer) for mixer in (None, mx.flip(x, 1)))
-        )  # one may give 0 for both
-
-    return tuple(is_parallel(index) for index in range(resolver.n_layers))
 
 
 def _giving(value: mx.array | None) -> Handler:

@@ -17,16 +17,14 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from ..anatomy.resolver import ModuleResolver, Site
 from ..errors import EngineError, InputError, MlxtraceError, UnsupportedError
 from . import calibration
 from .choice import choose
 from .edge_check import FLAT, Batch, EditedReads, Engine, Patch, check, read_by_logits
 from .graph_names import Graph, Read, Receiver, Sender, reaches, receivers, senders
 from .live_paths import LivePaths
-from .memory import allowed_bytes
 from .split_reads import Rows, SplitRun
-from .sweep import Outcome, Plan, progress_bar
+from .sweep import ModuleResolver, Outcome, Plan, Site, allowed_bytes, progress_bar
 
 __all__ = [
     "Graph",

@@ -69,9 +69,8 @@ class Run:
 class Patch:
     """Write one site of a row at positions `at` with the source's activation at positions `source_at`.
 
-    heads: only these heads of a site that is split by head. fixed: the value is that of the fixed run (the base
-    run itself, unless another is named), not of the source. source_row: the first of the source's rows that it
-    takes, one for each row of its cell; None: those of the cell's own prompt.
+    heads: only these heads of a site that is split by head. fixed: the value is that of the fixed run (the base run
+    itself, unless another is named), not of the source. source_row: the first of the cell's rows of the source.
     """
 
     site: Site

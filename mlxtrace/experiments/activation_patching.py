@@ -273,13 +273,17 @@ def labelled(
         corrupted_text=pair.corrupted_text,
         model=model.name,
         notes=[*pair.notes, *places.notes, *measured.notes, *notes],
-        settings={**_settings(pair, grid, positions), **settings},
+        settings=_settings(pair, grid, coords, positions) | settings,
         part_of_set=not alone,
     )
 
 
-def _settings(pair: AlignedPair, grid: Grid, positions: Any) -> dict[str, Any]:
-    """What titles say beside the components."""
-    settings = {"positions": positions, "within": grid.places.within, "corruption": pair.corruption}
-    settings["neurons"] = list(grid.neurons[0]) if grid.neurons and len(grid.neurons) == 1 else None
-    return {name: value for name, value in settings.items() if value or name == "positions"}
+def _settings(pair: AlignedPair, grid: Grid, coords: dict[str, Any], positions: Any) -> dict[str, Any]:
+    """What a result says of how it was made, for titles."""
+    together = grid.neurons and "neuron" not in coords
+    return {
+        "positions": positions,
+        **({"within": grid.places.within} if grid.places.within else {}),
+        **({"neurons": list(grid.neurons[0])} if grid.neurons and together else {}),
+        **({"corruption": pair.corruption} if pair.corruption else {}),
+    }

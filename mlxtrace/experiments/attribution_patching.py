@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from .. import metrics
-from ..engine.attribution import METHODS, Attributing, Attribution
+from ..custom_metric import check_gradient, in_both
+from ..engine.attribution import METHODS, Attributing, Attribution, Measure
 from ..errors import InputError, closest
 from ..results.attribution_result import AttributionResult, AttributionSet
 from .activation_patching import (
@@ -244,7 +245,7 @@ def _checked(metric: Any, method: str, direction: str) -> Any:
             raise InputError(
                 "attribution differentiates the last position's logits: a metric of every one has no place"
             )
-        return metrics.in_both(metric)
+        return in_both(metric)
     if not isinstance(metric, str) or metric not in metrics.METRICS:
         return "logprob" if isinstance(metric, str) and metric == "auto" and method == "ig" else metric
     kind = metrics.METRICS[metric]
@@ -282,15 +283,17 @@ def _attribute(
     base, source = both.begin()
     clean_first = roles.clean_first(base, source)
     measured = settle(model, pair, logits=clean_first, **answers)
-    for one in measured.metrics:
-        _refuse_kl_of_itself(one, method, roles.direction)
-        metrics.check_gradient(one.name, one.gradient, base)
-    found = [both.run(one.gradient) for one in measured.metrics]
+    where = base if method != "ig" else (base.mean(0) + source.mean(0))[None] / 2  # on the way
+    found = [both.run(_slope(one, method, roles.direction, where)) for one in measured.metrics]
     took = time.perf_counter() - began
     return Attributed(pair, grid, roles, measured, found, measured(base), measured(source), took)
 
 
-def _refuse_kl_of_itself(metric: metrics.Metric, method: str, direction: str) -> None:
-    """InputError when "auto" became a metric that cannot be used here."""
+def _slope(metric: metrics.Metric, method: str, direction: str, where: np.ndarray) -> Measure:
+    """What is differentiated of a metric; InputError when "auto" became one that cannot be, or it is flat."""
     if metric.name in metrics.METRICS:
         _checked(metric.name, method, direction)
+    if metric.gradient is None:
+        raise InputError(f"metric {metric.name} has no gradient to estimate with")
+    check_gradient(metric.name, metric.gradient, where)
+    return metric.gradient

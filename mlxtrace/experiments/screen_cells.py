@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..engine.attribution import Attribution, attribute
+from ..errors import UnsupportedError as UnsupportedError
 from .grid import Grid, Patch
 from .sweeps import Cell, Job, sweep_of
 
@@ -122,17 +123,17 @@ class ScreenCells:
         self,
         pair: int,
         methods: dict[str, str],
-        gradient: Callable[[Any], Any],
+        gradients: dict[str, Callable[[Any], Any]],
         max_memory: int | None = None,
     ) -> np.ndarray:
         """The estimated effect of each cell `[cells]` on one pair, mean over samples; NaN where it lacks the region.
 
-        methods: by component. gradient: the metric of the last position's logits, in MLX.
+        methods: by component. gradients: what each method differentiates, of the last position's logits, in MLX.
         """
         found, by = np.full(len(self), np.nan), {}
         for method in dict.fromkeys(methods.values()):
             blocks = [b for b in self.blocks if methods[b.component] == method]
-            by[method] = self._attributed(pair, blocks, gradient, method, max_memory)
+            by[method] = self._attributed(pair, blocks, gradients[method], method, max_memory)
         for block in self.blocks:
             values = self._estimated(block, pair, by[methods[block.component]])
             of_block = found[block.first : block.first + block.size].reshape(len(block.labels), -1)

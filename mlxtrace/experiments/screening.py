@@ -16,7 +16,7 @@ import numpy as np
 
 from ..results.screened import HELD
 from ..results.screened import Screened as Screened
-from .screen_cells import ScreenCells
+from .screen_cells import ScreenCells, UnsupportedError
 from .sweeps import notes_of, plan_of, sweep_pairs
 
 FIRST = 25  # cells of the first step where a budget may end the verification, doubled from step to step
@@ -43,7 +43,8 @@ class Wanted:
 class Screening:
     """The state of one screen.
 
-    measured: the metric of each pair, bound. how: options of the sweeps. began: when the call did.
+    measured: the metric of each pair, bound. gradients: of each pair what each method differentiates.
+    how: options of the sweeps. began: when the call did.
     order: the cells that can differ, best first. ran: those that were run, in that order. effects: what they did,
     `[pairs, ran]`. verified: how many of the order were run, beside the audit's sample.
     """
@@ -51,6 +52,7 @@ class Screening:
     model: Any
     cells: ScreenCells
     measured: list[Any]
+    gradients: list[dict[str, Any]]
     how: dict[str, Any]
     progress: bool | None
     wanted: Wanted
@@ -61,18 +63,41 @@ class Screening:
     ended: str = ""
     notes: list[str] = field(default_factory=list)
 
-    def rank(self, methods: dict[str, str]) -> None:
-        """Estimate every cell, and put those that can differ in order, the strongest first."""
-        pairs = range(len(self.measured))
-        gradients = [measured.metrics[0].gradient for measured in self.measured]
-        found = [self.cells.estimated(i, methods, gradients[i], self.how["max_memory"]) for i in pairs]
-        estimates = np.stack(found)
-        there = ~np.isnan(estimates)
-        self.estimates = np.nansum(estimates, 0) / np.maximum(there.sum(0), 1)
-        live = np.flatnonzero(np.any([self.cells.live(i, **self.how) for i in pairs], axis=0))
-        self.order = live[np.argsort(-np.abs(self.estimates[live]), kind="stable")]
+    def rank(self, methods: dict[str, tuple[str, ...]]) -> None:
+        """Estimate every cell, and put those that can differ in order, the strongest first.
+
+        methods: by component, one for each of several rankings. A cell stands where the ranking that has it highest
+        puts it: what one way of guessing does not see, another may.
+        """
+        live = np.flatnonzero(np.any([self.cells.live(i, **self.how) for i in self._pairs], axis=0))
+        places, refused = [], None
+        for i in range(max(map(len, methods.values()))):
+            by = {name: several[min(i, len(several) - 1)] for name, several in methods.items()}
+            try:
+                estimates = self._estimates(by)
+            except UnsupportedError as error:
+                refused = error
+                self.notes.append(f"not ranked by {' and '.join(dict.fromkeys(by.values()))}: {error}")
+                continue
+            self.estimates = estimates if not places else self.estimates
+            order = np.argsort(-np.abs(estimates[live]), kind="stable")
+            places.append(np.argsort(order, kind="stable"))
+        if refused is not None and not places:
+            raise refused
+        self.order = live[np.lexsort((places[0], np.min(places, axis=0)))]
         self.effects = np.zeros((len(self.measured), 0))
         self.ranked = time.perf_counter()
+
+    @property
+    def _pairs(self) -> range:
+        return range(len(self.measured))
+
+    def _estimates(self, methods: dict[str, str]) -> np.ndarray:
+        """The estimated effect of each cell `[cells]`, mean over the pairs that have it."""
+        memory = self.how["max_memory"]
+        found = [self.cells.estimated(i, methods, self.gradients[i], memory) for i in self._pairs]
+        there = ~np.isnan(found)
+        return np.nansum(found, 0) / np.maximum(there.sum(0), 1)
 
     # ---- the exact part
 
@@ -162,7 +187,7 @@ class Screening:
 
     # ---- what comes back
 
-    def result(self, methods: dict[str, str], direction: str, positions: Any) -> Screened:
+    def result(self, methods: dict[str, tuple[str, ...]], direction: str, positions: Any) -> Screened:
         """What was found."""
         asked, made, first = self.wanted, self.cells.made, self.measured[0]
         tokens, name = list(made.pairs[0].clean_prompt.tokens), first.metrics[0].name
@@ -170,7 +195,7 @@ class Screening:
         patched = [patch for job in self.cells.jobs(self.ran[:1]) for patch in job.cells]
         return Screened(
             model=self.model.name,
-            methods=methods,
+            methods={name: " + ".join(several) for name, several in methods.items()},
             metric=name,
             direction=direction,
             positions=list(positions) if isinstance(positions, range) else positions,

@@ -21,7 +21,7 @@ LEAST_GAP = 2e-3  # between the runs' logits: recoveries over less are refused
 LAST = 6  # the position of a path that is patched at one
 
 
-class _PathsByHand:
+class PathsByHand:
     """The tested model's base run (`ids`) with paths from the source run (`other`), by traces alone.
 
     before, after: the first layer of which the last one reads something, and the last one.
@@ -119,8 +119,8 @@ def _ends(tested: ModelUnderTest, last: int) -> list[tuple[str, str, int]]:
 
 @law("a path is what traces of its steps give", "path_patching (single edges, chains)")
 def steps(tested: ModelUnderTest) -> Measurement:
-    """The embedding, an MLP and a head to every kind of read in the last layer; and a chain through keys."""
-    hand = _PathsByHand(tested)
+    """The embedding, an MLP and a head to every kind of read in the last layer; and a chain through values."""
+    hand = PathsByHand(tested)
     layer, last, ends = hand.before, hand.last, _ends(tested, hand.last)
     head = tested.resolver.head_count("head", layer) - 1
     senders = ["embed", f"m{layer}", f"a{layer}.h{head}"]
@@ -147,14 +147,18 @@ def _normed(tested: ModelUnderTest, layer: int) -> bool:
     return float(np.abs(twice - 2 * once + nothing).max()) > 0.1 * float(np.abs(once - nothing).max())
 
 
-def _chain(hand: _PathsByHand, tested: ModelUnderTest, last: int) -> float:
-    """The embedding to the keys of a head in the last layer, whose output the logits read."""
-    head, name = tested.resolver.head_count("k", last) - 1, f"layers.{last}.k"
-    keys = hand.mixed(name, hand.read("k", last, hand.embed()), [head])
-    (given,), _ = hand.traced({name: keys}, f"layers.{last}.head")
-    group = given.shape[2] // keys.shape[2]
+def _chain(hand: PathsByHand, tested: ModelUnderTest, last: int) -> float:
+    """All of the stream to the values of a head in the last layer, whose output the logits read."""
+    head, name, before = (
+        tested.resolver.head_count("v", last) - 1,
+        f"layers.{last}.v",
+        f"layers.{last}.resid_pre",
+    )
+    values = hand.mixed(name, hand.read("v", last, hand.source[before] - hand.base[before]), [head])
+    (given,), _ = hand.traced({name: values}, f"layers.{last}.head")
+    group = given.shape[2] // values.shape[2]
     change = hand.heads(last, range(head * group, (head + 1) * group), given)
-    found = hand.asked([["embed", f"a{last}.h{head}.k"]], ["logits"])
+    found = hand.asked([[f"r{last}", f"a{last}.h{head}.v"]], ["logits"])
     return hand.error(found, [hand.patched("logits", last, 0, change)])
 
 
@@ -163,7 +167,7 @@ def _chain(hand: _PathsByHand, tested: ModelUnderTest, last: int) -> float:
 )
 def whole(tested: ModelUnderTest) -> Measurement:
     """At all positions, and at one, where it is also what patching that read gives."""
-    hand = _PathsByHand(tested)
+    hand = PathsByHand(tested)
     last, ends = hand.last, _ends(tested, hand.last)[:3]
     found = hand.asked([f"r{last}"], [name for name, _, _ in ends])
     at_one = hand.asked([f"r{last}"], [name for name, _, _ in ends], positions=[LAST])
@@ -181,7 +185,7 @@ def whole(tested: ModelUnderTest) -> Measurement:
 @law("a sender to all that read it is its output patched", 'path_patching, together="live"')
 def everywhere(tested: ModelUnderTest) -> Measurement:
     """The embedding, an MLP, and a head where no norm stands between it and the stream."""
-    hand = _PathsByHand(tested)
+    hand = PathsByHand(tested)
     layer, last = hand.before, hand.last
     later = [f"{part}{i}" for i in range(layer + 1, last + 1) for part in "am"]
     mlp, head = f"layers.{layer}.mlp", f"layers.{layer}.head"
@@ -201,7 +205,7 @@ def everywhere(tested: ModelUnderTest) -> Measurement:
     return Measurement(max(errors), tested.limit)
 
 
-def _parallel(hand: _PathsByHand, layer: int) -> bool:
+def _parallel(hand: PathsByHand, layer: int) -> bool:
     """Whether a layer's MLP gives the same whatever its mixer gives."""
     mixer, mlp = f"layers.{layer}.attn", f"layers.{layer}.mlp"
     (found,), _ = hand.traced({mixer: 2 * hand.base[mixer]}, mlp)

@@ -18,7 +18,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from .circuit_dot import COLOURS, HELPS, HURTS, dot_text
 from .kit import checked, finished, headline, style
 
-NODE = re.compile(r"([am])(\d+)(?:\.h(\d+))?(?:\.([qkv]))?")
+NODE = re.compile(r"([am])(\d+)(?:\.h(\d+))?")
 WIDTH, HEIGHT = 0.62, 0.3  # of a node, in inches
 PORTS = {"q": -0.2, "k": 0.0, "v": 0.2}  # where a head's reads are, from its middle
 
@@ -26,14 +26,17 @@ PORTS = {"q": -0.2, "k": 0.0, "v": 0.2}  # where a head's reads are, from its mi
 class Drawn(Protocol):
     """What is drawn: a circuit."""
 
-    approximate: bool
     method: str
     metric: str
-    n: int
-    upstream: np.ndarray
-    toward: int
 
-    def to_rows(self) -> list[dict[str, Any]]: ...
+    @property
+    def n(self) -> int: ...
+    @property
+    def approximate(self) -> bool: ...
+
+    upstream: np.ndarray
+
+    def links(self, most: int | None = None) -> list[tuple[str, str, str, float]]: ...
 
 
 def circuit_graph(
@@ -53,16 +56,13 @@ def circuit_graph(
     Raises:
         InputError: when the path cannot be written.
     """
-    rows = [
-        (row["sender"], *_end(row["receiver"]), circuit.toward * row["score"]) for row in circuit.to_rows()
-    ]
     if dot or (path is not None and Path(path).suffix.lower() in (".dot", ".gv")):
-        return dot_text(rows, _title(circuit), path)
+        return dot_text(circuit.links(), _title(circuit), path)
     path = checked(path)
-    drawn = rows[:most]
+    drawn = circuit.links(most)
     with style():
         fig = _figure(drawn)
-        left = f"; the {len(drawn)} strongest of {len(rows)} are drawn" if len(drawn) < len(rows) else ""
+        left = "" if most is None or most >= circuit.n else f"; the {most} strongest of {circuit.n} are drawn"
         colours = "blue edges help the clean answer, red ones work against it; width: size of the score"
         approximate = (
             f"scores are approximate ({circuit.method}: gradients)"
@@ -79,13 +79,6 @@ def circuit_graph(
 
 def _title(circuit: Drawn) -> str:
     return f"Circuit of {circuit.n} of {int(circuit.upstream.sum())} edges ({circuit.metric})"
-
-
-def _end(receiver: str) -> tuple[str, str]:
-    """The node that a read belongs to, and which read it is."""
-    found = NODE.fullmatch(receiver)
-    read = (found and found[4]) or ""
-    return (receiver[: -len(read) - 1], read) if read else (receiver, "")
 
 
 def _row(name: str) -> tuple[float, int]:

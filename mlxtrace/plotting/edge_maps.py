@@ -23,7 +23,6 @@ class Scored(Protocol):
     receivers: list[str]
     upstream: np.ndarray
     metric: str
-    approximate: bool
 
     @property
     def scores(self) -> np.ndarray: ...

@@ -11,6 +11,9 @@ from matplotlib.figure import Figure
 from .heatmaps import Map, Scale, draw, hatching_explained
 from .kit import checked, finished, headline, style, token_labels
 
+FEW = 12  # rows or columns that are all shown
+LEAST = 0.01  # of the strongest effect: weaker rows and columns are left out
+
 
 class Paths(Protocol):
     """A result of path patching."""
@@ -69,11 +72,11 @@ def path_map(result: Paths, path: str | os.PathLike | None = None, most: int = 4
         label = f"change of {result.metrics[0]} (patched - {base} run)"
         across = ("region" if result.regions is not None else "token") if by_place else "receiver"
         figure = draw([one], scale, label, across, "path" if by_place else "sender", upright=True)
-        caption = [
-            *(f"{run}: {said}" for run, said in result.runs),
-            *left_out,
-            *hatching_explained([one], scale),
-        ]
+        grey = (
+            ["grey: no edge, as the receiver comes before the sender"] if np.isnan(one.values).any() else []
+        )
+        caption = [f"{run}: {said}" for run, said in result.runs]
+        caption += [*grey, *left_out, *hatching_explained([one], scale)]
         headline(figure, result.title, caption)
     return finished(figure, path)
 
@@ -83,8 +86,12 @@ def _first_metric(result: Paths, values: np.ndarray | None) -> Any:
 
 
 def _strongest(size: np.ndarray, most: int) -> np.ndarray:
-    """The indices of the largest, in their own order."""
-    return np.sort(np.argsort(-size, kind="stable")[:most])
+    """The indices of the largest, in their own order; where there are many, of those that can be told from nothing."""
+    chosen = np.argsort(-size, kind="stable")[:most]
+    if len(size) > FEW:
+        telling = size[chosen] >= LEAST * size.max(initial=0)
+        chosen = chosen[telling | (np.arange(len(chosen)) < FEW)]
+    return np.sort(chosen)
 
 
 def _by_receiver(result: Paths, effect: np.ndarray, half: Any, most: int) -> tuple[Map, list[str]]:

@@ -44,9 +44,9 @@ class EdgeSet(Record):
     steps: int = 0
     toward: int = 1
     notes: list[str] = field(default_factory=list)
-    _runs = None  # what runs circuits, where a model is there
 
     def __post_init__(self) -> None:
+        self._runs: Any = None  # what runs circuits, where a model is there
         self.kept, self.upstream = np.asarray(self.kept) > 0, np.asarray(self.upstream) > 0
 
     @classmethod
@@ -119,11 +119,8 @@ class EdgeSet(Record):
     @property
     def nodes(self) -> list[str]:
         """The senders that it has, in the order of the stream, and the logits if something reaches them."""
-        fed = feeds(self.senders, self.receivers)[self.kept.any(0)].any(0) | self.kept.any(1)
-        ends = [name for name, any_in in zip(self.receivers, self.kept.any(0), strict=True) if any_in]
-        return [s for s, there in zip(self.senders, fed, strict=True) if there] + ends[-1:] * (
-            "logits" in ends
-        )
+        named = {name for sender, node, _, _ in self.links() for name in (sender, node)}
+        return [name for name in (*self.senders, "logits") if name in named]
 
     def __len__(self) -> int:
         return self.n
@@ -140,6 +137,21 @@ class EdgeSet(Record):
             {"sender": self.senders[s], "receiver": self.receivers[r], "score": float(self.scores[s, r])}
             for s, r in ranked(np.abs(self.scores), self.kept).tolist()
         ]
+
+    def links(self, most: int | None = None) -> list[tuple[str, str, str, float]]:
+        """The strongest edges (None: all) as they are drawn: sender, node, read, and how much the edge helps.
+
+        The read is q, k, v or "". Keys and values go to each head of their group that something reads.
+        """
+        into, read = feeds(self.senders, self.receivers), self.kept.any(1)
+        found = []
+        for s, r in ranked(np.abs(self.scores), self.kept, most).tolist():
+            name, effect = self.receivers[r], self.toward * float(self.scores[s, r])
+            fed = np.flatnonzero(into[r] & read) if (into[r] & read).any() else np.flatnonzero(into[r])[:1]
+            part = name[-1] if name[-2:] in (".q", ".k", ".v") else ""
+            ends = [self.senders[i] for i in fed] or [name]
+            found += [(self.senders[s], end, part, effect) for end in ends]
+        return found
 
     def without(self, *edges: Any) -> Any:
         """The circuit less some of its edges, each two names or a text `a3.h5->a7.h3.q`.
@@ -180,7 +192,7 @@ class EdgeSet(Record):
         return found
 
     def values_of(self, kept: np.ndarray, pairs: Any) -> Any:
-        """The metric of some circuits, and of the clean and corrupted runs, on the model that it is bound to."""
+        """The metric of some circuits, and of the clean and corrupted runs, as its model has them."""
         if self._runs is None:
             raise InputError(
                 "this circuit was read from a file, and no model runs it: model.circuit(circuit) binds it to one"

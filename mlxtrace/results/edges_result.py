@@ -82,9 +82,9 @@ class Edges(Record):
     steps: int = 0
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
-    _runs = None  # what runs circuits of these edges, where a model is there
 
     def __post_init__(self) -> None:
+        self._runs: Any = None  # what runs circuits, where a model is there
         self.upstream = np.asarray(self.upstream) > 0
         self._mean = mean_of(self.per_pair)
 

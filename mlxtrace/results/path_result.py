@@ -8,7 +8,6 @@ result.top(10)
 from __future__ import annotations
 
 import dataclasses
-import html
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -18,10 +17,9 @@ import numpy as np
 from .. import plotting
 from ..errors import EffectError, InputError
 from ..metrics import recovery
-from .printing import over, page, probability, quoted, top_rows
+from . import path_words
+from .path_words import SHOWN, top_rows
 from .saved import Answer, Record
-
-SHOWN = 10  # of the strongest paths, those that are printed
 
 
 @dataclass(repr=False, eq=False)
@@ -230,10 +228,11 @@ class PathResult(Record):
         Raises:
             InputError: when k is not a whole number of 0 or more.
         """
-        return top_rows(self.to_rows(), self._key, k, abs)
+        return top_rows(self.to_rows(), self.key, k, abs)
 
     @property
-    def _key(self) -> str:
+    def key(self) -> str:
+        """The column of a row that has the effect on the first metric."""
         return "effect" if len(self.metrics) == 1 else f"{self.metrics[0]}_effect"
 
     # ---- to look at
@@ -241,61 +240,18 @@ class PathResult(Record):
     @property
     def title(self) -> str:
         """What was patched, in words."""
-        verb = "Corrupting" if self.direction == "noise" else "Restoring"
-        ends = [_counted(self.senders, "sender"), _counted(self.receivers, "receiver")]
-        return f"{verb} paths: {ends[0]} to {ends[1]}{over(self.ids)} ({self._where()})"
-
-    def _where(self) -> str:
-        asked = self.settings.get("positions")
-        if self.regions is not None:
-            return "each region"
-        if self.positions is not None:
-            return "each token"
-        return "whole sequence" if asked is None else f"positions {asked}"
+        return path_words.title(self)
 
     @property
     def runs(self) -> list[tuple[str, str]]:
         """The two runs in words: what they were given, and what they answer."""
-        corrupted = self.settings.get("corruption", self.corrupted_text)
-        texts = (("clean", self.clean_text), ("corrupted", corrupted))
-        return [(run, _said(text, [self.target, self.foil], f"{run}_prob")) for run, text in texts]
+        return path_words.runs(self)
 
     def __repr__(self) -> str:
-        lines = [f"{run + ':':<10} {said}" for run, said in self.runs]
-        for metric in self.metrics:
-            ends = f"clean {self.clean_values[metric]:.4g}, corrupted {self.corrupted_values[metric]:.4g}"
-            lines.append(f"{metric + ':':<10} {ends}")
-        edges = int(self.edge.sum())
-        lines.append(f"{edges} edges of {self.edge.size} pairs; {self._meaning()}")
-        rows = self.top()
-        body = [f"strongest of {self.metrics[0]}:", *(f"  {self._row_text(row)}" for row in rows)]
-        return page(self.title, lines, self.notes, body)
-
-    def _meaning(self) -> str:
-        return "effect: patched - base; in percent the recovery"
-
-    def _row_text(self, row: dict[str, Any]) -> str:
-        percent = row[self._key.replace("effect", "recovery")]
-        shown = "" if percent is None else f"{percent:8.1f} %"
-        place = f" at {quoted(row['token']) if 'token' in row else row.get('position', row.get('region'))}"
-        where = place if {"position", "region"} & row.keys() else ""
-        return f"{row[self._key]:+10.4g} {shown}  {row['sender']} -> {row['receiver']}{where}"
+        return path_words.text(self)
 
     def _repr_html_(self) -> str:
-        head = "".join(
-            f"<th>{name}</th>" for name in ("sender", "receiver", "place", "effect", "recovery, %")
-        )
-        body = []
-        for row in self.top(2 * SHOWN):
-            place = row.get("token", row.get("region", ""))
-            percent = row[self._key.replace("effect", "recovery")]
-            cells = [row["sender"], row["receiver"], str(place), f"{row[self._key]:+.4g}"]
-            cells.append("" if percent is None else f"{percent:.1f}")
-            body.append("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>")
-        parts = [f"<b>{html.escape(self.title)}</b>"]
-        parts += [f"<br>{run}: {html.escape(said)}" for run, said in self.runs]
-        parts += [f"<br>{html.escape(note)}" for note in self.notes]
-        return "".join([*parts, f"<table><tr>{head}</tr>{''.join(body)}</table>"])
+        return path_words.as_html(self)
 
     def plot(self, path: str | os.PathLike | None = None, most: int = 40) -> Any:
         """A map of effects: senders down, receivers across; with positions, the strongest edges down, tokens across.
@@ -311,13 +267,3 @@ class PathResult(Record):
             InputError: when the path cannot be written.
         """
         return plotting.path_map(self, path, most)
-
-
-def _counted(names: list[str], what: str) -> str:
-    return names[0] if len(names) == 1 else f"{len(names)} {what}s"
-
-
-def _said(text: str, answers: list[Answer | None], which: str) -> str:
-    known = sorted((a for a in answers if a is not None), key=lambda a: -getattr(a, which))
-    shown = ", ".join(f"{quoted(a.text)} {probability(getattr(a, which))}" for a in known)
-    return f"{text} → {shown}" if shown else text

@@ -142,11 +142,3 @@ class PathSet(RecordSet, PathResult):
 
     def _columns(self) -> list[str]:
         return [*super()._columns(), "effect_interval", "interval"]
-
-    def _meaning(self) -> str:
-        return "effect: mean of patched - base, ± its 95 % interval over the pairs; in percent the recovery"
-
-    def _row_text(self, row: dict[str, Any]) -> str:
-        half = row[self._key + "_interval"]
-        value, _, rest = super()._row_text(row).lstrip().partition(" ")
-        return f"{value:>10}{'' if half is None else f' ± {half:.2g}'} {rest}"

@@ -99,7 +99,6 @@ class Screened(Record):
     notes: list[str] = field(default_factory=list)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Of the arrays."""
         n = len(self.rows)
         return {"estimates": (n,), "per_pair": (max(1, len(self.ids)), n)}
 
@@ -160,6 +159,14 @@ class Screened(Record):
         Returns:
             One dict per cell: component, layer, head or neuron, position and token or region (those there are), part
             ("verified" or "audit"), rank, estimate (by gradient, a guess), effect (exact), and n, the pairs it is of.
+
+        Example:
+            >>> from mlxtrace import InterpretableModel
+            >>> model = InterpretableModel("demo")
+            >>> prompts = "The Eiffel Tower is in the city of", "The Colosseum is in the city of"
+            >>> found = model.screen(*prompts, layers=[9], component="mlp", metric="logit_diff", progress=False)
+            >>> list(found.to_rows()[0])[:5], found.to_rows()[0]["part"]
+            (['component', 'layer', 'position', 'token', 'part'], 'verified')
         """
         found, effects, n = [], self.effects, (~np.isnan(self.per_pair)).sum(0)
         for i, row in enumerate(self.rows):

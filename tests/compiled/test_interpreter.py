@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
-from edges_by_hand import Edges
+from gpt2_edges import Edges
 
 from mlxtrace import InterpretableModel, compiled, errors, metrics
 from mlxtrace.compiled.reads import all_edges
@@ -47,11 +47,19 @@ def test_every_cell_is_exact(make, seed):
     assert set(differences(model, program, pair, direction).values()) == {0.0}
 
 
+@pytest.mark.parametrize("make", PROGRAMS)
+def test_every_cell_of_a_llama_is_exact(make):
+    program = make(6, "llama")
+    found = differences(InterpretableModel(program), program, program.pairs[3], "denoise")
+    assert set(found.values()) == {0.0}
+
+
 @pytest.mark.heavy
 @pytest.mark.parametrize("make", PROGRAMS)
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
 @pytest.mark.parametrize("seed", range(50))
-def test_every_cell_of_many_seeds_is_exact(make, seed):
-    program = make(seed)
+def test_every_cell_of_many_seeds_is_exact(make, seed, architecture):
+    program = make(seed, architecture)
     model = InterpretableModel(program)
     for pair in program.pairs:
         for direction in ("denoise", "noise"):

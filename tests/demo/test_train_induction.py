@@ -1,7 +1,5 @@
 """The induction model: what it knows on layouts never trained, which heads do it, and that they are what does it."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import mlx.core as mx
@@ -101,6 +99,23 @@ def test_without_the_head_before_them_the_induction_heads_look_nowhere(model):
     assert (looks(model, pairs, {"layers.0.mlp": iv.zero_out()}) > 0.8).all()
 
 
+def test_the_circuit_is_the_head_before_into_the_keys(model):
+    """Found on some pairs, faithful on others: the embedding, that head, the keys behind it, the logits."""
+    pairs, others = (prompts.induction(model, n=8, seed=seed, differs="A1") for seed in (0, 1))
+    paths = model.path_patching(
+        pairs, senders="head", receivers=["q", "k", "v"], metric="logit_diff", progress=False
+    )
+    keys = {(f"a0.h{PREVIOUS}", f"a1.h{head}.k") for head in range(4)}
+    assert {(row["sender"], row["receiver"]) for row in paths.top(4)} == keys
+    strongest = [abs(row["effect"]) for row in paths.top(5)]
+    assert strongest[3] > 3 * strongest[4]
+    circuit = model.edges(pairs, progress=False).circuit(9)
+    written = {(f"a1.h{head}", "logits") for head in range(4)}
+    assert set(circuit.edges) == {("embed", f"a0.h{PREVIOUS}.v"), *keys, *written}
+    assert circuit.faithfulness(others) > 0.95 and circuit.random(10, others).max() < 0.05
+    assert circuit.without(("embed", f"a0.h{PREVIOUS}.v")).faithfulness(others) < 0.05
+
+
 def test_text_and_pairs(model):
     with model.trace("cat horse bell dog fish map cat horse bell") as trace:
         pass
@@ -112,9 +127,9 @@ def test_text_and_pairs(model):
         mlxtrace.InterpretableModel("inductoin")
 
 
-def test_the_script_trains_and_writes_a_model(tmp_path):
-    command = [sys.executable, "-m", "mlxtrace.demo.train_induction", "--steps", "2", "--batch", "4"]
-    subprocess.run([*command, "--out", tmp_path], check=True, capture_output=True)
+def test_the_script_trains_and_writes_a_model(tmp_path, capsys):
+    script.main(["--steps", "2", "--batch", "4", "--out", str(tmp_path)])
+    assert "previous word, layer 0" in capsys.readouterr().out
     assert {path.name for path in tmp_path.iterdir()} == {path.name for path in FOLDER.iterdir()} - {
         "README.md"
     }

@@ -116,7 +116,7 @@ def test_noise_either_way_has_a_row_for_each_sample(resolver, sites):
 def test_parts_that_fit_the_memory_come_to_the_same(resolver, sites):
     whole = attribute(resolver, Run(IDS), Run(OTHER), sites, ALL, ALL, first, "atp*")
     tight = attribute(
-        resolver, Run(IDS), Run(OTHER), sites, ALL, ALL, first, "atp*", max_memory=whole.bytes // 2
+        resolver, Run(IDS), Run(OTHER), sites, ALL, ALL, first, "atp*", max_memory=int(0.6 * whole.bytes)
     )
     assert tight.passes > whole.passes
     for name, x in whole.maps.items():

@@ -51,7 +51,7 @@ def test_every_cell_has_a_place_of_its_own(model):
 def test_estimates_are_those_of_each_cell(model, method, positions):
     components = ["resid_mid", "k", "neuron"]
     cells = cells_of(model, (CLEAN, CORRUPTED), components, positions, direction="noise")
-    found = cells.estimated(0, dict.fromkeys(components, method), by_logit)
+    found = cells.estimated(0, dict.fromkeys(components, method), {method: by_logit})
     roles, at = cells.roles[0], list(range(7))
     sites = [site for block in cells.blocks for of in block.grids[0].sites.values() for site in of]
     right = attribute(model.resolver, roles.base, roles.source, sites, at, at, by_logit, method)
@@ -92,14 +92,14 @@ def test_regions_that_some_pairs_lack(model, within):
         place = right.coords["layer"].index(row["layer"]), right.coords["region"].index(row["region"])
         for pair in range(2):
             assert found[pair, i] == pytest.approx(right.per_pair[pair][place], abs=1e-5, nan_ok=True)
-    estimates = cells.estimated(1, {"mlp": "atp"}, by_logit)
+    estimates = cells.estimated(1, {"mlp": "atp"}, {"atp": by_logit})
     assert (np.isnan(estimates) == np.isnan(found[1])).all() and np.isnan(estimates).any()
 
 
 def test_noise_has_a_row_for_each_sample(model):
     noise = GaussianNoise(subject=[2, 3], samples=3)
     cells = cells_of(model, (CLEAN, noise), ["neuron"], "each", layers=[1])
-    found = cells.estimated(0, {"neuron": "atp"}, by_logit)
+    found = cells.estimated(0, {"neuron": "atp"}, {"atp": by_logit})
     roles, site = cells.roles[0], model.resolver.site("neuron", 1)
     right = attribute(model.resolver, roles.base, roles.source, [site], range(7), range(7), by_logit, "atp")
     assert right.maps[site.name].shape == (3, 7, 96)

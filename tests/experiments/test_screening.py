@@ -43,7 +43,7 @@ class Steps(Screening):
     """A screen whose cells take no run: cell i does what `true[i]` says, and a pass holds four cells."""
 
     def __init__(self, true, wanted, began=0.0):
-        super().__init__(None, None, [None], {}, None, wanted, began)
+        super().__init__(None, None, [None], [], {}, None, wanted, began)
         self.true, self.order = np.array(true), np.arange(len(true))
         self.effects, self.ranked, self.steps = np.zeros((1, 0)), began, []
 
@@ -80,7 +80,7 @@ def test_without_a_budget_all_is_one_sweep():
 
 def test_stable_doubles_and_stops_one_doubling_after_the_last_change():
     true = np.zeros(2000)
-    true[[100, *range(9)]] = 5.0  # one of the ten strongest is found by the second doubling
+    true[[100, *range(9)]], true[60] = 5.0, 1.0  # found by the first doubling and by the second
     steps = Steps(true, wanted(stable=True))
     steps.verify()
     assert steps.steps == [40, 40, 80, 160] and steps.verified == 320

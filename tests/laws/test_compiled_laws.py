@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 import mlxtrace
+from mlxtrace import check
 from mlxtrace.laws import compiled_laws
+from mlxtrace.laws.registry import EXPERIMENT_LAWS, MODEL_LAWS
 
 
 def measured_on(model_class, law=compiled_laws.cells):
@@ -51,3 +54,9 @@ def test_an_edge_of_another_sender_is_seen(monkeypatch):
             return found
 
     assert measured_on(Shifted, compiled_laws.edges).error >= 2.0
+
+
+@pytest.mark.parametrize("name", ["compiled", "compiled-induction"])
+def test_the_other_laws_hold_on_the_programs(name):
+    rows = check.run(mlxtrace.InterpretableModel(name), [*MODEL_LAWS, *EXPERIMENT_LAWS[:2]])
+    assert {row.status for row in rows} <= {"pass", "n/a"}, [row for row in rows if row.status == "fail"]
