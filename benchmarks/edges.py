@@ -111,7 +111,8 @@ def compare(name: str, bench: Edges, sample: int, textbook: int, seed: int = 0) 
     each, by_trace = seconds / len(few), two / len(theirs)
     said = "all" if len(few) == total else f"a sample of {len(few)}"
     print(
-        f"{name}: {total} edges, {len(bench.base)} tokens; largest difference {off:.1e} of the largest effect, {largest:.2g}"
+        f"{name}: {total} edges, {len(bench.base)} tokens; "
+        f"largest difference {off:.1e} of the largest effect, {largest:.2g}"
     )
     print(f"  in rows of few passes   {each * total:9.1f} s  ({said}, {1e3 * each:.2f} ms an edge)")
     print(

@@ -32,7 +32,7 @@ class Program:
         >>> model = InterpretableModel(program)
         >>> pair = program.pairs[0]
         >>> found = model.activation_patching(pair, component="resid_post", metric="logit_diff", progress=False)
-        >>> found.raw[-1] == found.clean
+        >>> bool(found.raw[-1] == found.clean)
         True
     """
 

@@ -30,13 +30,26 @@ class Circuit(EdgeSet):
 
     Loaded from a file it can be looked at and compared; `model.circuit(circuit)` binds it to a model that runs it.
 
+    Attributes:
+        kept: bool `[senders, receivers]`: its edges; `.n` of them, `.share` percent of all, named by `.to_rows()`.
+        scores: float64 `[senders, receivers]`, by which they were chosen. notes: what must be known to read it.
+
     Example:
         >>> from mlxtrace import InterpretableModel
-        >>> model = InterpretableModel("demo")
-        >>> prompts = "The Eiffel Tower is in the city of", "The Colosseum is in the city of"
-        >>> circuit = model.edges(*prompts, method="eap", progress=False).circuit(200)
-        >>> circuit.n == len(circuit.to_rows()) <= 200, 0 < circuit.share < 100
+        >>> model = InterpretableModel("induction")
+        >>> words = "hive cart chair cow cork book milk hive cart chair cow"
+        >>> edges = model.edges(f"{words} cork", f"{words.replace('cork', 'coat')} cork", progress=False)
+        >>> circuit = edges.circuit(9)
+        >>> circuit.n == len(circuit.to_rows()) == 9, 0 < circuit.share < 100
         (True, True)
+        >>> circuit.curve(sizes=[0.1, 1.0], random=0).asked      # edges, of 110
+        [11, 110]
+        >>> circuit.minimality()[0]["receiver"]     # the edge without which most is lost
+        'a0.h1.v'
+        >>> circuit.completeness(draws=2).complement < 0.1, bool((circuit.random(2) < 0.1).all())
+        (True, True)
+        >>> circuit.plot("circuit.dot") == circuit.to_dot()
+        True
     """
 
     # ---- what it does
@@ -107,6 +120,9 @@ class Circuit(EdgeSet):
     def minimality(self, pairs: Any = None) -> list[dict[str, Any]]:
         """What each edge contributes: by how much faithfulness falls when it alone is dropped, most first.
 
+        Args:
+            pairs: where it is measured; None: on the pairs of the scores.
+
         Returns:
             One dict per edge: sender, receiver, drop.
         """
@@ -139,7 +155,16 @@ class Circuit(EdgeSet):
         return Completeness(complement, [float(f) for f in found[:draws]], [float(f) for f in found[draws:]])
 
     def random(self, draws: int = 20, pairs: Any = None, seed: int = 0) -> np.ndarray:
-        """The faithfulness `[draws]` of random circuits with as many edges, drawn without preference."""
+        """The faithfulness of random circuits with as many edges, drawn without preference.
+
+        Args:
+            draws: how many.
+            pairs: where it is measured; None: on the pairs of the scores.
+            seed: of the draws.
+
+        Returns:
+            float64 `[draws]`.
+        """
         kept = self.drawn(self.n, draws, seed)
         return np.array([float(found) for found in self._measured(kept, pairs)])
 

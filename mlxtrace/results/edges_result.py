@@ -61,6 +61,10 @@ class Edges(Record):
         (True, True)
         >>> edges.scores[~edges.upstream].any()
         np.False_
+        >>> len(edges.to_rows()) == edges.n, bool(abs(edges.top(1)[0]["score"]) == abs(edges.scores).max())
+        (True, True)
+        >>> edges.curve(sizes=[0.05, 1.0], random=0).asked[-1] == edges.n
+        True
     """
 
     per_pair: np.ndarray
@@ -266,6 +270,7 @@ class Edges(Record):
     # ---- to keep
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of the arrays."""
         edges, pairs = (len(self.senders), len(self.receivers)), len(self.ids)
         return {"per_pair": (pairs, *edges), "upstream": edges, "clean": (pairs,), "corrupted": (pairs,)}
 

@@ -49,8 +49,11 @@ class PathResult(Record):
         >>> result = model.path_patching(*prompts, senders="mlp", receivers=["m11", "logits"], progress=False)
         >>> result.dims, result.raw.shape, bool(result.edge[-1, 0])
         (('sender', 'receiver'), (12, 2), False)
-        >>> result.top(1)[0]["effect"] == abs(result.effect).max()
+        >>> bool(abs(result.top(1)[0]["effect"]) == abs(result.effect).max())
         True
+        >>> len(result.to_rows()) == int(result.edge.sum()), bool(result.of("m0", "logits") == result.effect[0, 1])
+        (True, True)
+        >>> figure = result.plot()
     """
 
     raw: np.ndarray
