@@ -192,7 +192,10 @@ class Screening:
         asked, made, first = self.wanted, self.cells.made, self.measured[0]
         tokens, name = list(made.pairs[0].clean_prompt.tokens), first.metrics[0].name
         places = {int(cell): i + 1 for i, cell in enumerate(self.order)}
-        patched = [patch for job in self.cells.jobs(self.ran[:1]) for patch in job.cells]
+        of_blocks = self.cells.jobs([block.first for block in self.cells.blocks])[0].cells
+        said = [note for pair in made.pairs for note in pair.notes]
+        said += [note for grid in self.cells.blocks[0].grids for note in grid.places.notes]
+        said += [note for measured in self.measured for note in measured.notes]
         return Screened(
             model=self.model.name,
             methods={name: " + ".join(several) for name, several in methods.items()},
@@ -217,5 +220,5 @@ class Screening:
             ended=self.ended,
             passes=self.passes,
             seconds=time.perf_counter() - self.began,
-            notes=[*self.notes, *made.notes, *notes_of(self.model, patched)],
+            notes=[*dict.fromkeys([*self.notes, *made.notes, *said, *notes_of(self.model, of_blocks)])],
         )

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mlxtrace import GaussianNoise, InterpretableModel, errors, prompts
+from mlxtrace.experiments.screen_cells import ScreenCells
 from mlxtrace.prompts import Pair
 from mlxtrace.results.missed import most_above
 
@@ -108,6 +109,45 @@ def test_quantized_models_and_custom_metrics():
     )
     right = exact(model, CLEAN, CORRUPTED, layers=[2], metric=lambda x: x[:, 5] - x[:, 7])
     check(found, right, 1e-4)
+
+
+@pytest.mark.parametrize("metric", ["prob", "prob_diff", "kl"])
+def test_metrics_that_interpolation_cannot_follow_are_ranked_by_others(model, metric):
+    options = {"metric": metric, "target": 7, "foil": 90, "layers": [1, 2]}
+    found = model.screen(CLEAN, CORRUPTED, verify=60, audit=60, progress=False, **options)
+    best, verified = check(found, exact(model, CLEAN, CORRUPTED, **options))
+    assert (
+        found.metric == metric and found.methods == {"neuron": "atp + ig"} and len(set(best) & verified) >= 9
+    )
+
+
+def test_a_ranking_that_a_model_does_not_allow_is_left_out_and_said(model, monkeypatch):
+    estimated = ScreenCells.estimated
+
+    def without(*refused):
+        def some(self, pair, methods, gradients, memory):
+            if set(methods.values()) & set(refused):
+                raise errors.UnsupportedError("no way back")
+            return estimated(self, pair, methods, gradients, memory)
+
+        monkeypatch.setattr(ScreenCells, "estimated", some)
+
+    options = {"metric": "logit", "target": 7, "layers": 2, "verify": 10, "audit": 5, "progress": False}
+    alone = model.screen(CLEAN, CORRUPTED, method="ig", **options)
+    without("atp")
+    found = model.screen(CLEAN, CORRUPTED, **options)
+    assert found.to_rows()[:10] == alone.to_rows()[:10] and "not ranked by atp: no way back" in repr(found)
+    without("atp", "ig")
+    with pytest.raises(errors.UnsupportedError, match="no way back"):
+        model.screen(CLEAN, CORRUPTED, **options)
+
+
+def test_what_must_be_said_of_a_pair_is_said(model):
+    tasks = [Pair(CLEAN, CORRUPTED, id="a"), Pair(CLEAN, CORRUPTED, id="b")]
+    found = model.screen(tasks, layers=2, verify=5, audit=5, metric="logit", target=7, progress=False)
+    assert any("copy of another" in note for note in found.notes) and len(set(found.notes)) == len(
+        found.notes
+    )
 
 
 def test_few_cells_are_all_verified(model):
