@@ -21,6 +21,7 @@ from .attribution_patching import (
     PairSet,
     TracedModel,
     answers_of_set,
+    check_gradient,
     check_method,
     checked_metric,
     grids_of,
@@ -194,7 +195,7 @@ def _measured(
         if bound.name in metrics.METRICS:  # what "auto" became
             for method in first:
                 checked_metric(bound.name, method, direction)
-        metrics.check_gradient(bound.name, _gradient(bound), base[i])
+        check_gradient(bound.name, _gradient(bound), base[i])
         found.append(one)
         gradients.append({method: _differentiated(one, method, logits[0]) for method in methods})
     return found, gradients
