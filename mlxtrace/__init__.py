@@ -16,6 +16,7 @@ from .engine.corruption import GaussianNoise, Substitution  # noqa: E402
 from .forward.cache import ActivationCache  # noqa: E402
 from .model import InterpretableModel  # noqa: E402
 from .prompts import facts  # noqa: E402
+from .results.attribution_result import AttributionResult  # noqa: E402
 from .results.average_trace import AverageTrace  # noqa: E402
 from .results.causal_effects_result import CausalEffects  # noqa: E402
 from .results.causal_trace_result import CausalTrace  # noqa: E402
@@ -29,6 +30,7 @@ __version__ = VERSION
 sys.modules[f"{__name__}.facts"] = facts  # its home is `prompts`, its public name mlxtrace.facts
 __all__ = [
     "ActivationCache",
+    "AttributionResult",
     "AverageTrace",
     "CausalEffects",
     "CausalTrace",

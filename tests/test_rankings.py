@@ -137,3 +137,65 @@ def test_estimates_have_the_options_of_patching(loaded, capsys):
         foil=" Brazil", method="atp*", progress=False,
     )  # fmt: skip
     assert json.loads(Path("a.json").read_text())["rows"] == direct.to_rows()
+
+
+class Recorded:
+    """Keeps what its experiments are asked for."""
+
+    def __init__(self):
+        self.asked = []
+        self.screen = self.attribution_patching = self.edges = self._called
+
+    def _called(self, *given, **more):
+        self.asked.append((given, more))
+        return self
+
+    def circuit(self, n):
+        self.asked.append(n)
+        return self
+
+    def faithfulness(self):
+        return 0.5
+
+    curve = faithfulness
+
+
+def test_every_option_is_handed_on():
+    model, regions = (
+        Recorded(),
+        ["--positions", "regions", "--within", "last", "--heads", "1-2", "--layers", "3"],
+    )
+    for argv in (
+        ["--attribution", "ig", "--component", "head", "--window", "3", *regions],
+        ["--screen", "head", *regions],
+        ["--edges", "eap", "--circuit", "7", "--foil", " Rome", "--max-memory", "1MB", *ROME],
+    ):
+        rankings.run(model, "pair", "noise", options.read(argv))
+    (first, estimate), (_, screened), (_, edges), n = model.asked
+    same = {"positions": "regions", "within": "last", "heads": [1, 2], "layers": [3], "progress": None}
+    assert first == ("pair", "noise") and estimate.items() >= {**same, "window": 3, "method": "ig"}.items()
+    assert screened.items() >= same.items() and estimate["component"] == screened["component"] == ["head"]
+    assert (edges["foil"], edges["max_memory"], n) == (" Rome", 10**6, 7)
+
+
+def test_the_first_pairs_and_noise_in_the_place_of_their_corrupted_prompts(loaded, capsys, monkeypatch):
+    asked = []
+    monkeypatch.setattr(rankings, "run", lambda *given: asked.append(given) or 1 / 0)
+    Path("pairs.json").write_text(json.dumps([{**PAIRS[0], "subject": "Eiffel Tower"}, PAIRS[1]]))
+    run(capsys, "--screen", "--pairs", "pairs.json", "--limit", "1", status=1)
+    run(
+        capsys,
+        "--screen",
+        "--pairs",
+        "pairs.json",
+        "--limit",
+        "1",
+        "--noise",
+        "u2",
+        "--samples",
+        "3",
+        status=1,
+    )
+    (_, one, plain, _), (_, noised, noise, _) = asked
+    assert [pair.id for pair in one] == [pair.id for pair in noised] == ["eiffel"]
+    assert plain is None and (noise.level, noise.samples) == ("u2", 3) and noised[0].corrupted is None

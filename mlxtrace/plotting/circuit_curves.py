@@ -57,14 +57,8 @@ def circuit_curve(curve: Curved, path: str | os.PathLike | None = None) -> Figur
         if curve.random.size:
             mean = curve.random.mean(1)
             ax.fill_between(x, curve.random.min(1), curve.random.max(1), color="0.6", alpha=0.25, linewidth=0)
-            ax.plot(
-                x,
-                mean,
-                "s--",
-                color="0.5",
-                markersize=3,
-                label=f"{curve.random.shape[1]} random of as many edges",
-            )
+            words = f"{curve.random.shape[1]} random of as many edges"
+            ax.plot(x, mean, "s--", color="0.5", markersize=3, label=words)
         for height in (0.0, 1.0):
             ax.axhline(height, color="0.3", linewidth=0.7, linestyle=":")
         _sizes(ax, curve)

@@ -57,7 +57,7 @@ def screen_figure(found: Screened, path: str | os.PathLike | None = None) -> Fig
         ax.set_yscale("symlog", linthresh=linear)
         for axis in (ax.xaxis, ax.yaxis):  # ticks nearer to 0 would lie on each other
             axis.set_ticks([*-powers[::-1], 0, *powers], minor=False)
-            axis.set_major_formatter("{x:g}")  # powers as mathematics ask for fonts that not every machine has
+            axis.set_major_formatter("{x:g}")  # powers as formulas need fonts that not every machine has
         line = np.sinh(np.linspace(-np.arcsinh(most / linear), np.arcsinh(most / linear), 200)) * linear
         ax.plot(line, line, color="0.7", linewidth=0.8, zorder=1, label="estimate = effect")
         _cells(ax, found)

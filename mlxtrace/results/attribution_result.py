@@ -15,6 +15,10 @@ class AttributionResult(PatchingResult):
     `raw` is the base run's value and the estimated change, `recovery` that in percent, as of `PatchingResult`; rows of
     tables and files name the method under `approximate`, and titles begin with it.
 
+    Attributes:
+        scores: the estimated change of the metric, with the axes of `raw`.
+        method: "atp", "atp*" or "ig".
+
     Example:
         >>> from mlxtrace import InterpretableModel
         >>> model = InterpretableModel("demo")

@@ -40,10 +40,11 @@ class Circuit(EdgeSet):
 
     Example:
         >>> from mlxtrace import InterpretableModel
-        >>> model = InterpretableModel("demo")
-        >>> prompts = "The Eiffel Tower is in the city of", "The Colosseum is in the city of"
-        >>> circuit = model.edges(*prompts, method="eap", progress=False).circuit(200)
-        >>> circuit.n == len(circuit.to_rows()) <= 200, 0 < circuit.share < 100
+        >>> model = InterpretableModel("induction")
+        >>> words = "hive cart chair cow cork book milk hive cart chair cow"
+        >>> edges = model.edges(f"{words} cork", f"{words.replace('cork', 'coat')} cork", progress=False)
+        >>> circuit = edges.circuit(9)
+        >>> circuit.n == len(circuit.to_rows()) == 9, 0 < circuit.share < 100
         (True, True)
         >>> circuit.to_dot().splitlines()[0], len(circuit.plot(most=20).axes)
         ('digraph circuit {', 1)
