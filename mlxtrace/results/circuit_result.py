@@ -42,16 +42,16 @@ class Circuit(EdgeSet):
         >>> from mlxtrace import InterpretableModel
         >>> model = InterpretableModel("induction")
         >>> words = "hive cart chair cow cork book milk hive cart chair cow"
-        >>> edges = model.edges(f"{words} cork", f"{words.replace('cork', 'coat')} cork", progress=False)
-        >>> circuit = edges.circuit(9)
+        >>> prompts = f"{words} cork", f"{words.replace('cork', 'coat')} cork"
+        >>> circuit = model.edges(*prompts, progress=False).circuit(9)
         >>> circuit.n == len(circuit.to_rows()) == 9, 0 < circuit.share < 100
         (True, True)
         >>> circuit.to_dot().splitlines()[0], len(circuit.plot(most=20).axes)
         ('digraph circuit {', 1)
-        >>> few = model.circuit(circuit.without(*circuit.edges[5:]))
-        >>> [len(few.minimality(prompts)), few.random(draws=2, pairs=prompts).shape]
+        >>> few = circuit.without(*circuit.edges[5:])
+        >>> [len(few.minimality()), few.random(draws=2).shape]
         [5, (2,)]
-        >>> len(few.completeness(prompts, draws=1).model)
+        >>> len(few.completeness(draws=1).model)
         1
         >>> bool(circuit.curve(sizes=(0.1, 1), random=0).edges[-1] == circuit.upstream.sum())
         True

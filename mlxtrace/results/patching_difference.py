@@ -131,8 +131,8 @@ class PatchingDifference(Saved):
                 f"this difference has no metric {metric!r}; {closest(str(metric), self.metrics)}"
             )
         j = self.metrics.index(metric)
-        arrays = [self._metric_last(x)[..., j] for x in (self.recovery, self.interval)]
-        return panels_of(self.coords, self.components, *arrays)
+        values, halves = (self._metric_last(x)[..., j] for x in (self.recovery, self.interval))
+        return panels_of(self.coords, self.components, values, halves)
 
     def _metric_last(self, values: np.ndarray) -> np.ndarray:
         return (
