@@ -178,6 +178,7 @@ def pairs(model: InterpretableModel, args: argparse.Namespace, say: Output) -> S
 def ranked(model: InterpretableModel, args: argparse.Namespace, say: Output) -> Sequence[str]:
     """What ranks the cells or edges of a pair or of many: `--attribution`, `--screen`, `--edges`."""
     many, notes = args.pairs is not None, []
+    given: Any
     if many:
         chosen, limit, said = pairs_of(model, args)
         given, noise, notes = chosen[:limit], None if args.noise is None else args.gaussian, [said]
