@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from .custom_metric import check_gradient as check_gradient
 from .custom_metric import check_rows, checked, name_of
 from .errors import EffectError, InputError, closest
 from .metric_table import CUSTOM_FLOOR, METRICS, CleanRun, log_softmax, softmax

@@ -18,7 +18,6 @@ import mlx.nn as nn
 
 from . import blas
 from .anatomy.resolver import ModuleResolver
-from .compiled import Program
 from .errors import InputError, LoadError, SiteAttributeError
 from .experiments.activation_patching import activation_patching
 from .experiments.attribution_patching import attribution_patching
@@ -32,7 +31,7 @@ from .experiments.path_patching import path_patching
 from .experiments.screen import screen
 from .forward.group_trace import ActivationCache, Edit, Trace, trace_of
 from .forward.names import Activation, LayerList, SiteReference, child, current, part_names
-from .loading import load_any
+from .loading import Program, load_any
 from .prompts.substitutes import substitutes
 from .text.reader import Prompts, Reader
 

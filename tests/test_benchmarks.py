@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import cases, floor, models, sets, targets  # noqa: E402
+from benchmarks import cases, floor, models, screening, sets, targets  # noqa: E402
 from benchmarks.contenders import Ours, top_token  # noqa: E402
 from benchmarks.timing import compare  # noqa: E402
 from mlxtrace import InterpretableModel  # noqa: E402
@@ -90,3 +90,25 @@ def test_sets_are_compared_in_turn():
     row = sets.compare("demo", *sets.demo_pairs(3), "resid_post", repeats=1)
     cells = [cell.strip() for cell in row.split("|")[1:-1]]
     assert cells[:2] == ["demo, `resid_post`", "3"] and float(cells[-1]) < 1e-4
+
+
+def test_screens_are_compared_with_both_exact_sweeps():
+    row = screening.compare(models.GPT2_TOY, cells=60, passes=5, repeats=1)
+    assert (
+        row["cells"] == 192 * (2 * 11 + 1) and row["off"] < 5e-4
+    )  # of the last layer the last position alone
+    assert row["sweep / screen"] > 0 and row["loop / screen"] > 0 and "gpt2-toy" in screening.table([row])
+
+
+def test_edges_agree_with_two_traces_each(capsys):
+    from benchmarks import edges
+
+    shape = models.GPT2_TOY
+    case = cases.different(shape, 6)
+    bench = edges.Edges(
+        InterpretableModel(models.mlx_model(shape, models.draw(shape))), case.clean, case.corrupted
+    )
+    edges.compare("toy", bench, 30, 4)  # raises where the two differ
+    said = capsys.readouterr().out
+    assert "172 edges" in said and "in CPU time" in said
+    assert len(bench.sampled(30, 0)) < len(bench.sampled(0, 0)) == len(bench.places)

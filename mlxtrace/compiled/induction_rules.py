@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from .rules import LENGTH, ONE, START, UNKNOWN, Head, Match, Neuron, Rules, Stream, placed, previous
+from .rules import LENGTH, ONE, START, UNKNOWN, Head, Match, Neuron, Rules, Stream, drawing, placed, previous
 
 WORDS = "oak fir elm yew ash bay fig gum nut box pea rye oat tea hop fern moss reed sage leek".split()  # noqa: SIM905
 COPIED, USUAL = 8, 2  # what the induction head adds to a logit, and what the table does
@@ -21,7 +21,7 @@ COPIED, USUAL = 8, 2  # what the induction head adds to a logit, and what the ta
 
 def induction_rules(seed: int) -> tuple[Rules, Mapping[str, str]]:
     """The program of a seed, and the word that usually follows each word."""
-    random = np.random.RandomState(seed)
+    random = drawing(seed)
     words = [WORDS[i] for i in random.choice(len(WORDS), 15, replace=False)]
     turn = random.permutation(len(words))  # a cycle through all words, so that none follows itself
     usual = {words[i]: words[j] for i, j in zip(turn, np.roll(turn, -1), strict=True)}

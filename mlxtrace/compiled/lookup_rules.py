@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .rules import LENGTH, ONE, START, UNKNOWN, Head, Match, Neuron, Rules, latest, placed, previous
+from .rules import LENGTH, ONE, START, UNKNOWN, Head, Match, Neuron, Rules, drawing, latest, placed, previous
 
 FIRST_NAMES = ["Ada", "Bela", "Carl", "Dora", "Emil", "Frida", "Gus", "Hana", "Ivan", "Jana", "Kai", "Lena"]
 LAST_NAMES = [
@@ -87,7 +87,7 @@ def facts_of(random: np.random.RandomState) -> Facts:
 
 def lookup_rules(seed: int) -> tuple[Rules, Facts]:
     """The program of a seed, and the facts that it knows."""
-    random = np.random.RandomState(seed)
+    random = drawing(seed)
     facts = facts_of(random)
     names = [*dict.fromkeys(a for a, _ in facts.people), *dict.fromkeys(b for _, b in facts.people)]
     answers = [answer for given in facts.kinds.values() for answer in given]

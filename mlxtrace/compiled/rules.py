@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..arguments import whole_number
+
 ONE = ""  # in a reading: the number 1 whatever the stream holds
 LENGTH = 32  # the most tokens of a prompt
 HEADS, WIDTH = 4, 64  # heads of each layer, and the width of the stream: 16 channels to a head
@@ -127,3 +129,8 @@ def placed(heads: Sequence[Head], neurons: Sequence[Neuron], random: np.random.R
     at = random.permutation(HEADS), random.permutation(NEURONS)
     of_heads = dict(zip(map(int, at[0]), heads, strict=False))
     return Layer(of_heads, dict(zip(map(int, at[1]), neurons, strict=False)))
+
+
+def drawing(seed: int) -> np.random.RandomState:
+    """What a program of a seed is drawn with; InputError when it is no seed."""
+    return np.random.RandomState(whole_number("seed", seed, 0, 2**32 - 1))

@@ -1,1 +1,1 @@
-"""The model that ships with the package, and the scripts that made it."""
+"""The trained models that ship with the package, and the scripts that made them."""

@@ -45,6 +45,35 @@ class Attribution(Scores):
         dropped = self._summed(cell, self.drops, 1) if self.drops else None
         return self._signed(total, dropped)
 
+    def of_units(
+        self, sites: Sequence[Site], at: Sequence[int], groups: Sequence[tuple[int, ...] | None]
+    ) -> np.ndarray:
+        """The same `[groups, rows]` of cells that patch these positions of some sites, each with a group of units.
+
+        groups: heads or neurons of a cell; None for all of them.
+        """
+        total = self._grouped([self.plain[site.name] for site in sites], at, groups)
+        if not self.drops:
+            return np.moveaxis(total, -1, 0)
+        dropped = self._grouped([self.drops[site.name] for site in sites], at, groups)
+        return np.moveaxis(self._signed(total, dropped), -1, 0)
+
+    @staticmethod
+    def _grouped(
+        maps: Sequence[np.ndarray], at: Sequence[int], groups: Sequence[tuple[int, ...] | None]
+    ) -> np.ndarray:
+        """The sum `[..., rows, groups]` over positions and maps; a part that is dropped adds nothing."""
+        parts = [x[..., list(at), :].sum(-2) for x in maps]
+        if all(group is not None and len(group) == 1 for group in groups):
+            parts = [x[..., [group[0] for group in groups if group]] for x in parts]
+        else:
+            parts = [
+                np.stack([x.sum(-1) if g is None else x[..., list(g)].sum(-1) for g in groups], -1)
+                for x in parts
+            ]
+        lost = np.all([np.isnan(part) for part in parts], axis=0)
+        return np.where(lost, np.nan, np.nansum(parts, axis=0))
+
     @staticmethod
     def _summed(cell: Cell, maps: dict[str, np.ndarray], before: int) -> Any:
         """The sum over what a cell patches; `before` axes come before the rows. A part that is dropped adds nothing."""

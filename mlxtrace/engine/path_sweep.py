@@ -252,9 +252,9 @@ class PathSweep:
 
     def _edited(self, kind: str, layer: int, senders: list[Sender]) -> mx.array:
         """The reads of a kind, with each sender's change of what they read, a few at a time."""
-        parts = []
-        for i in range(0, len(senders), TOGETHER):
-            changes = [self.edited.change(sender) for sender in senders[i : i + TOGETHER]]
+        parts, step = [], min(TOGETHER, self._most_cells())
+        for i in range(0, len(senders), step):
+            changes = [self.edited.change(sender) for sender in senders[i : i + step]]
             part = self.edited.reads(kind, layer, changes)
             parts.append(part[:, -1:] if kind == "logits" else part)
             mx.eval(parts[-1])

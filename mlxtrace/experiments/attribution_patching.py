@@ -1,11 +1,8 @@
-"""Attribution patching: every patch of an experiment estimated at once, from gradients.
-
-It asks what activation patching asks, with the same words, and takes two passes of each pair in place of one pass a
-cell. What comes back is a screen, to choose what is worth patching: `activation_patching` says what a patch does.
-"""
+"""Attribution patching: every patch of an experiment estimated at once, from gradients, to choose what to patch."""
 
 from __future__ import annotations
 
+import itertools
 import time
 import warnings
 from collections.abc import Iterable, Sequence
@@ -15,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .. import metrics
-from ..custom_metric import check_gradient, in_both
+from ..custom_metric import in_both
 from ..engine.attribution import METHODS, Attributing, Attribution, Measure
 from ..errors import InputError, closest
 from ..results.attribution_result import AttributionResult, AttributionSet
@@ -95,8 +92,8 @@ def attribution_patching(
             together.
 
     Returns:
-        An `AttributionResult`: `.scores` (the estimated change of the metric), and `.raw` and `.recovery` as if the
-        patches had been made. Of a set an `AttributionSet`. Both say that they are approximate.
+        An `AttributionResult`: `.scores` (the estimated change), `.raw` and `.recovery` as if patches were made;
+        of a set an `AttributionSet`. Both say that they are approximate.
 
     Raises:
         UnsupportedError: the gradients of this model are not what its forward pass does, with the reason.
@@ -114,8 +111,7 @@ def attribution_patching(
     made = read_pairs(model, clean_text, corrupted_text, subject, target, foil, align)
     where = component, layers, positions, heads, window, metric, direction, within
     found, notes = attributed(model, made, *where, method, max_memory, progress, neurons=neurons)
-    said = found[0].measured.notes if made.alone else ()
-    for note in said:
+    for note in found[0].measured.notes if made.alone else ():
         warnings.warn(note, stacklevel=2)
     own = notes_of(model, found[0].grid.cells(found[0].roles))
     results = [one.result(model, direction, positions, made.alone, own, method) for one in found]
@@ -140,10 +136,16 @@ class Attributed:
 
     def values(self) -> np.ndarray:
         """The metrics as if each cell had been patched, `[metrics, cells, rows]`: the base run's, and the estimate."""
-        cells = self.grid.cells(self.roles)
-        changes = [np.stack([found.of(cell) for cell in cells]) for found in self.attributions]
-        rows = np.arange(changes[0].shape[-1]) % self.base.shape[-1]
-        return self.base[:, None, rows] + np.stack(changes)
+        changes = np.stack([self._changes(found) for found in self.attributions])
+        return self.base[:, None, np.arange(changes.shape[-1]) % self.base.shape[-1]] + changes
+
+    def _changes(self, found: Attribution) -> np.ndarray:
+        """The estimates of every cell, `[cells, rows]`, in the order of `Grid.cells`."""
+        grid, parts = self.grid, []
+        for key in itertools.product(grid.components, grid.layers):
+            places = [[self.roles.at[p] for p in group] for group in grid.places.groups]
+            parts += [found.of_units(grid.sites[key], at, grid.units) for at in places]
+        return np.concatenate(parts)
 
     def plan(self, cells: int, method: str) -> Plan:
         """What was run: both runs plainly, and the passes that were differentiated."""
@@ -186,10 +188,7 @@ def attributed(
     recovered: bool = True,
     neurons: Any = None,
 ) -> tuple[list[Attributed], list[str]]:
-    """The estimates of each pair of a set that was read, and notes on the set.
-
-    recovered: EffectError when the metric hardly moves over the set.
-    """
+    """The estimates of each pair of a set, and notes on it. recovered: EffectError when the metric hardly moves."""
     check_method(method)
     metric = checked_metric(metric, method, direction)
     grids = grids_of(
@@ -200,9 +199,9 @@ def attributed(
     if not made.alone:
         asked = answers_of_set(model, made, metric, recovered)
         targets, foils, metric, notes = asked.targets, asked.foils, asked.metric, asked.notes
-    found = []
+    found, given = [], zip(made.pairs, grids, roles, targets, foils, strict=True)
     with progress_bar(len(made.pairs), progress) as bar:
-        for pair, grid, role, target, foil in zip(made.pairs, grids, roles, targets, foils, strict=True):
+        for pair, grid, role, target, foil in given:
             answers = {"metric": metric, "target": target, "foil": foil, "alone": made.alone}
             found.append(_attribute(model, pair, grid, role, method, max_memory, answers))
             bar.update(1)
@@ -240,6 +239,7 @@ def checked_metric(metric: Any, method: str, direction: str) -> Any:
 
 
 def _checked(metric: Any, method: str, direction: str) -> Any:
+    """A metric, a function made ready for both kinds of array; InputError for one that has no gradient to use."""
     if callable(metric) and not isinstance(metric, metrics.Metric):
         if getattr(metric, "every_position", False):
             raise InputError(
@@ -259,8 +259,8 @@ def _checked(metric: Any, method: str, direction: str) -> Any:
         )
     if method != "ig" and direction == "noise" and "clean" in kind.needs:
         raise InputError(
-            f"{metric} compares with the clean run, which is the run that is patched with direction='noise': it is "
-            "flat there, and every estimate would be 0. Use direction='denoise', method='ig', or a metric of answers"
+            f"{metric} compares with the clean run, which direction='noise' patches: it is flat there, and every "
+            "estimate would be 0. Use direction='denoise', method='ig', or a metric of answers"
         )
     return metric
 
@@ -278,15 +278,14 @@ def _attribute(
     began = time.perf_counter()
     places = sorted({p for group in grid.places.groups for p in group})
     sites = list({site.name: site for some in grid.sites.values() for site in some}.values())
-    at, source_at = [roles.at[p] for p in places], [roles.source_at[p] for p in places]
-    both = Attributing(model.resolver, roles.base, roles.source, sites, at, source_at, method, max_memory)
+    where = [roles.at[p] for p in places], [roles.source_at[p] for p in places]
+    both = Attributing(model.resolver, roles.base, roles.source, sites, *where, method, max_memory)
     base, source = both.begin()
-    clean_first = roles.clean_first(base, source)
-    measured = settle(model, pair, logits=clean_first, **answers)
-    where = base if method != "ig" else (base.mean(0) + source.mean(0))[None] / 2  # on the way
-    found = [both.run(_slope(one, method, roles.direction, where)) for one in measured.metrics]
-    took = time.perf_counter() - began
-    return Attributed(pair, grid, roles, measured, found, measured(base), measured(source), took)
+    measured = settle(model, pair, logits=roles.clean_first(base, source), **answers)
+    there = base if method != "ig" else (base.mean(0) + source.mean(0))[None] / 2  # on the way
+    found = [both.run(_slope(one, method, roles.direction, there)) for one in measured.metrics]
+    values = measured(base), measured(source)
+    return Attributed(pair, grid, roles, measured, found, *values, time.perf_counter() - began)
 
 
 def _slope(metric: metrics.Metric, method: str, direction: str, where: np.ndarray) -> Measure:
@@ -295,5 +294,5 @@ def _slope(metric: metrics.Metric, method: str, direction: str, where: np.ndarra
         _checked(metric.name, method, direction)
     if metric.gradient is None:
         raise InputError(f"metric {metric.name} has no gradient to estimate with")
-    check_gradient(metric.name, metric.gradient, where)
+    metrics.check_gradient(metric.name, metric.gradient, where)
     return metric.gradient

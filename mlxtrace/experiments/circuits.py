@@ -14,18 +14,12 @@ from typing import Any
 import numpy as np
 
 from ..engine.circuit_pass import CircuitPass
-from ..engine.graph import Graph
 from ..errors import InputError
 from ..results.circuit_result import Circuit
-from .edge_runs import EdgePair, EdgePairs
+from .edge_runs import EdgePair, EdgePairs, graph_of, progress_bar
 from .pair_sets import PairSet, read_pairs
 
-__all__ = ["Circuit", "CircuitRuns", "EdgePair", "EdgePairs", "circuit", "graph_of"]
-
-
-def graph_of(model: Any) -> Graph:
-    """The senders and receivers of a model; UnsupportedError where they cannot be told apart."""
-    return Graph(model.resolver)
+__all__ = ["Circuit", "CircuitRuns", "EdgePair", "EdgePairs", "circuit", "graph_of", "progress_bar"]
 
 
 class CircuitRuns:

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from ..engine.choice import choose
-from ..engine.path_sweep import PathSweep
+from ..engine.path_sweep import Graph, PathCell, PathSweep, Receiver, Sender
+from ..engine.path_sweep import progress_bar as progress_bar
 from ..errors import AlignmentError, InputError
 from .answers import Measured, settle
 from .grid import positions_of
@@ -37,6 +38,21 @@ class EdgePair:
     def values(self, logits: np.ndarray) -> np.ndarray:
         """The metric `[...]` of logits `[..., V]`, float64."""
         return self.measured(logits.reshape(-1, logits.shape[-1]))[0].reshape(logits.shape[:-1])
+
+    def changes(self, graph: Graph, progress: bool | None = False) -> np.ndarray:
+        """The change of the metric `[senders, receivers]` by every edge alone, `patched - base`."""
+        scores, places = np.zeros(graph.upstream.shape), np.argwhere(graph.upstream)
+        senders = [Sender(node.name, (node,)) for node in graph.senders]
+        receivers = [Receiver(read.name, (read,)) for read in graph.receivers]
+        cells = [PathCell(senders[s], receivers[r], self.at) for s, r in places.tolist()]
+        outcome = self.sweep.run(cells, self.measured, progress)
+        scores[places[:, 0], places[:, 1]] = (outcome.values[0] - outcome.base[0]).mean(-1)
+        return scores
+
+
+def graph_of(model: Any) -> Graph:
+    """The senders and receivers of a model; UnsupportedError where they cannot be told apart."""
+    return Graph(model.resolver)
 
 
 class EdgePairs:

@@ -15,10 +15,9 @@ import numpy as np
 
 from ..arguments import whole_number
 from ..engine.edge_gradients import edge_estimates
-from ..engine.path_sweep import PathCell, Receiver, Sender, progress_bar
 from ..errors import InputError, closest
 from ..results.edges_result import METHODS, Edges
-from .circuits import CircuitRuns, EdgePair, EdgePairs, graph_of
+from .circuits import CircuitRuns, EdgePair, EdgePairs, graph_of, progress_bar
 from .pair_sets import DIRECTIONS, Corrupted, OneOrMany, read_pairs
 
 FLAT = ("prob", "prob_diff")  # what gradients between two runs say nothing of: saturated at both ends
@@ -85,9 +84,10 @@ def edges(
     graph, pairs = graph_of(model), EdgePairs(model, made, metric, positions, max_memory)
     steps = whole_number("steps", steps) if method == "eap-ig" else 0
     began, found, scores = time.perf_counter(), [], []
-    with progress_bar(len(made.pairs), progress) as bar:
+    one = progress if len(made.pairs) == 1 else False  # a single pair's progress is that of its edges
+    with progress_bar(len(made.pairs), False if len(made.pairs) == 1 else progress) as bar:
         for pair in pairs.each(graph, direction):
-            scores.append(_measured(pair, graph) if method == "exact" else _estimated(pair, steps))
+            scores.append(pair.changes(graph, one) if method == "exact" else _estimated(pair, steps))
             found.append(pair.measured)
             bar.update(1)
     first = found[0]
@@ -128,19 +128,6 @@ def _check(method: Any, metric: Any, direction: Any) -> None:
             f'metric={metric!r} says nothing with method="eap-ig": between both runs probabilities bend too sharply '
             'for a mean of gradients; use "logit_diff" or "logprob", or method="exact"'
         )
-
-
-def _measured(pair: EdgePair, graph: Any) -> np.ndarray:
-    """The change of the metric `[senders, receivers]` by every edge alone."""
-    sweep, scores = pair.sweep, np.zeros(graph.upstream.shape)
-    places = np.argwhere(graph.upstream)
-    senders = [Sender(node.name, (node,)) for node in graph.senders]
-    receivers = [Receiver(read.name, (read,)) for read in graph.receivers]
-    cells = [PathCell(senders[s], receivers[r], pair.at) for s, r in places.tolist()]
-    outcome = sweep.run(cells, pair.measured, False)
-    change = (outcome.values[0] - outcome.base[0]).mean(-1)
-    scores[places[:, 0], places[:, 1]] = change
-    return scores
 
 
 def _estimated(pair: EdgePair, steps: int) -> np.ndarray:

@@ -104,7 +104,7 @@ def path_patching(
         >>> model = InterpretableModel("demo")
         >>> clean, corrupted = "The Eiffel Tower is in the city of", "The Statue of Liberty is in the city of"
         >>> result = model.path_patching(clean, corrupted, senders=["embed", "m0"], receivers="mlp", progress=False)
-        >>> result.raw.shape, float(result.effect[1, 0])     # m0 reads nothing that m0 writes
+        >>> result.raw.shape, float(result.effect[1, 0])  # m0 does not read what it writes itself
         ((2, 12), 0.0)
     """
     true_or_false("plot", plot, "to write a file, result.plot(path)")

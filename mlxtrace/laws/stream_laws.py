@@ -8,7 +8,6 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from ..anatomy.attention import weighted
 from ..anatomy.recording import Call, record
 from .law import DoesNotApply, Measurement, as_numpy, law, listed, relative_error
 from .model_under_test import ModelUnderTest
@@ -89,8 +88,9 @@ def _fetches_alike(base: Mapping[str, mx.array], source: Mapping[str, mx.array],
     layer = name.rsplit(".", 1)[0]
     if f"{layer}.v" not in base or f"{layer}.pattern" not in base:
         return False
-    values = base[f"{layer}.v"].swapaxes(1, 2)
-    ours, theirs = (weighted(run[f"{layer}.pattern"], values) for run in (base, source))
+    values, patterns = base[f"{layer}.v"].swapaxes(1, 2), [run[f"{layer}.pattern"] for run in (base, source)]
+    values = mx.repeat(values, patterns[0].shape[1] // values.shape[1], axis=1)
+    ours, theirs = (pattern @ values for pattern in patterns)
     return not relative_error(theirs, ours)
 
 

@@ -61,13 +61,7 @@ def circuit_curve(curve: Curved, path: str | os.PathLike | None = None) -> Figur
             ax.plot(x, mean, "s--", color="0.5", markersize=3, label=words)
         for height in (0.0, 1.0):
             ax.axhline(height, color="0.3", linewidth=0.7, linestyle=":")
-        ax.set_xscale("symlog", linthresh=1)
-        ax.set_xlim(max(0.0, 0.8 * x.min()), curve.total * 1.15)
-        tens = [10**i for i in range(12) if max(1, x.min() // 2) <= 10**i <= curve.total]
-        ax.set_xticks(
-            [0, *tens] if x.min() < 1 else tens, [str(n) for n in ([0, *tens] if x.min() < 1 else tens)]
-        )
-        ax.minorticks_off()
+        _sizes(ax, curve)
         ax.set_xlabel(f"edges of {curve.total}")
         ax.set_ylabel("faithfulness")
         ax.legend(frameon=False, fontsize=7.5, loc="best")
@@ -82,3 +76,14 @@ def circuit_curve(curve: Curved, path: str | os.PathLike | None = None) -> Figur
             [*caption, *([WHISKERS_MEAN.replace("whiskers", "band")] * several)],
         )
     return finished(fig, path)
+
+
+def _sizes(ax: Any, curve: Curved) -> None:
+    """The x axis: numbers of edges, logarithmic from 1 on, with ticks at powers of ten."""
+    first = min(curve.asked)
+    ax.set_xscale("symlog", linthresh=1)
+    ax.set_xlim(max(0.0, 0.8 * first), curve.total * 1.15)
+    tens = [10**i for i in range(12) if max(1, first // 2) <= 10**i <= curve.total]
+    shown = [0, *tens] if first < 1 else tens
+    ax.set_xticks(shown, [str(n) for n in shown])
+    ax.minorticks_off()

@@ -79,5 +79,6 @@ def _ticks(axis: Any, names: Sequence[str]) -> None:
         starts.setdefault(f"{found[1]}" if found else name, i)
     step = -(-len(starts) // 26)
     shown = [item for j, item in enumerate(starts.items()) if j % step == 0 or not item[0].isdigit()]
+    shown = [item for item in shown if item != ("0", 1)]  # the embedding's name is there
     axis.set_ticks([i for _, i in shown], [name for name, _ in shown])
     axis.set_tick_params(length=2, labelsize=7)

@@ -69,7 +69,7 @@ def path_map(result: Paths, path: str | os.PathLike | None = None, most: int = 4
         shown = np.nan_to_num(one.values)
         scale = Scale(min(shown.min(), 0.0), max(shown.max(), 1e-9), 0.0)
         base = "clean" if result.direction == "noise" else "corrupted"
-        label = f"change of {result.metrics[0]} (patched - {base} run)"
+        label = f"change of {result.metrics[0]}\n(patched - {base} run)"
         across = ("region" if result.regions is not None else "token") if by_place else "receiver"
         figure = draw([one], scale, label, across, "path" if by_place else "sender", upright=True)
         grey = (

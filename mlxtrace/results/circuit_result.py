@@ -26,29 +26,33 @@ METHODS = {
 
 
 class Circuit(EdgeSet):
-    """Edges of a model that stay clean while all others are corrupted: `EdgeSet` says what it is made of.
+    """Edges of a model that stay clean while all others are corrupted.
 
     Loaded from a file it can be looked at and compared; `model.circuit(circuit)` binds it to a model that runs it.
 
-    Attributes:
-        kept: bool `[senders, receivers]`: its edges; `.n` of them, `.share` percent of all, named by `.to_rows()`.
-        scores: float64 `[senders, receivers]`, by which they were chosen. notes: what must be known to read it.
+    Args:
+        kept, upstream: bool `[senders, receivers]`: its edges, and all that there are.
+        scores: float64 `[senders, receivers]`, as `Edges.scores`; senders, receivers: their names.
+        asked, by, absolute: how many edges were chosen before pruning, and how.
+        metric, method, direction, steps, model: of the scores.
+        toward: 1 where a larger score helps the clean answer, -1 where a smaller one does.
+        notes: what must be known to read it.
 
     Example:
         >>> from mlxtrace import InterpretableModel
-        >>> model = InterpretableModel("induction")
-        >>> words = "hive cart chair cow cork book milk hive cart chair cow"
-        >>> edges = model.edges(f"{words} cork", f"{words.replace('cork', 'coat')} cork", progress=False)
-        >>> circuit = edges.circuit(9)
-        >>> circuit.n == len(circuit.to_rows()) == 9, 0 < circuit.share < 100
+        >>> model = InterpretableModel("demo")
+        >>> prompts = "The Eiffel Tower is in the city of", "The Colosseum is in the city of"
+        >>> circuit = model.edges(*prompts, method="eap", progress=False).circuit(200)
+        >>> circuit.n == len(circuit.to_rows()) <= 200, 0 < circuit.share < 100
         (True, True)
-        >>> circuit.curve(sizes=[0.1, 1.0], random=0).asked      # edges, of 110
-        [11, 110]
-        >>> circuit.minimality()[0]["receiver"]     # the edge without which most is lost
-        'a0.h1.v'
-        >>> circuit.completeness(draws=2).complement < 0.1, bool((circuit.random(2) < 0.1).all())
-        (True, True)
-        >>> circuit.plot("circuit.dot") == circuit.to_dot()
+        >>> circuit.to_dot().splitlines()[0], len(circuit.plot(most=20).axes)
+        ('digraph circuit {', 1)
+        >>> few = model.circuit(circuit.without(*circuit.edges[5:]))
+        >>> [len(few.minimality(prompts)), few.random(draws=2, pairs=prompts).shape]
+        [5, (2,)]
+        >>> len(few.completeness(prompts, draws=1).model)
+        1
+        >>> bool(circuit.curve(sizes=(0.1, 1), random=0).edges[-1] == circuit.upstream.sum())
         True
     """
 
@@ -75,8 +79,9 @@ class Circuit(EdgeSet):
             >>> model = InterpretableModel("demo")
             >>> prompts = "The Eiffel Tower is in the city of", "The Colosseum is in the city of"
             >>> edges = model.edges(*prompts, method="eap", progress=False)
-            >>> round(edges.circuit(edges.n).faithfulness(), 4), round(edges.circuit(0).faithfulness(), 4)
-            (1.0, 0.0)
+            >>> whole, none = edges.circuit(edges.n).faithfulness(), edges.circuit(0).faithfulness()
+            >>> abs(whole - 1) < 1e-4, abs(none) < 1e-4
+            (True, True)
         """
         return self._measured(self.kept[None], pairs)[0]
 

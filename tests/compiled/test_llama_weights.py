@@ -1,4 +1,4 @@
-"""The same programs in a llama: patterns hard at all distances, gates straight or off, answers as the interpreter's."""
+"""The same programs in a llama: patterns hard at every distance, gates straight or off, answers that agree."""
 
 from __future__ import annotations
 

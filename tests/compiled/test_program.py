@@ -32,6 +32,9 @@ def test_names_seeds_and_programs_load():
     assert all((arrays[0][name] == arrays[1][name]).all() for name in arrays[0])
     assert first.tokenizer.get_vocab() != other.tokenizer.get_vocab()
     assert other.name == "compiled lookup"
+    for seed in (-1, 1.5, "a", None, 2**32):
+        with pytest.raises(errors.InputError, match="seed is a whole number"):
+            compiled.lookup(seed)
     for dtype in ("float16", "bfloat16"):
         with pytest.raises(errors.LoadError, match="float32 only"):
             InterpretableModel("compiled", dtype=dtype)

@@ -60,6 +60,14 @@ def test_the_way_of_a_noised_run_is_that_of_each_of_its_samples(resolver):
     assert np.allclose(values, logits[:, 0] - logits[:, 1], atol=1e-4)
 
 
+def test_noise_is_in_the_run_that_is_differentiated(resolver):
+    noised = Run(IDS, NOISE, noised=(2,))
+    values, found = gradients(resolver, noised, [resolver.site("embed")], first)
+    logits, _ = capture(resolver, noised, [])
+    assert np.allclose(values, logits[:, 0] - logits[:, 1], atol=1e-4)
+    assert not np.allclose(np.array(found["embed"][0]), np.array(found["embed"][1]), atol=1e-2)
+
+
 def test_prompts_of_two_lengths_have_no_way_in_between(resolver):
     with pytest.raises(InputError, match="6 and 5 tokens"):
         gradients(resolver, Run(IDS), [resolver.site("embed")], first, 0.5, Run(OTHER[:5]))

@@ -178,3 +178,21 @@ def test_what_a_screen_stands_on(llama):
     assert maps["layers.1.neuron"].shape == (1, len(IDS), 96) and not notes
     assert one.values().shape == (1, 2 * 3 * len(IDS), 1)
     assert one.base.shape == one.source.shape == (1, 1) and len(one.grid.cells(one.roles)) == 36
+
+
+@pytest.mark.parametrize("method", ["atp", "atp*"])
+@pytest.mark.parametrize(
+    "where",
+    [
+        {"component": "head", "positions": "each", "window": 3},
+        {"component": "k", "heads": [0, 1], "positions": [1, 2]},
+        {"component": ["mlp", "resid_pre"], "window": 2},
+        {"component": "neuron", "neurons": "each", "positions": "last"},
+    ],
+)
+def test_all_cells_together_are_the_cells_one_by_one(llama, where, method):
+    made = read_pairs(llama, IDS, CHANGED)
+    (one,), _ = attributed(llama, made, metric="logit_diff", method=method, progress=False, **where)
+    found = one.values()[0] - one.base[0]
+    right = np.stack([one.attributions[0].of(cell) for cell in one.grid.cells(one.roles)])
+    assert np.allclose(found, right, atol=1e-5)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from edges_by_hand import Hand
 
-from mlxtrace import InterpretableModel, prompts
+from mlxtrace import InterpretableModel, compiled, prompts
 from mlxtrace.errors import AlignmentError, InputError
 from mlxtrace.experiments.circuits import Circuit
 
@@ -162,3 +162,19 @@ def test_prompts_of_different_lengths_make_no_circuit():
         found.circuit(10).faithfulness()
     with pytest.raises(AlignmentError):
         edges.circuit(10).faithfulness(prompts.Pair(list(IDS), list(OTHER)[1:], **ANSWERS))
+
+
+def test_of_a_compiled_program_every_edge_is_right_and_its_circuit_is_found():
+    program = compiled.lookup(seed=3)
+    model, pair = InterpretableModel(program.net, program.tokenizer), program.pairs[0]
+    edges = model.edges(pair, progress=False)
+    target, foil = (model.answer_token(text) for text in (edges.targets[0], edges.foils[0]))
+    plain = program.interpreter.logits(pair.corrupted)
+    for sender, receiver, score in [tuple(row.values())[:3] for row in edges.to_rows()[::7] + edges.top(8)]:
+        logits = program.interpreter.edge(pair.clean, pair.corrupted, sender, receiver)
+        expected = (logits[target] - logits[foil]) - (plain[target] - plain[foil])
+        assert score == pytest.approx(expected, abs=1e-6)
+    found = edges.circuit(1e-6, by="threshold")
+    assert found.faithfulness() == pytest.approx(1, abs=1e-6) and found.n < 10 and not found.notes
+    assert all(row["drop"] == pytest.approx(1, abs=1e-6) for row in found.minimality())
+    assert found.complement.faithfulness() == pytest.approx(0, abs=1e-6)
