@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mlxtrace import GaussianNoise, InterpretableModel, errors, prompts
+from mlxtrace.engine import choice
 from mlxtrace.experiments.screen_cells import ScreenCells
 from mlxtrace.prompts import Pair
 from mlxtrace.results.missed import most_above
@@ -202,6 +203,7 @@ def test_the_same_seed_is_the_same_screen(model):
     ],
 )
 def test_bad_input_is_refused_before_any_sweep(model, monkeypatch, options, says):
+    choice.choose(model.resolver)  # its trial sweeps are no sweeps of the screen
     monkeypatch.setattr("mlxtrace.engine.sweep.Sweep.run", None)
     with pytest.raises(errors.MlxtraceError, match=says):
         model.screen(CLEAN, CORRUPTED, **{"metric": "logit", "progress": False, **options})
