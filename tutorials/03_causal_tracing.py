@@ -137,7 +137,7 @@ every = facts.load()
 few = every[:: len(every) // 4][:4]
 with tempfile.TemporaryDirectory() as folder:
     try:
-        average = facts.run(model, few, out=folder, samples=3, window=WINDOW, **QUIET)
+        average = facts.run(model, few, out=folder, samples=2, window=WINDOW, **QUIET)
         print(average)
         average.plot(FOLDER / "03_average.png")
         average.plot_lines(FOLDER / "03_average_lines.png")
@@ -158,4 +158,4 @@ with tempfile.TemporaryDirectory() as folder:
 # Quantization changes every number a little. Does it change the map?
 
 if not model.is_quantized:
-    print(model.compare_bits(PROMPT, SUBJECT, bits=4, samples=3, **QUIET))
+    print(model.compare_bits(PROMPT, SUBJECT, bits=4, samples=2, **QUIET))

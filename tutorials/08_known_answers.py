@@ -135,12 +135,17 @@ def estimates(pair, component, method, direction):
 
 
 trials = [(p, direction) for p in program.pairs[::4] for direction in ("denoise", "noise")]
+ATTENTION = ["q", "k", "v", "pattern", "head"]
+guesses = {
+    method: np.stack([estimates(p, ATTENTION, method, direction) for p, direction in trials])
+    for method in ("atp", "atp*", "ig")  # [trial, component, layer, position, head], from the same few passes
+}
 print("           matter    missed, given something although nothing, largest error (effects are 8 and 16)")
-for component in ("q", "k", "v", "pattern", "head"):
+for i, component in enumerate(ATTENTION):
     right = np.stack([truth(p, component, direction) for p, direction in trials])
     said = f"{component:>9}{np.count_nonzero(right):>7}   "
-    for method in ("atp", "atp*", "ig"):
-        given = np.stack([estimates(p, component, method, direction) for p, direction in trials])
+    for method, found in guesses.items():
+        given = found[:, i]
         missed = np.count_nonzero((np.abs(given) < 1e-3) & (right != 0))
         invented = np.count_nonzero((np.abs(given) > 1e-3) & (right == 0))
         said += f"{method:>6}: {missed}, {invented}, {np.abs(given - right).max():.0f}"
