@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -151,8 +152,9 @@ def test_an_interrupt_while_importing_is_one_line(tmp_path):
     env = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
     for name in ("patch", "check"):
         done = subprocess.run(
-            [sys.executable, "-m", f"mlxtrace.{name}"], env=env, capture_output=True, text=True, cwd=tmp_path
-        )
+            [sys.executable, "-m", f"mlxtrace.{name}"], env=env, capture_output=True, text=True, cwd=tmp_path,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
+        )  # fmt: skip
         assert (done.returncode, done.stderr) == (130, f"mlxtrace.{name}: interrupted\n")
 
 

@@ -101,7 +101,8 @@ def test_an_interrupt_while_importing_ends_with_a_line(tmp_path):
         "from mlxtrace import terminal; os.kill(os.getpid(), signal.SIGINT); print('not reached')"
     )
     run = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=os.environ
-    )
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=os.environ,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
+    )  # fmt: skip
     assert run.returncode == terminal.INTERRUPTED and not run.stdout
     assert run.stderr.splitlines()[-1].endswith(": interrupted")
