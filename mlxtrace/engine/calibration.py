@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import gc
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Concatenate, ParamSpec, TypeVar
 
 import mlx.core as mx
@@ -129,6 +131,19 @@ def token_bytes(resolver: ModuleResolver) -> tuple[float, float, float, float]:
     return body, per_token, head, per_read
 
 
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Measure a peak without the garbage collector: what it lets go of meanwhile would be missing from the peak."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
+@undisturbed()
 def _peaks(resolver: ModuleResolver, rows: int) -> list[int]:
     """The peak bytes of a plain pass up to the final norm, where there is one, and after it."""
     tokens, marks, hooks = mx.array([short_ids(resolver)] * rows), [], Hooks(resolver)
@@ -159,6 +174,7 @@ def scores_bytes(resolver: ModuleResolver) -> float:
 
 
 @per_model
+@undisturbed()
 def _measured_scores(resolver: ModuleResolver) -> float:
     x = mx.zeros((1, 1, 128, 32), compute_dtype(resolver))
     mx.eval(x)

@@ -73,6 +73,7 @@ def _token_bytes(resolver: Any, way: Way) -> tuple[float, float]:
     return max(few - 2 * length * slope, 0.0), slope
 
 
+@calibration.undisturbed()
 def _peak(resolver: Any, way: Way, rows: int) -> int:
     first = resolver.site("embed")
     one = Pass(resolver, calibration.rows_of(resolver, rows), np.arange(rows), [first], way)

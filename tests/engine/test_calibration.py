@@ -122,3 +122,13 @@ def test_a_site_that_is_never_reached_has_no_size(model):
 
     with pytest.raises(errors.EngineError, match="never reached"):
         calibration.site_bytes(model.resolver, replace(model.resolver.site("attn", 0), visit=9), 1, 1)
+
+
+def test_the_collector_rests_while_a_peak_is_measured(model, monkeypatch):
+    seen, forward = [], calibration.forward
+    monkeypatch.setattr(calibration, "forward", lambda *a: seen.append(gc.isenabled()) or forward(*a))
+    calibration._peaks(model.resolver, 2)
+    assert seen == [False] and gc.isenabled()
+    with pytest.raises(ZeroDivisionError), calibration.undisturbed():
+        raise ZeroDivisionError
+    assert gc.isenabled()

@@ -31,6 +31,7 @@ def patch(model, allowed=None, corrupted=CORRUPTED, **options):
     return model.activation_patching(CLEAN, corrupted, max_memory=allowed, **options)
 
 
+@calibration.undisturbed()
 def peak_of(run):
     mx.clear_cache()
     before = mx.get_active_memory()
