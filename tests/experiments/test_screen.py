@@ -160,7 +160,10 @@ def test_few_cells_are_all_verified(model):
 def test_the_same_seed_is_the_same_screen(model):
     options = {"verify": 20, "audit": 20, "metric": "logit", "target": 7, "progress": False}
     one, same, other = (model.screen(CLEAN, CORRUPTED, seed=seed, **options) for seed in (1, 1, 2))
-    assert one.to_rows() == same.to_rows() and one.verified == other.verified
+    assert one.to_rows() == same.to_rows()
+    assert [place(r) for r in one.verified] == [place(r) for r in other.verified]
+    effects = [[r["effect"] for r in found.verified] for found in (one, other)]
+    np.testing.assert_allclose(*effects, atol=2e-5)  # other cells beside them in a batch
     assert {place(r) for r in one.audit.rows} != {place(r) for r in other.audit.rows}
 
 
