@@ -20,6 +20,7 @@ from .results.attribution_result import AttributionResult  # noqa: E402
 from .results.average_trace import AverageTrace  # noqa: E402
 from .results.causal_effects_result import CausalEffects  # noqa: E402
 from .results.causal_trace_result import CausalTrace  # noqa: E402
+from .results.direction import Direction  # noqa: E402
 from .results.edges_result import Circuit, Edges  # noqa: E402
 from .results.patching_result import PatchingResult  # noqa: E402
 from .results.path_result import PathResult  # noqa: E402
@@ -35,6 +36,7 @@ __all__ = [
     "CausalEffects",
     "CausalTrace",
     "Circuit",
+    "Direction",
     "Edges",
     "GaussianNoise",
     "InterpretableModel",

@@ -29,7 +29,12 @@ Edit = Callable[[mx.array], mx.array]
 
 
 class Intervention:
-    """A named function array -> array, as the functions below make; the name is what errors and plans print."""
+    """A named function array -> array, as the functions below make; the name is what errors and plans print.
+
+    sites: where the directions in it were taken; at any other site it is refused.
+    """
+
+    sites: tuple[str, ...] = ()
 
     def __init__(self, name: str, fn: Edit):
         self.__name__ = name
@@ -60,8 +65,9 @@ def replace_with(value: Value) -> Intervention:
         >>> iv.replace_with(mx.array([1.0, 2.0]))(mx.zeros((1, 2, 2))).tolist()
         [[[1.0, 2.0], [1.0, 2.0]]]
     """
+    sites = _sites_of(value)
     value, name = _value(value, "replace_with")
-    return Intervention(name, lambda x: fitted(value, x.shape, x, name))
+    return _only_at(sites, Intervention(name, lambda x: fitted(value, x.shape, x, name)))
 
 
 def replace_at(value: Value, positions: Positions) -> Intervention:
@@ -84,13 +90,14 @@ def replace_at(value: Value, positions: Positions) -> Intervention:
         >>> iv.replace_at(mx.array([1.0, 2.0]), -1)(mx.zeros((1, 2, 2))).tolist()
         [[[0.0, 0.0], [1.0, 2.0]]]
     """
+    sites = _sites_of(value)
     value, name = _value(value, "replace_at", positions)
 
     def edit(x: mx.array) -> mx.array:
         index = index_of(x, positions, name)
         return put_at(x, index, rows_at(value, index, x, name))
 
-    return Intervention(name, edit)
+    return _only_at(sites, Intervention(name, edit))
 
 
 def zero_out() -> Intervention:
@@ -135,7 +142,7 @@ def add_vector(v: Value, positions: Positions | None = None) -> Intervention:
 
     Args:
         v: as the value of `replace_with`, or of `replace_at` when positions are given; usually a direction `[D]`, in
-            units of the activation.
+            units of the activation: an array, or what `model.direction` gives, which belongs to one site.
         positions: None for all; else an int, a list, a slice or a range; negative ones count from the end.
 
     Returns:
@@ -150,15 +157,18 @@ def add_vector(v: Value, positions: Positions | None = None) -> Intervention:
         >>> iv.add_vector(mx.array([1.0, 2.0]), positions=-1)(mx.zeros((1, 2, 2))).tolist()
         [[[0.0, 0.0], [1.0, 2.0]]]
     """
+    sites = _sites_of(v)
     v, name = _value(v, "add_vector", *([] if positions is None else [positions]))
 
     def edit(x: mx.array) -> mx.array:
+        by_head = bool(sites) and v.ndim == 2 and v.shape == x.shape[2:]
+        added = mx.broadcast_to(v, x.shape) if by_head else v
         if positions is None:
-            return x + fitted(v, x.shape, x, name)
+            return x + fitted(added, x.shape, x, name)
         index = index_of(x, positions, name)
-        return put_at(x, index, x[:, index] + rows_at(v, index, x, name))
+        return put_at(x, index, x[:, index] + rows_at(added, index, x, name))
 
-    return Intervention(name, edit)
+    return _only_at(sites, Intervention(name, edit))
 
 
 def scale(k: float) -> Intervention:
@@ -278,7 +288,8 @@ def compose(*functions: Edit) -> Intervention:
             x = f(x)
         return x
 
-    return Intervention(f"compose({', '.join(getattr(f, '__name__', repr(f)) for f in functions)})", edit)
+    made = Intervention(f"compose({', '.join(getattr(f, '__name__', repr(f)) for f in functions)})", edit)
+    return _only_at(tuple(site for f in functions for site in getattr(f, "sites", ())), made)
 
 
 def refuse_uncalled(fn: object) -> None:
@@ -288,6 +299,17 @@ def refuse_uncalled(fn: object) -> None:
         raise InputError(
             f"iv.{name} makes an intervention when it is called: write iv.{name}(...), with parentheses."
         )
+
+
+def _sites_of(value: object) -> tuple[str, ...]:
+    """Where a direction was taken; no site for any other value."""
+    site = getattr(value, "site", None) if hasattr(value, "__mlx_array__") else None
+    return () if site is None else (site,)
+
+
+def _only_at(sites: tuple[str, ...], made: Intervention) -> Intervention:
+    made.sites = sites
+    return made
 
 
 def _value(value: Value, what: str, *positions: Positions) -> tuple[mx.array, str]:

@@ -25,6 +25,7 @@ from .experiments.causal_effects import causal_effects
 from .experiments.causal_trace import causal_trace
 from .experiments.circuits import circuit
 from .experiments.compare_bits import compare_bits
+from .experiments.directions import direction
 from .experiments.edges import edges
 from .experiments.noising_window import noising_window
 from .experiments.path_patching import path_patching
@@ -232,6 +233,7 @@ class InterpretableModel(Reader):
     edges = edges
     circuit = circuit
     substitutes = substitutes
+    direction = direction
 
     @property
     def output(self) -> Activation:

@@ -42,8 +42,20 @@ def declared(resolver: ModuleResolver, interventions: Mapping[str, Edit]) -> lis
             raise SiteError(
                 f"{key!r} is called {resolver.visits(site)} times in one pass: write {key}@0, {key}@1, ..."
             )
+        _check_directions(resolver, key, site, fn)
         found.append((key, site, fn))
     return found
+
+
+def _check_directions(resolver: ModuleResolver, key: str, site: Site, fn: Any) -> None:
+    """InputError for an edit with a direction that was taken at another site."""
+    for name in getattr(fn, "sites", ()):
+        taken = resolver.resolve(name)
+        if (taken.port, taken.view, taken.slot) != (site.port, site.view, site.slot):
+            raise InputError(
+                f"the intervention at {key!r} holds a direction that was taken at {name}, where other numbers mean "
+                f"other things: edit {name!r}, or put direction.vector there to mean it"
+            )
 
 
 def check_reached(what: str, sites: Mapping[str, Site], order: Container) -> None:
