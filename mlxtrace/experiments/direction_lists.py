@@ -1,6 +1,6 @@
 """The two lists of prompts that a direction is made of, read and checked before anything runs.
 
-    lists = read_lists(model, {"positive": positive, "negative": negative}, positions="last")
+lists = read_lists(model, {"positive": positive, "negative": negative}, positions="last")
 """
 
 from __future__ import annotations
@@ -21,9 +21,7 @@ def read_lists(model: TracedModel, given: Mapping[str, Any], positions: Any) -> 
     return lists
 
 
-def _read(
-    model: TracedModel, name: str, given: Any, positions: Any
-) -> list[Placed]:
+def _read(model: TracedModel, name: str, given: Any, positions: Any) -> list[Placed]:
     """The prompts of a list, read, with their positions; every bad one raises here, by its place in the list."""
     values = given.tolist() if hasattr(given, "tolist") else given
     if not isinstance(values, list | tuple) or (values and all(isinstance(v, int | dict) for v in values)):
@@ -60,4 +58,6 @@ def _refuse_shared(positive: list[Placed], negative: list[Placed]) -> None:
     theirs = {(prompt.ids, at) for prompt, at in negative}
     for i, (prompt, at) in enumerate(positive):
         if (prompt.ids, at) in theirs:
-            raise InputError(f"{prompt.text!r} (prompt {i} of positive) is in both lists: leave it out of one")
+            raise InputError(
+                f"{prompt.text!r} (prompt {i} of positive) is in both lists: leave it out of one"
+            )

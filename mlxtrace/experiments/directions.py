@@ -3,9 +3,9 @@
     direction = model.direction(polite, rude, "layers.10")
     model.generate(prompt, interventions={"layers.10": iv.add_vector(4 * direction)})
 
-The difference of the means of two classes' activations (Marks and Tegmark 2023, arXiv:2310.06824, section 5), added while
-text is written: Turner et al. 2023 (arXiv:2308.10248) with one prompt in each list, Rimsky et al. 2023 (arXiv:2312.06681)
-with many.
+The difference of the means of two classes' activations (Marks and Tegmark 2023, arXiv:2310.06824), added while text is
+written: Turner et al. 2023 (arXiv:2308.10248) with one prompt in each list, Rimsky et al. 2023 (arXiv:2312.06681) with
+many.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def _made(
     if norm <= LEAST * typical:
         raise EffectError(
             f"the activations of both lists are the same on average at {site.name}, positions {positions!r} (their "
-            f"difference is {norm:.2g}, they are {typical:.2g}): there the prompts do not differ yet, or only later tokens do"
+            f"difference is {norm:.2g}, they are {typical:.2g}): the prompts do not differ yet there, or only behind it"
         )
     notes = [_DOUBT] if norm <= DOUBTFUL * typical else []
     once = {name: np.stack([rows[key].ravel() for key in dict.fromkeys(of)]) for name, of in keys.items()}
@@ -149,13 +149,13 @@ def _heads(model: TracedModel, site: Site, heads: Any) -> list[int] | None:
     if heads is None:
         return None
     if site.component not in ("head", "q", "k", "v") or site.layer is None:
-        raise InputError(f"heads= goes with a site that is split by head (head, q, k, v), not with {site.name}")
+        raise InputError(
+            f"heads= goes with a site that is split by head (head, q, k, v), not with {site.name}"
+        )
     return sorted(indices_in("head", heads, model.resolver.head_count(site.component, site.layer)))
 
 
-def _activation(
-    model: TracedModel, site: Site, prompt: Prompt, at: tuple[int, ...], what: str
-) -> np.ndarray:
+def _activation(model: TracedModel, site: Site, prompt: Prompt, at: tuple[int, ...], what: str) -> np.ndarray:
     """float64 `[D]`, or `[heads, D]`: the mean over some positions of a site's array, in a pass of the prompt alone."""
     kept = capture_sites(model.resolver, Run(prompt.ids), [site], {site.name: Keep(positions=at)})[site.name]
     if kept.ndim < 3 or kept.shape[:2] != (1, len(at)):

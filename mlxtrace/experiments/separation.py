@@ -4,7 +4,8 @@
 
 One prompt of either class is left out, the direction is the difference of the means of all others, and it is right when
 the positive one of the two lies further along it. Over all pairs that is the area under the ROC curve; leaving a pair
-out is what keeps that area without bias where one leaves one prompt out (Airola et al. 2011, doi:10.1016/j.csda.2010.11.023).
+out has no bias where leaving one prompt out, and comparing with all others, has (Airola et al. 2011, Computational
+Statistics and Data Analysis 55).
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from . import (
     causal_effect_laws,
     causal_trace_laws,
     compiled_laws,
+    direction_laws,
     edge_laws,
     engine_laws,
     gradient_laws,
@@ -75,6 +76,8 @@ EXPERIMENT_LAWS = (
     causal_trace_laws.traces,
     causal_trace_laws.severed,
     causal_effect_laws.effects,
+    direction_laws.by_hand,
+    direction_laws.moves,
     refusal_laws.refusals,
 )
 LAWS = [

@@ -37,9 +37,9 @@ class Direction(Record):
         positive, negative: the prompts.
         positions: where in each prompt; activations of several are averaged before prompts are.
         typical: the mean length of the activations that it was made of.
-        separation: the share of pairs of a positive and a negative prompt that are told apart rightly by the direction of
-            all other prompts (the area under the ROC curve, a pair held out at a time): 0.5 is chance. None with
-            fewer than three different prompts in either list.
+        separation: the share of pairs of a positive and a negative prompt that the direction of all other prompts tells
+            apart rightly (the area under the ROC curve, a pair held out at a time): 0.5 is chance. None with fewer
+            than three different prompts in either list.
         method: how it was made.
         heads: the heads that it is of; the others' numbers are zero. None: all, or there are none.
         coefficient: how many times the difference it is.
@@ -54,6 +54,8 @@ class Direction(Record):
         >>> direction = model.direction(paris, rome, "layers.8")
         >>> direction.vector.shape, direction.separation is None, (2 * direction).norm == 2 * direction.norm
         ((128,), True, True)
+        >>> direction.to_rows()[0]["prompt"]
+        'The Eiffel Tower is in the city of'
         >>> with model.trace(rome[0], interventions={"layers.8": iv.add_vector(direction, -1)}) as trace:
         ...     pass
         >>> model.token_to_str(trace.output[0, -1].argmax().item())
@@ -178,9 +180,10 @@ class Direction(Record):
 
 def _number(k: Any) -> float | None:
     """A finite number, of Python, NumPy or MLX; None for anything else. InputError when it is not finite."""
-    if isinstance(k, bool) or not (isinstance(k, int | float) or getattr(k, "ndim", 1) == 0):
+    value: Any = k.item() if getattr(k, "ndim", 1) == 0 else k
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    number = float(k.item() if hasattr(k, "item") else k)
+    number = float(value)
     if not np.isfinite(number):
         raise InputError(f"a direction is multiplied by a finite number, not by {k!r}")
     return number

@@ -220,6 +220,16 @@ FAULTS: list[tuple[str, str, str, str]] = [
      "for head in graph.attending(first))", "for head in graph.attending(first)[:1])"),
     ("paths: directions swapped", "experiments/path_patching.py", "pair.roles(asked.direction)",
      'pair.roles({"denoise": "noise", "noise": "denoise"}[asked.direction])'),
+    # directions
+    ("directions: of the other sign", "experiments/directions.py", 'ends["positive"].mean(0) - ends["negative"].mean(0)',
+     'ends["negative"].mean(0) - ends["positive"].mean(0)'),
+    ("directions: the sum over positions", "experiments/directions.py", "return values.mean(0)", "return values.sum(0)"),
+    ("directions: the first prompt for all", "experiments/directions.py", "np.stack([rows[key] for key in of])",
+     "np.stack([rows[of[0]] for key in of])"),
+    ("directions: turned round they are what they were", "results/direction.py", "return self * -1.0", "return self * 1.0"),
+    ("directions: heads in reverse", "interventions.py", "mx.broadcast_to(v, x.shape)", "mx.broadcast_to(v[::-1], x.shape)"),
+    ("directions: added at the token before", "interventions.py", "put_at(x, index, x[:, index] + rows_at(added",
+     "put_at(x, mx.maximum(index - 1, 0), x[:, index] + rows_at(added"),
     # programs with known answers
     ("program: scores too soft", "compiled/weights.py", "SHARPNESS = 128 ", "SHARPNESS = 2 "),
     ("program: neurons not saturated", "compiled/weights.py", "SATURATED = 16 ", "SATURATED = 1 "),
