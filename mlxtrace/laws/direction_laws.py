@@ -28,19 +28,18 @@ def _sites(tested: ModelUnderTest) -> list[tuple[str, int]]:
     """A component in each of the first, a middle and the last layer, as many of them as there are."""
     there = [c for c in COMPONENTS if any((c, i) in tested.by_hand.places for i in tested.all_layers)]
     layers = tested.first_middle_last()
-    found = (
-        [(there[i % len(there)], layers[i % len(layers)]) for i in range(max(len(there), len(layers)))]
-        if there
-        else []
-    )
-    found = [name for name in found if name in tested.by_hand.places and _plain(tested, name)]
+    count = max(len(there), len(layers)) if there else 0
+    wanted = [(there[i % len(there)], layers[i % len(layers)]) for i in range(count)]
+    found = [name for name in wanted if name in tested.by_hand.places and _plain(tested, name)]
     if not found:
         raise DoesNotApply("no site with a vector for each token is in the layers that are looked at")
     return found
 
 
 def _plain(tested: ModelUnderTest, name: tuple[str, int]) -> bool:
-    """Whether a site's array is `[1, T, ...]`: of several streams in one array there is no direction."""
+    """Whether a site's array is `[1, T, ...]`, not several streams in one, and passes in one call by hand."""
+    if tested.resolver.table[f"layers.{name[1]}.{name[0]}"].view == "sum":
+        return False
     _, kept = tested.by_hand.run(tested.ids, keep=[name])
     return kept[name].shape[:2] == (1, LENGTH)
 
