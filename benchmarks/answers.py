@@ -3,10 +3,10 @@
     OPENBLAS_NUM_THREADS=1 python -m benchmarks.answers       # the GPT-2-small shape and the demo's
     python -m benchmarks.answers --quick                      # seconds, on a toy model
 
-The textbook scores a target and a foil of two tokens by teacher forcing: each is appended to the prompt, and each cell is
-a trace of that whole text. It is timed on a sample of the cells, taken times the number of all. The textbook generates by
-running the whole text anew for each token, with the edits in place. Contenders take turns, and their numbers are
-compared before any time is given; the ratios are of medians of one run.
+The textbook scores a target and a foil of two tokens by teacher forcing: each is appended to the prompt, and each cell
+is a trace of that whole text. It is timed on a sample of the cells, taken times the number of all. The textbook
+generates by running the whole text anew for each token, with the edits in place. Contenders take turns, and their
+numbers are compared before any time is given; the ratios are of medians of one run.
 """
 
 from __future__ import annotations

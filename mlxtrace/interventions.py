@@ -16,35 +16,14 @@ of one token, put in place of nine, is an error.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from numbers import Real
 
 import mlx.core as mx
 
 from .arguments import as_integer
 from .errors import InputError
-from .values import Positions, Value, as_array, finite_number, fitted, index_of, put_at, rows_at
-
-Edit = Callable[[mx.array], mx.array]
-
-
-class Intervention:
-    """A named function array -> array, as the functions below make; the name is what errors and plans print.
-
-    sites: where the directions in it were taken; at any other site it is refused.
-    """
-
-    sites: tuple[str, ...] = ()
-
-    def __init__(self, name: str, fn: Edit):
-        self.__name__ = name
-        self._fn = fn
-
-    def __call__(self, x: mx.array) -> mx.array:
-        return self._fn(x)
-
-    def __repr__(self) -> str:
-        return self.__name__
+from .intervention import Edit, Intervention, direction_site, only_at
+from .values import Positions, Value, as_array, finite_number, fitted, put_at, rows_at
 
 
 def replace_with(value: Value) -> Intervention:
@@ -65,9 +44,8 @@ def replace_with(value: Value) -> Intervention:
         >>> iv.replace_with(mx.array([1.0, 2.0]))(mx.zeros((1, 2, 2))).tolist()
         [[[1.0, 2.0], [1.0, 2.0]]]
     """
-    sites = _sites_of(value)
-    value, name = _value(value, "replace_with")
-    return _only_at(sites, Intervention(name, lambda x: fitted(value, x.shape, x, name)))
+    array, name = _value(value, "replace_with")
+    return only_at(value, Intervention(name, lambda x: fitted(array, x.shape, x, name)))
 
 
 def replace_at(value: Value, positions: Positions) -> Intervention:
@@ -90,14 +68,12 @@ def replace_at(value: Value, positions: Positions) -> Intervention:
         >>> iv.replace_at(mx.array([1.0, 2.0]), -1)(mx.zeros((1, 2, 2))).tolist()
         [[[0.0, 0.0], [1.0, 2.0]]]
     """
-    sites = _sites_of(value)
-    value, name = _value(value, "replace_at", positions)
+    array, name = _value(value, "replace_at", positions)
 
-    def edit(x: mx.array) -> mx.array:
-        index = index_of(x, positions, name)
-        return put_at(x, index, rows_at(value, index, x, name))
+    def edit(x: mx.array, index: mx.array) -> mx.array:
+        return put_at(x, index, rows_at(array, index, x, name))
 
-    return _only_at(sites, Intervention(name, edit))
+    return only_at(value, Intervention(name, edit, positions))
 
 
 def zero_out() -> Intervention:
@@ -133,8 +109,9 @@ def zero_at(positions: Positions) -> Intervention:
         >>> iv.zero_at(-1)(mx.ones((1, 2, 2))).tolist()
         [[[1.0, 1.0], [0.0, 0.0]]]
     """
-    name = f"zero_at({positions})"
-    return Intervention(name, lambda x: put_at(x, index_of(x, positions, name), mx.array(0, x.dtype)))
+    return Intervention(
+        f"zero_at({positions})", lambda x, index: put_at(x, index, mx.array(0, x.dtype)), positions
+    )
 
 
 def add_vector(v: Value, positions: Positions | None = None) -> Intervention:
@@ -157,18 +134,18 @@ def add_vector(v: Value, positions: Positions | None = None) -> Intervention:
         >>> iv.add_vector(mx.array([1.0, 2.0]), positions=-1)(mx.zeros((1, 2, 2))).tolist()
         [[[0.0, 0.0], [1.0, 2.0]]]
     """
-    sites = _sites_of(v)
-    v, name = _value(v, "add_vector", *([] if positions is None else [positions]))
+    array, name = _value(v, "add_vector", *([] if positions is None else [positions]))
+    by_head = bool(direction_site(v)) and array.ndim == 2  # at every token of [B, T, heads, D]
 
-    def edit(x: mx.array) -> mx.array:
-        by_head = bool(sites) and v.ndim == 2 and v.shape == x.shape[2:]
-        added = mx.broadcast_to(v, x.shape) if by_head else v
-        if positions is None:
-            return x + fitted(added, x.shape, x, name)
-        index = index_of(x, positions, name)
-        return put_at(x, index, x[:, index] + rows_at(added, index, x, name))
+    def added(x: mx.array) -> mx.array:
+        return mx.broadcast_to(array, x.shape) if by_head and array.shape == x.shape[2:] else array
 
-    return _only_at(sites, Intervention(name, edit))
+    def edit(x: mx.array, index: mx.array) -> mx.array:
+        return put_at(x, index, x[:, index] + rows_at(added(x), index, x, name))
+
+    if positions is None:
+        return only_at(v, Intervention(name, lambda x: x + fitted(added(x), x.shape, x, name)))
+    return only_at(v, Intervention(name, edit, positions))
 
 
 def scale(k: float) -> Intervention:
@@ -288,8 +265,8 @@ def compose(*functions: Edit) -> Intervention:
             x = f(x)
         return x
 
-    made = Intervention(f"compose({', '.join(getattr(f, '__name__', repr(f)) for f in functions)})", edit)
-    return _only_at(tuple(site for f in functions for site in getattr(f, "sites", ())), made)
+    name = f"compose({', '.join(getattr(f, '__name__', repr(f)) for f in functions)})"
+    return Intervention(name, edit, parts=functions)
 
 
 def refuse_uncalled(fn: object) -> None:
@@ -299,17 +276,6 @@ def refuse_uncalled(fn: object) -> None:
         raise InputError(
             f"iv.{name} makes an intervention when it is called: write iv.{name}(...), with parentheses."
         )
-
-
-def _sites_of(value: object) -> tuple[str, ...]:
-    """Where a direction was taken; no site for any other value."""
-    site = getattr(value, "site", None) if hasattr(value, "__mlx_array__") else None
-    return () if site is None else (site,)
-
-
-def _only_at(sites: tuple[str, ...], made: Intervention) -> Intervention:
-    made.sites = sites
-    return made
 
 
 def _value(value: Value, what: str, *positions: Positions) -> tuple[mx.array, str]:

@@ -164,8 +164,8 @@ FAULTS: list[tuple[str, str, str, str]] = [
     ("noising window: another seed", "experiments/noising_window.py", "np.random.RandomState(how.seed).randn",
      "np.random.RandomState(how.seed + 1).randn"),
     # edits
-    ("an edit at the wrong position", "interventions.py", "return put_at(x, index, rows_at(value, index, x, name))",
-     "return put_at(x, mx.minimum(index + 1, x.shape[1] - 1), rows_at(value, index, x, name))"),
+    ("an edit at the wrong position", "interventions.py", "return put_at(x, index, rows_at(array, index, x, name))",
+     "return put_at(x, mx.minimum(index + 1, x.shape[1] - 1), rows_at(array, index, x, name))"),
     ("scale adds", "interventions.py", "lambda x: (x * k).astype(x.dtype)", "lambda x: (x + k).astype(x.dtype)"),
     # gradients
     ("gradients of another run", "engine/attribution_part.py", "return theirs - self.base_arrays[name]",
@@ -227,9 +227,9 @@ FAULTS: list[tuple[str, str, str, str]] = [
     ("directions: the first prompt for all", "experiments/directions.py", "np.stack([rows[key] for key in of])",
      "np.stack([rows[of[0]] for key in of])"),
     ("directions: turned round they are what they were", "results/direction.py", "return self * -1.0", "return self * 1.0"),
-    ("directions: heads in reverse", "interventions.py", "mx.broadcast_to(v, x.shape)", "mx.broadcast_to(v[::-1], x.shape)"),
-    ("directions: added at the token before", "interventions.py", "put_at(x, index, x[:, index] + rows_at(added",
-     "put_at(x, mx.maximum(index - 1, 0), x[:, index] + rows_at(added"),
+    ("directions: heads in reverse", "interventions.py", "mx.broadcast_to(array, x.shape)", "mx.broadcast_to(array[::-1], x.shape)"),
+    ("directions: added at the token before", "interventions.py", "put_at(x, index, x[:, index] + rows_at(added(x)",
+     "put_at(x, mx.maximum(index - 1, 0), x[:, index] + rows_at(added(x)"),
     # programs with known answers
     ("program: scores too soft", "compiled/weights.py", "SHARPNESS = 128 ", "SHARPNESS = 2 "),
     ("program: neurons not saturated", "compiled/weights.py", "SATURATED = 16 ", "SATURATED = 1 "),
