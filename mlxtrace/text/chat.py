@@ -63,19 +63,27 @@ class Chat:
         """Whether these are positions of one content."""
         return any(set(positions) <= set(turn.positions) for turn in self.turns)
 
+    def holds(self, start: int, stop: int) -> bool:
+        """Whether these characters of the text are of one content."""
+        return any(turn.chars[0] <= start and stop <= turn.chars[1] for turn in self.turns)
+
+    def unlike(self, other: Chat) -> str:
+        """How the lengths of another chat's turns differ from those of this one, in a few words; "" if none does."""
+        names = [[part.name for part in chat.segments] for chat in (self, other)]
+        if names[0] != names[1]:
+            return "other turns"
+        both = zip(self.segments, other.segments, strict=True)
+        sizes = [(a.name, len(a.positions), len(b.positions)) for a, b in both]
+        return ", ".join(f"{name} {n} and {m} tokens" for name, n, m in sizes if n != m)
+
     def contents(self, text: str) -> str:
         """The contents alone, of the prompt's text: what a subject is looked for in."""
         return "\0".join(text[start:stop] for start, stop in (turn.chars for turn in self.turns))
 
     def occurrence(self, text: str, wanted: str, k: int) -> int:
         """Of the occurrences of a word in the text, the number of the k-th that stands in a content."""
-        starts = [match.start() for match in re.finditer(re.escape(wanted), text)]
-        spans = [turn.chars for turn in self.turns]
-        inside = [
-            number
-            for number, at in enumerate(starts, 1)
-            if any(start <= at and at + len(wanted) <= stop for start, stop in spans)
-        ]
+        found = [match.span() for match in re.finditer(re.escape(wanted), text)]
+        inside = [number for number, span in enumerate(found, 1) if self.holds(*span)]
         if 1 <= k <= len(inside):
             return inside[k - 1]
         contents = self.contents(text)
@@ -118,8 +126,10 @@ def read_chat(
 # ---- messages
 
 
-def words(messages: Sequence[Mapping[str, Any]]) -> str:
-    """A chat in words, for what is written down without a tokenizer."""
+def words(messages: Any) -> str:
+    """A chat in words, for what is written down without a tokenizer; "" for another prompt."""
+    if not tk.is_chat(messages):
+        return ""
     return "\n".join(f"{one.get('role')}: {one.get('content')}" for one in messages)
 
 
