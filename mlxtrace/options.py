@@ -196,7 +196,13 @@ def _settle_chat(args: argparse.Namespace) -> None:
             raise InputError(f"--{name} is given, and --chat says what it is too: give one of them")
         setattr(args, name, getattr(args, name) if value is None else value)
     given = {name for name, value in vars(args).items() if value not in (None, False)}
-    if args.corrupted is None and not given & (option_rules.OF_PATCHING - {"chat"}):
+    patched, traced = given & option_rules.OF_PATCHING, given & {"kind", "compare_bits"}
+    if patched and traced:
+        raise InputError(
+            f"{option_rules.option(min(traced))} traces one chat, and {option_rules.option(min(patched))} patches two, "
+            "or one with noise: give one of them"
+        )
+    if not patched:
         if args.subject is None:
             raise InputError(
                 "--chat names one chat: give the corrupted one as a second file, or --subject for a causal trace"
