@@ -33,6 +33,7 @@ from .plan import Engine, Part, Plan, PlannedCell, Request
 from .runs import Cell, Keep, Rows, capture, capture_sites
 from .runs import Patch as Patch
 from .runs import Run as Run
+from .two_models import site_in
 
 # Of the memory that is allowed, the part that the metrics' copies of logits may take: one in so many.
 METRIC_SHARE = 8
@@ -77,6 +78,7 @@ class Sweep:
         max_memory: bytes beside the weights, captures included; None: a quarter of what is free.
         fixed: the run that fixed patches take their values from; None: the base run itself.
         every_position: `measure` gets logits `[rows, T, V]`, not the last position's `[rows, V]`.
+        source_resolver: of the model of the same shape that the source runs in; None: the same one.
     """
 
     def __init__(
@@ -89,10 +91,12 @@ class Sweep:
         max_memory: int | None = None,
         fixed: Rows | None = None,
         every_position: bool = False,
+        source_resolver: ModuleResolver | None = None,
     ):
         allowed, fixed = allowed_bytes(max_memory), base if fixed is None else fixed
         self.resolver, self.base, self.source, self.fixed, self.engine = resolver, base, source, fixed, engine
-        self.request = Request(resolver, base, source, fixed, list(cells), engine, every_position, allowed)
+        asked = (resolver, base, source, fixed, list(cells), engine, every_position, allowed)
+        self.request = Request(*asked, None if source_resolver is resolver else source_resolver)
         self._begun: PlainRuns | None = None
         self._parts: list[Part] | None = None
 
@@ -147,7 +151,7 @@ class Sweep:
     def _run_plainly(self, parts: list[Part]) -> PlainRuns:
         first = parts[0]
         caches = self._new_caches() if first.prefix else None
-        every, eager = self.request.every_position, first.eager
+        every, eager, model = self.request.every_position, first.eager, self.request.other or self.resolver
         if first.together:  # one pass of two rows for each prompt
             n, runs = self.base.rows, (self.base, self.source)
             sites, keep = _wanted(first, False, row=tuple(range(n, 2 * n)))
@@ -155,8 +159,8 @@ class Sweep:
             base_logits, source_logits, fixed = logits[:n], logits[n:], {}
         else:
             base_logits, _ = capture(self.resolver, self.base, [], caches, every, eager=eager)
-            sites, keep = _wanted(first, False)
-            source_logits, sources = capture(self.resolver, self.source, sites, None, every, keep, eager)
+            sites, keep = _wanted(first, False, other=self.request.other)
+            source_logits, sources = capture(model, self.source, sites, None, every, keep, eager)
             fixed = self._captured(self.fixed, first, True)
         for cache in caches or []:  # with the source's rows
             kept = (x[: self.base.rows, :, : self.request.length] for x in (cache.keys, cache.values))
@@ -172,8 +176,9 @@ class Sweep:
 
     def _captured(self, run: Rows, part: Part, fixed: bool) -> dict[str, mx.array]:
         """What a part needs of the source run or of the fixed run, in a pass of its own."""
-        sites, keep = _wanted(part, fixed)
-        return capture_sites(self.resolver, run, sites, keep, part.eager) if sites else {}
+        other = None if fixed else self.request.other
+        sites, keep = _wanted(part, fixed, other=other)
+        return capture_sites(other or self.resolver, run, sites, keep, part.eager) if sites else {}
 
     def _take_sources(self, begun: PlainRuns, part: Part) -> None:
         """Have the sources of this part, and of no other, in memory."""
@@ -287,9 +292,9 @@ def _prompts_of(runs: Rows) -> np.ndarray:
 
 
 def _wanted(
-    part: Part, fixed: bool, row: tuple[int, ...] | None = None
+    part: Part, fixed: bool, row: tuple[int, ...] | None = None, other: ModuleResolver | None = None
 ) -> tuple[list[Site], dict[str, Keep]]:
-    """The sites whose activations a part needs, and what of them."""
+    """The sites whose activations a part needs, in another model perhaps, and what of them."""
     reads = part.reads[fixed]
     keep = {name: Keep(row, tuple(sorted(found.positions))) for name, found in reads.items()}
-    return [found.site for found in reads.values()], keep
+    return [site_in(other, found.site) if other else found.site for found in reads.values()], keep
