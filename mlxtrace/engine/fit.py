@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from ..errors import EngineError, InputError
 from . import calibration
-from .plan import ModuleResolver, Part, PlannedCell, Reads, Request, Rows, reads_of
+from .plan import ModuleResolver, Part, PlannedCell, Reads, Request, Rows, Site, reads_of
+from .runs import Keep
 from .two_models import site_in
 
 # Metrics work in float64 on copies of their own: bytes per logit.
@@ -67,7 +68,7 @@ class Memory:
     def _plain_peak(self, model: ModuleResolver, run: Rows, reads: dict[str, Reads], logits: bool) -> int:
         """A plain run's own peak, some of its sites looked at."""
         length = run.length
-        read = (length if self.request.every_position else 1) if logits else 0
+        read = (length if self.request.every_position else self.request.read) if logits else 0
         sites = [found.site for found in reads.values()]
         return calibration.pass_bytes(model, run.rows, length, length, sites, read)
 
@@ -205,3 +206,12 @@ class Memory:
         first = self._split(group[:half], left)
         second = None if first is None else self._split(group[half:], left)
         return None if first is None or second is None else [*first, *second]
+
+
+def wanted(
+    part: Part, fixed: bool, row: tuple[int, ...] | None = None, other: ModuleResolver | None = None
+) -> tuple[list[Site], dict[str, Keep]]:
+    """The sites whose activations a part needs, in another model perhaps, and what of them."""
+    reads = part.reads[fixed]
+    keep = {name: Keep(row, tuple(sorted(found.positions))) for name, found in reads.items()}
+    return [site_in(other, found.site) if other else found.site for found in reads.values()], keep

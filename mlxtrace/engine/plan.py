@@ -149,8 +149,9 @@ class Request:
     """What a sweep is asked for, and what follows for each cell from where it is patched.
 
     base, source, fixed: one run each, or as many of each as there are prompts.
-    fixed: the run that fixed patches take their values from. every_position: the logits of all positions are wanted.
-    max_memory: bytes beside the weights. other: of the model that the source runs in, where it is another one.
+    fixed: the run that fixed patches take their values from. every_position: the logits of all positions are wanted,
+    not those of the `last` ones. max_memory: bytes beside the weights. other: of the model that the source runs in,
+    where it is another one.
     """
 
     resolver: ModuleResolver
@@ -161,6 +162,7 @@ class Request:
     engine: Engine
     every_position: bool
     max_memory: int
+    last: int = 1
     other: ModuleResolver | None = None
 
     @property
@@ -175,18 +177,16 @@ class Request:
     @property
     def read(self) -> int:
         """How many positions of a pass the logits are wanted of."""
-        return self.length if self.every_position else 1
+        return self.length if self.every_position else self.last
 
     @functools.cached_property
     def first_differences(self) -> list[int]:
         """By prompt, the first position at which its two runs can differ at all: in two models, anywhere."""
-        if self.other:
-            return [0] * len(self.base.members)
         found = []
         for a, b in zip(self.base.members, self.source.members, strict=True):
             different = [i for i, (x, y) in enumerate(zip(a.ids, b.ids, strict=False)) if x != y]
             candidates = [*different[:1], *a.noised, *b.noised, min(a.length, b.length)]
-            found.append(min(candidates) if self.engine.causal else 0)
+            found.append(min(candidates) if self.engine.causal and not self.other else 0)
         return found
 
     @property
@@ -217,14 +217,14 @@ class Request:
         if not fixed:
             pairs = [(p, q) for p, q in pairs if p >= first_difference or p != q]
         if self._last_only(site):
-            pairs = [(p, q) for p, q in pairs if p == self.length - 1]
+            pairs = [(p, q) for p, q in pairs if p >= self.length - self.read]
         if not pairs:
             return None
         at, source_at = zip(*pairs, strict=True)
         return self._moved(site), at, source_at
 
     def _last_only(self, site: Site) -> bool:
-        """Whether nothing but the last position of a site reaches the logits that are wanted."""
+        """Whether nothing but the last positions of a site, those that are read, reaches the logits that are wanted."""
         info = self.resolver.structure
         written_last = (
             site.component is not None
@@ -297,4 +297,4 @@ class Request:
         sides = {patch.site.side for cell in group for patch in cell.patches}
         if self.every_position or not prefix or sides - {"input", "output"}:
             return 0
-        return min(cell.start for cell in group)
+        return min(self.length - self.read, *(cell.start for cell in group))

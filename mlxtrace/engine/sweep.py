@@ -20,20 +20,20 @@ import numpy as np
 from mlx_lm.models.cache import make_prompt_cache
 from tqdm import tqdm
 
-from ..anatomy.resolver import ModuleResolver, Site
+from ..anatomy.resolver import ModuleResolver
+from ..anatomy.resolver import Site as Site
 from ..errors import EngineError, InputError
 from . import calibration
 from .batch import Batch
-from .fit import METRIC_BYTES, fit
+from .fit import METRIC_BYTES, fit, wanted
 from .joint_runs import Runs as Runs
 from .joint_runs import measured_by_prompt
 from .loop import run_loop
 from .memory import allowed_bytes
 from .plan import Engine, Part, Plan, PlannedCell, Request
-from .runs import Cell, Keep, Rows, capture, capture_sites
+from .runs import Cell, Rows, capture, capture_sites, last_logits
 from .runs import Patch as Patch
 from .runs import Run as Run
-from .two_models import site_in
 
 # Of the memory that is allowed, the part that the metrics' copies of logits may take: one in so many.
 METRIC_SHARE = 8
@@ -78,6 +78,7 @@ class Sweep:
         max_memory: bytes beside the weights, captures included; None: a quarter of what is free.
         fixed: the run that fixed patches take their values from; None: the base run itself.
         every_position: `measure` gets logits `[rows, T, V]`, not the last position's `[rows, V]`.
+        read: of how many of the last positions it gets the logits; of more than one `[rows, read, V]`.
         source_resolver: of the model of the same shape that the source runs in; None: the same one.
     """
 
@@ -91,11 +92,12 @@ class Sweep:
         max_memory: int | None = None,
         fixed: Rows | None = None,
         every_position: bool = False,
+        read: int = 1,
         source_resolver: ModuleResolver | None = None,
     ):
         allowed, fixed = allowed_bytes(max_memory), base if fixed is None else fixed
         self.resolver, self.base, self.source, self.fixed, self.engine = resolver, base, source, fixed, engine
-        asked = (resolver, base, source, fixed, list(cells), engine, every_position, allowed)
+        asked = (resolver, base, source, fixed, list(cells), engine, every_position, allowed, read)
         self.request = Request(*asked, None if source_resolver is resolver else source_resolver)
         self._begun: PlainRuns | None = None
         self._parts: list[Part] | None = None
@@ -151,16 +153,17 @@ class Sweep:
     def _run_plainly(self, parts: list[Part]) -> PlainRuns:
         first = parts[0]
         caches = self._new_caches() if first.prefix else None
-        every, eager, model = self.request.every_position, first.eager, self.request.other or self.resolver
+        every, how = self.request.every_position, {"eager": first.eager, "read": self.request.last}
+        other = self.request.other
         if first.together:  # one pass of two rows for each prompt
             n, runs = self.base.rows, (self.base, self.source)
-            sites, keep = _wanted(first, False, row=tuple(range(n, 2 * n)))
-            logits, sources = capture(self.resolver, runs, sites, caches, every, keep, eager)
+            sites, keep = wanted(first, False, row=tuple(range(n, 2 * n)))
+            logits, sources = capture(self.resolver, runs, sites, caches, every, keep, **how)
             base_logits, source_logits, fixed = logits[:n], logits[n:], {}
         else:
-            base_logits, _ = capture(self.resolver, self.base, [], caches, every, eager=eager)
-            sites, keep = _wanted(first, False, other=self.request.other)
-            source_logits, sources = capture(model, self.source, sites, None, every, keep, eager)
+            base_logits, _ = capture(self.resolver, self.base, [], caches, every, **how)
+            model, (sites, keep) = other or self.resolver, wanted(first, False, other=other)
+            source_logits, sources = capture(model, self.source, sites, None, every, keep, **how)
             fixed = self._captured(self.fixed, first, True)
         for cache in caches or []:  # with the source's rows
             kept = (x[: self.base.rows, :, : self.request.length] for x in (cache.keys, cache.values))
@@ -177,7 +180,7 @@ class Sweep:
     def _captured(self, run: Rows, part: Part, fixed: bool) -> dict[str, mx.array]:
         """What a part needs of the source run or of the fixed run, in a pass of its own."""
         other = None if fixed else self.request.other
-        sites, keep = _wanted(part, fixed, other=other)
+        sites, keep = wanted(part, fixed, other=other)
         return capture_sites(other or self.resolver, run, sites, keep, part.eager) if sites else {}
 
     def _take_sources(self, begun: PlainRuns, part: Part) -> None:
@@ -244,7 +247,7 @@ class Sweep:
                 every = run_loop(
                     self.resolver, self.base, begun.sources, own, self.request.block, cell.prompt
                 )
-                yield group, every if self.request.every_position else every[:, -1]
+                yield group, every if self.request.every_position else last_logits(every, self.request.last)
             return
 
         for group in groups:
@@ -268,6 +271,7 @@ class Sweep:
             every_position=request.every_position,
             eager=part.eager,
             prompts=[cell.prompt for cell in group],
+            read=request.last,
         )
 
     def _check_base(self, rows: np.ndarray, plain: np.ndarray) -> None:
@@ -289,12 +293,3 @@ def progress_bar(cells: int, progress: Any) -> contextlib.AbstractContextManager
 def _prompts_of(runs: Rows) -> np.ndarray:
     """By row of some runs, which prompt it is of."""
     return np.repeat(np.arange(len(runs.members)), runs.each)
-
-
-def _wanted(
-    part: Part, fixed: bool, row: tuple[int, ...] | None = None, other: ModuleResolver | None = None
-) -> tuple[list[Site], dict[str, Keep]]:
-    """The sites whose activations a part needs, in another model perhaps, and what of them."""
-    reads = part.reads[fixed]
-    keep = {name: Keep(row, tuple(sorted(found.positions))) for name, found in reads.items()}
-    return [site_in(other, found.site) if other else found.site for found in reads.values()], keep

@@ -30,7 +30,8 @@ def twin_of(net: nn.Module, factor: float = 1.0) -> nn.Module:
     arrays = [x for module in net.modules() for x in module.values() if isinstance(x, mx.array)]
     twin = copy.deepcopy(net, {id(x): x for x in arrays})
     if factor != 1.0:
-        vectors = [(name, x * factor) for name, x in tree_flatten(twin.parameters()) if _is_vector(x)]
+        named: list[tuple[str, Any]] = tree_flatten(twin.parameters())  # pyright: ignore[reportAssignmentType]
+        vectors = [(name, x * factor) for name, x in named if _is_vector(x)]
         if not vectors:
             raise DoesNotApply("this model has no vectors of weights by which another one could be made")
         twin.load_weights(vectors, strict=False)
