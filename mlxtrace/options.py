@@ -70,6 +70,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--model", default="demo", help="demo (it is bundled), a folder, or a hub name")
     made.add_argument("--dtype", choices=DTYPES, help="cast the weights to it; dequantizes")
+    made.add_argument("--adapter-path", metavar="DIR", help="adapters that mlx_lm.lora wrote, put onto it")
     _add_patching(made.add_argument_group("activation patching"))
     _add_rankings(made.add_argument_group("rankings: of a pair, or of --pairs"))
     _add_tracing(made.add_argument_group("causal tracing"))

@@ -66,7 +66,8 @@ def _run(argv: list[str], say: Output) -> int:
     with warnings.catch_warnings(record=True) as caught:
         args = options.read(argv)
         run = {"patch": patch, "trace": trace, "pairs": pairs, "facts": facts}.get(args.experiment, ranked)
-        printed = run(InterpretableModel(args.model, dtype=args.dtype), args, say)
+        model = InterpretableModel(args.model, dtype=args.dtype, adapter_path=args.adapter_path)
+        printed = run(model, args, say)
     for line in _worth_saying(caught, printed):
         say.complain(f"note: {line}")
     return 0
@@ -241,9 +242,10 @@ def _write(result: Any, mapped: Any, args: argparse.Namespace, say: Output) -> s
 
 
 def _farewell(args: argparse.Namespace, settings: dict, say: Output) -> None:
-    if args.model == "demo":
+    if args.model == "demo" and args.adapter_path is None:
         say("The demo's circuit was planted by its training, so that there is a truth to find.")
     own = "" if args.model == "demo" else f" --model {args.model}"
+    own += "" if args.adapter_path is None else f' --adapter-path "{args.adapter_path}"'
     say(
         f'The same table: python -m mlxtrace.patch{own} --clean "{CLEAN}" --corrupted "{CORRUPTED}" '
         f"--metric {','.join(settings['metric'])} --window {settings['window']}\nand the map: add --positions each"

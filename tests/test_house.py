@@ -32,6 +32,7 @@ ROOMS = [
     ["forward"],
     ["anatomy"],
     ["loading"],
+    ["adapters"],
     ["compiled"],
     ["text"],
     ["metrics"],

@@ -10,6 +10,7 @@ import numpy as np
 
 from .answers import Answers, answers_of, recovery, several
 from .pair_sets import PairSet, each, named
+from .source_models import ONE_MODEL
 from .sweeps import plain_logits
 
 
@@ -23,14 +24,17 @@ class SetAnswers:
     notes: list[str]
 
 
-def answers_of_set(model: Any, made: PairSet, metric: Any, recovered: bool = True) -> SetAnswers:
+def answers_of_set(
+    model: Any, made: PairSet, metric: Any, recovered: bool = True, across: Any = ONE_MODEL
+) -> SetAnswers:
     """Run all prompts plainly; one error that names every pair whose answers cannot be what the metric needs.
 
     "auto" is kl when no pair's corrupted run has lost the answer, else prob. recovered: a recovery is wanted, and
-    EffectError raised when the metric hardly moves on average.
+    EffectError raised when the metric hardly moves on average. across: the models of the clean and of the corrupted
+    runs, where these are two.
     """
-    clean = plain_logits(model, [pair.clean for pair in made.pairs])
-    corrupted = plain_logits(model, [pair.corrupted for pair in made.pairs])
+    clean = plain_logits(across.clean or model, [pair.clean for pair in made.pairs])
+    corrupted = plain_logits(across.corrupted or model, [pair.corrupted for pair in made.pairs])
 
     def read(i: int) -> Answers:
         return answers_of(model, made.pairs[i], made.targets[i], made.foils[i], clean[i], corrupted[i])

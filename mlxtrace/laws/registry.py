@@ -21,6 +21,7 @@ from . import (
     path_laws,
     precision_laws,
     refusal_laws,
+    source_model_laws,
     stream_laws,
     tracing_laws,
 )
@@ -64,6 +65,8 @@ EXPERIMENT_LAWS = (
     patching_laws.windows,
     patching_laws.single_heads,
     patching_laws.ends,
+    source_model_laws.itself,
+    source_model_laws.between,
     path_laws.steps,
     path_laws.whole,
     path_laws.everywhere,
