@@ -26,6 +26,7 @@ from .experiments.causal_trace import causal_trace
 from .experiments.circuits import circuit
 from .experiments.compare_bits import compare_bits
 from .experiments.edges import edges
+from .experiments.logit_lens import logit_lens
 from .experiments.noising_window import noising_window
 from .experiments.path_patching import path_patching
 from .experiments.screen import screen
@@ -231,6 +232,7 @@ class InterpretableModel(Reader):
     screen = screen
     edges = edges
     circuit = circuit
+    logit_lens = logit_lens
     substitutes = substitutes
 
     @property

@@ -1,0 +1,68 @@
+"""What lenses and patchscopes take: one component, layers, positions, an answer, and how tokens are called."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import mlx.core as mx
+
+from ..errors import InputError, SiteError
+from ..text.token_texts import token_texts
+from .caveats import cautions
+from .grid import components_of, layers_of, positions_of, whole_number
+from .protocol import Prompt, PromptLike, TracedModel
+
+__all__ = [
+    "Prompt",
+    "PromptLike",
+    "TracedModel",
+    "check_width",
+    "layers_of",
+    "notes_of",
+    "one_component",
+    "one_position",
+    "positions_of",
+    "texts_of",
+    "whole_number",
+]
+PARTS = ("attn", "mlp")  # what is added to the stream, and as wide as it
+
+
+def one_component(component: Any) -> str:
+    """The name of one component; InputError for several."""
+    names = components_of(component)
+    if len(names) > 1:
+        raise InputError(f"components {names}: one at a time, so make a call for each")
+    return names[0]
+
+
+def one_position(name: str, position: Any, prompt: Prompt) -> int:
+    """One position of a prompt: a number, or a region of one token; InputError for several."""
+    if isinstance(position, str) and position == "each":
+        raise InputError(f"{name}='each': a patchscope reads one token and writes one; name its position")
+    found = positions_of(position, prompt)
+    if len(found) > 1:
+        raise InputError(
+            f"{name}={position!r} is {len(found)} tokens, {found}: name one of them, such as {found[-1]}"
+        )
+    return found[0]
+
+
+def check_width(name: str, x: mx.array, tokens: int, width: int) -> None:
+    """SiteError when a site's array is not `[1, tokens, width]`."""
+    if tuple(x.shape) != (1, tokens, width):
+        raise SiteError(
+            f"{name} is {list(x.shape)} here, not {[1, tokens, width]}: choose a component that is as wide as the "
+            "residual stream (resid_pre, resid_mid, resid_post, attn, mlp)"
+        )
+
+
+def texts_of(model: TracedModel, ids: Iterable[int]) -> dict[int, str]:
+    """What tokens are called in tables and figures, by id."""
+    return token_texts(model.tokenizer, ids)
+
+
+def notes_of(model: TracedModel, component: str, layers: Sequence[int]) -> list[str]:
+    """What must be known to read numbers of a component at some layers."""
+    return cautions(model.resolver, [(component, layer) for layer in layers])
