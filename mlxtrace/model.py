@@ -28,6 +28,8 @@ from .experiments.compare_bits import compare_bits
 from .experiments.edges import edges
 from .experiments.logit_lens import logit_lens
 from .experiments.noising_window import noising_window
+from .experiments.patchscope import patchscope
+from .experiments.patchscope_map import patchscope_map
 from .experiments.path_patching import path_patching
 from .experiments.screen import screen
 from .forward.group_trace import ActivationCache, Edit, Trace, trace_of
@@ -233,6 +235,8 @@ class InterpretableModel(Reader):
     edges = edges
     circuit = circuit
     logit_lens = logit_lens
+    patchscope = patchscope
+    patchscope_map = patchscope_map
     substitutes = substitutes
 
     @property

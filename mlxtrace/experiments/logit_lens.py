@@ -104,8 +104,8 @@ def _one_token(model: TracedModel, target: Any, prompt: Prompt) -> int:
     tokens = model.answer_tokens(target, prompt)
     if len(tokens) > 1:
         raise TokenError(
-            f"the answer {target!r} is {len(tokens)} tokens, {list(tokens)}, and a lens reads one token at a time: name "
-            "one of them by its id. A patch or a patchscope scores whole answers"
+            f"the answer {target!r} is {len(tokens)} tokens, {list(tokens)}, and a lens reads one token at a time: "
+            "name one of them by its id. A patch or a patchscope scores whole answers"
         )
     return int(tokens[0])
 

@@ -50,6 +50,7 @@ class Scope(Protocol):
     layers: list[int]
     target_layers: list[int]
     answer: str
+    answer_ids: list[int]
     base_prob: float
     component: str
     model: str
@@ -121,8 +122,55 @@ def scope(result: Scope, path: str | os.PathLike | None = None) -> Figure:
     return finished(fig, path)
 
 
-def _explained(framed: bool, answer: str) -> list[str]:
-    return [f"framed: {quoted(answer)} is the likeliest token"] if framed else []
+class Spoken(Protocol):
+    """One patchscope: the likeliest next tokens, patched and as it is."""
+
+    text: str
+    generated: list[int]
+    model: str
+
+    @property
+    def top(self) -> list[tuple[str, float]]: ...
+    @property
+    def base_top(self) -> list[tuple[str, float]]: ...
+    @property
+    def lines(self) -> list[str]: ...
+
+
+def said(result: Spoken, path: str | os.PathLike | None = None) -> Figure:
+    """The likeliest next tokens of one patchscope as bars: with the patch, and of the target prompt as it is.
+
+    Args:
+        result: a `Patchscope`.
+        path: where the figure goes as well, .png, .pdf or .svg; its folder exists.
+
+    Returns:
+        A matplotlib Figure.
+
+    Raises:
+        InputError: the path cannot be written.
+    """
+    path = checked(path)
+    with style():
+        fig = Figure(figsize=(6.4, 1.3 + 0.24 * len(result.top)), layout="constrained")
+        parts = (("patched", result.top, "0.25"), ("as it is", result.base_top, "0.6"))
+        for ax, (title, top, colour) in zip(fig.subplots(1, 2, sharex=True), parts, strict=True):
+            ax.barh(range(len(top)), [p for _, p in top], color=colour, height=0.7)
+            ax.set_yticks(range(len(top)), [token_label(token) for token, _ in top])
+            ax.invert_yaxis()
+            ax.set(xlim=(0, 1), title=title, xlabel="probability")
+            ax.spines[["top", "right"]].set_visible(False)
+        headline(fig, f"Patchscope on {result.model}: the next token", result.lines)
+    return finished(fig, path)
+
+
+def _explained(framed: bool, answer: str, tokens: int = 1) -> list[str]:
+    said = (
+        f"each token of {quoted(answer)} is the likeliest"
+        if tokens > 1
+        else f"{quoted(answer)} is the likeliest token"
+    )
+    return [f"framed: {said}"] if framed else []
 
 
 # ---- the map

@@ -96,7 +96,9 @@ class LogitLens(Record):
         return rows
 
     def plot(self, path: str | os.PathLike | None = None, of: str = "top") -> Any:
-        """Draw a map, layers upwards and tokens across: the likeliest token of each cell, framed where it is the answer.
+        """Draw a map, layers upwards and tokens across: the likeliest token of each cell.
+
+        Cells in which that is the answer are framed.
 
         Args:
             path: a PNG, PDF or SVG to write as well.

@@ -5,7 +5,9 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 
-from .printing import page, probability, quoted
+import numpy as np
+
+from .printing import page, probability, quoted, text_map
 
 __all__ = ["cut", "last_that_fit", "padded", "page", "probability", "quoted", "shown", "token_table", "width"]
 LINE, CELL = 100, 12  # characters of a line, and of a cell at most
@@ -58,3 +60,24 @@ def token_table(
 def last_that_fit(columns: int, corner: int) -> int:
     """How many columns of tokens fit in a line, at least one."""
     return max(1, min(columns, (LINE - corner - 2) // (CELL + 2)))
+
+
+def bars_of(token: str, probability: float) -> str:
+    """A token, its probability and a bar, as wide for every token."""
+    return f"{padded(shown(token, 16), 16)} {probability:.4f} {'█' * round(20 * probability):<20}"
+
+
+def marked(tokens: Sequence[str], position: int, around: int = 24) -> str:
+    """A prompt with one token in ⟦ ⟧, and no more tokens than some on either side of it."""
+    first, last = max(0, position - around), min(len(tokens), position + around + 1)
+    parts = [f"⟦{token}⟧" if i == position else token for i, token in enumerate(tokens)]
+    return ("…" if first else "") + "".join(parts[first:last]) + ("…" if last < len(tokens) else "")
+
+
+def shaded_map(names: list[str], values: np.ndarray) -> list[str]:
+    """Probabilities in characters, a shade for each fifth of the largest, and what the shades are."""
+    largest = float(values.max())
+    return [
+        f"  ░ ▒ ▓ █ from 5, 25, 45, 65 % of the largest, {largest:.4f}",
+        *text_map(names, values, largest),
+    ]
