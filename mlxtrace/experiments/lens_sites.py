@@ -7,21 +7,20 @@ from typing import Any
 
 import mlx.core as mx
 
-from ..errors import InputError, SiteError
+from ..errors import InputError, SiteError, TokenError
 from ..text.token_texts import token_texts
 from .caveats import cautions
-from .grid import components_of, layers_of, positions_of, whole_number
-from .protocol import Prompt, PromptLike, TracedModel
+from .grid import Prompt, TracedModel, components_of, layers_of, positions_of, whole_number
 
 __all__ = [
     "Prompt",
-    "PromptLike",
     "TracedModel",
     "check_width",
     "layers_of",
     "notes_of",
     "one_component",
     "one_position",
+    "one_token",
     "positions_of",
     "texts_of",
     "whole_number",
@@ -47,6 +46,17 @@ def one_position(name: str, position: Any, prompt: Prompt) -> int:
             f"{name}={position!r} is {len(found)} tokens, {found}: name one of them, such as {found[-1]}"
         )
     return found[0]
+
+
+def one_token(model: TracedModel, target: Any, prompt: Prompt) -> int:
+    """The token of an answer; TokenError when it has several."""
+    tokens = model.answer_tokens(target, prompt)
+    if len(tokens) > 1:
+        raise TokenError(
+            f"the answer {target!r} is {len(tokens)} tokens, {list(tokens)}, and a lens reads one token at a time: "
+            "name one of them by its id. A patch or a patchscope scores whole answers"
+        )
+    return int(tokens[0])
 
 
 def check_width(name: str, x: mx.array, tokens: int, width: int) -> None:

@@ -13,16 +13,14 @@ import mlx.core as mx
 import numpy as np
 
 from ..engine import lens
-from ..errors import TokenError
-from ..metrics import softmax
 from ..results.logit_lens_result import LogitLens
 from . import lens_sites
-from .lens_sites import Prompt, PromptLike, TracedModel
+from .lens_sites import TracedModel
 
 
 def logit_lens(
     model: TracedModel,
-    prompt: PromptLike,
+    prompt: Any,
     target: Any = None,
     layers: int | Iterable[int] | None = None,
     positions: Any = "each",
@@ -69,7 +67,7 @@ def logit_lens(
     chosen = lens_sites.layers_of(model, layers)
     at = lens_sites.positions_of("each" if positions is None else positions, read)
     k = lens_sites.whole_number("k", k, 1, model.vocab_size)
-    token = None if target is None else _one_token(model, target, read)
+    token = None if target is None else lens_sites.one_token(model, target, read)
     sites = [model.resolver.site(name, layer) for layer in chosen]
     lens.check(model.resolver)
     logits, kept = lens.streams(model.resolver, read.ids, sites, at)
@@ -89,7 +87,7 @@ def logit_lens(
         positions=at,
         answer=texts[token],
         answer_id=token,
-        final=float(softmax(logits)[token]),
+        final=float(lens.read(logits[None], 1, token).prob[0]),
         texts=texts,
         tokens=list(read.tokens),
         component=name,
@@ -97,17 +95,6 @@ def logit_lens(
         model=model.name,
         notes=[*_notes(name), *lens_sites.notes_of(model, name, chosen)],
     )
-
-
-def _one_token(model: TracedModel, target: Any, prompt: Prompt) -> int:
-    """The answer's token; TokenError when it has several."""
-    tokens = model.answer_tokens(target, prompt)
-    if len(tokens) > 1:
-        raise TokenError(
-            f"the answer {target!r} is {len(tokens)} tokens, {list(tokens)}, and a lens reads one token at a time: "
-            "name one of them by its id. A patch or a patchscope scores whole answers"
-        )
-    return int(tokens[0])
 
 
 def _notes(component: str) -> list[str]:

@@ -13,21 +13,26 @@ import mlx.core as mx
 import numpy as np
 
 from .. import interventions as iv
-from ..engine.runs import Run, Site, capture, to_numpy
-from ..errors import InputError, SiteError
 from ..results.patchscope_result import Patchscope
-from .lens_sites import PromptLike, TracedModel, notes_of, whole_number
-from .patchscope_parts import Scope, scope_of
-
-OURS = ("interventions", "where", "stream")  # options of `generate` that are not for the caller
+from .lens_sites import TracedModel, whole_number
+from .patchscope_parts import (
+    Scope,
+    check_mapping,
+    check_options,
+    notes_at,
+    scope_of,
+    site_of,
+    to_numpy,
+    value_at,
+)
 
 
 def patchscope(
     model: TracedModel,
-    source: PromptLike,
+    source: Any,
     source_site: str | int,
     source_position: Any = -1,
-    target_prompt: PromptLike | None = None,
+    target_prompt: Any = None,
     target_site: str | int | None = None,
     target_position: Any = -1,
     max_tokens: int = 10,
@@ -70,24 +75,14 @@ def patchscope(
         >>> scope.text, scope.top[0][0], scope.base_top[0][0]
         (' Paris', ' Paris', ' Rome')
     """
-    if odd := [name for name in OURS if name in options]:
-        raise InputError(f"{odd[0]}= is the patchscope's own: call model.generate(...) to set it")
+    check_options(options)
     k = whole_number("k", k, 1, model.vocab_size)
     max_tokens = whole_number("max_tokens", max_tokens, 0)
-    if mapping is not None and not callable(mapping):
-        raise InputError(f"mapping is a function of an array, not {type(mapping).__name__}")
-    read, written = (
-        _site(model, source_site),
-        _site(model, source_site if target_site is None else target_site),
-    )
+    check_mapping(mapping)
+    read = site_of(model, source_site)
+    written = read if target_site is None else site_of(model, target_site)
     scope = scope_of(model, source, source_position, target_prompt, target_position, target)
-    vector = _mapped(_at(model, read, scope.source.ids, scope.source_position), mapping)
-    there = _at(model, written, scope.target.ids, scope.target_position)
-    if vector.shape != there.shape:
-        raise SiteError(
-            f"{read.name} holds {list(vector.shape[2:])} per token, and {written.name} {list(there.shape[2:])}: choose "
-            "sites of one width"
-        )
+    vector = value_at(model, scope, read, written, mapping)
     edit: Any = {written.name: iv.replace_at(vector, scope.target_position)}
     patched, plain = (scope.read(_logits(model, scope, edits), k) for edits in (edit, None))
     said = (
@@ -109,42 +104,9 @@ def patchscope(
         source_site=read.name,
         target_site=written.name,
         mapping="" if mapping is None else getattr(mapping, "__name__", type(mapping).__name__),
-        notes=[*scope.notes, *_notes(model, read), *_notes(model, written)],
+        notes=[*scope.notes, *notes_at(model, [read, written])],
         **scope.words(model, np.concatenate([patched.ids, plain.ids])),
     )
-
-
-def _site(model: TracedModel, given: Any) -> Site:
-    """A site by name, or a layer's output by its number."""
-    if isinstance(given, int) and not isinstance(given, bool):
-        return model.resolver.site("resid_post", given)
-    return model.resolver.resolve(given)
-
-
-def _at(model: TracedModel, site: Site, ids: Any, position: int) -> mx.array:
-    """A site's array at one position, `[1, 1, ...]`; SiteError where it has no row and token."""
-    if site.side == "pattern":
-        raise SiteError(
-            f"{site.name} is of two tokens, a query and a key: a patchscope reads and writes one token"
-        )
-    _, kept = capture(model.resolver, Run(tuple(ids)), [site])
-    x = kept[site.name]
-    if x.ndim < 3 or x.shape[:2] != (1, len(ids)):
-        raise SiteError(
-            f"{site.name} is {list(x.shape)}, not [1, {len(ids)} tokens, ...]: a patchscope needs a token's own"
-        )
-    return x[:, position : position + 1]
-
-
-def _mapped(x: mx.array, mapping: Any) -> mx.array:
-    """What is written, `[1, 1, ...]`."""
-    if mapping is None:
-        return x
-    made = mapping(mx.array(x[0, 0]))
-    if not isinstance(made, mx.array) or made.shape != x.shape[2:]:
-        found = list(made.shape) if isinstance(made, mx.array) else type(made).__name__
-        raise InputError(f"mapping makes {found} of an array {list(x.shape[2:])}: it must keep the shape")
-    return made[None, None]
 
 
 def _logits(model: TracedModel, scope: Scope, edits: Any) -> np.ndarray:
@@ -152,9 +114,3 @@ def _logits(model: TracedModel, scope: Scope, edits: Any) -> np.ndarray:
     with model.trace(list(scope.run.ids), interventions=edits, cache=False) as trace:
         pass
     return to_numpy(trace.output[:, -len(scope.answer) :])
-
-
-def _notes(model: TracedModel, site: Site) -> list[str]:
-    if site.component is None or site.layer is None:
-        return []
-    return notes_of(model, site.component, [site.layer])

@@ -13,19 +13,18 @@ import mlx.core as mx
 import numpy as np
 
 from ..engine.choice import choose
-from ..engine.lens import streams
 from ..engine.transplant import Transplant
 from ..results.patchscope_result import PatchscopeMap
 from . import lens_sites
-from .lens_sites import PromptLike, TracedModel
-from .patchscope_parts import measure_of, scope_of
+from .lens_sites import TracedModel
+from .patchscope_parts import measure_of, scope_of, vectors_of
 
 
 def patchscope_map(
     model: TracedModel,
-    source: PromptLike,
+    source: Any,
     source_position: Any = -1,
-    target_prompt: PromptLike | None = None,
+    target_prompt: Any = None,
     target_position: Any = -1,
     component: str = "resid_post",
     target: Any = None,
@@ -76,10 +75,8 @@ def patchscope_map(
     every = list(dict.fromkeys([*read, *written]))
     sites = {layer: model.resolver.site(name, layer) for layer in every}
     scope = scope_of(model, source, source_position, target_prompt, target_position, target)
-    _, kept = streams(model.resolver, scope.source.ids, list(sites.values()), [scope.source_position])
-    for site_name, x in kept.items():
-        lens_sites.check_width(site_name, x, 1, model.d_model)
-    vectors = mx.concatenate([kept[sites[layer].name][0] for layer in read])
+    kept = dict(zip(every, vectors_of(model, scope, list(sites.values())), strict=True))
+    vectors = mx.concatenate([kept[layer] for layer in read])
     places = [sites[layer] for layer in written]
     chosen, many = choose(model.resolver, engine), len(scope.answer)
     rows = Transplant(model.resolver, scope.run, places, scope.target_position, chosen, many, max_memory)

@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import mlx.core as mx
 import numpy as np
 
-from ..engine.runs import Run, capture
+from ..engine.runs import Keep, Run, Site, capture, to_numpy
 from ..engine.top_tokens import Said, read
-from .lens_sites import Prompt, PromptLike, TracedModel, one_position, texts_of
+from ..errors import InputError, SiteError
+from .lens_sites import Prompt, TracedModel, check_width, notes_of, one_position, texts_of
+
+__all__ = [
+    "Scope",
+    "check_mapping",
+    "check_options",
+    "measure_of",
+    "notes_at",
+    "scope_of",
+    "site_of",
+    "to_numpy",
+    "value_at",
+    "vectors_of",
+]
 
 # Of the paper (section 4.1): a prompt whose continuation repeats what stands in the place of the question mark.
 IDENTITY = "cat -> cat; 1135 -> 1135; hello -> hello; ?"
+
+OURS = ("interventions", "where", "stream")  # options of `generate` that are not for the caller
 
 
 @dataclass(frozen=True)
@@ -71,9 +88,9 @@ class Scope:
 
 def scope_of(
     model: TracedModel,
-    source: PromptLike,
+    source: Any,
     source_position: Any,
-    target_prompt: PromptLike | None,
+    target_prompt: Any,
     target_position: Any,
     answer: Any,
 ) -> Scope:
@@ -96,3 +113,83 @@ def measure_of(scope: Scope) -> Callable[[np.ndarray], np.ndarray]:
         return np.stack([said.prob, said.rank, said.ids[:, 0], said.probabilities[:, 0]]).astype(np.float64)
 
     return measure
+
+
+# ---- what is read and written
+
+
+def site_of(model: TracedModel, given: Any) -> Site:
+    """A site by name, or a layer's output by its number; SiteError where it holds nothing of a single token."""
+    if hasattr(given, "__index__") and not isinstance(given, bool):
+        site = model.resolver.site("resid_post", given)
+    else:
+        site = model.resolver.resolve(given)
+    if site.side == "pattern":
+        raise SiteError(
+            f"{site.name} is of two tokens, a query and a key: a patchscope reads and writes one token"
+        )
+    return site
+
+
+def value_at(model: TracedModel, scope: Scope, read: Site, written: Site, mapping: Any) -> mx.array:
+    """What is read of the source and goes to the target, `[1, 1, ...]`, once it is known to fit there."""
+    value = _mapped(_at(model, read, scope.source.ids, scope.source_position), mapping)
+    there = _at(model, written, scope.target.ids, scope.target_position)
+    if value.shape != there.shape:
+        shapes = list(value.shape[2:]), list(there.shape[2:])
+        raise SiteError(
+            f"{read.name} holds {shapes[0]} for a token, and {written.name} {shapes[1]}: choose sites of one shape"
+        )
+    return value
+
+
+def _at(model: TracedModel, site: Site, ids: Sequence[int], position: int) -> mx.array:
+    """A site's array at one position, `[1, 1, ...]`; SiteError where it has no row and token."""
+    _, kept = capture(model.resolver, Run(tuple(ids)), [site])
+    x = kept[site.name]
+    if x.ndim < 3 or x.shape[:2] != (1, len(ids)):
+        raise SiteError(
+            f"{site.name} is {list(x.shape)}, not [1, {len(ids)} tokens, ...]: it has nothing of one token"
+        )
+    return x[:, position : position + 1]
+
+
+def _mapped(x: mx.array, mapping: Any) -> mx.array:
+    """What is written, `[1, 1, ...]`."""
+    if mapping is None:
+        return x
+    made = mapping(mx.array(x[0, 0]))
+    if not isinstance(made, mx.array) or made.shape != x.shape[2:]:
+        found = list(made.shape) if isinstance(made, mx.array) else type(made).__name__
+        raise InputError(f"mapping makes {found} of an array {list(x.shape[2:])}: it must keep the shape")
+    return made[None, None]
+
+
+def vectors_of(model: TracedModel, scope: Scope, sites: Sequence[Site]) -> list[mx.array]:
+    """Each site's array at the source position, `[1, D]`; SiteError where it is not as wide as the stream."""
+    keep = {site.name: Keep(positions=(scope.source_position,)) for site in sites}
+    _, kept = capture(model.resolver, Run(scope.source.ids), sites, keep=keep, eager=True)
+    for name, x in kept.items():
+        check_width(name, x, 1, model.d_model)
+    return [kept[site.name][0] for site in sites]
+
+
+def check_mapping(mapping: Any) -> None:
+    """InputError when what maps one vector to another is no function."""
+    if mapping is not None and not callable(mapping):
+        raise InputError(f"mapping is a function of an array, not {type(mapping).__name__}")
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """InputError for an option of `generate` that a patchscope sets itself."""
+    if odd := [name for name in OURS if name in options]:
+        raise InputError(f"{odd[0]}= is set by the patchscope itself: to choose it, call model.generate(...)")
+
+
+def notes_at(model: TracedModel, sites: Sequence[Site]) -> list[str]:
+    """What must be known of some sites."""
+    found = [(site.component, site.layer) for site in sites]
+    notes = [
+        notes_of(model, name, [layer]) for name, layer in found if name is not None and layer is not None
+    ]
+    return list(dict.fromkeys(note for some in notes for note in some))

@@ -13,6 +13,7 @@ from . import (
     edge_laws,
     engine_laws,
     gradient_laws,
+    lens_laws,
     metric_laws,
     noise_laws,
     pair_set_laws,
@@ -75,6 +76,8 @@ EXPERIMENT_LAWS = (
     causal_trace_laws.traces,
     causal_trace_laws.severed,
     causal_effect_laws.effects,
+    lens_laws.lenses,
+    lens_laws.scopes,
     refusal_laws.refusals,
 )
 LAWS = [

@@ -219,7 +219,7 @@ def _draw(known: Cells, colours: str, whose: str, y_label: str, x_label: str) ->
 def _name(ax: Any, known: Cells, high: float) -> None:
     """The token of each cell, white on dark colours; frames."""
     for (i, j), value in np.ndenumerate(known.values):
-        text = _fitted(known.tokens[i][j])
+        text = _fitted(str(known.tokens[i][j]))
         colour = "white" if value > 0.6 * high else "0.1"
         ax.text(j + 0.5, i + 0.5, text, ha="center", va="center", fontsize=6.5, color=colour, clip_on=True)
         if known.framed[i, j]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ..errors import TokenError
 from .tokens import token_to_str
 
 _PARTIAL = "\ufffd"
@@ -26,7 +25,7 @@ def token_texts(tokenizer: Any, ids: Iterable[int]) -> dict[int, str]:
 def _text(tokenizer: Any, token: int) -> str:
     try:
         text = token_to_str(tokenizer, token)
-    except (TokenError, LookupError, ValueError, OverflowError, TypeError):  # more logits than tokens
+    except (LookupError, ValueError, OverflowError, TypeError):  # more logits than tokens
         text = ""
     if text and _PARTIAL not in text:
         return text
