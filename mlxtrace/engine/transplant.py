@@ -71,18 +71,17 @@ class Transplant:
     ):
         self.resolver, self.base, self.engine, self.read = resolver, base, engine, read
         self.sites, self.position, self.allowed = list(sites), position, allowed_bytes(max_memory)
-        self.every_position = read > 1
         cells = [Cell((Patch(site, (position,), (position,), fixed=True),)) for site in sites]
-        request = Request(resolver, base, base, base, cells, engine, self.every_position, self.allowed)
+        request = Request(resolver, base, base, base, cells, engine, False, self.allowed, read)
         self.planned = sorted(request.planned(), key=lambda cell: cell.birth)  # the others change nothing
         self.shares = engine.name == "fanout" and engine.prefix and position > 0
-        self.start = position if self.shares else 0
+        self.start = min(position, base.length - read) if self.shares else 0
 
     def _bytes(self, rows: int) -> int:
         length, vocab = self.base.length, self.resolver.structure.vocab_size
         ran = length - self.start
         written = [cell.patches[0].site for cell in self.planned]
-        read = length if self.engine.name == "loop" else ran if self.every_position else 1
+        read = length if self.engine.name == "loop" else self.read
         need = calibration.pass_bytes(self.resolver, rows + 1, ran, length, written, read)
         kept = calibration.cache_bytes(self.resolver, length) if self.shares else 0
         return need + kept + METRIC_BYTES * vocab * self.read
@@ -95,33 +94,35 @@ class Transplant:
                 "that, or use a shorter prompt"
             )
         each = max(1, self._bytes(2) - self._bytes(1))
-        return min(MOST_ROWS, 1 + (self.allowed - self._bytes(1)) // each)
+        return (
+            1 if self.engine.name == "loop" else min(MOST_ROWS, 1 + (self.allowed - self._bytes(1)) // each)
+        )
 
     def run(self, vectors: mx.array, measure: Measure, progress: Any = None) -> Transplanted:
         """Write each of the vectors `[n, D]` at each site; `measure` gets logits `[rows, read, V]`, pass by pass."""
-        most = 1 if self.engine.name == "loop" else self._most_rows()
-        self._most_rows()
+        by_loop, most = self.engine.name == "loop", self._most_rows()
         caches = self._new_caches() if self.shares else None
-        logits, _ = capture(self.resolver, self.base, [], caches, self.every_position)
-        plain = logits[:, -self.read :] if self.every_position else logits[:, None]
+        logits, _ = capture(self.resolver, self.base, [], caches, read=self.read)
+        plain = self._each_read(logits)
         base = measure(plain)[:, 0]
         values = np.broadcast_to(base[:, None, None], (len(base), len(self.sites), len(vectors))).copy()
         pairs = [(cell, row) for cell in self.planned for row in range(len(vectors))]
         passes = 0
         with progress_bar(values[0].size, progress) as bar:
             bar.update(values[0].size - len(pairs))
-            for some in (pairs[i : i + most] for i in range(0, len(pairs), most)):
-                rows = (
-                    self._loop(some, vectors)
-                    if self.engine.name == "loop"
-                    else self._pass(some, vectors, caches, plain)
-                )
+            for i in range(0, len(pairs), most):
+                some = pairs[i : i + most]
+                rows = self._loop(some, vectors) if by_loop else self._pass(some, vectors, caches, plain)
                 found = measure(rows)
                 for n, (cell, row) in enumerate(some):
                     values[:, cell.index, row] = found[:, n]
                 passes += 1
                 bar.update(len(some))
         return Transplanted(values, base, passes)
+
+    def _each_read(self, logits: np.ndarray) -> np.ndarray:
+        """Logits `[rows, read, V]`."""
+        return logits.reshape(len(logits), self.read, -1)
 
     def _new_caches(self) -> list[Any]:
         caches = make_prompt_cache(self.resolver.net)
@@ -148,10 +149,9 @@ class Transplant:
             caches,
             self.engine.axes,
             sparse=self.engine.name == "fanout" and self.engine.causal,
-            every_position=self.every_position,
+            read=self.read,
         )
-        logits = batch.run()
-        logits = logits[:, -self.read :] if self.every_position else logits[:, None]
+        logits = self._each_read(batch.run())
         off = calibration.beyond_rounding(self.resolver, logits[:1], plain)
         if off:
             raise EngineError(

@@ -50,10 +50,10 @@ def one_position(name: str, position: Any, prompt: Prompt) -> int:
 
 def one_token(model: TracedModel, target: Any, prompt: Prompt) -> int:
     """The token of an answer; TokenError when it has several."""
-    tokens = model.answer_tokens(target, prompt)
+    tokens = list(model.answer_tokens(target, prompt))
     if len(tokens) > 1:
         raise TokenError(
-            f"the answer {target!r} is {len(tokens)} tokens, {list(tokens)}, and a lens reads one token at a time: "
+            f"the answer {target!r} is {len(tokens)} tokens, {tokens}, and a lens reads one token at a time: "
             "name one of them by its id. A patch or a patchscope scores whole answers"
         )
     return int(tokens[0])

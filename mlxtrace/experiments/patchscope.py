@@ -73,7 +73,7 @@ def patchscope(
         >>> prompts = "The Eiffel Tower is in the city of", 8, -1, "The Colosseum is in the city of"
         >>> scope = model.patchscope(*prompts, max_tokens=1)
         >>> scope.text, scope.top[0][0], scope.base_top[0][0]
-        (' Paris', ' Paris', ' Rome')
+        ('Paris', ' Paris', ' Rome')
     """
     check_options(options)
     k = whole_number("k", k, 1, model.vocab_size)

@@ -30,7 +30,8 @@ __all__ = [
 # Of the paper (section 4.1): a prompt whose continuation repeats what stands in the place of the question mark.
 IDENTITY = "cat -> cat; 1135 -> 1135; hello -> hello; ?"
 
-OURS = ("interventions", "where", "stream")  # options of `generate` that are not for the caller
+# Options of `generate` that are not for the caller: what is set here, and tokens that the probabilities do not see.
+OURS = ("interventions", "where", "stream", "prompt_cache")
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,9 @@ def scope_of(
     logits, _ = capture(model.resolver, Run(given.ids[: i + 1]), [])
     said = read(logits, 1)
     top = int(said.ids[0, 0]), float(said.prob[0])
-    return Scope(given, i, aim, j, tokens or top[:1], top)
+    made = Scope(given, i, aim, j, tokens or top[:1], top)
+    model.ids(list(made.run.ids))  # TokenError when the answer leaves the model's positions
+    return made
 
 
 def measure_of(scope: Scope) -> Callable[[np.ndarray], np.ndarray]:
@@ -120,10 +123,8 @@ def measure_of(scope: Scope) -> Callable[[np.ndarray], np.ndarray]:
 
 def site_of(model: TracedModel, given: Any) -> Site:
     """A site by name, or a layer's output by its number; SiteError where it holds nothing of a single token."""
-    if hasattr(given, "__index__") and not isinstance(given, bool):
-        site = model.resolver.site("resid_post", given)
-    else:
-        site = model.resolver.resolve(given)
+    resolver, is_number = model.resolver, hasattr(given, "__index__") and not isinstance(given, bool)
+    site: Site = resolver.site("resid_post", given) if is_number else resolver.resolve(given)
     if site.side == "pattern":
         raise SiteError(
             f"{site.name} is of two tokens, a query and a key: a patchscope reads and writes one token"
@@ -183,7 +184,9 @@ def check_mapping(mapping: Any) -> None:
 def check_options(options: Mapping[str, Any]) -> None:
     """InputError for an option of `generate` that a patchscope sets itself."""
     if odd := [name for name in OURS if name in options]:
-        raise InputError(f"{odd[0]}= is set by the patchscope itself: to choose it, call model.generate(...)")
+        raise InputError(
+            f"{odd[0]}= is not for a patchscope, which reads the target prompt alone: call model.generate(...) with it"
+        )
 
 
 def notes_at(model: TracedModel, sites: Sequence[Site]) -> list[str]:
