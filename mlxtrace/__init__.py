@@ -21,7 +21,9 @@ from .results.average_trace import AverageTrace  # noqa: E402
 from .results.causal_effects_result import CausalEffects  # noqa: E402
 from .results.causal_trace_result import CausalTrace  # noqa: E402
 from .results.edges_result import Circuit, Edges  # noqa: E402
+from .results.logit_lens_result import LogitLens  # noqa: E402
 from .results.patching_result import PatchingResult  # noqa: E402
+from .results.patchscope_result import Patchscope, PatchscopeMap  # noqa: E402
 from .results.path_result import PathResult  # noqa: E402
 from .results.screened import Screened  # noqa: E402
 from .version import VERSION  # noqa: E402
@@ -38,8 +40,11 @@ __all__ = [
     "Edges",
     "GaussianNoise",
     "InterpretableModel",
+    "LogitLens",
     "ModuleResolver",
     "PatchingResult",
+    "Patchscope",
+    "PatchscopeMap",
     "PathResult",
     "Screened",
     "Substitution",

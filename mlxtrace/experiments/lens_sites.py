@@ -25,14 +25,18 @@ __all__ = [
     "texts_of",
     "whole_number",
 ]
-PARTS = ("attn", "mlp")  # what is added to the stream, and as wide as it
+STREAM, PARTS = ("resid_pre", "resid_mid", "resid_post"), ("attn", "mlp")  # parts are as wide as the stream
 
 
 def one_component(component: Any) -> str:
-    """The name of one component; InputError for several."""
+    """The name of one component that is as wide as the stream; InputError for several, or another."""
     names = components_of(component)
     if len(names) > 1:
         raise InputError(f"components {names}: one at a time, so make a call for each")
+    if names[0] not in STREAM + PARTS:
+        raise InputError(
+            f"component={component!r} is not as wide as the residual stream: choose {', '.join(STREAM + PARTS)}"
+        )
     return names[0]
 
 
@@ -63,8 +67,8 @@ def check_width(name: str, x: mx.array, tokens: int, width: int) -> None:
     """SiteError when a site's array is not `[1, tokens, width]`."""
     if tuple(x.shape) != (1, tokens, width):
         raise SiteError(
-            f"{name} is {list(x.shape)} here, not {[1, tokens, width]}: choose a component that is as wide as the "
-            "residual stream (resid_pre, resid_mid, resid_post, attn, mlp)"
+            f"{name} is {list(x.shape)} here, not {[1, tokens, width]}: this model's residual stream is not one vector "
+            "for each token there"
         )
 
 

@@ -123,8 +123,8 @@ def measure_of(scope: Scope) -> Callable[[np.ndarray], np.ndarray]:
 
 def site_of(model: TracedModel, given: Any) -> Site:
     """A site by name, or a layer's output by its number; SiteError where it holds nothing of a single token."""
-    resolver, is_number = model.resolver, hasattr(given, "__index__") and not isinstance(given, bool)
-    site: Site = resolver.site("resid_post", given) if is_number else resolver.resolve(given)
+    by_name, resolver = isinstance(given, str | Site), model.resolver
+    site = resolver.resolve(given) if by_name else resolver.site("resid_post", given)
     if site.side == "pattern":
         raise SiteError(
             f"{site.name} is of two tokens, a query and a key: a patchscope reads and writes one token"

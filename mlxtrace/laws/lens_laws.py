@@ -27,7 +27,8 @@ def _error(found: np.ndarray, right: np.ndarray, logits: np.ndarray) -> float:
     """How far logits must be off, relative to their largest, for probabilities to be off by as much."""
     if found.shape != right.shape:
         return float("inf")
-    return float(np.abs(found - right).max()) / (2 * float(right.max()) * max(largest(logits), 1.0))
+    size = max(float(right.max()), 1e-9)  # a probability that underflows
+    return float(np.abs(found - right).max()) / (2 * size * max(largest(logits), 1.0))
 
 
 def _has(tested: ModelUnderTest, component: str) -> list[int]:
