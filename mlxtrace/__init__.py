@@ -22,7 +22,9 @@ from .results.causal_effects_result import CausalEffects  # noqa: E402
 from .results.causal_trace_result import CausalTrace  # noqa: E402
 from .results.direction import Direction  # noqa: E402
 from .results.edges_result import Circuit, Edges  # noqa: E402
+from .results.logit_lens_result import LogitLens  # noqa: E402
 from .results.patching_result import PatchingResult  # noqa: E402
+from .results.patchscope_result import Patchscope, PatchscopeMap  # noqa: E402
 from .results.path_result import PathResult  # noqa: E402
 from .results.screened import Screened  # noqa: E402
 from .version import VERSION  # noqa: E402
@@ -40,8 +42,11 @@ __all__ = [
     "Edges",
     "GaussianNoise",
     "InterpretableModel",
+    "LogitLens",
     "ModuleResolver",
     "PatchingResult",
+    "Patchscope",
+    "PatchscopeMap",
     "PathResult",
     "Screened",
     "Substitution",

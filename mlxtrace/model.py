@@ -27,7 +27,10 @@ from .experiments.circuits import circuit
 from .experiments.compare_bits import compare_bits
 from .experiments.directions import direction
 from .experiments.edges import edges
+from .experiments.logit_lens import logit_lens
 from .experiments.noising_window import noising_window
+from .experiments.patchscope import patchscope
+from .experiments.patchscope_map import patchscope_map
 from .experiments.path_patching import path_patching
 from .experiments.screen import screen
 from .forward.generation import generate
@@ -242,6 +245,9 @@ class InterpretableModel(Reader):
     screen = screen
     edges = edges
     circuit = circuit
+    logit_lens = logit_lens
+    patchscope = patchscope
+    patchscope_map = patchscope_map
     substitutes = substitutes
     direction = direction
 

@@ -14,6 +14,7 @@ from . import (
     edge_laws,
     engine_laws,
     gradient_laws,
+    lens_laws,
     metric_laws,
     noise_laws,
     pair_set_laws,
@@ -81,6 +82,8 @@ EXPERIMENT_LAWS = (
     causal_effect_laws.effects,
     direction_laws.by_hand,
     direction_laws.moves,
+    lens_laws.lenses,
+    lens_laws.scopes,
     refusal_laws.refusals,
 )
 LAWS = [

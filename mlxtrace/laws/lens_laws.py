@@ -1,0 +1,169 @@
+"""The laws of lenses and patchscopes: the last layer's lens is the model, and a map is a loop of writes by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .law import DoesNotApply, Measurement, largest, law
+from .model_under_test import LENGTH, ModelUnderTest, UnsupportedError
+from .pass_by_hand import Write
+
+EVERY = tuple(range(LENGTH))
+STREAM, PARTS = ("resid_pre", "resid_mid", "resid_post"), ("attn", "mlp")
+PLACES = ((3, LENGTH - 1), (LENGTH - 1, 4), (2, 2))  # positions that are read and written
+ANSWER = 2  # tokens of an answer
+
+
+def _probabilities(logits: np.ndarray) -> np.ndarray:
+    """By the formula, over the last axis."""
+    weights = np.exp(logits - logits.max(-1, keepdims=True))
+    return weights / weights.sum(-1, keepdims=True)
+
+
+def _error(found: np.ndarray, right: np.ndarray, logits: np.ndarray) -> float:
+    """How far logits must be off, relative to their largest, for probabilities to be off by as much."""
+    if found.shape != right.shape:
+        return float("inf")
+    size = max(float(right.max()), 1e-9)  # a probability that underflows
+    return float(np.abs(found - right).max()) / (2 * size * max(largest(logits), 1.0))
+
+
+def _has(tested: ModelUnderTest, component: str) -> list[int]:
+    """The layers of those tried that have a component of the stream's shape."""
+    layers = [i for i in tested.layers if (component, i) in tested.by_hand.places]
+    shown = tested.base.activations
+    shape = (1, LENGTH, tested.model.d_model)
+    names = {i: f"layers.{i}.{component}" for i in layers}
+    whole = [
+        i for i in layers if not tested.resolver.table[names[i]].modules
+    ]  # by hand one module is one place
+    return [i for i in whole if tuple(shown[names[i]].shape) == shape]
+
+
+# ---- the logit lens
+
+
+@law("a logit lens is norm and head of the stream, and of the last layer the model", "logit_lens")
+def lenses(tested: ModelUnderTest) -> Measurement:
+    """All probabilities of the last layer's lens, and each layer's stream written by hand over the last layer's."""
+    last, vocab = tested.model.n_layers - 1, tested.model.vocab_size
+    try:
+        own = tested.model.logit_lens(list(tested.ids), layers=last, k=vocab)
+    except UnsupportedError as error:
+        raise DoesNotApply(str(error).split(": ", 1)[-1]) from error
+    plain, _ = tested.by_hand.run(tested.ids)
+    every = np.full((LENGTH, vocab), np.nan)
+    np.put_along_axis(every, own.ids[0], own.probabilities[0], axis=-1)
+    errors = [_error(every, _probabilities(plain), plain)]
+    for component in STREAM + PARTS:
+        layers = _has(tested, component)
+        if layers:
+            errors.append(_lens_error(tested, component, layers, last))
+    return Measurement(float(np.max(errors)), tested.limit)
+
+
+def _lens_error(tested: ModelUnderTest, component: str, layers: list[int], last: int) -> float:
+    """Of the answer's probabilities, its ranks, and those of the likeliest token, at some positions in disorder."""
+    at, target = [7, 2, LENGTH - 1], tested.ids[0]
+    lens = tested.model.logit_lens(
+        list(tested.ids), target=target, layers=layers, positions=at, component=component, k=1
+    )
+    _, kept = tested.by_hand.run(tested.ids, keep=[(component, i) for i in layers])
+    errors = []
+    for row, layer in enumerate(layers):
+        write = Write("resid_post", last, EVERY, kept[component, layer], EVERY)
+        logits = tested.by_hand.run(tested.ids, [write])[0][at]
+        right = _probabilities(logits)
+        errors.append(_error(lens.prob[row], right[:, target], logits))
+        errors.append(_error(lens.probabilities[row, :, 0], right.max(-1), logits))
+        chosen = np.take_along_axis(right, lens.ids[row], axis=-1)[:, 0]
+        errors.append(_error(chosen, right.max(-1), logits))
+        errors.append(_rank_error(lens.rank[row], logits, target, tested.limit))
+    return float(np.max(errors))
+
+
+def _rank_error(rank: np.ndarray, logits: np.ndarray, target: int, limit: float) -> float:
+    """0 where as many tokens are likelier, give or take those that rounding may turn over; else infinite."""
+    above, blur = logits - logits[:, [target]], 2 * limit * largest(logits)
+    fewest, most = (above > blur).sum(-1), (above > -blur).sum(-1)
+    return 0.0 if ((rank >= fewest) & (rank <= most)).all() else float("inf")
+
+
+# ---- patchscopes
+
+
+@law(
+    "a patchscope map is a loop of writes, and the same token put back changes nothing",
+    "patchscope, patchscope_map",
+)
+def scopes(tested: ModelUnderTest) -> Measurement:
+    """Another prompt's token, from each layer into each, by hand; answers of one token and of several."""
+    errors = []
+    for component in STREAM + PARTS:
+        layers = _has(tested, component)
+        for n, (read, written) in enumerate(PLACES if component == "resid_post" else PLACES[:1]):
+            if layers:
+                answer = list(tested.ids[: ANSWER if n else 1])
+                errors.append(_map_error(tested, component, layers, read, written, answer))
+    if not errors:
+        raise DoesNotApply("no component is as wide as one residual stream")
+    errors.append(_put_back(tested))
+    return Measurement(float(np.max(errors)), tested.limit)
+
+
+def _map_error(
+    tested: ModelUnderTest, component: str, layers: list[int], read: int, written: int, answer: Sequence[int]
+) -> float:
+    """Of a map's probabilities and of its likeliest tokens, and of one patchscope."""
+    given, aim = list(tested.other), list(tested.ids)
+    result = tested.model.patchscope_map(
+        given,
+        read,
+        aim,
+        written,
+        component,
+        target=list(answer),
+        layers=layers,
+        target_layers=layers,
+        progress=False,
+    )
+    _, kept = tested.by_hand.run(given, keep=[(component, i) for i in layers])
+    right, top, off = np.zeros((2, len(layers), len(layers))), result.ids, []
+    for i, into in enumerate(layers):
+        for j, out_of in enumerate(layers):
+            write = Write(component, into, (written,), kept[component, out_of], (read,))
+            logits = tested.by_hand.run([*aim, *answer[:-1]], [write])[0][-len(answer) :]
+            probabilities = _probabilities(logits)
+            right[0, i, j] = np.prod([p[token] for p, token in zip(probabilities, answer, strict=True)])
+            right[1, i, j] = probabilities[0].max()
+            off.append(_error(probabilities[0, top[i, j]], right[1, i, j], logits))
+    logits = tested.by_hand.run([*aim, *answer[:-1]])[0][-len(answer)]
+    base = _probabilities(logits).max()
+    off += [_error(result.probabilities, right[1], logits), abs(result.base_said_prob - base) / (2 * base)]
+    off.append(
+        float(np.abs(result.prob - right[0]).max()) / (2 * float(right[1].max()) * max(largest(logits), 1.0))
+    )
+    one = _one(
+        tested, f"layers.{layers[0]}.{component}", f"layers.{layers[-1]}.{component}", read, written, answer
+    )
+    off.append(abs(one.prob - right[0, -1, 0]) / (2 * float(right[1].max()) * max(largest(logits), 1.0)))
+    return float(np.max(off))
+
+
+def _one(tested: ModelUnderTest, site: str, into: str, read: int, written: int, answer: Sequence[int]) -> Any:
+    given, aim = list(tested.other), list(tested.ids)
+    return tested.model.patchscope(given, site, read, aim, into, written, max_tokens=0, target=list(answer))
+
+
+def _put_back(tested: ModelUnderTest) -> float:
+    """A token put back where it was taken from: 0 when no probability changes by a bit."""
+    layer, ids = tested.layers[len(tested.layers) // 2], list(tested.ids)
+    names = [c for c in STREAM + PARTS if layer in _has(tested, c)]
+    errors = [0.0]
+    for name in names[:2]:
+        same = tested.model.patchscope(ids, f"layers.{layer}.{name}", 4, ids, max_tokens=0, target_position=4)
+        errors.append(0.0 if same.top == same.base_top and same.prob == same.base_prob else float("inf"))
+    return max(errors)
