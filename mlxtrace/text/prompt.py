@@ -108,6 +108,14 @@ class Prompt:
             return tk.answer_token(self.tokenizer, answer, None, vocab_size)
         return tk.answer_token(self.tokenizer, answer, self.text, vocab_size, self.plain_ids)
 
+    def answer_tokens(
+        self, answer: str | int | Sequence[int], vocab_size: int | None = None
+    ) -> tuple[int, ...]:
+        """All tokens of an answer after this prompt."""
+        if self.tokenizer is None or not isinstance(answer, str):
+            return tk.answer_tokens(self.tokenizer, answer, None, vocab_size)
+        return tk.answer_tokens(self.tokenizer, answer, self.text, vocab_size, self.plain_ids)
+
     def find(self, subject: str | int | range | Sequence[int], occurrence: int = 1) -> range:
         """The positions of a text in the prompt.
 

@@ -233,6 +233,12 @@ class Reader:
             return tokens.answer_token(self.tokenizer, answer, prompt, self.vocab_size)
         return self.receipt(prompt).answer_token(answer, self.vocab_size)
 
+    def answer_tokens(self, answer: Any, prompt: PromptLike | None = None) -> tuple[int, ...]:
+        """All tokens of an answer as it continues a prompt."""
+        if prompt is None or isinstance(prompt, str):
+            return tokens.answer_tokens(self.tokenizer, answer, prompt, self.vocab_size)
+        return self.receipt(prompt).answer_tokens(answer, self.vocab_size)
+
     def subject_range(self, prompt: PromptLike, subject: Any) -> range:
         """The token positions of the subject in a prompt.
 

@@ -376,6 +376,26 @@ def answer_token(
     return as_ids(tokenizer, [first], vocab_size)[0]
 
 
+def answer_tokens(
+    tokenizer: Any,
+    answer: str | int | Sequence[int],
+    prompt: str | None = None,
+    vocab_size: int | None = None,
+    prompt_ids: Sequence[int] | None = None,
+) -> tuple[int, ...]:
+    """All tokens of an answer as it continues a prompt; checked as `answer_token` does."""
+    if not isinstance(answer, str):
+        given = answer if isinstance(answer, list | tuple) else [answer]
+        return tuple(as_ids(tokenizer, given, vocab_size))
+    first = answer_token(tokenizer, answer, prompt, vocab_size, prompt_ids)
+    for head in (prompt,) if prompt else ("of", "x", ".") if answer[0].isspace() else ("\n", ":", "."):
+        before = list(prompt_ids) if prompt and prompt_ids is not None else _tokenize(tokenizer, head, False)
+        after = _tokenize(tokenizer, head + answer, special=False)
+        if after[: len(before) + 1] == [*before, first]:
+            return tuple(as_ids(tokenizer, after[len(before) :], vocab_size))
+    return tuple(as_ids(tokenizer, _tokenize(tokenizer, answer, special=False), vocab_size))
+
+
 def _first_after(tokenizer: Any, answer: str, prompt: str | None, prompt_ids: Sequence[int] | None) -> int:
     """The first token of the answer behind the prompt, or behind a stand-in that it does not merge with."""
     known = prompt_ids if prompt else None
