@@ -16,6 +16,7 @@ from .. import storage
 from ..errors import InputError, LoadError
 
 SETTINGS = "settings.json"
+WHOLE = "whole_answers"  # in the settings where an answer has several tokens, and all of it is scored
 FORMAT = 2  # of the folder; 1 named files otherwise, and knew weights by the first numbers of each array
 
 
@@ -134,9 +135,13 @@ class BegunFolder:
                 f"{self.path} is no folder of {self.noun}s of {self.items}: it was begun by another kind of run"
             )
         names = [name for name in {**now, **before} if before.get(name) != now.get(name)]
-        words = {"weights": "the model's weights", self.items: f"the {self.items}"}
+        words = {"weights": "the model's weights differ", self.items: f"the {self.items} differ"}
+        if WHOLE in names:
+            first, now_whole = "the first token of each answer alone", WHOLE in now
+            words[WHOLE] = f"what is scored is {first if now_whole else 'all of each answer'} there"
+            words[WHOLE] += f" and {'all of it' if now_whole else first} here"
         differences = [
-            f"{words[n]} differ" if n in words else f"{n} is {before.get(n)!r} there and {now.get(n)!r} here"
+            words[n] if n in words else f"{n} is {before.get(n)!r} there and {now.get(n)!r} here"
             for n in names
         ]
         raise InputError(

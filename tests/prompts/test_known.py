@@ -23,13 +23,15 @@ def says(model):
 
 
 def test_what_it_says_is_known(model, says):
-    prompt, why = read_known(model, Fact("Eiffel Tower", PROMPT, says.strip() or says))
+    found = read_known(model, Fact("Eiffel Tower", PROMPT, says.strip() or says))
+    prompt, why = found.prompt, found.why
     assert why == "" and list(prompt.ids) == model.encode(PROMPT)
     assert prompt.subject == model.subject_range(PROMPT, "Eiffel Tower")
 
 
 def test_another_attribute_is_not_known_and_it_is_said(model, says):
-    prompt, why = read_known(model, Fact("Eiffel Tower", PROMPT, "Berlin"))
+    found = read_known(model, Fact("Eiffel Tower", PROMPT, "Berlin"))
+    prompt, why = found.prompt, found.why
     assert prompt is None and why.startswith("the model says ") and why.endswith('not "Berlin"')
 
 
@@ -39,5 +41,5 @@ def test_a_fact_that_cannot_be_read_says_why(model, says):
         (Fact("Louvre", PROMPT, attribute), "Louvre"),
         (Fact("x", "x \ud800", attribute), "surrogate"),
     ):
-        prompt, why = read_known(model, fact)
-        assert prompt is None and word in why
+        found = read_known(model, fact)
+        assert found.prompt is None and word in found.why
