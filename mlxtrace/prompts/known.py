@@ -12,7 +12,7 @@ from ..errors import InputError, PositionError, TokenError
 from ..experiments.protocol import Prompt, TracedModel
 from ..plotting.labels import probability, quoted
 from .fact_files import Fact
-from .last_logits import continued
+from .last_logits import continued, text_behind
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,9 @@ def _said(
         if found.whole:
             return tokens, ""
         says, likely = found.instead
-        nearly = nearly or f"{quoted(_text(model, prompt, says))} ({probability(float(np.exp(likely)))})"
+        nearly = (
+            nearly or f"{quoted(text_behind(model, prompt, says))} ({probability(float(np.exp(likely)))})"
+        )
     if nearly:
         return None, nearly
     text = model.token_to_str(top).strip()
@@ -84,16 +86,11 @@ def answers_of(model: TracedModel, fact: Fact, prompt: Prompt) -> list[tuple[int
 def _spelled(model: TracedModel, fact: Fact, prompt: Prompt, top: int) -> tuple[tuple[int, ...] | None, str]:
     """The same where the tokenizer leaves the attribute's tokens open (it splits the space off, say): text decides."""
     said = [top]
-    while (text := _text(model, prompt, said).strip()) != fact.attribute:
+    while (text := text_behind(model, prompt, said).strip()) != fact.attribute:
         if not fact.attribute.startswith(text) or len(said) > len(fact.attribute):
-            return None, quoted(_text(model, prompt, said))
+            return None, quoted(text_behind(model, prompt, said))
         said.append(int(_last(model, model.ids([*prompt.ids, *said])).argmax()))
     return tuple(said), ""
-
-
-def _text(model: TracedModel, prompt: Prompt, said: list[int]) -> str:
-    """What tokens read as behind the prompt."""
-    return model.decode([*prompt.ids, *said])[len(model.decode(prompt.ids)) :]
 
 
 def _last(model: TracedModel, ids: tuple[int, ...] | list[int]) -> np.ndarray:

@@ -90,6 +90,13 @@ def continued(model: Any, prompts: Sequence[Any], answers: Sequence[Sequence[int
     return [found[i] for i in range(len(runs))]
 
 
+def text_behind(model: Any, prompt: Any, tokens: Sequence[int]) -> str:
+    """What some tokens read as behind a prompt; one token as it stands inside a sentence."""
+    if len(tokens) == 1:
+        return model.token_to_str(tokens[0])
+    return model.decode([*prompt.ids, *tokens])[len(model.decode(prompt.ids)) :]
+
+
 def batches(lengths: Sequence[int]) -> list[list[int]]:
     """The numbers of prompts that are run together: of one length, and not too many."""
     made = []
