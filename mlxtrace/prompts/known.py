@@ -7,12 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import metrics
-from ..engine.runs import Run, capture
 from ..errors import InputError, PositionError, TokenError
 from ..experiments.protocol import Prompt, TracedModel
 from ..plotting.labels import probability, quoted
 from .fact_files import Fact
-from .last_logits import continued, text_behind
+from .last_logits import Run, capture, continued, text_behind
 
 
 @dataclass(frozen=True)

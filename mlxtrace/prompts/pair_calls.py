@@ -25,6 +25,7 @@ OF_A_PAIR = {  # arguments of experiments that each pair has its own of, and the
     "subject": "subject",
     "target": "target",
     "foil": "foil",
+    "answers": "answers",
 }
 NOT_HERE = {
     "plot": "a figure is written beside the results, average.png",
@@ -144,9 +145,14 @@ def _noised(model: Any, pairs: Sequence[Any], options: Mapping[str, Any]) -> Seq
 
 def _traced(model: Any, pairs: Sequence[Any], options: Mapping[str, Any]) -> Sequence[Any]:
     return [
-        model.causal_trace(pair.clean, pair.subject, target=pair.target, progress=False, **options)
+        model.causal_trace(pair.clean, pair.subject, **_answer_of(pair), progress=False, **options)
         for pair in pairs
     ]
+
+
+def _answer_of(pair: Any) -> dict[str, Any]:
+    """The answer of a pair, or those that are acceptable."""
+    return {"answers": list(pair.answers)} if pair.answers else {"target": pair.target}
 
 
 CALLS: dict[str, Callable[[Any, Sequence[Any], Mapping[str, Any]], Sequence[Any]]] = {

@@ -76,6 +76,20 @@ def _acceptable(model: Any, answers: Sequence[Any], clean: Any) -> tuple[tuple[i
     return found
 
 
+def any_of_several(model: Any, pairs: Sequence[Any]) -> bool:
+    """Whether an answer of some pair is several tokens; those that cannot be read are not, as they are not scored."""
+    for pair in pairs:
+        behind = pair.clean if pair.corrupted is None else getattr(pair.corrupted, "text", pair.corrupted)
+        behind = pair.clean if hasattr(behind, "level") else behind
+        for answer, prompt in ((pair.target, pair.clean), (pair.foil, behind)):
+            try:
+                if answer is not None and len(model.answer_tokens(answer, prompt)) > 1:
+                    return True
+            except MlxtraceError:
+                continue
+    return False
+
+
 def begins(tokens: Sequence[int], start: Sequence[int]) -> bool:
     """Whether an answer's tokens begin with those of another."""
     return tuple(tokens[: len(start)]) == tuple(start)

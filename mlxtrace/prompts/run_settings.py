@@ -16,7 +16,6 @@ from .. import storage
 from ..errors import InputError, LoadError
 
 SETTINGS = "settings.json"
-WHOLE = "whole_answers"  # in the settings where an answer has several tokens, and all of it is scored
 FORMAT = 2  # of the folder; 1 named files otherwise, and knew weights by the first numbers of each array
 
 
@@ -24,10 +23,12 @@ class BegunFolder:
     """A folder with its settings, which are None when it is only read.
 
     items: what it is about, the key of the hash of all of them in the settings; room: the folder of their files; noun:
-    what a result is called.
+    what a result is called. whole: the setting of a run that scores all of answers of several tokens; without it their
+    first tokens were scored.
     """
 
     items, room, noun = "", "", "result"
+    whole = "whole_answers"
 
     def __init__(
         self,
@@ -136,10 +137,10 @@ class BegunFolder:
             )
         names = [name for name in {**now, **before} if before.get(name) != now.get(name)]
         words = {"weights": "the model's weights differ", self.items: f"the {self.items} differ"}
-        if WHOLE in names:
-            first, now_whole = "the first token of each answer alone", WHOLE in now
-            words[WHOLE] = f"what is scored is {first if now_whole else 'all of each answer'} there"
-            words[WHOLE] += f" and {'all of it' if now_whole else first} here"
+        if self.whole in names:
+            first, every = "the first token of each answer alone", "all of each answer"
+            there_now = (first, every) if self.whole in now else (every, first)
+            words[self.whole] = "what is scored is {} there and {} here".format(*there_now)
         differences = [
             words[n] if n in words else f"{n} is {before.get(n)!r} there and {now.get(n)!r} here"
             for n in names

@@ -25,7 +25,6 @@ from .folder_averages import AverageTrace, FactFolder, average_folder
 from .known import Fact, Known, answers_of, read_known
 from .noise_scale import GaussianNoise, level_of_run
 from .provenance import digest, fingerprint
-from .run_settings import WHOLE
 
 KINDS = tuple(FactFolder.parts)
 
@@ -84,7 +83,7 @@ def run_facts(
     settings = {**options, "window": int(window), "noise": str(noise), "noise_level": told}
     settings |= {"weights": fingerprint(model.net), "facts": digest([fact.to_dict() for fact in facts])}
     if whole and any(_is_several(model, fact) for fact in facts):
-        settings |= {WHOLE: True}  # a folder of facts of one token each is the same either way
+        settings |= {FactFolder.whole: True}  # a folder of facts of one token each is the same either way
     folder = FactFolder(out, settings, model.name)
     options |= {"noise": level, "engine": engine, "max_memory": max_memory, "progress": False}
 
