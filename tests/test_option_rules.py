@@ -38,7 +38,7 @@ BEFORE_LOADING = [
     ("a target and answers", [*PAIR, "--target", " x", "--answers", " y| z"], "--target and --answers both say"),
     ("an empty answer of several", [*PAIR, "--answers", " y|"], "--answers"),
     ("answers of pairs", ["--pairs", "ioi", "--answers", " x| y"], "--answers does not go with --pairs"),
-    ("the first token of no fact", [*PAIR, "--first-token"], "--first-token does not go with --clean: use it with --facts"),
+    ("the first token of no fact", [*PAIR, "--first-token"], "--first-token does not go with --clean"),
     ("a kind of pairs", ["--pairs", "ioi", "--kind", "mlp"], "--kind does not go with --pairs"),
     ("bits of pairs", ["--pairs", "ioi", "--compare-bits", "4"], "--compare-bits does not go with --pairs"),
     ("an alignment of pairs", ["--pairs", "ioi", "--align", "ends"], "--align does not go with --pairs"),
