@@ -93,6 +93,11 @@ def forward(net: nn.Module, tokens: mx.array, cache: list | None = None) -> mx.a
     return logits
 
 
+def last_logits(logits: Any, read: int = 1) -> Any:
+    """Of logits `[rows, T, V]` those of the last position, `[rows, V]`, or of more than one, `[rows, read, V]`."""
+    return logits[..., -1, :] if read == 1 else logits[..., -read:, :]
+
+
 def module_paths(net: nn.Module) -> dict[str, nn.Module]:
     """Every submodule by dotted path, in definition order; the model itself is ''."""
     return dict(sorted(net.named_modules(), key=lambda item: [_natural(p) for p in item[0].split(".")]))

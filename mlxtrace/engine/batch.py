@@ -24,7 +24,7 @@ import mlx.core as mx
 import numpy as np
 from mlx_lm.models.cache import KVCache
 
-from ..anatomy.recording import forward
+from ..anatomy.recording import forward, last_logits
 from ..anatomy.resolver import ModuleResolver, Site, rows_back, rows_first, time_axis
 from ..anatomy.taps import arrays_of, fresh, put_argument
 from ..errors import EngineError
@@ -79,7 +79,8 @@ class Batch:
         cells: (birth, patches of the cell), in order of birth.
         block: rows per cell. start: first position that is run. caches: the base run's, when start > 0.
         side_axes: see `side_axes`. sparse: run what goes token by token on the tokens that can differ only.
-        every_position: the logits of all positions are wanted. eager: compute layer by layer, which holds less.
+        every_position: the logits of all positions are wanted, not of the last `read`. eager: compute layer by layer,
+            which holds less.
     """
 
     def __init__(
@@ -96,9 +97,10 @@ class Batch:
         every_position: bool = False,
         eager: bool = False,
         prompts: Sequence[int] | None = None,
+        read: int = 1,
     ):
         self.resolver, self.base, self.sources = resolver, base, sources
-        self.every_position = every_position
+        self.every_position, self.read = every_position, read
         self.start, self.caches, self.side_axes = start, caches or (), side_axes or {}
         self.births = np.array([birth for birth, _ in cells], dtype=int)
         self.block = block
@@ -118,7 +120,7 @@ class Batch:
         if sparse:
             self._skip_equal_tokens(cells)
         if not every_position:
-            slice_to_last(self.hooks)
+            slice_to_last(self.hooks, read)
 
     # ---- rows
 
@@ -244,7 +246,7 @@ class Batch:
         full = np.ones((rows, mask.shape[1]), dtype=bool)
         full[len(self.base_rows) :] = np.repeat(mask, self.block, axis=0)
         if last_only:
-            full[:, :-1] = False
+            full[:, : -self.read] = False
         order = np.cumsum(full.reshape(-1)).reshape(full.shape) - 1
         back = np.where(full, order, order[self.origin[:rows]])
         taken, back = mx.array(np.flatnonzero(full)), mx.array(back.reshape(-1))
@@ -259,16 +261,13 @@ class Batch:
     # ---- the pass
 
     def run(self) -> np.ndarray:
-        """Last-position logits, float32 `[rows, V]`: base rows first, then each cell's block in order.
-
-        With `every_position` they are `[rows, T, V]`.
-        """
+        """Logits as `capture` has them, in float32: base rows first, then each cell's block in order."""
         of_base = self.base_rows[self.origin]
         tokens = self.base.tokens(of_base[: self._rows_after(FLAT)], self.start)
         shared = [Prefix(cache, self.start, of_base) for cache in self.caches] if self.start else None
         with self.hooks.hooked():
             logits = forward(self.resolver.net, tokens, shared)
-            logits = logits if self.every_position else logits[..., -1, :]
+            logits = logits if self.every_position else last_logits(logits, self.read)
             mx.eval(logits)
         self.hooks = Hooks(self.resolver)  # those that were used hold this batch, and with it the sources
         if self.fired != self.planned or len(logits) != len(self.origin):

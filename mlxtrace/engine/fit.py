@@ -60,7 +60,7 @@ class Memory:
     def _plain_peak(self, run: Rows, reads: dict[str, Reads], logits: bool) -> int:
         """A plain run's own peak, some of its sites looked at."""
         length = run.length
-        read = (length if self.request.every_position else 1) if logits else 0
+        read = (length if self.request.every_position else self.request.read) if logits else 0
         sites = [found.site for found in reads.values()]
         return calibration.pass_bytes(self.resolver, run.rows, length, length, sites, read)
 

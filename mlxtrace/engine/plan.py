@@ -149,8 +149,8 @@ class Request:
     """What a sweep is asked for, and what follows for each cell from where it is patched.
 
     base, source, fixed: one run each, or as many of each as there are prompts.
-    fixed: the run that fixed patches take their values from. every_position: the logits of all positions are wanted.
-    max_memory: bytes beside the weights.
+    fixed: the run that fixed patches take their values from. every_position: the logits of all positions are wanted,
+    not those of the `last` ones. max_memory: bytes beside the weights.
     """
 
     resolver: ModuleResolver
@@ -161,6 +161,7 @@ class Request:
     engine: Engine
     every_position: bool
     max_memory: int
+    last: int = 1
 
     @property
     def block(self) -> int:
@@ -174,7 +175,7 @@ class Request:
     @property
     def read(self) -> int:
         """How many positions of a pass the logits are wanted of."""
-        return self.length if self.every_position else 1
+        return self.length if self.every_position else self.last
 
     @functools.cached_property
     def first_differences(self) -> list[int]:
@@ -214,14 +215,14 @@ class Request:
         if not fixed:
             pairs = [(p, q) for p, q in pairs if p >= first_difference or p != q]
         if self._last_only(site):
-            pairs = [(p, q) for p, q in pairs if p == self.length - 1]
+            pairs = [(p, q) for p, q in pairs if p >= self.length - self.read]
         if not pairs:
             return None
         at, source_at = zip(*pairs, strict=True)
         return self._moved(site), at, source_at
 
     def _last_only(self, site: Site) -> bool:
-        """Whether nothing but the last position of a site reaches the logits that are wanted."""
+        """Whether nothing but the last positions of a site, those that are read, reaches the logits that are wanted."""
         info = self.resolver.structure
         written_last = (
             site.component is not None
@@ -293,4 +294,4 @@ class Request:
         sides = {patch.site.side for cell in group for patch in cell.patches}
         if self.every_position or not prefix or sides - {"input", "output"}:
             return 0
-        return min(cell.start for cell in group)
+        return min(self.length - self.read, *(cell.start for cell in group))

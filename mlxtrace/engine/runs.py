@@ -13,7 +13,7 @@ import numpy as np
 
 from ..anatomy.attention import INTERNALS
 from ..anatomy.calls import Calls, Port
-from ..anatomy.recording import forward
+from ..anatomy.recording import forward, last_logits
 from ..anatomy.resolver import ModuleResolver, Site, time_axis
 from ..anatomy.taps import Taps, fresh
 from ..errors import EngineError
@@ -25,10 +25,7 @@ FLAT = -1  # birth of a row that is there from the tokens on
 
 @dataclass(frozen=True)
 class Run:
-    """One prompt as it is run: ids `[T]`, and perhaps noise on the embeddings of some positions.
-
-    noise: float64 `[samples, positions, width]`, or None for a single plain row.
-    """
+    """One prompt as it is run: ids `[T]`, and perhaps noise (float64 `[samples, positions, width]`) on embeddings."""
 
     ids: tuple[int, ...]
     noise: np.ndarray | None = None
@@ -184,11 +181,12 @@ def capture(
     every_position: bool = False,
     keep: dict[str, Keep] | None = None,
     eager: bool = False,
+    read: int = 1,
 ) -> tuple[np.ndarray, dict[str, mx.array]]:
     """Run a prompt plainly, or several of one length as one batch: logits, and each site's array by name.
 
-    Arrays are `[rows, T, ...]`; the logits are the last position's, `[rows, V]`, or `[rows, T, V]`. keep: what of
-    the arrays is wanted, by site name. eager: compute as the model goes, so that no more than a layer is held.
+    Arrays are `[rows, T, ...]`; logits are those of the last position, `[rows, V]`, of the last `read`, or of all
+    (`[rows, T, V]`). keep: what is wanted of each site. eager: compute as the model goes: no more than a layer is held.
     """
     runs = run if isinstance(run, tuple) else (run,)
     hooks, kept = _embedding(resolver, runs), {}
@@ -196,9 +194,9 @@ def capture(
         evaluate_by_layer(hooks)
     _keep_sites(hooks, sites, keep, kept, eager)
     if not every_position:
-        slice_to_last(hooks)
+        slice_to_last(hooks, read)
     logits = _run_plainly(hooks, runs, caches)
-    logits = logits if every_position else logits[..., -1, :]
+    logits = logits if every_position else last_logits(logits, read)
     _all_reached(sites, kept)
     mx.eval([logits], list(kept.values()))
     return to_numpy(logits), kept
@@ -283,10 +281,10 @@ def evaluate_by_layer(hooks: Hooks, wanted: Callable[[], bool] = lambda: True) -
         hooks.add(norm_input(hooks.resolver), evaluate)
 
 
-def slice_to_last(hooks: Hooks) -> None:
-    """Only the last position goes through the final norm and the head, when no metric sees the others."""
+def slice_to_last(hooks: Hooks, read: int = 1) -> None:
+    """Only the last `read` positions go through the final norm and the head, when no metric sees the others."""
     if hooks.resolver.structure.norm is not None:
-        hooks.add(norm_input(hooks.resolver), lambda x: x[..., -1:, :])
+        hooks.add(norm_input(hooks.resolver), lambda x: x[..., -read:, :])
 
 
 def norm_input(resolver: ModuleResolver) -> Site:

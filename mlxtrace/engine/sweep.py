@@ -30,7 +30,7 @@ from .joint_runs import measured_by_prompt
 from .loop import run_loop
 from .memory import allowed_bytes
 from .plan import Engine, Part, Plan, PlannedCell, Request
-from .runs import Cell, Keep, Rows, capture, capture_sites
+from .runs import Cell, Keep, Rows, capture, capture_sites, last_logits
 from .runs import Patch as Patch
 from .runs import Run as Run
 
@@ -77,6 +77,7 @@ class Sweep:
         max_memory: bytes beside the weights, captures included; None: a quarter of what is free.
         fixed: the run that fixed patches take their values from; None: the base run itself.
         every_position: `measure` gets logits `[rows, T, V]`, not the last position's `[rows, V]`.
+        read: of how many of the last positions it gets the logits; of more than one `[rows, read, V]`.
     """
 
     def __init__(
@@ -89,10 +90,13 @@ class Sweep:
         max_memory: int | None = None,
         fixed: Rows | None = None,
         every_position: bool = False,
+        read: int = 1,
     ):
         allowed, fixed = allowed_bytes(max_memory), base if fixed is None else fixed
         self.resolver, self.base, self.source, self.fixed, self.engine = resolver, base, source, fixed, engine
-        self.request = Request(resolver, base, source, fixed, list(cells), engine, every_position, allowed)
+        self.request = Request(
+            resolver, base, source, fixed, list(cells), engine, every_position, allowed, read
+        )
         self._begun: PlainRuns | None = None
         self._parts: list[Part] | None = None
 
@@ -147,16 +151,16 @@ class Sweep:
     def _run_plainly(self, parts: list[Part]) -> PlainRuns:
         first = parts[0]
         caches = self._new_caches() if first.prefix else None
-        every, eager = self.request.every_position, first.eager
+        every, how = self.request.every_position, {"eager": first.eager, "read": self.request.last}
         if first.together:  # one pass of two rows for each prompt
             n, runs = self.base.rows, (self.base, self.source)
             sites, keep = _wanted(first, False, row=tuple(range(n, 2 * n)))
-            logits, sources = capture(self.resolver, runs, sites, caches, every, keep, eager)
+            logits, sources = capture(self.resolver, runs, sites, caches, every, keep, **how)
             base_logits, source_logits, fixed = logits[:n], logits[n:], {}
         else:
-            base_logits, _ = capture(self.resolver, self.base, [], caches, every, eager=eager)
+            base_logits, _ = capture(self.resolver, self.base, [], caches, every, **how)
             sites, keep = _wanted(first, False)
-            source_logits, sources = capture(self.resolver, self.source, sites, None, every, keep, eager)
+            source_logits, sources = capture(self.resolver, self.source, sites, None, every, keep, **how)
             fixed = self._captured(self.fixed, first, True)
         for cache in caches or []:  # with the source's rows
             kept = (x[: self.base.rows, :, : self.request.length] for x in (cache.keys, cache.values))
@@ -239,7 +243,7 @@ class Sweep:
                 every = run_loop(
                     self.resolver, self.base, begun.sources, own, self.request.block, cell.prompt
                 )
-                yield group, every if self.request.every_position else every[:, -1]
+                yield group, every if self.request.every_position else last_logits(every, self.request.last)
             return
 
         for group in groups:
@@ -263,6 +267,7 @@ class Sweep:
             every_position=request.every_position,
             eager=part.eager,
             prompts=[cell.prompt for cell in group],
+            read=request.last,
         )
 
     def _check_base(self, rows: np.ndarray, plain: np.ndarray) -> None:

@@ -108,10 +108,26 @@ class Prompt:
             return tk.answer_token(self.tokenizer, answer, None, vocab_size)
         return tk.answer_token(self.tokenizer, answer, self.text, vocab_size, self.plain_ids)
 
-    def answer_tokens(
-        self, answer: str | int | Sequence[int], vocab_size: int | None = None
-    ) -> tuple[int, ...]:
-        """All tokens of an answer after this prompt."""
+    def answer_tokens(self, answer: Any, vocab_size: int | None = None) -> tuple[int, ...]:
+        """All tokens of an answer as it continues this prompt.
+
+        Args:
+            answer: Text, with its space (" Paris"), a token id, or the ids of the answer's tokens.
+            vocab_size: The number of logits, which ids are checked against.
+
+        Returns:
+            The tokens' ids, one or several.
+
+        Raises:
+            TokenError: The answer is empty, ambiguous or no token.
+
+        Example:
+            >>> from mlxtrace import InterpretableModel
+            >>> model = InterpretableModel("demo")
+            >>> tokens = model.prompt("Paris is near the").answer_tokens(" Louvre")
+            >>> [model.token_to_str(token) for token in tokens]
+            [' Lou', 'vre']
+        """
         if self.tokenizer is None or not isinstance(answer, str):
             return tk.answer_tokens(self.tokenizer, answer, None, vocab_size)
         return tk.answer_tokens(self.tokenizer, answer, self.text, vocab_size, self.plain_ids)

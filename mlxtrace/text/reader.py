@@ -8,19 +8,13 @@ import mlx.core as mx
 
 from ..errors import TokenError
 from . import tokens
+from .answering import Answering
 from .batches import Batch, by_length, one_batch, several
 from .prompt import Prompt, PromptLike, Prompts, check_reader, read
 
 
-class Reader:
+class Reader(Answering):
     """Reads prompts with `self.tokenizer`; without one (None) prompts are token ids."""
-
-    tokenizer: Any
-
-    @property
-    def vocab_size(self) -> int:
-        """The number of logits."""
-        raise NotImplementedError
 
     def _known_ids(self) -> int:
         """The number of ids that have an embedding and a logit."""
@@ -207,37 +201,6 @@ class Reader:
         text = tokens.token_to_str(self.tokenizer, token)
         self._known([token])
         return text
-
-    def answer_token(self, answer: str | int, prompt: PromptLike | None = None) -> int:
-        """The one token that an answer starts with after a prompt.
-
-        Args:
-            answer: Text, with its space (" Paris"), or a token id.
-            prompt: What it answers, as text, token ids or a `Prompt`; None: any text.
-
-        Returns:
-            The token's id.
-
-        Raises:
-            TokenError: The text is empty, melts into the prompt, or has no space where " Paris" would be another
-                token than "Paris"; or there is no such token.
-
-        Example:
-            >>> from mlxtrace import InterpretableModel
-            >>> model = InterpretableModel("demo")
-            >>> token = model.answer_token(" Paris", "The Eiffel Tower is in the city of")
-            >>> token == model.answer_token(token)
-            True
-        """
-        if prompt is None or isinstance(prompt, str):
-            return tokens.answer_token(self.tokenizer, answer, prompt, self.vocab_size)
-        return self.receipt(prompt).answer_token(answer, self.vocab_size)
-
-    def answer_tokens(self, answer: Any, prompt: PromptLike | None = None) -> tuple[int, ...]:
-        """All tokens of an answer as it continues a prompt."""
-        if prompt is None or isinstance(prompt, str):
-            return tokens.answer_tokens(self.tokenizer, answer, prompt, self.vocab_size)
-        return self.receipt(prompt).answer_tokens(answer, self.vocab_size)
 
     def subject_range(self, prompt: PromptLike, subject: Any) -> range:
         """The token positions of the subject in a prompt.

@@ -3,7 +3,7 @@
     encode, as_ids                              text (or ids) -> checked token ids
     decode, token_to_str, to_str_tokens         token ids -> text
     char_spans, subject_range                   which tokens carry which characters
-    answer_token                                the token that an answer starts with
+    answer_token, answer_tokens                 the token that an answer starts with, and all of its tokens
     special_marks                               which tokens are BOS, EOS or other special ones
 
 A tokenizer here is mlx-lm's wrapper, one of transformers, a bare one of the `tokenizers` library, anything
@@ -336,28 +336,42 @@ def answer_token(
     vocab_size: int | None = None,
     prompt_ids: Sequence[int] | None = None,
 ) -> int:
-    """The one token that an answer starts with after a prompt.
-
-    prompt_ids: the prompt's ids without special tokens, when they are known.
-
-    The text is taken as it continues the prompt, without special tokens: " Paris", with its space.
-    TokenError when it is empty, when its first token says nothing about it, when it melts into the prompt's
-    last token, or when it has no space where " Paris" would be another token than "Paris". A token id is
-    checked and returned.
-    """
+    """The one token that an answer starts with after a prompt; arguments and errors as in `answer_tokens`."""
     if not isinstance(answer, str):
         token, *more = as_ids(tokenizer, [answer], vocab_size)
         if more:
             raise TokenError(f"The answer is one token, not {len(more) + 1}: give the id of the first.")
         return token
+    return answer_tokens(tokenizer, answer, prompt, vocab_size, prompt_ids)[0]
+
+
+def answer_tokens(
+    tokenizer: Any,
+    answer: str | int | Sequence[int] | Any,
+    prompt: str | None = None,
+    vocab_size: int | None = None,
+    prompt_ids: Sequence[int] | None = None,
+) -> tuple[int, ...]:
+    """All tokens of an answer as it continues a prompt.
+
+    prompt_ids: the prompt's ids without special tokens, when they are known.
+
+    The text is taken as it continues the prompt, without special tokens: " Paris", with its space.
+    TokenError when it is empty, when its first token says nothing about it, when it melts into the prompt's
+    last token, or when it has no space where " Paris" would be another token than "Paris". A token id, or the ids of
+    an answer of several tokens, are checked and returned.
+    """
+    if not isinstance(answer, str):
+        return _given_answer(tokenizer, answer, vocab_size)
     _need(tokenizer, answer)
     if not answer.strip() and "\n" not in answer:  # a line break is something that a model can say
         raise TokenError(
             f'The answer {answer!r} is empty or blank: give a text such as " Paris", or a token id.'
         )
-    first = _first_after(tokenizer, answer, prompt, prompt_ids)
+    found = _tokens_after(tokenizer, answer, prompt, prompt_ids)
+    first = found[0]
     if _wants_space(answer, prompt):
-        spaced = _first_after(tokenizer, " " + answer, prompt, prompt_ids)
+        spaced = _tokens_after(tokenizer, " " + answer, prompt, prompt_ids)[0]
         if spaced != first:
             raise TokenError(
                 f"{answer!r} is ambiguous: {' ' + answer!r} starts with token {spaced} "
@@ -371,39 +385,32 @@ def answer_token(
             "says nothing about it: end the prompt with that space and write the answer without it, "
             "or give a token id."
         )
-    if first == getattr(tokenizer, "unk_token_id", None):
+    if getattr(tokenizer, "unk_token_id", None) in found:
         raise TokenError(f"The tokenizer does not know the answer {answer!r}: choose another, or a token id.")
-    return as_ids(tokenizer, [first], vocab_size)[0]
+    return tuple(as_ids(tokenizer, found, vocab_size))
 
 
-def answer_tokens(
-    tokenizer: Any,
-    answer: str | int | Sequence[int],
-    prompt: str | None = None,
-    vocab_size: int | None = None,
-    prompt_ids: Sequence[int] | None = None,
-) -> tuple[int, ...]:
-    """All tokens of an answer as it continues a prompt; checked as `answer_token` does."""
-    if not isinstance(answer, str):
-        given = answer if isinstance(answer, list | tuple) else [answer]
-        return tuple(as_ids(tokenizer, given, vocab_size))
-    first = answer_token(tokenizer, answer, prompt, vocab_size, prompt_ids)
-    for head in (prompt,) if prompt else ("of", "x", ".") if answer[0].isspace() else ("\n", ":", "."):
-        before = list(prompt_ids) if prompt and prompt_ids is not None else _tokenize(tokenizer, head, False)
-        after = _tokenize(tokenizer, head + answer, special=False)
-        if after[: len(before) + 1] == [*before, first]:
-            return tuple(as_ids(tokenizer, after[len(before) :], vocab_size))
-    return tuple(as_ids(tokenizer, _tokenize(tokenizer, answer, special=False), vocab_size))
+def _given_answer(tokenizer: Any, answer: Any, vocab_size: int | None) -> tuple[int, ...]:
+    """The tokens of an answer that is given as an id, or as the ids of its tokens."""
+    if isinstance(answer, list | tuple) and any(isinstance(part, str) for part in answer):
+        raise TokenError(
+            f"One answer was expected, a text or the ids of its tokens, not {answer!r}: several answers, each of which "
+            "is right, are answers=[...]"
+        )
+    several = isinstance(answer, Iterable) and getattr(answer, "ndim", 1) > 0
+    return tuple(as_ids(tokenizer, answer if several else [answer], vocab_size))
 
 
-def _first_after(tokenizer: Any, answer: str, prompt: str | None, prompt_ids: Sequence[int] | None) -> int:
-    """The first token of the answer behind the prompt, or behind a stand-in that it does not merge with."""
+def _tokens_after(
+    tokenizer: Any, answer: str, prompt: str | None, prompt_ids: Sequence[int] | None
+) -> list[int]:
+    """The tokens of the answer behind the prompt, or behind a stand-in that it does not merge with."""
     known = prompt_ids if prompt else None
     for head in (prompt,) if prompt else ("of", "x", ".") if answer[0].isspace() else ("\n", ":", "."):
         before = _tokenize(tokenizer, head, special=False) if known is None else list(known)
         after = _tokenize(tokenizer, head + answer, special=False)
         if after[: len(before)] == before and len(after) > len(before):
-            return after[len(before)]
+            return after[len(before) :]
     if prompt:
         spaced = f"end the prompt without white space and write the answer as {' ' + answer.lstrip()!r}"
         cure = spaced if prompt[-1].isspace() else "give the id of the token that is meant"
@@ -411,7 +418,7 @@ def _first_after(tokenizer: Any, answer: str, prompt: str | None, prompt_ids: Se
     alone = _tokenize(tokenizer, answer, special=False)
     if not alone:
         raise TokenError(f"The tokenizer makes no token of the answer {answer!r}: give a token id.")
-    return alone[0]
+    return alone
 
 
 def _wants_space(answer: str, prompt: str | None) -> bool:

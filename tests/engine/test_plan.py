@@ -20,9 +20,9 @@ def resolver():
     return InterpretableModel(make("llama")).resolver
 
 
-def request(resolver, cells=(), engine=FANOUT, base=None, source=None, every_position=False):
+def request(resolver, cells=(), engine=FANOUT, base=None, source=None, every_position=False, last=1):
     base, source = base or Run(IDS), source or Run(OTHER)
-    return Request(resolver, base, source, base, list(cells), engine, every_position, 1 << 40)
+    return Request(resolver, base, source, base, list(cells), engine, every_position, 1 << 40, last)
 
 
 def cell(resolver, component, layer, *at, **options):
@@ -58,6 +58,8 @@ def test_null_cells_are_not_planned(resolver):
     ]
     every = request(resolver, cells, every_position=True).planned()
     assert [c.index for c in every] == [1, 2, 3, 4, 5]
+    two = request(resolver, cells, last=2)
+    assert [c.index for c in two.planned()] == [1, 2, 3, 4, 5] and two.read == 2
 
 
 def test_a_layers_output_is_patched_where_the_next_layer_begins(resolver):
@@ -117,6 +119,7 @@ def test_inside_attention_a_pass_begins_at_the_start(resolver):
     assert asked.start_of([plain], False) == 0
     assert asked.start_of([plain, inside], True) == 0
     assert request(resolver, every_position=True).start_of([plain], True) == 0
+    assert request(resolver, last=5).start_of([plain], True) == 1  # all that is read is run
 
 
 def test_what_cells_take_is_gathered_by_run_and_site(resolver):

@@ -57,6 +57,13 @@ def test_rows_of_noise_at_no_position_are_plain_rows(model):
     np.testing.assert_allclose(logits, np.repeat(plain(model)[:, -1], 3, axis=0), atol=5e-5)
 
 
+def test_the_logits_of_the_last_positions_are_kept(model):
+    for read, shape in ((1, (1,)), (3, (1, 3))):
+        logits, _ = capture(model.resolver, Run(IDS), [], read=read)
+        assert logits.shape[:-1] == shape
+        np.testing.assert_allclose(logits.reshape(read, -1), plain(model)[0, -read:], atol=5e-5)
+
+
 @pytest.mark.parametrize("eager", [False, True])
 @pytest.mark.parametrize(
     "component", ["resid_pre", "q", "pattern", "head", "attn", "resid_mid", "neuron", "mlp"]

@@ -290,3 +290,28 @@ def test_a_metric_may_ask_for_every_position(model, engine):
     expected = certainty_of_what_follows(np.array(trace.output).astype(np.float64))[0]
     assert result.raw[0, 2, 3] == pytest.approx(expected, abs=1e-4)
     assert abs(result.raw[0, 2, 3] - result.corrupted["certainty_of_what_follows"]) > 1e-3
+
+
+@pytest.mark.parametrize("engine", ["loop", "fanout", "flat"])
+@pytest.mark.parametrize("name", ["llama", "mamba"])
+def test_the_logits_of_the_last_positions_are_those_of_a_sweep_that_reads_all(name, engine):
+    """Cells before, at and behind the first position that is read, in every layer, with a prefix shared or none."""
+    traced = InterpretableModel(make(name))
+    resolver = traced.resolver
+    where = [(part, at) for part in ("attn", "resid_post") for at in (3, 6, 7)]
+    cells = [
+        Cell((Patch(resolver.site(part, layer), (at,), (at,)),))
+        for layer in range(resolver.n_layers)
+        for part, at in where
+    ]
+
+    def values(engine, **asked):
+        """Logits of the last three positions, flat."""
+        sweep = Sweep(resolver, Run(tuple(CLEAN)), Run(tuple(CORRUPTED)), cells, engine, 1 << 40, **asked)
+        return sweep.run(lambda x: x[:, -3:].reshape(len(x), -1).T.astype(float), progress=False)
+
+    found = values(choice.choose(resolver, engine), read=3)
+    right = values(choice.choose(resolver, "loop"), every_position=True)
+    close(found.values, right.values, traced)
+    close(found.base, right.base, traced)
+    assert np.ptp(right.values, axis=1).max() > 1e-2  # the cells do something

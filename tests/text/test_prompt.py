@@ -81,7 +81,8 @@ def test_answers_follow_the_prompt(name, given):
     tokenizer = make(name)
     read = pr.read(tokenizer, TEXT if given == "text" else tk.encode(tokenizer, TEXT))
     assert read.answer_token(" Paris") == tk.answer_token(tokenizer, " Paris", TEXT)
-    assert read.answer_token(7) == 7
+    assert read.answer_tokens(" Paris, France") == tk.answer_tokens(tokenizer, " Paris, France", TEXT)
+    assert read.answer_token(7) == 7 and read.answer_tokens([7, 8]) == (7, 8)
     with pytest.raises(TokenError, match="ambiguous"):
         read.answer_token("Paris")
     with pytest.raises(TokenError, match="id 7"):

@@ -385,3 +385,42 @@ def test_answers_that_a_tokenizer_cannot_tell():
     with pytest.raises(TokenError, match="does not know"):
         tk.answer_token(hugging(word_piece(), None, "[UNK]"), " 🗼")
     assert tk.answer_token(None, 7, vocab_size=8) == 7
+
+
+@pytest.mark.parametrize("name", [BYTES, SPM, "bare sentencepiece"])
+def test_all_tokens_of_an_answer(name):
+    """Those of prompt and answer as one text, behind the prompt's; nothing of it is left out."""
+    tokenizer, prompt, answer = make(name), "The Eiffel Tower is located in the city of", " Parisians, France"
+    known = tk.encode_plain(tokenizer, prompt)
+    after = tk.encode_plain(tokenizer, prompt + answer)[len(known) :]
+    assert len(after) > 2
+    for given in ((prompt,), (None,), (prompt, None, known)):
+        assert tk.answer_tokens(tokenizer, answer, *given) == tuple(after)
+        assert tk.answer_token(tokenizer, answer, *given) == after[0]
+    assert tk.answer_tokens(tokenizer, after[0]) == (after[0],)
+    for given in (after, tuple(after), np.array(after), [after]):
+        assert tk.answer_tokens(tokenizer, given) == tuple(after)
+    with pytest.raises(TokenError, match=f"one token, not {len(after)}"):
+        tk.answer_token(tokenizer, after)
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        ([" Paris", " Rome"], r"answers=\[\.\.\.\]"),
+        ([], "no tokens"),
+        ([5, 500], "id 500"),
+        ([5, True], "integers"),
+        ([5, 1.0], "integers"),
+        ([[5, 6], [7, 8]], "2 prompts"),
+        (" Paris\ud800", "lone surrogate"),
+    ],
+)
+def test_answers_of_several_tokens_that_are_none(answer, says):
+    with pytest.raises(TokenError, match=says):
+        tk.answer_tokens(make(BYTES), answer, "The city of", vocab_size=500)
+
+
+def test_an_answer_with_an_unknown_token_anywhere_is_refused():
+    with pytest.raises(TokenError, match="does not know"):
+        tk.answer_tokens(hugging(word_piece(), None, "[UNK]"), " Paris 🗼")
