@@ -77,17 +77,20 @@ def continued(model: Any, prompts: Sequence[Any], answers: Sequence[Sequence[int
     for ids in runs:
         model.ids(ids)
     found: dict[int, Continued] = {}
-    for batch in batches([len(ids) for ids in runs]):
-        logits = capture(model.resolver, tuple(Run(tuple(runs[i])) for i in batch), [], every_position=True)[
-            0
-        ]
-        for i, row in zip(batch, logits, strict=True):
-            answer = tuple(answers[i])
-            likely = log_softmax(row[-len(answer) :])
-            tops = tuple(int(top) for top in likely.argmax(-1))
-            there = likely[np.arange(len(answer)), list(answer)]
-            found[i] = Continued(answer, there, tops, likely.max(-1))
+    for k in {len(answer) for answer in answers}:
+        alike = [i for i, answer in enumerate(answers) if len(answer) == k]
+        for batch in batches([len(runs[i]) for i in alike]):
+            some = [alike[i] for i in batch]
+            logits = capture(model.resolver, tuple(Run(tuple(runs[i])) for i in some), [], read=k)[0]
+            for i, row in zip(some, logits.reshape(len(some), k, -1), strict=True):
+                found[i] = _continued(tuple(answers[i]), log_softmax(row))
     return [found[i] for i in range(len(runs))]
+
+
+def _continued(answer: tuple[int, ...], likely: np.ndarray) -> Continued:
+    """What log-probabilities `[k, V]` make of an answer."""
+    tops = tuple(int(top) for top in likely.argmax(-1))
+    return Continued(answer, likely[np.arange(len(answer)), list(answer)], tops, likely.max(-1))
 
 
 def text_behind(model: Any, prompt: Any, tokens: Sequence[int]) -> str:
