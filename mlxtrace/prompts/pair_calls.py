@@ -31,6 +31,7 @@ NOT_HERE = {
     "plot": "a figure is written beside the results, average.png",
     "plan_only": "for a plan call the experiment itself, with a list of pairs",
 }
+LATER = ("source_model",)  # folders that were begun before there were these do not name them
 HOW = ("engine", "max_memory")  # these change no numbers, so that a later run may change them
 OF_ITSELF = (  # what is wrong with a pair, not with what is asked of all
     errors.TokenError,
@@ -60,7 +61,8 @@ class Calls:
         self._options = {**defaults, **{name: _kept(value) for name, value in options.items()}}
         self._notes: list[str] = []
         self.together = experiment in ("activation_patching", "causal_effects")
-        counted = {name: told(value) for name, value in self._options.items() if name not in HOW}
+        uncounted = {*HOW, *(name for name in LATER if self._options.get(name) is None)}
+        counted = {name: _told(value) for name, value in self._options.items() if name not in uncounted}
         self.settings = {"experiment": experiment, **counted, "weights": fingerprint(model.net)}
         if "metric" in self._options:
             self._options["metric"] = _settled_metric(self._options["metric"])
@@ -119,6 +121,11 @@ def _check(experiment: str, name: str, value: Any, known: Mapping[str, Any]) -> 
 def _kept(value: Any) -> Any:
     """A value that can be used many times, as those of an iterator cannot, and written down as it is."""
     return list(value) if isinstance(value, Iterator | range) else value
+
+
+def _told(value: Any) -> Any:
+    """A value as JSON can hold it; a model as what tells it from others."""
+    return {"weights": fingerprint(value.net)} if hasattr(value, "net") else told(value)
 
 
 def _settled_metric(metric: Any) -> Any:
