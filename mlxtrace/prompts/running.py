@@ -135,7 +135,7 @@ def _traced(
     if known.prompt is None:
         yield Made(fact.to_dict(), why=known.why)
         return
-    whole = {} if known.answer is None else {"target": list(known.answer)}
+    whole: dict[str, Any] = {} if known.answer is None else {"target": list(known.answer)}
     for kind in kinds:
         trace = causal_trace(model, known.prompt, kind=kind, **options, **whole)
         trace.notes, trace.settings = [*notes, *trace.notes], {}

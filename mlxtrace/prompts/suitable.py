@@ -153,11 +153,16 @@ def _misfit(model: Any, read: ReadPair) -> str:
         return f"{LENGTHS}: {n} and {m} tokens"
     if read.clean.ids == read.corrupted.ids:
         return SAME
-    for target in read.targets if read.foil is not None else ():
-        one, other = text_behind(model, read.clean, target), text_behind(model, read.corrupted, read.foil)
-        if target == read.foil:
+    return "" if read.foil is None else _told_apart(model, read, read.foil)
+
+
+def _told_apart(model: Any, read: ReadPair, foil: tuple[int, ...]) -> str:
+    """What is wrong with the answers beside each other."""
+    for target in read.targets:
+        one, other = text_behind(model, read.clean, target), text_behind(model, read.corrupted, foil)
+        if target == foil:
             return f"{ONE_ANSWER if len(target) == 1 else ONE_ANSWER + 's'}: {one!r}"
-        if begins(target, read.foil) or begins(read.foil, target):
+        if begins(target, foil) or begins(foil, target):
             return f"{BEGINNING}: {one!r} and {other!r}"
     return ""
 
