@@ -20,12 +20,23 @@ FILES = {"json", "csv", "plot"}
 GOES_WITH = {
     "patch": {
         *("clean", "corrupted", "noise", "samples", "subject", "component", "layers", "positions", "heads"),
-        *("window", "metric", "target", "foil", "direction", "align", "within", "engine", "max_memory"),
+        *(
+            "window",
+            "metric",
+            "target",
+            "answers",
+            "foil",
+            "direction",
+            "align",
+            "within",
+            "engine",
+            "max_memory",
+        ),
         *FILES,
     },
     "trace": {
         *("prompt", "subject", "noise", "samples", "kind", "window", "target", "positions", "engine"),
-        *("max_memory", "compare_bits"),
+        *("max_memory", "compare_bits", "answers"),
         *FILES,
     },
     "pairs": {
@@ -33,7 +44,18 @@ GOES_WITH = {
         *("window", "metric", "direction", "engine", "max_memory"),
         *FILES,
     },
-    "facts": {"facts", "out", "limit", "noise", "samples", "kind", "window", "engine", "max_memory"},
+    "facts": {
+        "facts",
+        "out",
+        "limit",
+        "noise",
+        "samples",
+        "kind",
+        "window",
+        "engine",
+        "max_memory",
+        "first_token",
+    },
 }
 # What ranks cells or edges, of a pair or of many: of the options of patching these, and options of its own.
 _PROMPTS = {"clean", "corrupted", "noise", "samples", "subject", "target", "foil", "align", "pairs", "limit"}
@@ -67,6 +89,8 @@ def experiment_of(args: argparse.Namespace) -> str:
         _check_ranking(args, experiment, given, seeded)
     if {"corrupted", "noise"} <= given:
         raise InputError("--corrupted and --noise are two ways to corrupt a prompt: give one of them")
+    if {"target", "answers"} <= given:
+        raise InputError("--target and --answers both say what the answer is: give one of them")
     needs = _needs(prompts if experiment in RANKINGS else experiment, given)
     for name in sorted(needs - given):
         other = " and ".join(map(option, sorted(needs & given or given)))

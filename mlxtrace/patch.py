@@ -31,7 +31,7 @@ from .prompts.running import run_facts
 from .results.strongest import strongest
 from .terminal import Output
 
-FACT_OPTIONS = ("noise", "samples", "seed", "window", "limit", "engine", "max_memory")
+FACT_OPTIONS = ("noise", "samples", "seed", "window", "limit", "engine", "max_memory", "first_token")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -79,7 +79,7 @@ def _run(argv: list[str], say: Output) -> int:
 def patch(model: InterpretableModel, args: argparse.Namespace, say: Output) -> Sequence[str]:
     """Activation patching of the prompts in the options; without prompts, the tour of the bundled fact."""
     both = pair_of(model, args, say)
-    settings = {**_patching_settings(args), "target": args.target, "foil": args.foil}
+    settings = {**_patching_settings(args), **_answers(args), "foil": args.foil}
     if args.plan:
         return _show_plan(say, model, model.activation_patching(both, **settings, plan_only=True))
     if not args.quiet:
@@ -115,6 +115,11 @@ def _patching_settings(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def _answers(args: argparse.Namespace) -> dict[str, Any]:
+    """The answer, or those that are acceptable."""
+    return {"target": args.target} if args.answers is None else {"answers": args.answers}
+
+
 def _running_settings(args: argparse.Namespace) -> dict[str, Any]:
     """The arguments that say how an experiment is run."""
     return {
@@ -133,7 +138,7 @@ def trace(model: InterpretableModel, args: argparse.Namespace, say: Output) -> S
         "samples": noise.samples,
         "noise": noise.level,
         "seed": noise.seed,
-        "target": args.target,
+        **_answers(args),
         "positions": "each" if args.positions in (None, "all") else args.positions,
         **_running_settings(args),
     }

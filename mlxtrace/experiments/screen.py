@@ -25,6 +25,7 @@ from .attribution_patching import (
     checked_metric,
     grids_of,
     metrics,
+    one_token_each,
     read_pairs,
     settle,
     several,
@@ -116,6 +117,7 @@ def screen(
     if len(one) > 1:
         raise InputError(f"a screen ranks by one metric, not by {len(one)}: make a call for each")
     made = read_pairs(model, clean_text, corrupted_text, subject, target, foil, align)
+    one_token_each(made, "a screen takes")
     grids = [grids_of(model, made, g, positions, within) for g in _grids(model, components, layers, heads)]
     cells = ScreenCells(model, made, grids, direction)
     how = {"engine": engine, "max_memory": max_memory}

@@ -26,6 +26,7 @@ class Pair:
             positions (an int, a list; negative ones count from the end). Without any, a token's role counts:
             subject first, middle and last, first subsequent, further, last.
         id: A name, another for each pair of a set; "" for its number.
+        answers: Acceptable answers in place of a target, whose probabilities are added.
 
     Example:
         >>> from mlxtrace.prompts import Pair
@@ -41,3 +42,4 @@ class Pair:
     subject: Any = None
     regions: Mapping[str, Any] = field(default_factory=dict, hash=False)
     id: str = ""
+    answers: tuple = ()
