@@ -81,7 +81,10 @@ def experiment_of(args: argparse.Namespace) -> str:
     seeded, given = "seed" in given, given - ALWAYS
     experiment, prompts = _asked_for(given), "pairs" if "pairs" in given else "patch"
     for stray in sorted(given - GOES_WITH[experiment]):
-        homes = [NAMES[name] for name, options in GOES_WITH.items() if stray in options]
+        found = [name for name, options in GOES_WITH.items() if stray in options]
+        homes = [NAMES[name] for name in found]
+        if experiment in ("patch", "pairs") and RANKINGS.keys() >= set(found):
+            raise InputError(f"{option(stray)} needs {' or '.join(homes)} as well")
         either = experiment in ("pairs", "facts") and option(stray) in homes
         cure = "give one of them" if either else f"use it with {' or '.join(homes)}"
         raise InputError(f"{option(stray)} does not go with {NAMES[experiment]}: {cure}")

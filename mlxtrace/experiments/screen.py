@@ -128,7 +128,7 @@ def screen(
     if found.lacking:
         raise InputError(f"passes={passes} allows no cell to be run: a single one takes more")
     found.draw()
-    return found.result(chosen, direction, positions)
+    return found.result(direction, positions)
 
 
 # ---- what was asked for
