@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import InputError, MlxtraceError
-from .grid import Prompt, TracedModel, positions_of
+from .grid import Prompt, TracedModel, indices_in, positions_of
 
+__all__ = ["Placed", "Prompt", "TracedModel", "indices_in", "read_lists"]
 Placed = tuple[Prompt, tuple[int, ...]]  # a prompt, and where in it
 
 

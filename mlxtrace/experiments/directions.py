@@ -18,8 +18,7 @@ import numpy as np
 from ..engine.runs import Keep, Run, Site, capture_sites, to_numpy
 from ..errors import EffectError, InputError, SiteError, UnsupportedError, closest
 from ..results.direction import Direction
-from .direction_lists import Placed, Prompt, TracedModel, read_lists
-from .grid import indices_in
+from .direction_lists import Placed, Prompt, TracedModel, indices_in, read_lists
 from .separation import held_out
 
 METHODS = ("mean_difference",)

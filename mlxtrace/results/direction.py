@@ -14,9 +14,8 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from ..errors import InputError
 from .printing import page, quoted
-from .saved import Record
+from .saved import InputError, Record
 
 SHOWN = 3  # prompts of either list that are printed
 
