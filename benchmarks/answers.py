@@ -92,7 +92,7 @@ class Steered:
             with self.model.trace(ids, edits, cache=False) as trace:
                 pass
             ids.append(int(trace.output[0, -1].argmax().item()))
-            if ids[-1] in getattr(self.model.tokenizer, "eos_token_ids", ()):
+            if ids[-1] == self.model.tokenizer.eos_token_id:
                 break
         return ids[end:]
 

@@ -32,7 +32,6 @@ def direction(
     positive: Sequence[Any],
     negative: Sequence[Any],
     site: str,
-    *,
     method: str = "mean_difference",
     positions: Any = "last",
     heads: Any = None,
@@ -70,9 +69,9 @@ def direction(
     """
     if method not in METHODS:
         raise InputError(f"method={method!r} is unknown; {closest(str(method), METHODS)}")
-    where = _site(model, site)
-    chosen = _heads(model, where, heads)
     lists = read_lists(model, {"positive": positive, "negative": negative}, positions)
+    where = _site(model, site)  # after the model has been looked at anew, as reading prompts does
+    chosen = _heads(model, where, heads)
     rows: dict[Measured, np.ndarray] = {}
     for name, prompts in lists.items():
         for i, (prompt, at) in enumerate(prompts):

@@ -1,6 +1,7 @@
 """Directions: means of raw activations, at every kind of site, and what is refused."""
 
 import mlx.core as mx
+import mlx.nn as nn
 import models
 import numpy as np
 import pytest
@@ -106,3 +107,12 @@ def test_a_difference_that_may_be_rounding_is_said():
     table[2] = table[1] * 1.001
     found = InterpretableModel(net).direction([[5, 1]], [[5, 2]], "embed")
     assert any("may be rounding" in note for note in found.notes) and "may be rounding" in repr(found)
+
+
+def test_a_model_that_was_quantized_since_is_looked_at_anew():
+    model = InterpretableModel(models.make("llama"))
+    model.direction(POSITIVE, NEGATIVE, "layers.1.mlp")
+    nn.quantize(model.net, group_size=32, bits=4)
+    found = model.direction(POSITIVE, NEGATIVE, "layers.1.mlp")
+    right = InterpretableModel(model.net).direction(POSITIVE, NEGATIVE, "layers.1.mlp")
+    assert (found.values == right.values).all()
