@@ -29,12 +29,9 @@ PARTS = {"all": (0, None), "prompt": (0, LENGTH), "new": (LENGTH, None)}  # the 
 )
 def as_mlx_lm(tested: ModelUnderTest) -> Measurement:
     """Tokens and log-probabilities to the bit; and, to rounding, those under edits that give back what they get."""
-    from mlx_lm.generate import generate_step
-
-    steps = generate_step(mx.array(tested.ids), tested.net, max_tokens=TOKENS)
-    tokens, rows = zip(*steps, strict=True)
+    tokens, rows = _by_mlx_lm(tested)
     ours = list(tested.model.generate(list(tested.ids), TOKENS, stream=True))
-    if [r.token for r in ours] != list(tokens) or not all(
+    if [r.token for r in ours] != tokens or not all(
         mx.array_equal(a.logprobs, b, equal_nan=True) for a, b in zip(ours, rows, strict=True)
     ):
         return Measurement(float("inf"), 0.0, "without interventions the tokens are others than mlx-lm's")
@@ -60,8 +57,8 @@ def as_mlx_lm(tested: ModelUnderTest) -> Measurement:
 )
 def anew(tested: ModelUnderTest) -> Measurement:
     """All components at once, in the passes of the prompt, of new tokens, and of both; and some positions."""
-    tokens, found = _generated(tested, {}, "all")
-    error = relative_error(found, _whole(tested, tokens, {}))
+    tokens, rows = _by_mlx_lm(tested)
+    error = relative_error(_log_probs(rows), _whole(tested, tokens, {}))
     if not error <= tested.limit:
         raise DoesNotApply(
             f"on this model the cache of mlx-lm gives other numbers than a whole pass, by {error:.2g}"
@@ -78,6 +75,14 @@ def anew(tested: ModelUnderTest) -> Measurement:
     notes = [f"worst: {worst}"] if errors[worst] > tested.limit else [f"{len(names)} sites"]
     notes += [f"refused: {listed(refused)}"] if refused else []
     return Measurement(errors[worst], tested.limit, "; ".join(notes))
+
+
+def _by_mlx_lm(tested: ModelUnderTest) -> tuple[list[int], list[mx.array]]:
+    """Tokens and log-probabilities as mlx-lm's own loop gives them."""
+    from mlx_lm.generate import generate_step
+
+    steps = list(generate_step(mx.array(tested.ids), tested.net, max_tokens=TOKENS))
+    return [int(token) for token, _ in steps], [row for _, row in steps]
 
 
 def _at_positions(tested: ModelUnderTest, name: str) -> float:
