@@ -12,6 +12,7 @@ from . import (
     compiled_laws,
     edge_laws,
     engine_laws,
+    generation_laws,
     gradient_laws,
     lens_laws,
     metric_laws,
@@ -78,6 +79,8 @@ EXPERIMENT_LAWS = (
     causal_effect_laws.effects,
     lens_laws.lenses,
     lens_laws.scopes,
+    generation_laws.as_mlx_lm,
+    generation_laws.anew,
     refusal_laws.refusals,
 )
 LAWS = [
