@@ -30,13 +30,18 @@ def pair_of(model: Any, args: argparse.Namespace, say: Callable[[str], None]) ->
     return pair(model, clean, corrupted, args.subject, args.align or "strict")
 
 
-def _other_subject(model: Any, clean: str, subject: str, say: Callable[[str], None]) -> str:
+def _other_subject(model: Any, clean: Any, subject: str, say: Callable[[str], None]) -> Any:
     """The clean prompt with another subject, of the same length and with another answer, in place of its own."""
     found = model.substitutes(clean, subject)
     if not found:
         raise InputError(f"--corrupted auto: no subject that is known fits in the place of {subject!r}")
     say(f"corrupted: {found[0]!r} in the place of {subject!r}, the first of {len(found)} that fit\n")
-    return clean.replace(subject, found[0], 1)
+    if isinstance(clean, str):
+        return clean.replace(subject, found[0], 1)
+    messages = list(model.prompt(clean).chat.messages)
+    first = next(i for i, one in enumerate(messages) if subject in one["content"])
+    content = messages[first]["content"].replace(subject, found[0], 1)
+    return [*messages[:first], {**messages[first], "content": content}, *messages[first + 1 :]]
 
 
 def pairs_of(model: Any, args: argparse.Namespace) -> tuple[list, int, str]:

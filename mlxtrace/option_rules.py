@@ -15,7 +15,15 @@ KINDS = {"block": None, "mlp": "mlp", "attn": "attn"}
 TASKS = ("facts", "gender", "greater_than", "induction", "ioi")  # sets that are made for the model
 
 # Which options an experiment knows, beside those that always mean something.
-ALWAYS = {"model", "dtype", "quiet", "debug", "plan", "seed"}
+ALWAYS = {
+    "model",
+    "dtype",
+    "quiet",
+    "debug",
+    "plan",
+    "seed",
+    "chat",
+}  # chat: as the prompts that it stands for
 FILES = {"json", "csv", "plot"}
 GOES_WITH = {
     "patch": {
@@ -44,6 +52,7 @@ RANKINGS = {
     "edges": {*_RANKED, "edges", "circuit"},
 }
 GOES_WITH |= RANKINGS
+OF_PATCHING = GOES_WITH["patch"].union(*RANKINGS.values()) - GOES_WITH["trace"]
 # what each is asked for by
 NAMES = {
     **{"patch": "--clean", "trace": "--prompt", "pairs": "--pairs", "facts": "--facts"},

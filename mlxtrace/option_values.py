@@ -16,7 +16,7 @@ from .arguments import whole_number
 from .errors import InputError, closest
 from .experiments.grid import components_of
 
-POSITIONS = ("all", "each", "regions", "subject", "subject_last", "last")
+POSITIONS = ("all", "each", "regions", "subject", "subject_last", "last", "system", "template", "user[0]")
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 MOST = 10**6  # no model has more layers, heads or positions; a range up to more would fill the memory
 
@@ -61,7 +61,9 @@ def numbers(text: str) -> list[int]:
 
 
 def positions(text: str) -> str | list[int]:
-    """The name of some positions, or their numbers."""
+    """The name of some positions, such as a chat's turn, or their numbers."""
+    if re.fullmatch(r"[A-Za-z_]+\[\d+\]", text):
+        return text
     if re.search(r"\d", text):
         return numbers(text)
     if text not in POSITIONS:

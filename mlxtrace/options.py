@@ -14,9 +14,9 @@ import argparse
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
-from . import option_values, prompts
+from . import option_rules, option_values, prompts
 from .engine.choice import ENGINES
 from .engine.corruption import GaussianNoise
 from .errors import InputError
@@ -24,6 +24,7 @@ from .loading import DTYPES
 from .option_rules import KINDS, TASKS, experiment_of
 from .plotting import check_path
 from .prompts import fact_files
+from .prompts.chat_files import read_chats
 from .storage import writable, writable_folder
 
 Group: TypeAlias = argparse._ArgumentGroup
@@ -41,6 +42,8 @@ class _Parser(argparse.ArgumentParser):
 def read(argv: Sequence[str]) -> argparse.Namespace:
     """The options, checked against each other; `experiment`, `bare`, `files` and `known` (facts, pairs) are added."""
     args = parser().parse_args(argv)
+    if args.chat is not None:
+        _settle_chat(args)
     args.experiment = experiment_of(args)
     args.bare = args.experiment == "patch" and args.clean is None
     args.files = _files(args)
@@ -51,7 +54,7 @@ def read(argv: Sequence[str]) -> argparse.Namespace:
     if args.pairs is not None:
         args.known = _pairs_of(args.pairs)
     if args.corrupted == AUTO and args.subject is None:
-        args.subject = _known_subject(str(args.clean))
+        args.subject = _known_subject(args.clean)
     args.auto, args.gaussian = args.corrupted == AUTO, noise(args)
     return args
 
@@ -77,6 +80,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_patching(group: Group) -> None:
+    chat = (
+        "messages as JSON in the place of --clean and --corrupted, or of --prompt; two files, or one of both"
+    )
+    group.add_argument("--chat", nargs="+", metavar="FILE", help=chat)
     group.add_argument("--clean", help="the prompt whose answer we want back")
     group.add_argument("--corrupted", help=f"the prompt in which it is broken; {AUTO}: another subject")
     group.add_argument(
@@ -173,6 +180,38 @@ def noise(args: argparse.Namespace) -> GaussianNoise:
 # ---- prompts and places
 
 
+def _settle_chat(args: argparse.Namespace) -> None:
+    """What `--chat` names stands in the place of `--prompt` for a causal trace, else of `--clean` and `--corrupted`."""
+    for name in ("clean", "prompt", "pairs", "facts"):
+        if getattr(args, name) is not None:
+            raise InputError(f"--chat and --{name} are two ways to name a prompt: give one of them")
+    if args.corrupted not in (None, AUTO):
+        raise InputError(
+            "--corrupted is a text beside --chat: give the corrupted chat as the second file of --chat"
+        )
+    found = read_chats(args.chat)
+    for name in ("corrupted", "target", "foil", "subject"):
+        value = getattr(found, name)
+        if value is not None and getattr(args, name) is not None:
+            raise InputError(f"--{name} is given, and --chat says what it is too: give one of them")
+        setattr(args, name, getattr(args, name) if value is None else value)
+    given = {name for name, value in vars(args).items() if value not in (None, False)}
+    patched, traced = given & option_rules.OF_PATCHING, given & {"kind", "compare_bits"}
+    if patched and traced:
+        raise InputError(
+            f"{option_rules.option(min(traced))} traces one chat, and {option_rules.option(min(patched))} patches two, "
+            "or one with noise: give one of them"
+        )
+    if not patched:
+        if args.subject is None:
+            raise InputError(
+                "--chat names one chat: give the corrupted one as a second file, or --subject for a causal trace"
+            )
+        args.prompt = found.clean
+    else:
+        args.clean = found.clean
+
+
 def _pairs_of(name: str) -> list[prompts.Pair] | None:
     """The pairs of a file; None of a task, whose set is made once its model is there."""
     if not name.strip():
@@ -180,8 +219,9 @@ def _pairs_of(name: str) -> list[prompts.Pair] | None:
     return None if name in TASKS else prompts.load(name)
 
 
-def _known_subject(text: str) -> str:
-    """The one subject of the bundled facts that a text contains; InputError when there is none, or several."""
+def _known_subject(clean: Any) -> str:
+    """The one subject of the bundled facts that a text or chat has; InputError when there is none, or several."""
+    text = clean if isinstance(clean, str) else "\n".join(str(one.get("content")) for one in clean)
     known = {fact.subject for fact in fact_files.load()}
     found = {x for x in known if re.search(rf"(?<!\w){re.escape(x)}(?!\w)", text)}
     found = sorted(x for x in found if not any(x in longer for longer in found - {x}))

@@ -3,6 +3,7 @@
     python -m mlxtrace.patch                                               the bundled model and fact
     python -m mlxtrace.patch --model M --clean "..." --corrupted "..."     activation patching
     python -m mlxtrace.patch --model M --prompt "..." --subject "..."      a causal trace, with noise
+    python -m mlxtrace.patch --model M --chat FILE [FILE]                  either, of a chat's messages
     python -m mlxtrace.patch --pairs FILE                                  activation patching of many pairs
     python -m mlxtrace.patch --facts FILE --out DIR                        many facts: resumes, averages
     python -m mlxtrace.patch --screen neuron                               single neurons: ranked, verified, audited

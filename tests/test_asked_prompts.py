@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import chat_tokenizers
 import pytest
 from command_runs import CLEAN, CORRUPTED, demo, empty_folder, loaded, refused, run, trained  # noqa: F401
 
-from mlxtrace import GaussianNoise, InterpretableModel, prompts
+from mlxtrace import GaussianNoise, InterpretableModel, patch, prompts
 from mlxtrace.prompts import Pair
 
 pytestmark = trained
@@ -173,3 +174,109 @@ def test_a_subject_that_nothing_fits_in_the_place_of(loaded, capsys, monkeypatch
     monkeypatch.setattr(InterpretableModel, "substitutes", lambda *a, **k: [])
     err = refused(capsys, ["--clean", CLEAN, "--corrupted", "auto"])
     assert "no subject that is known fits in the place of 'Eiffel Tower'" in err
+
+
+# ---- chats
+
+ASKED = [{"role": "user", "content": "In which city is the Colosseum?"}]
+OTHER = [{"role": "user", "content": "In which city is the Louvre?"}]
+PAIR_OF_CHATS = {"clean": ASKED, "corrupted": OTHER, "target": "Rome", "foil": "Paris"}
+
+
+@pytest.fixture
+def chats(monkeypatch):
+    """Files of chats, and a model whose tokenizer has a template."""
+    model = chat_tokenizers.model_of("wrapped chatml")
+    monkeypatch.setattr(patch, "InterpretableModel", lambda name, **_: model)
+    for name, value in {"a": ASKED, "b": {"messages": OTHER}, "pair": PAIR_OF_CHATS, "text": "text"}.items():
+        Path(f"{name}.json").write_text(json.dumps(value))
+    return model
+
+
+def rows_of(capsys, *argv):
+    out, _ = run(capsys, *argv, "--json", "r.json")
+    return out, json.loads(Path("r.json").read_text())["rows"]
+
+
+def test_two_chats_are_patched(chats, capsys):
+    options = ["--metric", "l2", "--component", "mlp"]
+    out, rows = rows_of(capsys, "--chat", "a.json", "b.json", *options, "--positions", "regions")
+    at = chats.prompt(ASKED).regions["user[0]"]
+    assert f"tokens; user[0] {at[0]} to {at[-1]}; * marks the subject" in out and "template" in out
+    settings = {"metric": ["l2"], "component": ["mlp"], "progress": False}
+    assert rows == chats.activation_patching(ASKED, OTHER, positions="regions", **settings).to_rows()
+    _, rows = rows_of(capsys, "--chat", "a.json", "b.json", *options, "--positions", "user[0]")
+    assert rows == chats.activation_patching(ASKED, OTHER, positions="user[0]", **settings).to_rows()
+    out, _ = run(capsys, "--chat", "pair.json", "--metric", "logit_diff", "--plan")
+    assert "nothing was run" in out
+    _, rows = rows_of(capsys, "--chat", "pair.json", "--metric", "logit_diff", "--component", "mlp")
+    asked = Pair(ASKED, OTHER, "Rome", "Paris")
+    assert rows == chats.activation_patching(asked, **{**settings, "metric": ["logit_diff"]}).to_rows()
+
+
+def test_one_chat_is_traced_or_noised(chats, capsys):
+    trace = ["--chat", "a.json", "--subject", "Colosseum", "--samples", "2"]
+    for noise in ("s3", "0.5"):
+        _, rows = rows_of(capsys, *trace, *([] if noise == "s3" else ["--noise", noise]))
+        made = chats.causal_trace(
+            ASKED, "Colosseum", samples=2, progress=False, noise=noise if noise == "s3" else 0.5
+        )
+        assert rows == made.to_rows()
+    out, rows = rows_of(capsys, *trace, "--noise", "0.5", "--component", "mlp", "--metric", "l2")
+    noised = chats.activation_patching(
+        ASKED, GaussianNoise("Colosseum", 0.5, samples=2), component=["mlp"], metric=["l2"], progress=False
+    )
+    assert rows == noised.to_rows() and "user[0] *" in out
+
+
+def test_another_subject_for_a_chat(chats, capsys, monkeypatch):
+    monkeypatch.setattr(type(chats), "substitutes", lambda model, chat, subject: ["Louvre"])
+    out, rows = rows_of(
+        capsys, "--chat", "a.json", "--corrupted", "auto", "--subject", "Colosseum", "--metric", "l2"
+    )
+    assert "corrupted: 'Louvre' in the place of 'Colosseum'" in out
+    options = {"component": ["mlp", "attn"], "metric": ["l2"], "progress": False}
+    assert rows == chats.activation_patching(ASKED, OTHER, **options).to_rows()
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (
+            ["--chat", "a.json"],
+            "names one chat: give the corrupted one as a second file, or --subject for a causal",
+        ),
+        (["--chat", "none.json"], "none.json"),
+        (["--chat", "text.json"], 'a chat is a list of {"role": "user", "content": "..."}'),
+        (["--chat", "a.json", "b.json", "--clean", "x"], "--chat and --clean are two ways to name a prompt"),
+        (["--chat", "a.json", "--pairs", "ioi"], "--chat and --pairs are two ways"),
+        (["--chat", "a.json", "--corrupted", "x"], "give the corrupted chat as the second file"),
+        (["--chat", "pair.json", "--target", "x"], "--target is given, and --chat says what it is too"),
+        (
+            ["--chat", "pair.json", "--corrupted", "auto"],
+            "--corrupted is given, and --chat says what it is too",
+        ),
+        (["--chat", "pair.json", "--noise", "s3", "--subject", "Colosseum"], "two ways to corrupt a prompt"),
+        (["--chat", "pair.json", "--kind", "mlp"], "--kind traces one chat, and --corrupted patches two"),
+        (
+            ["--chat", "a.json", "--layers", "1", "--kind", "mlp"],
+            "--kind traces one chat, and --layers patches",
+        ),
+        (
+            ["--chat", "pair.json", "--positions", "user[2]"],
+            "positions='user[2]' is unknown; closest: user[0]",
+        ),
+        (["--chat", "pair.json", "--positions", "user"], "'user' is unknown; closest: user[0]"),
+        (["--chat", "a.json", "--subject", "Louvre"], "'Louvre' does not occur in the messages"),
+        (["--chat"], "--chat"),
+    ],
+)
+def test_chats_that_are_refused(chats, capsys, argv, said):
+    _, err = run(capsys, *argv, status=2)
+    assert said in " ".join(err.split()) and "Traceback" not in err
+
+
+def test_the_demo_has_no_template(loaded, capsys):
+    Path("a.json").write_text(json.dumps(ASKED))
+    _, err = run(capsys, "--chat", "a.json", "--subject", "Colosseum", status=2)
+    assert "this tokenizer has no chat template" in err

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..errors import InputError, MlxtraceError
 from ..text.pair import Pair
+from ..text.tokens import is_chat
 from .grid import Grid, on_pair
 from .pairs import (
     DIRECTIONS,
@@ -75,10 +76,12 @@ def named(some: Sequence[str], all_ids: Sequence[str]) -> str:
 
 
 def is_many(given: Any) -> bool:
-    """Whether several prompts or pairs were given: a list of them, not a text, token ids, or a single pair."""
+    """Whether several prompts or pairs were given: a list of them, not a text, token ids, messages, or one pair."""
+    if is_chat(given):
+        return False
     if isinstance(given, Sequence) and not isinstance(given, str | bytes | range):
         inner = given[0] if len(given) == 1 and isinstance(given[0], Sequence) else ""
-        if len(inner) and not isinstance(inner, str) and not any(isinstance(x, str) for x in inner):
+        if len(inner) and not isinstance(inner, str) and not any(isinstance(x, str | Mapping) for x in inner):
             return False  # [[5, 6, 7]] is one prompt
         return not given or not all(_is_number(x) for x in given)
     return getattr(given, "ndim", 1) == 2 and len(given) > 1
@@ -141,7 +144,7 @@ def _column(name: str, value: Any, n: int, alone: bool) -> list[Any]:
     """One value for each pair: those of a list, or the same for all."""
     if alone:
         return [value]
-    listed = isinstance(value, Sequence) and not isinstance(value, str | bytes | range)
+    listed = isinstance(value, Sequence) and not isinstance(value, str | bytes | range) and not is_chat(value)
     if name == "corrupted" and (is_many(value) or getattr(value, "ndim", 0) == 2):
         listed, value = True, list(value)
     numbers = listed and all(_is_number(x) for x in value)

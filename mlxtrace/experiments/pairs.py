@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from ..errors import EffectError, InputError, SubjectError
-from ..text.alignment import Alignment, check_align, infer_subject
+from ..text.alignment import Alignment, align_turns, check_align, infer_subject, outside_turns
 from ..text.alignment import align as align_prompts
 from ..text.regions import regions_of
 from .noise import GaussianNoise, Run, Substitution, noised_run, table_scale
@@ -127,10 +127,18 @@ def pair(
             "the clean and the corrupted prompt are the same tokens, so there is nothing to recover"
         )
     first, second = _with_subjects(first, second, subject)
-    alignment = align_prompts(
-        first.ids, second.ids, first.tokens, second.tokens, align, first.subject, second.subject
-    )
-    notes = (first.note,) if first.note else ()
+    notes = [first.note]
+    if first.chat is not None and second.chat is not None:
+        alignment = align_turns(first, second, align)
+        notes += [
+            second.chat.note if second.chat.note != first.chat.note else "",
+            outside_turns(first, second),
+        ]
+    else:
+        alignment = align_prompts(
+            first.ids, second.ids, first.tokens, second.tokens, align, first.subject, second.subject
+        )
+    notes = tuple(filter(None, notes))
     return AlignedPair(first, second, Run(first.ids), Run(second.ids), alignment, notes=notes)
 
 
@@ -152,12 +160,15 @@ def _made(model: TracedModel, made: AlignedPair, corrupted: Any, subject: Any) -
 def _with_subjects(clean: Prompt, corrupted: Prompt, subject: Any) -> tuple[Prompt, Prompt]:
     """Both prompts with their subjects: as given, the same text in the other prompt, or where the two differ."""
     inferred = infer_subject(clean.ids, corrupted.ids) or (None, None)
+    for prompt, where in zip((clean, corrupted), inferred, strict=True):
+        if where is not None and prompt.chat is not None and not prompt.chat.in_one_turn(where):
+            inferred = (None, None)  # the template between two turns is of no subject
     subject = inferred[0] if subject is None and clean.subject is None else subject
     if subject is not None:
         clean = clean.with_subject(subject)
     if corrupted.subject is None:
         same = clean.subject_text
-        found = same is not None and not corrupted.decoded and same in corrupted.text
+        found = same is not None and not corrupted.decoded and same in corrupted.wording
         other = same if found else inferred[1]
         corrupted = corrupted if other is None else corrupted.with_subject(other)
     return clean, corrupted

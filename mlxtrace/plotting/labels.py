@@ -87,6 +87,7 @@ def run_lines(result: Patched) -> list[tuple[str, str]]:
     for run, text in (("clean", result.clean_text), ("corrupted", result.corrupted_text)):
         if run == "corrupted" and text == result.clean_text:
             text = result.settings.get("corruption", text)
+        text = one_line(text)
         answers = [a for a in (result.target, result.foil) if a is not None]
         if len(answers) == 2 and answers[0].token == answers[1].token:
             answers = answers[:1]
@@ -94,6 +95,11 @@ def run_lines(result: Patched) -> list[tuple[str, str]]:
         shown = ", ".join(f"{quoted(a.text)} {probability(getattr(a, f'{run}_prob'))}" for a in answers)
         lines.append((run, f"{text} → {shown}" if shown else text))
     return lines
+
+
+def one_line(text: str) -> str:
+    """A prompt's text with its line breaks, of which chats have many, written out."""
+    return text.replace("\n", "\\n")
 
 
 def quoted(text: str) -> str:

@@ -14,10 +14,10 @@ from typing import Any
 
 from ..errors import InputError, closest
 from ..text.pair import Pair
-from .pair_fields import ALIASES, CHECKS, FIELD, NUMBERS, REGION, region, seen
+from .pair_fields import ALIASES, CHATS, CHECKS, FIELD, NUMBERS, REGION, region, seen
 
-COLUMNS = ("id", "clean", "clean_ids", "corrupted", "corrupted_ids", "target", "target_id", "foil", "foil_id",
-           "subject", "subject_positions", "regions")  # fmt: skip
+COLUMNS = ("id", "clean", "clean_ids", "clean_chat", "corrupted", "corrupted_ids", "corrupted_chat", "target",
+           "target_id", "foil", "foil_id", "subject", "subject_positions", "regions")  # fmt: skip
 SHOWN = 20  # malformed entries that an error names
 Entry = dict[str, Any]
 
@@ -119,13 +119,15 @@ def _odd(names: dict[str, list[str]], called: set) -> list[str]:
 
 def _typed(name: str, value: Any) -> Any:
     """The value of a field that holds JSON in a column of text, and one answer for a list of one."""
-    if name in (*NUMBERS, "regions") and isinstance(value, str):
+    if name in (*NUMBERS, *CHATS, "regions") and isinstance(value, str):
         try:
             value = json.loads(value)
         except (ValueError, RecursionError) as error:
             raise InputError(f"is {seen(value)}, not JSON") from error
     if name in NUMBERS and not isinstance(value, int | list):
         raise InputError(f"is {seen(value)}, not numbers")
+    if name in CHATS and not isinstance(value, list):
+        raise InputError(f"is {seen(value)}, not messages")
     if name in ("answers", "wrong_answers") and isinstance(value, list):
         if len(value) != 1:
             raise InputError(f"is {seen(value)}: a pair has one target and one foil")
@@ -197,6 +199,8 @@ def row(pair: Pair) -> Entry:
             found[field] = value
         elif field == "subject":
             found["subject_positions"] = json.dumps(value)
+        elif isinstance(value, list) and isinstance(value[0], dict):
+            found[f"{field}_chat"] = json.dumps(value, ensure_ascii=False)
         else:
             found[f"{field}_id" if isinstance(value, int) else f"{field}_ids"] = value
     return found

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..arguments import as_integer
 from ..errors import InputError
+from ..text.tokens import is_chat
 
 # What a field is called: here first, then in other libraries and data sets. `_ids`, `_idx`: token ids, never a text.
 ALIASES = {
     "clean": (
-        "clean", "clean_prompt", "clean_text", "clean_prefix", "prompt", "clean_ids", "clean_tokens",
+        "clean", "clean_prompt", "clean_text", "clean_prefix", "prompt", "clean_ids", "clean_tokens", "clean_chat",
     ),
     "corrupted": (
         "corrupted", "corrupt", "corrupted_prompt", "corrupt_prompt", "corrupted_text", "patch_prefix",
-        "counterfactual", "corrupted_ids", "corrupted_tokens",
+        "counterfactual", "corrupted_ids", "corrupted_tokens", "corrupted_chat",
     ),
     "target": (
         "target", "answer", "answers", "correct", "correct_answer", "clean_answer", "target_id", "correct_idx",
@@ -32,6 +34,7 @@ FIELD = {name: field for field, names in ALIASES.items() for name in names}
 REGION = "region."  # a column of one region
 NUMBERS = ("clean_ids", "clean_tokens", "corrupted_ids", "corrupted_tokens", "target_id", "foil_id",
            "correct_idx", "incorrect_idx", "subject_positions")  # fmt: skip
+CHATS = ("clean_chat", "corrupted_chat")
 
 
 def seen(value: Any) -> str:
@@ -40,9 +43,14 @@ def seen(value: Any) -> str:
     return words if len(words) <= 60 else f"{words[:60]}..."
 
 
-def _prompt(value: Any) -> str | list[int]:
+def _prompt(value: Any) -> str | list[int] | list[dict[str, Any]]:
     if isinstance(value, str) and value:
         return value
+    if is_chat(value):
+        try:
+            return json.loads(json.dumps(value))
+        except (TypeError, ValueError) as error:
+            raise InputError(f"is a chat that JSON does not hold: {error}") from error
     if hasattr(value, "with_subject"):
         raise InputError("is a Prompt, which a file does not hold: give its .text or list(prompt.ids)")
     return _integers(value, "a text or token ids", least=0)

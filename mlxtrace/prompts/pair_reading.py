@@ -29,8 +29,8 @@ def reader_of(model: Any) -> Callable[..., Any]:
         raise InputError(f"an InterpretableModel reads prompts, not {model!r}")
     longest = model._longest()
 
-    def read(prompt: Any, subject: Any = None) -> Any:
-        made = model.receipt(prompt, subject)
+    def read(prompt: Any, subject: Any = None, template: Any = None) -> Any:
+        made = model.receipt(prompt, subject, template)
         return (
             made if longest is None or len(made) <= longest else model.prompt(prompt)
         )  # it says what is wrong

@@ -28,12 +28,13 @@ def substitutes(
 
     Args:
         model: An `InterpretableModel`, with a tokenizer.
-        prompt: Text, or a `Prompt` of one.
+        prompt: Text, or a chat, or a `Prompt` of one.
         subject: Text that occurs in it, or positions; None: the prompt's own.
         candidates: Subjects to try; None: those of the bundled facts.
 
     Returns:
-        The subjects, the best first: `prompt.replace(subject, best, 1)` is the corrupted prompt.
+        The subjects, the best first: `prompt.replace(subject, best, 1)` is the corrupted prompt; of a chat the content
+        that has the subject is replaced so.
 
     Raises:
         InputError: None fits, with what was tried; or the prompt is token ids.
@@ -106,9 +107,14 @@ def _fitting(model: Any, read: Any, name: str, tried: list[str]) -> list[tuple[s
     start, stop, found = read.subject.start, read.subject.stop, []
     reader = reader_of(model)
     at = _character(read, name)
+    stop_at = at + len(name)
     for text in tried:
         try:
-            other = reader(read.text[:at] + text + read.text[at + len(name) :])
+            if read.chat is None:
+                other = reader(read.text[:at] + text + read.text[stop_at:])
+            else:
+                chat = read.chat.replaced(at, stop_at, text, read.text)
+                other = reader(chat, template=read.chat.variables)
         except MlxtraceError:  # it has no tokens, or too many
             continue
         same = other.ids[:start] == read.ids[:start] and other.ids[stop:] == read.ids[stop:]
@@ -121,6 +127,8 @@ def _character(read: Any, name: str) -> int:
     """The character at which the subject starts: of its occurrences the one with the subject's positions."""
     at, k = -1, 0
     while (at := read.text.find(name, at + 1)) >= 0:
+        if read.chat is not None and not read.chat.holds(at, at + len(name)):
+            continue
         k += 1
         if read.find(name, k) == read.subject:
             return at

@@ -147,6 +147,10 @@ def _misfit(model: Any, pair: Pair, read: ReadPair) -> str:
     if read.corrupted is None:
         return LONE
     n, m = len(read.clean), len(read.corrupted)
+    if read.clean.chat is not None and read.corrupted.chat is not None:
+        unlike = read.clean.chat.unlike(read.corrupted.chat)
+        if unlike:
+            return f"{LENGTHS}: {unlike}"
     if n != m:
         return f"{LENGTHS}: {n} and {m} tokens"
     if read.clean.ids == read.corrupted.ids:

@@ -12,6 +12,7 @@ from ..plotting.labels import (
     OF_A_DIFFERENCE,
     OF_A_MEAN,
     WITHIN,
+    one_line,
     over,
     probability,
     quoted,
@@ -40,7 +41,7 @@ SHADES = "░ ▒ ▓ █ from 5, 25, 45, 65 %"  # what `text_map` draws
 
 def page(title: str, lines: Iterable[str], notes: Iterable[str], body: Sequence[str] = ()) -> str:
     """A result in words: a title, what must be known to read it, notes, and under an empty line tables or maps."""
-    known = [*lines, *(f"note: {note}" for note in notes)]
+    known = [one_line(line) for line in (*lines, *(f"note: {note}" for note in notes))]
     return printable("\n".join([title, *(f"  {line}" for line in known), *([""] if body else []), *body]))
 
 

@@ -78,17 +78,99 @@ def align(
     )
 
 
+def align_turns(clean: Any, corrupted: Any, mode: Literal["strict", "ends"] = "strict") -> Alignment:
+    """Pair the positions of two chats, given as `Prompt`s, turn by turn.
+
+    Turns of equal length one by one, and what the template writes between them too. Otherwise "strict" raises
+    AlignmentError with the two versions of each such turn, and "ends" pairs the common tail of each, and the subjects'
+    last tokens. Chats of other turns have only the common tail of the whole.
+    """
+    check_align(mode)
+    parts, others = clean.chat.segments, corrupted.chat.segments
+    if [part.name for part in parts] != [part.name for part in others]:
+        return _of_other_turns(clean, corrupted, mode)
+    both = list(zip(parts, others, strict=True))
+    pairs = [pair for ours, theirs in both for pair in _of_turn(clean, corrupted, ours, theirs)]
+    odd = [(ours, theirs) for ours, theirs in both if len(ours.positions) != len(theirs.positions)]
+    if odd and mode == "strict":
+        raise AlignmentError(_odd_turns(clean, corrupted, odd, len(pairs)))
+    same = _common(clean.ids, corrupted.ids)
+    return Alignment(pairs, sum(p == q < same for p, q in pairs))
+
+
+def outside_turns(clean: Any, corrupted: Any) -> str:
+    """A sentence when two chats of one length differ in what is no turn's content; "" for others."""
+    template = set(clean.positions) - {p for turn in clean.chat.turns for p in turn.positions}
+    odd = [p for p in sorted(template) if clean.ids[p : p + 1] != corrupted.ids[p : p + 1]]
+    if len(clean) != len(corrupted) or not odd:
+        return ""
+    return (
+        f"the chats differ outside the contents of their turns too: {clean.tokens[odd[0]]!r} at position {odd[0]} is "
+        f"{corrupted.tokens[odd[0]]!r} in the corrupted one"
+    )
+
+
+def _of_turn(clean: Any, corrupted: Any, ours: Any, theirs: Any) -> list[tuple[int, int]]:
+    """The pairs of one turn: all, or the common tail and the subjects' last tokens."""
+    a, b = list(ours.positions), list(theirs.positions)
+    if len(a) == len(b):
+        return list(zip(a, b, strict=True))
+    tail = _common([clean.ids[p] for p in a[::-1]], [corrupted.ids[p] for p in b[::-1]])
+    pairs = list(zip(a[len(a) - tail :], b[len(b) - tail :], strict=True))
+    if clean.subject and corrupted.subject:
+        last = (clean.subject[-1], corrupted.subject[-1])
+        if last[0] in a[: len(a) - tail] and last[1] in b[: len(b) - tail]:
+            pairs.insert(0, last)
+    return pairs
+
+
+def _of_other_turns(clean: Any, corrupted: Any, mode: str) -> Alignment:
+    """The common tail of chats with other turns; AlignmentError that names them."""
+    n, m = len(clean), len(corrupted)
+    tail = _common(clean.ids[::-1], corrupted.ids[::-1])
+    if mode == "ends" and tail:
+        return Alignment([(n - k, m - k) for k in range(tail, 0, -1)], 0)
+    named = [", ".join(turn.name for turn in prompt.chat.turns) for prompt in (clean, corrupted)]
+    cure = f', or use align="ends", which patches the {tail} tokens of their common tail' if tail else ""
+    raise AlignmentError(
+        f"the chats have other turns: the clean one {named[0]}; the corrupted one {named[1]}. Give both the same{cure}"
+    )
+
+
+def _odd_turns(clean: Any, corrupted: Any, odd: list[tuple[Any, Any]], paired: int) -> str:
+    """What is wrong with turns of several lengths, each side by side."""
+    sizes = [
+        f"{a.name} has {len(a.positions)} tokens in the clean chat and {len(b.positions)}" for a, b in odd
+    ]
+    lines = [f"{', '.join(sizes)} in the corrupted one:"]
+    for a, b in odd:
+        sides = [[getattr(clean, of)[p] for p in a.positions] for of in ("ids", "tokens")]
+        others = [[getattr(corrupted, of)[p] for p in b.positions] for of in ("ids", "tokens")]
+        starts = a.positions[0], b.positions[0]
+        lines += [a.name, _side_by_side(sides[0], others[0], sides[1], others[1], starts=starts)]
+    lines.append(f'Use align="ends", which patches {paired} tokens, or turns of equal lengths.')
+    return "\n".join(lines)
+
+
 def _common(a: Sequence[int], b: Sequence[int]) -> int:
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def _side_by_side(
-    a: Sequence[int], b: Sequence[int], a_str: Sequence[str], b_str: Sequence[str], keep: int = 6
+    a: Sequence[int],
+    b: Sequence[int],
+    a_str: Sequence[str],
+    b_str: Sequence[str],
+    keep: int = 6,
+    starts: tuple[int, int] = (0, 0),
 ) -> str:
-    """Both token lists in columns, common parts opposite each other, `|` where they differ."""
+    """Both token lists in columns, common parts opposite each other, `|` where they differ.
+
+    starts: the positions of their first tokens.
+    """
     prefix, suffix = common_affixes(a, b)
-    left = [f"{i} {token!r}" for i, token in enumerate(a_str)]
-    right = [f"{i} {token!r}" for i, token in enumerate(b_str)]
+    left = [f"{i} {token!r}" for i, token in enumerate(a_str, starts[0])]
+    right = [f"{i} {token!r}" for i, token in enumerate(b_str, starts[1])]
     middle = max(len(a), len(b)) - prefix - suffix
     left[len(a) - suffix : len(a) - suffix] = [""] * (middle + prefix + suffix - len(a))
     right[len(b) - suffix : len(b) - suffix] = [""] * (middle + prefix + suffix - len(b))

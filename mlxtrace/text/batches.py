@@ -15,6 +15,7 @@ from typing import Any
 import mlx.core as mx
 
 from ..errors import TokenError
+from .tokens import is_chat
 
 Batch = tuple[tuple[int, ...], mx.array]  # places in the list, and ids `[n, T]`
 
@@ -30,7 +31,7 @@ def several(given: Any) -> list[Any] | None:
         return None
     whole = [_is_prompt(value) for value in values]
     if len(values) == 1 and not hasattr(values[0], "clean"):
-        named = isinstance(values[0], str) or hasattr(values[0], "ids")
+        named = isinstance(values[0], str) or hasattr(values[0], "ids") or is_chat(values[0])
         return list(values) if named else None
     for value, prompt in zip(values, whole, strict=True):
         if hasattr(value, "clean"):
@@ -39,7 +40,7 @@ def several(given: Any) -> list[Any] | None:
             )
         if any(whole) and not prompt:
             raise TokenError(
-                f"a list of prompts holds a text, a Prompt or a list of ids in each entry, not "
+                f"a list of prompts holds a text, a Prompt, a list of ids or of messages in each entry, not "
                 f"{type(value).__name__} {value!r}"
             )
     return list(values) if any(whole) else None

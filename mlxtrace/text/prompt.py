@@ -17,8 +17,9 @@ from typing import Any
 
 import mlx.core as mx
 
-from ..errors import TokenError
+from ..errors import InputError, TokenError
 from . import tokens as tk
+from .chat import Chat, read_chat
 
 
 @dataclass(frozen=True, repr=False)
@@ -31,11 +32,13 @@ class Prompt:
         tokens: The text of each token.
         special: `{position: "BOS", "EOS" or "special"}` of the special tokens.
         subject: The positions of the subject, or None.
-        regions: `{name: positions}`: "last", and with a subject "subject" and "subject_last".
+        regions: `{name: positions}`: "last", and with a subject "subject" and "subject_last"; of a chat before these
+            its turns, "system", "user[0]", "assistant[0]", ..., and "template", all that is no turn's content.
         note: What else is worth knowing, such as a subject that occurs twice; "" if nothing is.
         subject_text: The subject as it was given, when it was given as text.
         decoded: Whether `text` was decoded from ids.
         tokenizer: What read it; None for ids without a tokenizer.
+        chat: The messages and the places of their turns, when messages were given; else None.
 
     Example:
         >>> from mlxtrace import InterpretableModel
@@ -59,11 +62,12 @@ class Prompt:
     tokens: tuple[str, ...]
     special: Mapping[int, str] = field(default_factory=dict, hash=False)
     subject: range | None = None
-    regions: Mapping[str, range] = field(default_factory=dict, hash=False)
+    regions: Mapping[str, Sequence[int]] = field(default_factory=dict, hash=False)
     note: str = ""
     subject_text: str | None = None
     decoded: bool = False
     tokenizer: Any = field(default=None, compare=False)
+    chat: Chat | None = field(default=None, hash=False)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -76,6 +80,11 @@ class Prompt:
     @property
     def positions(self) -> range:
         return range(len(self.ids))
+
+    @property
+    def wording(self) -> str:
+        """The text that a subject is looked for in: of a chat the contents of its messages, not the template."""
+        return self.text if self.chat is None else self.chat.contents(self.text)
 
     @cached_property
     def plain_ids(self) -> tuple[int, ...]:
@@ -136,7 +145,8 @@ class Prompt:
         """The positions of a text in the prompt.
 
         Args:
-            subject: Text, whose first occurrence counts, or consecutive positions, which are checked.
+            subject: Text, whose first occurrence counts (of a chat, in the contents of its messages), or consecutive
+                positions, which are checked.
             occurrence: Which occurrence of the text counts, from 1.
 
         Returns:
@@ -152,6 +162,9 @@ class Prompt:
             range(2, 4)
         """
         given = list(self.ids) if self.decoded else self.text
+        if self.chat is not None and isinstance(subject, str) and subject.strip():
+            subject = subject.strip()
+            occurrence = self.chat.occurrence(self.text, subject, occurrence)
         return tk.subject_range(self.tokenizer, given, subject, self.ids, occurrence)
 
     def with_subject(self, subject: str | int | range | Sequence[int]) -> Prompt:
@@ -175,13 +188,15 @@ class Prompt:
         if isinstance(subject, str | range) and subject in (self.subject_text, self.subject):
             return self
         found = self.find(subject)
-        given = list(self.ids) if self.decoded else self.text
+        given = list(self.ids) if self.decoded else self.wording
         regions = {**self.regions, "subject": found, "subject_last": found[-1:]}
+        own = self.chat.note if self.chat is not None else ""
+        notes = [own, tk.repeated(self.tokenizer, given, subject, self.ids, found)]
         return dataclasses.replace(
             self,
             subject=found,
             regions=regions,
-            note=tk.repeated(self.tokenizer, given, subject, self.ids, found),
+            note="; ".join(filter(None, notes)),
             subject_text=subject if isinstance(subject, str) else None,
         )
 
@@ -189,6 +204,9 @@ class Prompt:
         marks = [
             "*" if self.subject and i in self.subject else self.special.get(i, "") for i in self.positions
         ]
+        if self.chat is not None:
+            names = [self.chat.name_at(i) for i in self.positions]
+            marks = [" ".join(filter(None, both)) for both in zip(names, marks, strict=True)]
         return [(str(i), str(self.ids[i]), repr(self.tokens[i]), marks[i]) for i in self.positions]
 
     def __repr__(self) -> str:
@@ -196,6 +214,9 @@ class Prompt:
         wide = [max(len(row[k]) for row in rows) for k in range(3)]
         lines = [f"{p:>{wide[0]}}  {i:>{wide[1]}}  {t:<{wide[2]}}  {m}".rstrip() for p, i, t, m in rows]
         note = "; * marks the subject" if self.subject else ""
+        if self.chat is not None:
+            said = ", ".join(f"{t.name} {t.positions[0]} to {t.positions[-1]}" for t in self.chat.turns)
+            note = f"; {said}{note}"
         more = [f"note: {self.note}"] if self.note else []
         return "\n".join([*lines, f"{len(self.ids)} tokens{note}", *more])
 
@@ -206,23 +227,38 @@ class Prompt:
         return f"<table>{head}{''.join(f'<tr>{cells}</tr>' for cells in body)}</table>{note}"
 
 
-PromptLike = Prompt | str | Sequence[int] | mx.array  # what is taken wherever a prompt is
+# what is taken wherever a prompt is: of mappings, the messages of a chat
+PromptLike = Prompt | str | Sequence[int] | Sequence[Mapping[str, Any]] | mx.array
 Prompts = PromptLike | Sequence[PromptLike]  # what is taken where several may be
 
 
-def read(tokenizer: Any, prompt: Any, subject: Any = None, vocab_size: int | None = None) -> Prompt:
-    """Read a text or token ids; errors as in `tokens.as_ids` and `tokens.subject_range`."""
-    ids = tk.as_ids(tokenizer, prompt, vocab_size)
+def read(
+    tokenizer: Any, prompt: Any, subject: Any = None, vocab_size: int | None = None, template: Any = None
+) -> Prompt:
+    """Read a text, token ids, or the messages of a chat; errors as in `tokens.as_ids` and `tokens.subject_range`.
+
+    template: variables of the chat template.
+    """
+    chat, text, messages = None, prompt, tk.chat_in(prompt)
+    if messages is not None:
+        chat, text, ids = read_chat(tokenizer, messages, template)
+        ids = tk.as_ids(tokenizer, ids, vocab_size)
+    elif template is not None:
+        raise InputError("template= gives variables of the chat template: give the prompt as messages")
+    else:
+        ids = tk.as_ids(tokenizer, prompt, vocab_size)
     texts = tuple(tk.to_str_tokens(tokenizer, ids))
-    decoded = not isinstance(prompt, str)
+    decoded = not isinstance(text, str)
     made = Prompt(
-        text="".join(texts) if decoded else prompt,
+        text="".join(texts) if decoded else text,
         ids=tuple(ids),
         tokens=texts,
         special=tk.special_marks(tokenizer, ids),
-        regions={"last": range(len(ids) - 1, len(ids))},
+        regions={**(chat.regions if chat else {}), "last": range(len(ids) - 1, len(ids))},
+        note=chat.note if chat else "",
         decoded=decoded,
         tokenizer=tokenizer,
+        chat=chat,
     )
     return made if subject is None else made.with_subject(subject)
 

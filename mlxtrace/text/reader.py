@@ -64,12 +64,15 @@ class Reader(Answering):
         """
         return tokens.decode(self.tokenizer, self._known(ids))
 
-    def prompt(self, prompt: PromptLike, subject: Any = None) -> Prompt:
+    def prompt(self, prompt: PromptLike, subject: Any = None, template: Any = None) -> Prompt:
         """Read a prompt once: a `Prompt`, which prints as a table and is taken wherever a prompt is.
 
         Args:
-            prompt: Text, token ids (a list, or an array `[T]` or `[1, T]`), or a `Prompt`, which is checked.
+            prompt: Text, token ids (a list, or an array `[T]` or `[1, T]`), or a `Prompt`, which is checked; or a chat,
+                a list of `{"role": "user", "content": ...}`, which the tokenizer's own template writes, with its
+                generation prompt unless the last message is the assistant's, to be continued.
             subject: Text that occurs in it (its first occurrence counts), or consecutive positions.
+            template: Of a chat: variables of the template, such as `{"enable_thinking": False}`.
 
         Returns:
             The ids, their texts, the special tokens, the subject and other named regions.
@@ -86,7 +89,7 @@ class Reader(Answering):
             (range(2, 5), range(4, 5), 10)
         """
         longest = self._longest()  # first: it looks at the model anew
-        made = self.receipt(prompt, subject)
+        made = self.receipt(prompt, subject, template)
         _check_length(len(made), longest)
         return made
 
@@ -94,7 +97,7 @@ class Reader(Answering):
         """The ids of one prompt, checked against the vocabulary and the longest prompt that the model has room for.
 
         Args:
-            prompt: Text, token ids, or a `Prompt`.
+            prompt: Text, token ids, a `Prompt`, or the messages of a chat.
 
         Returns:
             The ids, one per position.
@@ -115,6 +118,8 @@ class Reader(Answering):
 
     def _known(self, prompt: PromptLike) -> list[int]:
         """The ids of one prompt of any length, each of which has an embedding."""
+        if tokens.chat_in(prompt):
+            prompt = read(self.tokenizer, prompt)
         if isinstance(prompt, Prompt):
             check_reader(prompt, self.tokenizer)
             prompt = prompt.ids
@@ -124,7 +129,7 @@ class Reader(Answering):
         """The ids of a prompt, or of several of one length, as an array.
 
         Args:
-            prompt: Text, token ids, or a `Prompt`; or a list of these, or an array `[B, T]`.
+            prompt: Text, token ids, a `Prompt`, or the messages of a chat; or a list of these, or an array `[B, T]`.
 
         Returns:
             int32 `[1, T]`, or `[B, T]` with a row for each prompt of a list.
@@ -161,7 +166,7 @@ class Reader(Answering):
         """The text of each token; together they are the decoded prompt.
 
         Args:
-            prompt: Text, token ids, or a `Prompt`.
+            prompt: Text, token ids, a `Prompt`, or the messages of a chat.
 
         Returns:
             One text per position. A character made of several tokens stands at the last of them.
@@ -206,7 +211,7 @@ class Reader(Answering):
         """The token positions of the subject in a prompt.
 
         Args:
-            prompt: Text, token ids, or a `Prompt`.
+            prompt: Text, token ids, a `Prompt`, or the messages of a chat.
             subject: Text that occurs in it (its first occurrence counts), or consecutive positions.
 
         Returns:
@@ -223,12 +228,13 @@ class Reader(Answering):
         """
         return self.receipt(prompt).find(subject)
 
-    def receipt(self, prompt: PromptLike, subject: Any = None) -> Prompt:
+    def receipt(self, prompt: PromptLike, subject: Any = None, template: Any = None) -> Prompt:
         """What was tokenized, as a table: like `prompt`, but of any length.
 
         Args:
-            prompt: Text, token ids, or a `Prompt`.
+            prompt: Text, token ids, a `Prompt`, or the messages of a chat.
             subject: Text that occurs in it, or consecutive positions; `*` marks them.
+            template: Of a chat: variables of the template.
 
         Returns:
             A `Prompt`, which prints as a table of position, id and text.
@@ -249,8 +255,8 @@ class Reader(Answering):
                    5   534  ' in'
             6 tokens; * marks the subject
         """
-        if not isinstance(prompt, Prompt):
-            return read(self.tokenizer, prompt, subject, self._known_ids())
+        if template is not None or not isinstance(prompt, Prompt):
+            return read(self.tokenizer, prompt, subject, self._known_ids(), template)
         self._known(prompt)
         return prompt if subject is None else prompt.with_subject(subject)
 

@@ -46,11 +46,16 @@ def regions_of(prompt: Any, named: Mapping[str, Any]) -> dict[str, tuple[int, ..
     """The positions of regions that are given by name: as text (its first occurrence), `[text, k]` (its k-th), or
     positions (an int, a list or a range; negative ones count from the end).
 
-    Without any, the roles that the prompt's subject gives its tokens, those that are empty left out. prompt: a
-    `Prompt`. SubjectError or PositionError, naming the region, for what is not in the prompt.
+    Without any, a chat's turns, its template and its last token; or the roles that the prompt's subject gives its
+    tokens, those that are empty left out. prompt: a `Prompt`. SubjectError or PositionError, naming the region, for
+    what is not in the prompt.
     """
     if named:
         return {name: _place(prompt, name, where) for name, where in named.items()}
+    if prompt.chat is not None:
+        return {
+            name: tuple(at) for name, at in prompt.regions.items() if name in {*prompt.chat.regions, "last"}
+        }
     if prompt.subject is None:
         raise SubjectError(
             f"{prompt.text!r} has no subject, so its tokens have no roles: pass subject=..., or regions={{name: where}}"

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..arguments import as_integer, positions_in
 from ..errors import SubjectError, TokenError, closest
 
 _PARTIAL = "\ufffd"  # what decoding writes for bytes that are no whole character
+_MESSAGE = '{"role": "user", "content": "..."}'
 _UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")
 
 # --- text <-> ids ---------------------------------------------------------------------------------
@@ -68,6 +69,19 @@ def as_ids(tokenizer: Any, prompt: str | Sequence[int] | Any, vocab_size: int | 
         valid = "of 0 or more" if vocab_size is None else f"0..{vocab_size - 1}"
         raise TokenError(f"{source} the token id {wrong[0]}, but the model's ids are {valid}: {cure}")
     return ids
+
+
+def is_chat(given: Any) -> bool:
+    """Whether these are the messages of a chat, which make one prompt."""
+    if not isinstance(given, list | tuple) or not all(isinstance(one, Mapping) for one in given):
+        return False
+    return any("role" in one or "content" in one for one in given)
+
+
+def chat_in(given: Any) -> Sequence[Mapping[str, Any]] | None:
+    """The messages of one chat, also as a list of one; None for another prompt."""
+    alone = given[0] if isinstance(given, list | tuple) and len(given) == 1 else None
+    return next((chat for chat in (given, alone) if is_chat(chat)), None)
 
 
 def decode(tokenizer: Any, ids: Iterable[int]) -> str:
@@ -167,7 +181,8 @@ def special_marks(tokenizer: Any, ids: Sequence[int]) -> dict[int, str]:
 def _given_ids(prompt: Any) -> list[int]:
     values = prompt.tolist() if hasattr(prompt, "tolist") else prompt
     if isinstance(values, bytes | bytearray | memoryview | dict) or not isinstance(values, Sequence):
-        raise TokenError(f"A prompt is a text or token ids, not {type(prompt).__name__} {prompt!r}.")
+        chat = f"; a chat is a list of {_MESSAGE}" if isinstance(prompt, Mapping) else ""
+        raise TokenError(f"A prompt is a text or token ids, not {type(prompt).__name__} {prompt!r}{chat}.")
     values = [v.item() if hasattr(v, "item") and getattr(v, "ndim", 1) == 0 else v for v in values]
     nested = [v for v in values if isinstance(v, Sequence | range) or hasattr(v, "tolist")]
     if len(nested) == len(values) == 1 and not isinstance(values[0], str):
@@ -180,7 +195,8 @@ def _given_ids(prompt: Any) -> list[int]:
         raise TokenError("The prompt has no tokens: give at least one token id.")
     odd = [v for v in values if isinstance(v, bool) or not isinstance(v, int)]
     if odd:
-        raise TokenError(f"Token ids are integers, not {type(odd[0]).__name__} {odd[0]!r}.")
+        chat = f"; a message is {_MESSAGE}" if isinstance(odd[0], Mapping) or hasattr(odd[0], "role") else ""
+        raise TokenError(f"Token ids are integers, not {type(odd[0]).__name__} {odd[0]!r}{chat}.")
     return list(values)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from mlxtrace.errors import InputError
 from mlxtrace.prompts import Pair
 from mlxtrace.prompts.pair_entries import COLUMNS, SHOWN, entry, parse, row
-from mlxtrace.prompts.pair_fields import ALIASES, NUMBERS
+from mlxtrace.prompts.pair_fields import ALIASES, CHATS, NUMBERS
 
 ENTRY = {"clean": "Rome is in", "corrupted": "Paris is in", "target": " Italy", "foil": " France"}
 FULL = Pair(
@@ -34,11 +36,13 @@ def test_what_other_libraries_call_it(name):
     value = {"regions": {"A": 1}, "id": "i"}.get(field, "a text")
     if name in NUMBERS:
         value = [1, 2] if field in ("clean", "corrupted", "subject") else 5
+    if name in CHATS:
+        value = [{"role": "user", "content": "a text"}]
     rest = {"clean": "c", "foil": " f"}
     made = only({**{k: v for k, v in rest.items() if k != field}, name: value})
     assert getattr(made, field) == value
-    if name in NUMBERS:  # and as the text that a CSV file has
-        assert only({**{k: v for k, v in rest.items() if k != field}, name: str(value)}) == made
+    if name in (*NUMBERS, *CHATS):  # and as the text that a CSV file has
+        assert only({**{k: v for k, v in rest.items() if k != field}, name: json.dumps(value)}) == made
 
 
 def test_data_sets_of_others():

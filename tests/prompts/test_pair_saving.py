@@ -27,6 +27,11 @@ HARD = [
     Pair([0, 5, 7], [0, 6, 7], 5, 0, [1, 2], {"A": 0, "B": [1, 2], "END": -1, "x y,z": ["t", 2]}, "ids"),
     Pair("2+2=", "2+3=", "4", "5", 0, {"END": [-1]}, "7"),
     Pair("=SUM(A1)", "@x", "[1]", "null", "SUM", {}, "-1"),
+    Pair(
+        [{"role": "system", "content": "Ü\n"}, {"role": "user", "content": "東京", "name": "A"}],
+        [{"role": "user", "content": "a"}],
+        id="chats",
+    ),
     Pair("'quoted", None, " true", None, None, {"R": "[1, 2]", "S": "-1"}, "0001"),
 ]
 
