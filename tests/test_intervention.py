@@ -1,4 +1,4 @@
-"""Interventions know the positions that they act at: in a whole prompt, and in one piece of a sequence after another."""
+"""Interventions know the positions that they act at: in a whole prompt, and in a sequence piece by piece."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_the_positions_of_what_is_composed():
 @pytest.mark.parametrize(("shape", "counts"), [((1, 5, D), True), ((T, D), True), ((1, T, D), False)])
 def test_arrays_whose_tokens_cannot_be_told_are_refused(shape, counts):
     window = Window(0, T, T, {}, "layers.0.gate", counts)
-    with pytest.raises(errors.EditError, match="layers.0.gate"):
+    with pytest.raises(errors.EditError, match=r"layers\.0\.gate"):
         window.run(iv.zero_at(0), mx.zeros(shape))
     assert window.run(iv.zero_out(), mx.ones(shape)).sum() == 0
     assert iv.zero_at(0)(mx.ones((1, 2, D)))[0, 0].sum() == 0  # outside it means what it always does

@@ -15,7 +15,6 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from ..errors import EngineError, InputError
 from . import calibration
 from .batch import Batch
 from .loop import run_loop
@@ -23,6 +22,8 @@ from .sweep import (
     METRIC_BYTES,
     Cell,
     Engine,
+    EngineError,
+    InputError,
     ModuleResolver,
     Patch,
     Request,
@@ -93,10 +94,11 @@ class Transplant:
                 f"max_memory is {self.allowed} bytes, but a single row needs about {self._bytes(1)}: allow at least "
                 "that, or use a shorter prompt"
             )
-        each = max(1, self._bytes(2) - self._bytes(1))
-        return (
-            1 if self.engine.name == "loop" else min(MOST_ROWS, 1 + (self.allowed - self._bytes(1)) // each)
-        )
+        fewest, most = 1, 1 if self.engine.name == "loop" else MOST_ROWS
+        while fewest < most:
+            middle = (fewest + most + 1) // 2
+            fewest, most = (middle, most) if self._bytes(middle) <= self.allowed else (fewest, middle - 1)
+        return fewest
 
     def run(self, vectors: mx.array, measure: Measure, progress: Any = None) -> Transplanted:
         """Write each of the vectors `[n, D]` at each site; `measure` gets logits `[rows, read, V]`, pass by pass."""

@@ -14,9 +14,9 @@ import numpy as np
 
 from .. import interventions as iv
 from ..results.patchscope_result import Patchscope
-from .lens_sites import TracedModel, whole_number
 from .patchscope_parts import (
     Scope,
+    TracedModel,
     check_mapping,
     check_options,
     notes_at,
@@ -24,6 +24,7 @@ from .patchscope_parts import (
     site_of,
     to_numpy,
     value_at,
+    whole_number,
 )
 
 

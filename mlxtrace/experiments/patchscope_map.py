@@ -15,9 +15,15 @@ import numpy as np
 from ..engine.choice import choose
 from ..engine.transplant import Transplant
 from ..results.patchscope_result import PatchscopeMap
-from . import lens_sites
-from .lens_sites import TracedModel
-from .patchscope_parts import measure_of, scope_of, vectors_of
+from .patchscope_parts import (
+    TracedModel,
+    layers_of,
+    measure_of,
+    notes_of,
+    one_component,
+    scope_of,
+    vectors_of,
+)
 
 
 def patchscope_map(
@@ -70,8 +76,8 @@ def patchscope_map(
         >>> scope.answer, scope.first
         (' Paris', [[' Rome', ' Paris', ' Paris'], [' London', ' Paris', ' Paris']])
     """
-    name = lens_sites.one_component(component)
-    read, written = lens_sites.layers_of(model, layers), lens_sites.layers_of(model, target_layers)
+    name = one_component(component)
+    read, written = layers_of(model, layers), layers_of(model, target_layers)
     every = list(dict.fromkeys([*read, *written]))
     sites = {layer: model.resolver.site(name, layer) for layer in every}
     scope = scope_of(model, source, source_position, target_prompt, target_position, target)
@@ -94,6 +100,6 @@ def patchscope_map(
         base_said=said["texts"][int(found.base[2])],
         base_said_prob=float(found.base[3]),
         component=name,
-        notes=[*scope.notes, *lens_sites.notes_of(model, name, every)],
+        notes=[*scope.notes, *notes_of(model, name, every)],
         **said,
     )

@@ -11,20 +11,36 @@ import numpy as np
 
 from ..engine.runs import Keep, Run, Site, capture, to_numpy
 from ..engine.top_tokens import Said, read
-from ..errors import InputError, SiteError
-from .lens_sites import Prompt, TracedModel, check_width, notes_of, one_position, texts_of
+from .lens_sites import (
+    InputError,
+    Prompt,
+    SiteError,
+    TracedModel,
+    check_width,
+    layers_of,
+    notes_of,
+    one_component,
+    one_position,
+    texts_of,
+    whole_number,
+)
 
 __all__ = [
     "Scope",
+    "TracedModel",
     "check_mapping",
     "check_options",
+    "layers_of",
     "measure_of",
     "notes_at",
+    "notes_of",
+    "one_component",
     "scope_of",
     "site_of",
     "to_numpy",
     "value_at",
     "vectors_of",
+    "whole_number",
 ]
 
 # Of the paper (section 4.1): a prompt whose continuation repeats what stands in the place of the question mark.

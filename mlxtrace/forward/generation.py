@@ -13,12 +13,13 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from ..errors import OrderError
+from ..errors import InputError, OrderError
 from ..text.decoder import tokenizer_for
 from . import open_traces
+from .caches import tokens_in
 from .declared import Edit, declared
 from .generation_checks import Asked
-from .steps import Steps, tokens_in
+from .steps import KEPT, Steps
 
 
 class GeneratingModel(Protocol):
@@ -157,9 +158,20 @@ def generate(
     found, steps = declared(model.resolver, {} if interventions is None else interventions), None
     if found:
         asked.check_interventions({key: fn for key, _, fn in found})
+        _refuse_lost(found, options)
         steps = Steps(model.resolver, found, read.ids, where)
     responses = _responses(model, read, steps, options)
     return responses if stream else Generation.of(responses, read)
+
+
+def _refuse_lost(found: Any, options: dict[str, Any]) -> None:
+    """InputError where a cache that is given would keep the keys or values as they were before they were edited."""
+    names = [key for key, site, _ in found if site.side in KEPT]
+    if names and options.get("prompt_cache") is not None:
+        raise InputError(
+            f"the prompt_cache would keep the keys and values of {names[0]!r} as they were before they are edited: "
+            "leave prompt_cache out"
+        )
 
 
 def refuse_in_trace(net: Any) -> None:

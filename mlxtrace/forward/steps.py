@@ -8,20 +8,20 @@ here, and put back in each later pass.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import mlx.core as mx
 
 from ..anatomy.calls import Calls, Port
-from ..anatomy.recording import find_vocab, probe_tokens
 from ..anatomy.resolver import ModuleResolver, Site, time_axis
 from ..errors import MlxtraceError, OrderError, UnsupportedError
 from ..intervention import Intervention, Window
+from .caches import refuse_pieces, refuse_sinks, short_pass, tokens_in
 from .declared import Edit, edit_at
 
 Declared = Sequence[tuple[str, Site, Edit]]
-STREAM = (
+STREAM = {
     "embed",
     "resid_pre",
     "attn",
@@ -30,7 +30,7 @@ STREAM = (
     "resid_post",
     "norm",
     "logits",
-)  # always [1, T, D]
+}  # always [1, T, D]
 KEPT = ("k", "v")  # of an attention call: those of all tokens so far, the cache's among them
 HINT = "where='prompt' leaves new tokens as they are"
 
@@ -51,17 +51,13 @@ class Steps(Calls):
         self.done = 0  # tokens of prompt and text that the passes so far have had
         self.before = 0  # tokens that the cache held before the prompt
         self.first: dict[Intervention, int | None] = {}  # where each intervention with positions acted first
-        self.shapes: dict[
-            str, tuple[int, tuple[int, ...]]
-        ] = {}  # of each site, and in a pass of how many tokens
+        self.shapes: dict[str, tuple[int, tuple[int, ...]]] = {}  # in a pass of how many tokens, by site
         self.kept: dict[Port, mx.array] = {}  # keys and values as they were edited
         self.seen: dict[Port, mx.array] = {}
         self.reached: set[Port] = set()
         self._at: dict[Port, list[Edit]] = {}
         self._looking = False
-        self._answer: mx.array | None = (
-            None  # the logits of the prompt's last position, until they are asked for
-        )
+        self._answer: mx.array | None = None  # the logits of the prompt's last position, until asked for
         self._bases: set[Port] = set()  # what sites are added to, in this pass
 
     # ---- the passes
@@ -75,7 +71,8 @@ class Steps(Calls):
             self._look()
             self.before = tokens_in(cache)
             if self.where != "new" and n < len(self.prompt):
-                self._refuse_sinks(cache)
+                refuse_sinks(cache, len(self.prompt))
+                refuse_pieces(self.resolver.net, self.resolver.measured)
                 logits = self._run(mx.array([self.prompt], tokens.dtype), cache, options)
                 self._answer = logits[:, -1:]
                 return logits[:, :n]
@@ -167,7 +164,7 @@ class Steps(Calls):
 
     def _look(self) -> None:
         """Note the shapes of sites in a plain pass of a few tokens, as a trace would show them."""
-        tokens = probe_tokens(find_vocab(self.resolver.net))
+        tokens, cache = short_pass(self.resolver.net)
 
         def noting(key: str, side: str) -> Edit:
             def note(x: mx.array) -> mx.array:
@@ -182,10 +179,8 @@ class Steps(Calls):
             if site.component not in STREAM:
                 self._at.setdefault(site.port, []).append(noting(key, site.side))
         if self._at:
-            from mlx_lm.models.cache import make_prompt_cache
-
             self._looking = True
-            self._tapped(tokens, make_prompt_cache(self.resolver.net), {})
+            self._tapped(tokens, cache, {})
             self._looking = False
 
     def _base(self, site: Site) -> mx.array | None:
@@ -210,16 +205,6 @@ class Steps(Calls):
         self.kept[port] = whole
         return whole
 
-    def _refuse_sinks(self, cache: Any) -> None:
-        """UnsupportedError where the last token of the prompt would see other tokens than in mlx-lm's two pieces."""
-        for held, most, first in _held_in(cache):
-            if first and most is not None and held + len(self.prompt) > most:
-                raise UnsupportedError(
-                    f"the cache keeps {most} tokens, the first {first} always, and the prompt has {len(self.prompt)}: "
-                    "under interventions it runs in one piece, in which its last token would see others than in "
-                    "mlx-lm's own. Give max_kv_size the prompt's length at least, or where='new'"
-                )
-
     # ---- the calls of modules; see `Calls`
 
     def wants(self, port: Port) -> bool:
@@ -243,23 +228,3 @@ class Steps(Calls):
         if port in self._bases:
             self.seen[port] = mx.array(x)
         return x
-
-
-def tokens_in(cache: Any) -> int:
-    """How many tokens a cache of mlx-lm has had."""
-    return max((held for held, _, _ in _held_in(cache)), default=0)
-
-
-def _held_in(cache: Any) -> Iterator[tuple[int, int | None, int]]:
-    """Of each cache of the layers: how many tokens it has had, the most that it keeps, how many of the first always."""
-    for one in cache or ():
-        inner = getattr(one, "caches", None)
-        if inner is not None:
-            yield from _held_in(inner)
-            continue
-        offset = getattr(one, "offset", 0)
-        yield (
-            (offset if isinstance(offset, int) else 0),
-            getattr(one, "max_size", None),
-            getattr(one, "keep", 0),
-        )

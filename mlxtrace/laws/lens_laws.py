@@ -105,6 +105,8 @@ def scopes(tested: ModelUnderTest) -> Measurement:
     for component in STREAM + PARTS:
         layers = _has(tested, component)
         for n, (read, written) in enumerate(PLACES if component == "resid_post" else PLACES[:1]):
+            if n or component != "resid_post":
+                layers = sorted({*layers[:1], *layers[-1:]})
             if layers:
                 answer = list(tested.ids[: ANSWER if n else 1])
                 errors.append(_map_error(tested, component, layers, read, written, answer))

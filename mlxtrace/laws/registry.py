@@ -13,6 +13,7 @@ from . import (
     direction_laws,
     edge_laws,
     engine_laws,
+    generation_laws,
     gradient_laws,
     lens_laws,
     metric_laws,
@@ -84,6 +85,8 @@ EXPERIMENT_LAWS = (
     direction_laws.moves,
     lens_laws.lenses,
     lens_laws.scopes,
+    generation_laws.as_mlx_lm,
+    generation_laws.anew,
     refusal_laws.refusals,
 )
 LAWS = [

@@ -12,9 +12,19 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from ..errors import InputError
 from .heatmaps import Scale
-from .kit import checked, escape, family, finished, headline, style, ticks, token_label, token_labels
+from .kit import (
+    InputError,
+    checked,
+    escape,
+    family,
+    finished,
+    headline,
+    style,
+    ticks,
+    token_label,
+    token_labels,
+)
 from .labels import probability, quoted, words_of
 
 MOST_ACROSS, MOST_UP = 20, 40  # columns and rows of a map whose cells have room for a token
@@ -115,10 +125,9 @@ def scope(result: Scope, path: str | os.PathLike | None = None) -> Figure:
         whose = f"p({escape(result.answer.strip())})"
         fig, framed = _draw(known, family(result.component), whose, "target layer", "source layer")
         unpatched = f"{whose} of the target prompt as it is: {probability(result.base_prob)}"
-        caption = [*result.where, unpatched, *_explained(framed, result.answer)]
-        headline(
-            fig, f"Patchscope: the {words_of(result.component)} of one prompt, put into another", caption
-        )
+        caption = [*result.where, unpatched, *_explained(framed, result.answer, len(result.answer_ids))]
+        what = f"the {words_of(result.component)} of a token of one prompt, put into another"
+        headline(fig, f"Patchscope on {result.model}: {what}", caption)
     return finished(fig, path)
 
 

@@ -126,7 +126,8 @@ class LogitLens(Record):
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         shape = len(self.layers), len(self.positions)
-        assert all(token in self.texts for token in self.ids.reshape(-1).tolist()), "each token has its text"
+        if set(self.ids.reshape(-1).tolist()) - self.texts.keys():
+            raise ValueError("some of its tokens have no text")
         every = (*shape, self.ids.shape[-1])
         return {"ids": every, "probabilities": every, "prob": shape, "rank": shape}
 

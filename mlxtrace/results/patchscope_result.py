@@ -198,7 +198,8 @@ class PatchscopeMap(Scoped):
         return [source, f"{target} → {quoted(self.base_said)} {probability(self.base_said_prob)} as it is"]
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        assert self.first is not None, "each token has its text"
+        if set(self.ids.reshape(-1).tolist()) - self.texts.keys():
+            raise ValueError("some of its tokens have no text")
         shape = len(self.target_layers), len(self.layers)
         return {"prob": shape, "rank": shape, "ids": shape, "probabilities": shape}
 

@@ -18,7 +18,7 @@ from ..errors import InputError, TokenError
 
 Message = dict[str, Any]
 Span = tuple[int, int]
-Render = Callable[[Sequence[Message]], str]
+Render = Callable[..., str]  # the text of messages
 # arguments of `apply_chat_template` that the messages settle
 SETTLED = {"conversation", "messages", "tokenize", "add_generation_prompt", "continue_final_message", "return_dict",
            "return_tensors", "return_assistant_tokens_mask", "padding", "truncation", "max_length",
@@ -47,12 +47,27 @@ def written(
             "give it another role"
         )
     if messages[-1]["role"] == "assistant":
-        if not spans or spans[-1][0] != len(messages) - 1:
-            raise TokenError(
-                "the chat template does not end with the last message, which cannot be continued"
-            )
-        text = text[: spans[-1][1][1]]
+        text, spans = _continued(render, messages, text, spans)
     return text, spans, "; ".join(filter(None, [_note_of_date(tokenizer, variables or {}), end]))
+
+
+def _continued(
+    render: Render, messages: Sequence[Message], text: str, spans: list[tuple[int, Span]]
+) -> tuple[str, list[tuple[int, Span]]]:
+    """The text up to the end of the last message's content, as the tokenizer itself would leave it open."""
+    odd = "the chat template does not end with the last message, which cannot be continued"
+    if not spans or spans[-1][0] != len(messages) - 1:
+        raise TokenError(odd)
+    start, stop = spans[-1][1]
+    try:
+        own = render(messages, add_generation_prompt=False, continue_final_message=True)
+    except TokenError as error:
+        if not isinstance(error.__cause__, TypeError):
+            raise
+        own = text[:stop]  # what writes the chat knows of no such thing
+    if own.rstrip() != text[:stop].rstrip():
+        raise TokenError(odd)
+    return own, [*spans[:-1], (spans[-1][0], (start, len(own)))]
 
 
 def template_of(tokenizer: Any) -> Any:
@@ -77,10 +92,11 @@ def _renderer(tokenizer: Any, opened: bool, variables: Mapping[str, Any]) -> Ren
         )
     _check_variables(template, variables)
 
-    def render(messages: Sequence[Message]) -> str:
+    def render(messages: Sequence[Message], **how: bool) -> str:
+        how = how or {"add_generation_prompt": opened}
         try:
             made = tokenizer.apply_chat_template(
-                [dict(one) for one in messages], tokenize=False, add_generation_prompt=opened, **variables
+                [dict(one) for one in messages], tokenize=False, **how, **variables
             )
         except Exception as error:  # templates raise what they like
             said = " ".join(str(error).split()) or type(error).__name__
@@ -153,10 +169,8 @@ def _places(render: Render, messages: Sequence[Message], text: str) -> tuple[lis
         return _by_search(messages, text, filled), ""
     found = list(zip(order, spans, strict=True))
     kept = {i: text[a:b].strip() for i, (a, b) in found}
-    if not all(part and part in messages[i]["content"] for i, part in kept.items()):
-        return _by_search(messages, text, filled), ""
     cut = [i for i, part in kept.items() if part != messages[i]["content"].strip()]
-    return found, "; ".join(f"of message {i} the chat template keeps only {kept[i]!r}" for i in cut)
+    return found, "; ".join(f"the chat template writes message {i} as {kept[i]!r:.300}" for i in cut)
 
 
 def _marks(numbers: Sequence[int], text: str) -> dict[int, str]:

@@ -71,18 +71,10 @@ def test_thoughts_that_a_template_leaves_out_are_said():
     text, spans, note = written(make("thinking"), messages)
     assert text == by_transformers(make("thinking"), messages)
     assert [text[a:b] for _, (a, b) in spans] == [QUESTION, "Rome", "Where is the Louvre?"]
-    assert note == "of message 1 the chat template keeps only 'Rome'"
+    assert note == "the chat template writes message 1 as 'Rome'"
     text, spans, _ = written(make("thinking"), messages[:2])
     assert text == by_transformers(make("thinking"), messages[:2]) and text.endswith(thought)
     assert text[slice(*spans[1][1])] == thought
-    with pytest.raises(TokenError, match=r"rewrites its messages, so that the place of message 0 \(user\)"):
-        twice = [user("Rome"), assistant("<think>Paris</think>Rome</think> Rome is Rome"), user("Rome")]
-        made = make("thinking").chat_template
-        try:
-            make("thinking").chat_template = made.replace("'</think>')[-1]", "'</think>')[-1] ~ content")
-            written(make("thinking"), twice)
-        finally:
-            make("thinking").chat_template = made
 
 
 def test_a_message_that_the_template_passes_over_is_refused():
@@ -151,9 +143,32 @@ class Ids(Own):
         return [1, 2]
 
 
+class Counting:
+    """Its marks depend on the contents, so that other words in their place do not show where they stand."""
+
+    def apply_chat_template(
+        self, messages, tokenize, add_generation_prompt=False, continue_final_message=False
+    ):
+        return (
+            "".join(f"<{len(one['content'])}>{one['content']}" for one in messages)
+            + "|" * add_generation_prompt
+        )
+
+
+def test_marks_that_depend_on_the_contents():
+    text, spans, _ = written(Counting(), [user("a"), assistant("bc"), user(" d")])
+    assert text == "<1>a<2>bc<2> d|" and [text[a:b] for _, (a, b) in spans] == ["a", "bc", "d"]
+    assert written(Counting(), [user("a"), assistant("bc")])[0] == "<1>a<2>bc"
+    with pytest.raises(
+        TokenError, match=r"rewrites its messages, so that the place of message 0 \(user\) cannot be"
+    ):
+        written(Counting(), [user("a"), assistant("ba"), user("d")])
+
+
 def test_where_a_template_is_looked_for():
     assert template_of(make("phi")) == template_of(make("wrapped phi")) == FAMILIES["phi"][0]
     assert written(Own(), [user("a")]) == ("<user>a<assistant>", [(0, (6, 7))], "")
+    assert written(Own(), [user("a"), assistant("b")])[0] == "<user>a<assistant>b"
     with pytest.raises(TokenError, match="makes list, not a text"):
         written(Ids(), [user("a")])
     for none in (None, object()):
