@@ -75,6 +75,8 @@ class PatchingSet(PatchingResult):
         >>> by_hand = 100 * sum(single.raw[3] - single.corrupted for single in singles) / gaps
         >>> bool(abs(result[3] - by_hand) < 1e-9), result.single("museum").target.text
         (True, ' Paris')
+        >>> len(result.to_rows()) == model.n_layers
+        True
     """
 
     SINGLE: ClassVar[type[PatchingResult]] = PatchingResult  # what the results of its pairs are
