@@ -332,5 +332,5 @@ def test_results_that_users_get_are_public():
     found = [Saved]
     for kind in found:
         found += [sub for sub in kind.__subclasses__() if sub.__module__.startswith("mlxtrace.")]
-    inside = {"Saved", "Record", "EdgeSet"}
+    inside = {"Saved", "Record", "EdgeSet", "Scoped"}
     assert {kind.__name__ for kind in found} - inside <= set(mlxtrace.__all__)
