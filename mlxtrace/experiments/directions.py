@@ -17,7 +17,7 @@ import numpy as np
 
 from ..engine.runs import Keep, Run, Site, capture_sites, to_numpy
 from ..errors import EffectError, InputError, SiteError, UnsupportedError, closest
-from ..results.direction import Direction
+from ..results.direction import Direction, plain
 from .direction_lists import Placed, Prompt, TracedModel, indices_in, read_lists
 from .separation import held_out
 
@@ -115,7 +115,7 @@ def _made(
         model=model.name,
         positive=[prompt.text for prompt, _ in lists["positive"]],
         negative=[prompt.text for prompt, _ in lists["negative"]],
-        positions=positions,
+        positions=list(positions) if isinstance(positions, range | tuple) else plain(positions),
         typical=typical,
         separation=held_out(once["positive"], once["negative"]),
         method=method,

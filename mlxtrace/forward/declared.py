@@ -35,8 +35,10 @@ def declared(resolver: ModuleResolver, interventions: Mapping[str, Edit]) -> lis
         key = key if isinstance(key, str) else site.name
         refuse_uncalled(fn)
         if not callable(fn):
+            array = isinstance(fn, mx.array) or hasattr(fn, "__mlx_array__")
+            hint = "; iv.add_vector(...) or iv.replace_with(...) makes one of it" if array else ""
             raise InputError(
-                f"the intervention at {key!r} is {type(fn).__name__}, not a function array -> array"
+                f"the intervention at {key!r} is {type(fn).__name__}, not a function array -> array{hint}"
             )
         if resolver.visits(site) > 1 and site.component is None and "@" not in key:
             raise SiteError(

@@ -15,8 +15,9 @@ import mlx.core as mx
 import numpy as np
 
 from .printing import page, quoted
-from .saved import InputError, Record
+from .saved import InputError, Record, plain
 
+__all__ = ["Direction", "plain"]
 SHOWN = 3  # prompts of either list that are printed
 
 

@@ -95,7 +95,21 @@ def test_its_vector_may_go_anywhere(llama, step):
         pass
 
 
+def test_a_direction_is_no_function(llama, step):
+    for value in (step, 4 * step, step.vector):
+        with pytest.raises(InputError, match=r"iv\.add_vector\(\.\.\.\) or"):
+            llama.trace(NEGATIVE[0], {"layers.1": value}).__enter__()
+
+
 # ---- kept and printed
+
+
+@pytest.mark.parametrize(
+    "positions", [None, -1, [0, 1], (0, -1), range(2), slice(0, 2), np.array([0, 1]), "last"]
+)
+def test_positions_of_any_kind_are_kept(llama, positions, tmp_path):
+    found = llama.direction(POSITIVE, NEGATIVE, "layers.1", positions=positions)
+    assert repr(Direction.load(found.save(tmp_path / "a.npz"))) == repr(found)
 
 
 def test_it_is_what_was_saved(step, tmp_path):
