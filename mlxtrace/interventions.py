@@ -16,30 +16,14 @@ of one token, put in place of nine, is an error.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from numbers import Real
 
 import mlx.core as mx
 
 from .arguments import as_integer
 from .errors import InputError
-from .values import Positions, Value, as_array, finite_number, fitted, index_of, put_at, rows_at
-
-Edit = Callable[[mx.array], mx.array]
-
-
-class Intervention:
-    """A named function array -> array, as the functions below make; the name is what errors and plans print."""
-
-    def __init__(self, name: str, fn: Edit):
-        self.__name__ = name
-        self._fn = fn
-
-    def __call__(self, x: mx.array) -> mx.array:
-        return self._fn(x)
-
-    def __repr__(self) -> str:
-        return self.__name__
+from .intervention import Edit, Intervention
+from .values import Positions, Value, as_array, finite_number, fitted, put_at, rows_at
 
 
 def replace_with(value: Value) -> Intervention:
@@ -86,11 +70,10 @@ def replace_at(value: Value, positions: Positions) -> Intervention:
     """
     value, name = _value(value, "replace_at", positions)
 
-    def edit(x: mx.array) -> mx.array:
-        index = index_of(x, positions, name)
+    def edit(x: mx.array, index: mx.array) -> mx.array:
         return put_at(x, index, rows_at(value, index, x, name))
 
-    return Intervention(name, edit)
+    return Intervention(name, edit, positions)
 
 
 def zero_out() -> Intervention:
@@ -126,8 +109,9 @@ def zero_at(positions: Positions) -> Intervention:
         >>> iv.zero_at(-1)(mx.ones((1, 2, 2))).tolist()
         [[[1.0, 1.0], [0.0, 0.0]]]
     """
-    name = f"zero_at({positions})"
-    return Intervention(name, lambda x: put_at(x, index_of(x, positions, name), mx.array(0, x.dtype)))
+    return Intervention(
+        f"zero_at({positions})", lambda x, index: put_at(x, index, mx.array(0, x.dtype)), positions
+    )
 
 
 def add_vector(v: Value, positions: Positions | None = None) -> Intervention:
@@ -151,14 +135,13 @@ def add_vector(v: Value, positions: Positions | None = None) -> Intervention:
         [[[0.0, 0.0], [1.0, 2.0]]]
     """
     v, name = _value(v, "add_vector", *([] if positions is None else [positions]))
+    if positions is None:
+        return Intervention(name, lambda x: x + fitted(v, x.shape, x, name))
 
-    def edit(x: mx.array) -> mx.array:
-        if positions is None:
-            return x + fitted(v, x.shape, x, name)
-        index = index_of(x, positions, name)
+    def edit(x: mx.array, index: mx.array) -> mx.array:
         return put_at(x, index, x[:, index] + rows_at(v, index, x, name))
 
-    return Intervention(name, edit)
+    return Intervention(name, edit, positions)
 
 
 def scale(k: float) -> Intervention:
@@ -278,7 +261,8 @@ def compose(*functions: Edit) -> Intervention:
             x = f(x)
         return x
 
-    return Intervention(f"compose({', '.join(getattr(f, '__name__', repr(f)) for f in functions)})", edit)
+    name = f"compose({', '.join(getattr(f, '__name__', repr(f)) for f in functions)})"
+    return Intervention(name, edit, parts=functions)
 
 
 def refuse_uncalled(fn: object) -> None:

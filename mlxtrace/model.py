@@ -29,6 +29,7 @@ from .experiments.edges import edges
 from .experiments.noising_window import noising_window
 from .experiments.path_patching import path_patching
 from .experiments.screen import screen
+from .forward.generation import generate
 from .forward.group_trace import ActivationCache, Edit, Trace, trace_of
 from .forward.names import Activation, LayerList, SiteReference, child, current, part_names
 from .loading import Program, load_any
@@ -218,6 +219,8 @@ class InterpretableModel(Reader):
         with trace_of(self.resolver, self._batches(prompt), self.trace, sites=sites) as trace:
             pass
         return trace.output, trace.activations
+
+    generate = generate
 
     # ---- experiments, each with a file in `experiments`
 

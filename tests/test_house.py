@@ -37,6 +37,7 @@ ROOMS = [
     ["metrics"],
     ["custom_metric", "metric_table"],
     ["interventions"],
+    ["intervention"],
     ["storage"],
     ["values"],
     ["arguments"],

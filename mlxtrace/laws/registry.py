@@ -12,6 +12,7 @@ from . import (
     compiled_laws,
     edge_laws,
     engine_laws,
+    generation_laws,
     gradient_laws,
     metric_laws,
     noise_laws,
@@ -75,6 +76,8 @@ EXPERIMENT_LAWS = (
     causal_trace_laws.traces,
     causal_trace_laws.severed,
     causal_effect_laws.effects,
+    generation_laws.as_mlx_lm,
+    generation_laws.anew,
     refusal_laws.refusals,
 )
 LAWS = [
