@@ -109,7 +109,7 @@ def activation_patching(
 
     Args:
         model: what is traced; not given where this is called as its method.
-        clean_text: the prompt whose answer we want back: text, ids, an array or a `Prompt`; or a
+        clean_text: the prompt whose answer we want back: text, ids, an array, a chat's messages or a `Prompt`; or a
             `prompts.Pair`. A list of prompts or of pairs is a set: numbers are means over its pairs.
         corrupted_text: the broken prompt, or `GaussianNoise(subject=...)` on the clean one's embeddings; for a list
             of prompts a list of these, or one noise for all. A `Pair` has its own.
@@ -119,7 +119,7 @@ def activation_patching(
         positions: None for the whole sequence together (one number per layer); "each" for a layer x position
             map; "regions" for a layer x region map; "subject", "subject_last", "last", a region's name, an int or a
             list: those positions together. They count tokens of the clean prompt. Regions are those of the `Pair`,
-            or the roles of tokens: subject first, middle and last, first subsequent, further, last.
+            a chat's turns, or the roles of tokens: subject first, middle and last, first subsequent, further, last.
         heads: with head, q, k, v, pattern: "each" (the default) or the heads to patch together; keys and
             values have the model's key-value heads. Patterns are patched by query position.
         window: layers patched together, centred: `[l - window//2, l + ceil(window/2))`.
@@ -131,7 +131,7 @@ def activation_patching(
         subject: text (its first occurrence counts) or positions, for subject positions and labels, or a list for a
             set; default: where the prompts differ.
         direction: "denoise" patches clean activations into the corrupted run; "noise" the other way round.
-        align: "strict" wants prompts of equal length; "ends" pairs their common tail.
+        align: "strict" wants prompts of equal length; "ends" pairs their common tail, of chats that of each turn.
         within: of a region, "mean" patches each of its tokens by itself and averages (the default), "last" its last
             token, "together" all of them at once.
         engine: auto, fanout, flat or loop (see `engine.choice`).

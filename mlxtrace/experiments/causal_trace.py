@@ -102,7 +102,7 @@ def causal_trace(
 
     Args:
         model: what is traced; not given where this is called as its method.
-        prompt: text, ids, an array or a `Prompt`.
+        prompt: text, ids, an array, the messages of a chat, or a `Prompt`.
         subject: its text (the first occurrence counts) or its positions; None: the `Prompt`'s own.
         kind: None restores one layer's output; "mlp" or "attn" the outputs of `window` layers around each layer,
             `[l - window//2, l + ceil(window/2))`, cut at the edges (appendix B).

@@ -34,8 +34,8 @@ def load(
     object; JSON text in a column; or a column `region.NAME` for each). Other libraries' names are known:
     `clean_prompt`, `prompt`, `clean_prefix`; `corrupted_prompt`, `corrupt`, `counterfactual`, `patch_prefix`; `answer`,
     `clean_answer`, `correct_idx`; `wrong_answer`, `patch_answer`, `incorrect_idx`, and more
-    (`prompts.pair_fields.ALIASES`). A text is taken as it stands, a number is a token id; in a table ids have columns
-    of their own, `clean_ids`, `target_id`.
+    (`prompts.pair_fields.ALIASES`). A text is taken as it stands, a number is a token id, a list of messages a chat; in
+    a table ids and chats have columns of their own, `clean_ids`, `target_id`, `clean_chat`.
 
     Args:
         path_or_name: A task ("facts", "ioi", "greater_than", "gender", "induction"); a file; or a hub data set,

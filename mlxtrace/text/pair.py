@@ -17,7 +17,7 @@ class Pair:
     """A clean and a corrupted prompt, their answers, and the regions of the clean one.
 
     Args:
-        clean: The prompt whose answer we want back: text, ids, an array or a `Prompt`.
+        clean: The prompt whose answer we want back: text, ids, an array, a `Prompt`, or the messages of a chat.
         corrupted: The broken prompt; None where a corruption is named for the whole set (`GaussianNoise`).
         target: The answer, as text (" Paris") or token id; None: the clean run's top token.
         foil: The other answer; None: the corrupted run's top token.
