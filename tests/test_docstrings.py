@@ -73,6 +73,7 @@ INSIDE = {
     "ModuleResolver.attention_heads", "ModuleResolver.first_path", "ModuleResolver.head_count",
     "ModuleResolver.input_site", "ModuleResolver.layer", "ModuleResolver.module_site", "ModuleResolver.n_heads",
     "ModuleResolver.neuron_count", "ModuleResolver.path_of", "ModuleResolver.remarks", "ModuleResolver.visits",
+    "LogitLens.shapes", "Patchscope.shapes", "PatchscopeMap.shapes",
     "PatchingResult.panels", "PathResult.shapes", "Screened.known", "Screened.shapes",
     "Trace.abandon", "Trace.read", "Trace.write", "errors.closest", "interventions.Intervention",
     "interventions.refuse_uncalled", "metrics.Metric", "metrics.MetricKind", "metrics.bind", "metrics.bind_all",

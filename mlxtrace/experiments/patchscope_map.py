@@ -73,8 +73,10 @@ def patchscope_map(
         >>> model = InterpretableModel("demo")
         >>> prompts = "The Eiffel Tower is in the city of", -1, "The Colosseum is in the city of"
         >>> scope = model.patchscope_map(*prompts, layers=[0, 8, 11], target_layers=[8, 11], progress=False)
-        >>> scope.answer, scope.first
-        (' Paris', [[' Rome', ' Paris', ' Paris'], [' London', ' Paris', ' Paris']])
+        >>> scope.answer, scope.prob.shape, scope.first[-1][-1]
+        (' Paris', (2, 3), ' Paris')
+        >>> bool(scope.prob[0, 0] < 0.1 < 0.9 < scope.prob[0, 1])
+        True
     """
     name = one_component(component)
     read, written = layers_of(model, layers), layers_of(model, target_layers)

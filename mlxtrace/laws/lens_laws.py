@@ -14,7 +14,7 @@ from .pass_by_hand import Write
 EVERY = tuple(range(LENGTH))
 STREAM, PARTS = ("resid_pre", "resid_mid", "resid_post"), ("attn", "mlp")
 PLACES = ((3, LENGTH - 1), (LENGTH - 1, 4), (2, 2))  # positions that are read and written
-ANSWER = 2  # tokens of an answer
+ANSWER, TOKENS = 2, 2  # tokens of an answer, and of what is generated
 
 
 def _probabilities(logits: np.ndarray) -> np.ndarray:
@@ -23,11 +23,11 @@ def _probabilities(logits: np.ndarray) -> np.ndarray:
     return weights / weights.sum(-1, keepdims=True)
 
 
-def _error(found: np.ndarray, right: np.ndarray, logits: np.ndarray) -> float:
+def _error(found: np.ndarray, right: Any, logits: np.ndarray) -> float:
     """How far logits must be off, relative to their largest, for probabilities to be off by as much."""
-    if found.shape != right.shape:
+    if np.shape(found) != np.shape(right):
         return float("inf")
-    size = max(float(right.max()), 1e-9)  # a probability that underflows
+    size = max(float(np.max(right)), 1e-9)  # a probability that underflows
     return float(np.abs(found - right).max()) / (2 * size * max(largest(logits), 1.0))
 
 
@@ -58,6 +58,7 @@ def lenses(tested: ModelUnderTest) -> Measurement:
     every = np.full((LENGTH, vocab), np.nan)
     np.put_along_axis(every, own.ids[0], own.probabilities[0], axis=-1)
     errors = [_error(every, _probabilities(plain), plain)]
+    errors.append(float("inf") if (np.diff(own.probabilities) > 0).any() else 0.0)  # the likeliest come first
     for component in STREAM + PARTS:
         layers = _has(tested, component)
         if layers:
@@ -81,14 +82,20 @@ def _lens_error(tested: ModelUnderTest, component: str, layers: list[int], last:
         errors.append(_error(lens.probabilities[row, :, 0], right.max(-1), logits))
         chosen = np.take_along_axis(right, lens.ids[row], axis=-1)[:, 0]
         errors.append(_error(chosen, right.max(-1), logits))
-        errors.append(_rank_error(lens.rank[row], logits, target, tested.limit))
+        errors.append(_rank_error(lens.rank[row], logits, [target] * len(at), tested.limit))
     return float(np.max(errors))
 
 
-def _rank_error(rank: np.ndarray, logits: np.ndarray, target: int, limit: float) -> float:
-    """0 where as many tokens are likelier, give or take those that rounding may turn over; else infinite."""
-    above, blur = logits - logits[:, [target]], 2 * limit * largest(logits)
+def _rank_error(rank: np.ndarray, logits: np.ndarray, targets: Sequence[int], limit: float) -> float:
+    """0 where as many tokens are likelier, give or take those that rounding may turn over; else infinite.
+
+    rank: of a target in each row of the logits; or one number, the largest of these.
+    """
+    above = logits - np.take_along_axis(logits, np.array(targets)[:, None], axis=-1)
+    blur = 2 * limit * largest(logits)
     fewest, most = (above > blur).sum(-1), (above > -blur).sum(-1)
+    if not np.ndim(rank):
+        fewest, most = fewest.max(), most.max()
     return 0.0 if ((rank >= fewest) & (rank <= most)).all() else float("inf")
 
 
@@ -112,52 +119,68 @@ def scopes(tested: ModelUnderTest) -> Measurement:
                 errors.append(_map_error(tested, component, layers, read, written, answer))
     if not errors:
         raise DoesNotApply("no component is as wide as one residual stream")
-    errors.append(_put_back(tested))
+    errors += [_generated(tested), _put_back(tested)]
     return Measurement(float(np.max(errors)), tested.limit)
 
 
 def _map_error(
     tested: ModelUnderTest, component: str, layers: list[int], read: int, written: int, answer: Sequence[int]
 ) -> float:
-    """Of a map's probabilities and of its likeliest tokens, and of one patchscope."""
-    given, aim = list(tested.other), list(tested.ids)
-    result = tested.model.patchscope_map(
-        given,
-        read,
-        aim,
-        written,
-        component,
-        target=list(answer),
-        layers=layers,
-        target_layers=layers,
-        progress=False,
-    )
+    """Of a map's probabilities, ranks and likeliest tokens, and of the patchscope of its two outermost layers."""
+    given, aim, n = list(tested.other), list(tested.ids), len(answer)
+    options: Any = {"target": list(answer), "layers": layers, "target_layers": layers, "progress": False}
+    result = tested.model.patchscope_map(given, read, aim, written, component, **options)
     _, kept = tested.by_hand.run(given, keep=[(component, i) for i in layers])
-    right, top, off = np.zeros((2, len(layers), len(layers))), result.ids, []
-    for i, into in enumerate(layers):
-        for j, out_of in enumerate(layers):
-            write = Write(component, into, (written,), kept[component, out_of], (read,))
-            logits = tested.by_hand.run([*aim, *answer[:-1]], [write])[0][-len(answer) :]
-            probabilities = _probabilities(logits)
-            right[0, i, j] = np.prod([p[token] for p, token in zip(probabilities, answer, strict=True)])
-            right[1, i, j] = probabilities[0].max()
-            off.append(_error(probabilities[0, top[i, j]], right[1, i, j], logits))
-    logits = tested.by_hand.run([*aim, *answer[:-1]])[0][-len(answer)]
-    base = _probabilities(logits).max()
-    off += [_error(result.probabilities, right[1], logits), abs(result.base_said_prob - base) / (2 * base)]
-    off.append(
-        float(np.abs(result.prob - right[0]).max()) / (2 * float(right[1].max()) * max(largest(logits), 1.0))
+    base, off = tested.by_hand.run([*aim, *answer[:-1]])[0][-n:], []
+    for (i, j), prob in np.ndenumerate(result.prob):
+        write = Write(component, layers[i], (written,), kept[component, layers[j]], (read,))
+        logits = tested.by_hand.run([*aim, *answer[:-1]], [write])[0][-n:]
+        off.append(_answer_error(prob, result.base_prob, base, logits, answer))
+        top = _probabilities(logits[0])
+        off.append(
+            _error(
+                np.array([result.probabilities[i, j], top[result.ids[i, j]]]), np.full(2, top.max()), logits
+            )
+        )
+        off.append(_rank_error(result.rank[i, j], logits, answer, tested.limit))
+    off.append(_error(np.array(result.base_said_prob), _probabilities(base[0]).max(), base))
+    names = f"layers.{layers[-1]}.{component}", f"layers.{layers[0]}.{component}"
+    one = tested.model.patchscope(
+        given, names[0], read, aim, names[1], written, max_tokens=0, target=list(answer)
     )
-    one = _one(
-        tested, f"layers.{layers[0]}.{component}", f"layers.{layers[-1]}.{component}", read, written, answer
-    )
-    off.append(abs(one.prob - right[0, -1, 0]) / (2 * float(right[1].max()) * max(largest(logits), 1.0)))
-    return float(np.max(off))
+    most = float(_probabilities(base).max()), float(result.probabilities.max())
+    apart = max(abs(one.prob - result.prob[0, -1]), abs(one.base_prob - result.base_prob))
+    return float(np.max([*off, apart / (2 * max(most) * max(largest(base), 1.0))]))
 
 
-def _one(tested: ModelUnderTest, site: str, into: str, read: int, written: int, answer: Sequence[int]) -> Any:
-    given, aim = list(tested.other), list(tested.ids)
-    return tested.model.patchscope(given, site, read, aim, into, written, max_tokens=0, target=list(answer))
+def _answer_error(
+    prob: float, base_prob: float, base: np.ndarray, logits: np.ndarray, answer: Sequence[int]
+) -> float:
+    """Of a whole answer's probability with the write, and of that without it; logits `[tokens of the answer, V]`."""
+    right = [_probabilities(x)[range(len(answer)), list(answer)].prod() for x in (logits, base)]
+    most = max(float(_probabilities(x).max()) for x in (logits, base))
+    return float(np.abs(np.subtract([prob, base_prob], right)).max()) / (2 * most * max(largest(logits), 1.0))
+
+
+def _generated(tested: ModelUnderTest) -> float:
+    """Of what is generated, token by token: how much less likely each is than the likeliest of a whole pass by hand."""
+    layers, (read, written) = _has(tested, "resid_post"), PLACES[1]
+    given, ids, off = list(tested.other), list(tested.ids), [0.0]
+    if not layers:
+        return 0.0
+    name = f"layers.{layers[0]}.resid_post"
+    try:
+        scope = tested.model.patchscope(given, name, read, ids, None, written, max_tokens=TOKENS)
+    except UnsupportedError:
+        return 0.0
+    _, kept = tested.by_hand.run(given, keep=[("resid_post", layers[0])])
+    write = Write("resid_post", layers[0], (written,), kept["resid_post", layers[0]], (read,))
+    for token in scope.generated:
+        logits = tested.by_hand.run(ids, [write])[0][-1]
+        right = _probabilities(logits)
+        off.append(_error(right[token], right.max(), logits))
+        ids.append(token)
+    return float(np.max(off)) if scope.generated else float("inf")
 
 
 def _put_back(tested: ModelUnderTest) -> float:

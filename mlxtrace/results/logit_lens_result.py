@@ -47,6 +47,8 @@ class LogitLens(Record):
         ((2, 10), (2, 10, 2), ' Paris')
         >>> lens.top[-1][-1][0][0], bool(abs(lens.prob[-1, -1] - lens.final) < 1e-4)
         (' Paris', True)
+        >>> lens.to_rows()[0]["layer"], lens.to_rows()[-1]["top_1"]
+        (0, ' Paris')
         >>> figure = lens.plot()
     """
 

@@ -76,9 +76,23 @@ class Patchscope(Scoped):
         base_prob: of the answer after the target prompt as it is.
         source_site, target_site: what is read, and what is written.
         mapping: the function between them, by name; "" for the identity.
+        answer, answer_ids: the answer's text, and its tokens.
+        texts: `{id: text}` of the tokens that are shown.
+        source, source_tokens, source_position: the prompt that is read, its tokens, and which of them.
+        source_said, source_prob: the model's own next token after that one, and its probability.
+        target_prompt, target_tokens, target_position: the prompt that is written, its tokens, and which of them.
+        model: the model's name.
         notes: what must be known to read the numbers.
 
-    The other fields are those of `Scoped`.
+    Example:
+        >>> from mlxtrace import InterpretableModel
+        >>> model = InterpretableModel("demo")
+        >>> scope = model.patchscope("The Eiffel Tower is in the city of", "layers.8", max_tokens=1)
+        >>> scope.text, scope.source_tokens[scope.source_position], scope.target_tokens[scope.target_position]
+        ('Paris', ' of', ' ?')
+        >>> scope.to_rows()[0]["token"]
+        ' Paris'
+        >>> figure = scope.plot()
     """
 
     WHOLE: ClassVar[tuple[str, ...]] = ("ids", "base_ids")
@@ -169,9 +183,21 @@ class PatchscopeMap(Scoped):
         base_prob: of the answer after the target prompt as it is.
         base_said, base_said_prob: what is likeliest there, as it is.
         component: what is read and written.
+        answer, answer_ids: the answer's text, and its tokens.
+        texts: `{id: text}` of the tokens that are shown.
+        source, source_tokens, source_position: the prompt that is read, its tokens, and which of them.
+        source_said, source_prob: the model's own next token after that one, and its probability.
+        target_prompt, target_tokens, target_position: the prompt that is written, its tokens, and which of them.
+        model: the model's name.
         notes: what must be known to read the numbers.
 
-    The other fields are those of `Scoped`.
+    Example:
+        >>> from mlxtrace import InterpretableModel
+        >>> model = InterpretableModel("demo")
+        >>> scope = model.patchscope_map("The Louvre is in the city of", layers=[0, 8], target_layers=8, progress=False)
+        >>> scope.prob.shape, scope.answer, scope.to_rows()[1]["top"]
+        ((1, 2), ' Paris', ' Paris')
+        >>> figure = scope.plot()
     """
 
     prob: np.ndarray
