@@ -59,6 +59,7 @@ def between(model: Any, source_model: Any, made: PairSet, direction: str, cells:
             raise InputError(
                 f"source_model is no model of the same shape: {other.name} has {there} {words}, {model.name} {here}"
             )
+    _check_vocabularies(model, other)
     each(made.ids, made.alone, lambda i: _check_reading(model, other, made.pairs[i]))
     said = check_shapes(model.resolver, other.resolver, [p.site for cell in cells for p in cell.patches])
     clean, corrupted = (other, model) if direction == "denoise" else (model, other)
@@ -89,10 +90,30 @@ def _check_texts(model: Any, other: Any, ids: list[int]) -> None:
     if model.tokenizer is None or other.tokenizer is None:
         return
     for token, here, there in zip(ids, model.to_str_tokens(ids), other.to_str_tokens(ids), strict=True):
-        if here != there:
-            raise InputError(
-                f"source_model reads other tokens: id {token} is {there!r} in {other.name} and {here!r} in {model.name}"
-            )
+        _check_same(model, other, token, here, there)
+
+
+def _check_vocabularies(model: Any, other: Any) -> None:
+    """InputError when a token, but for added ones, is another text in the other model: its logit is another answer."""
+    here, there = (_texts_by_id(one.tokenizer) for one in (model, other))
+    if model.tokenizer is not other.tokenizer:
+        for token in sorted(here.keys() & there.keys()):
+            _check_same(model, other, token, here[token], there[token])
+
+
+def _texts_by_id(tokenizer: Any) -> dict[int, str]:
+    """The vocabulary but for added tokens, of which models often name some anew; {} where it cannot be asked for."""
+    if not hasattr(tokenizer, "get_vocab") or not hasattr(tokenizer, "get_added_vocab"):
+        return {}
+    added = tokenizer.get_added_vocab()
+    return {token: text for text, token in tokenizer.get_vocab().items() if text not in added}
+
+
+def _check_same(model: Any, other: Any, token: int, here: str, there: str) -> None:
+    if here != there:
+        raise InputError(
+            f"source_model reads other tokens: id {token} is {there!r} in {other.name} and {here!r} in {model.name}"
+        )
 
 
 def _named(model: Any, other: Any) -> str:

@@ -89,7 +89,7 @@ def run_lines(result: Patched) -> list[tuple[str, str]]:
     for run, text in (("clean", result.clean_text), ("corrupted", result.corrupted_text)):
         if run == "corrupted" and text == result.clean_text:
             text = result.settings.get("corruption", text)
-        text = one_line(text) + _by(result, run)
+        text = _by(result, run) + one_line(text)
         answers = [a for a in (result.target, result.foil) if a is not None]
         if len(answers) == 2 and answers[0].token == answers[1].token:
             answers = answers[:1]
@@ -105,12 +105,12 @@ def one_line(text: str) -> str:
 
 
 def _by(result: Patched, run: str) -> str:
-    """Which model made a run, where they are two: " (run by demo + adapters)"."""
+    """Which model made a run, where they are two: "run by demo + adapters: "."""
     other, source = (
         result.settings.get("source_model"),
         "corrupted" if result.direction == "noise" else "clean",
     )
-    return f" (run by {other if run == source else result.model})" if other else ""
+    return f"run by {other if run == source else result.model}: " if other else ""
 
 
 def quoted(text: str) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from .. import errors
-from ..experiments.activation_patching import patched, read_pairs
+from ..experiments.activation_patching import how_read, patched, read_pairs
 from .noise_scale import GaussianNoise, level_of_run
 from .provenance import fingerprint, told
 
@@ -137,7 +137,9 @@ def _settled_metric(metric: Any) -> Any:
 
 def _patched(model: Any, pairs: Sequence[Any], options: Mapping[str, Any]) -> Sequence[Any]:
     asked = {**options, "progress": False}
-    read = read_pairs(model, list(pairs), align=asked.pop("align"))
+    source = asked["source_model"]
+    reading = {} if source is None else how_read(model, source, asked["direction"])
+    read = read_pairs(model, list(pairs), align=asked.pop("align"), **reading)
     found: Any = patched(model, read, **asked, recovered=False)
     return found[0]
 

@@ -81,6 +81,14 @@ FAULTS: list[tuple[str, str, str, str]] = [
      "[0 for cell in request.cells]"),
     ("first differences of another prompt", "engine/plan.py", "first = self.first_differences[cell.prompt]",
      "first = self.first_differences[0]"),
+    # two models
+    ("the source run in the patched model", "engine/sweep.py", "model, (sites, keep) = other or self.resolver,",
+     "model, (sites, keep) = self.resolver,"),
+    ("null cells of one model between two", "engine/plan.py", "if self.engine.causal and not self.other else 0", "if self.engine.causal else 0"),
+    ("the other model's sites of another layer", "engine/two_models.py", "resolver.site(site.component, site.layer)",
+     "resolver.site(site.component, site.layer and site.layer - 1)"),
+    ("another model taken for the model itself", "experiments/source_models.py", "return None if source_model.net is model.net else source_model",
+     "return None if source_model.n_layers == model.n_layers else source_model"),
     # what is kept
     ("kept arrays of a sweep alias", "engine/runs.py", "edit(site.get(fresh(x), base))",
      "edit(site.get(x, base))"),
