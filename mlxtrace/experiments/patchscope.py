@@ -86,11 +86,8 @@ def patchscope(
     vector = value_at(model, scope, read, written, mapping)
     edit: Any = {written.name: iv.replace_at(vector, scope.target_position)}
     patched, plain = (scope.read(_logits(model, scope, edits), k) for edits in (edit, None))
-    said = (
-        model.generate(scope.target, max_tokens=max_tokens, interventions=edit, where="prompt", **options)
-        if max_tokens
-        else None
-    )
+    options |= {"interventions": edit, "where": "prompt"}
+    said = model.generate(scope.target, max_tokens=max_tokens, **options) if max_tokens else None
     generated = [] if said is None else [int(t) for t in said.tokens]
     return Patchscope(
         text="" if said is None else str(said),

@@ -14,6 +14,7 @@ from .pass_by_hand import Write
 EVERY = tuple(range(LENGTH))
 STREAM, PARTS = ("resid_pre", "resid_mid", "resid_post"), ("attn", "mlp")
 PLACES = ((3, LENGTH - 1), (LENGTH - 1, 4), (2, 2))  # positions that are read and written
+LEAST = 1e-280  # a probability below this is 0
 ANSWER, TOKENS = 2, 2  # tokens of an answer, and of what is generated
 
 
@@ -23,12 +24,15 @@ def _probabilities(logits: np.ndarray) -> np.ndarray:
     return weights / weights.sum(-1, keepdims=True)
 
 
-def _error(found: np.ndarray, right: Any, logits: np.ndarray) -> float:
-    """How far logits must be off, relative to their largest, for probabilities to be off by as much."""
+def _error(found: Any, right: Any, logits: np.ndarray, tokens: int = 1) -> float:
+    """How far logits must be off, relative to their largest, for log-probabilities to be off by as much.
+
+    Of answers of several tokens, so far in each.
+    """
     if np.shape(found) != np.shape(right):
         return float("inf")
-    size = max(float(np.max(right)), 1e-9)  # a probability that underflows
-    return float(np.abs(found - right).max()) / (2 * size * max(largest(logits), 1.0))
+    logs = [np.log(np.maximum(x, LEAST)) for x in (found, right)]
+    return float(np.abs(logs[0] - logs[1]).max()) / (2 * tokens * max(largest(logits), 1.0))
 
 
 def _has(tested: ModelUnderTest, component: str) -> list[int]:
@@ -93,7 +97,7 @@ def _rank_error(rank: np.ndarray, logits: np.ndarray, targets: Sequence[int], li
     """
     above = logits - np.take_along_axis(logits, np.array(targets)[:, None], axis=-1)
     blur = 2 * limit * largest(logits)
-    fewest, most = (above > blur).sum(-1), (above > -blur).sum(-1)
+    fewest, most = (above > blur).sum(-1), (above > -blur).sum(-1) - 1  # less the token itself
     if not np.ndim(rank):
         fewest, most = fewest.max(), most.max()
     return 0.0 if ((rank >= fewest) & (rank <= most)).all() else float("inf")
@@ -119,7 +123,7 @@ def scopes(tested: ModelUnderTest) -> Measurement:
                 errors.append(_map_error(tested, component, layers, read, written, answer))
     if not errors:
         raise DoesNotApply("no component is as wide as one residual stream")
-    errors += [_generated(tested), _put_back(tested)]
+    errors += [*(_generated(tested, *place) for place in PLACES[:2]), _put_back(tested)]
     return Measurement(float(np.max(errors)), tested.limit)
 
 
@@ -135,7 +139,7 @@ def _map_error(
     for (i, j), prob in np.ndenumerate(result.prob):
         write = Write(component, layers[i], (written,), kept[component, layers[j]], (read,))
         logits = tested.by_hand.run([*aim, *answer[:-1]], [write])[0][-n:]
-        off.append(_answer_error(prob, result.base_prob, base, logits, answer))
+        off.append(_error(prob, _whole(logits, answer), logits, n))
         top = _probabilities(logits[0])
         off.append(
             _error(
@@ -143,44 +147,39 @@ def _map_error(
             )
         )
         off.append(_rank_error(result.rank[i, j], logits, answer, tested.limit))
-    off.append(_error(np.array(result.base_said_prob), _probabilities(base[0]).max(), base))
+    off.append(_error(result.base_said_prob, _probabilities(base[0]).max(), base))
+    off.append(_error(result.base_prob, _whole(base, answer), base, n))
     names = f"layers.{layers[-1]}.{component}", f"layers.{layers[0]}.{component}"
     one = tested.model.patchscope(
         given, names[0], read, aim, names[1], written, max_tokens=0, target=list(answer)
     )
-    most = float(_probabilities(base).max()), float(result.probabilities.max())
-    apart = max(abs(one.prob - result.prob[0, -1]), abs(one.base_prob - result.base_prob))
-    return float(np.max([*off, apart / (2 * max(most) * max(largest(base), 1.0))]))
+    off.append(_error(one.prob, result.prob[0, -1], base, n))
+    return float(np.max([*off, _error(one.base_prob, result.base_prob, base, n)]))
 
 
-def _answer_error(
-    prob: float, base_prob: float, base: np.ndarray, logits: np.ndarray, answer: Sequence[int]
-) -> float:
-    """Of a whole answer's probability with the write, and of that without it; logits `[tokens of the answer, V]`."""
-    right = [_probabilities(x)[range(len(answer)), list(answer)].prod() for x in (logits, base)]
-    most = max(float(_probabilities(x).max()) for x in (logits, base))
-    return float(np.abs(np.subtract([prob, base_prob], right)).max()) / (2 * most * max(largest(logits), 1.0))
+def _whole(logits: np.ndarray, answer: Sequence[int]) -> float:
+    """A whole answer's probability, of logits `[tokens of the answer, V]`."""
+    return float(np.prod(_probabilities(logits)[range(len(answer)), list(answer)]))
 
 
-def _generated(tested: ModelUnderTest) -> float:
+def _generated(tested: ModelUnderTest, read: int, written: int) -> float:
     """Of what is generated, token by token: how much less likely each is than the likeliest of a whole pass by hand."""
-    layers, (read, written) = _has(tested, "resid_post"), PLACES[1]
-    given, ids, off = list(tested.other), list(tested.ids), [0.0]
+    layers, given, ids = _has(tested, "resid_post"), list(tested.other), list(tested.ids)
     if not layers:
         return 0.0
-    name = f"layers.{layers[0]}.resid_post"
+    layer, off = layers[len(layers) // 2], []
     try:
-        scope = tested.model.patchscope(given, name, read, ids, None, written, max_tokens=TOKENS)
+        scope = tested.model.patchscope(given, layer, read, ids, None, written, max_tokens=TOKENS)
     except UnsupportedError:
         return 0.0
-    _, kept = tested.by_hand.run(given, keep=[("resid_post", layers[0])])
-    write = Write("resid_post", layers[0], (written,), kept["resid_post", layers[0]], (read,))
+    _, kept = tested.by_hand.run(given, keep=[("resid_post", layer)])
+    write = Write("resid_post", layer, (written,), kept["resid_post", layer], (read,))
     for token in scope.generated:
         logits = tested.by_hand.run(ids, [write])[0][-1]
         right = _probabilities(logits)
         off.append(_error(right[token], right.max(), logits))
         ids.append(token)
-    return float(np.max(off)) if scope.generated else float("inf")
+    return float(np.max(off, initial=0.0 if off else np.inf))
 
 
 def _put_back(tested: ModelUnderTest) -> float:
