@@ -94,11 +94,7 @@ def edges(
             bar.update(1)
     first = found[0]
     name = first.metrics[0].name
-    notes = [
-        note
-        for pair, one in zip(made.pairs, found, strict=True)
-        for note in (*pair.notes, *one.notes, *one.remarks)
-    ]
+    said = [[*pair.notes, *one.notes, *one.remarks] for pair, one in zip(made.pairs, found, strict=True)]
     result = Edges(
         per_pair=np.stack(scores),
         upstream=graph.upstream,
@@ -117,7 +113,7 @@ def edges(
         foils=["" if one.foil is None else one.foil.text for one in found],
         model=model.name,
         steps=steps,
-        notes=list(dict.fromkeys([*made.notes, *pairs.notes, *notes])),
+        notes=list(dict.fromkeys([*made.notes, *pairs.notes, *sum(said, [])])),
         seconds=time.perf_counter() - began,
     )
     result._runs = CircuitRuns(model, metric, made, max_memory)
