@@ -25,6 +25,7 @@ OF_A_PAIR = {  # arguments of experiments that each pair has its own of, and the
     "subject": "subject",
     "target": "target",
     "foil": "foil",
+    "answers": "answers",
 }
 NOT_HERE = {
     "plot": "a figure is written beside the results, average.png",
