@@ -124,9 +124,12 @@ def _named(model: Any, other: Any) -> str:
 
 
 def _kind(model: Any) -> str:
-    """How its weights are kept: "4 bits", or a dtype."""
-    bits = {m.bits for _, m in model.net.named_modules() if hasattr(m, "bits") and "scales" in m}
+    """How its weights are kept: "4 bits", or a dtype; and whether adapters are on them."""
+    modules = [module for _, module in model.net.named_modules()]
+    bits = {m.bits for m in modules if hasattr(m, "bits") and "scales" in m}
+    adapted = " with adapters" if any("lora_a" in m for m in modules) else ""
     if bits:
-        return f"{' and '.join(map(str, sorted(bits)))} bits"
+        return f"{' and '.join(map(str, sorted(bits)))} bits{adapted}"
     weight = model.resolver.get_embedding_layer().get("weight")
-    return str(weight.dtype).removeprefix("mlx.core.") if isinstance(weight, mx.array) else "float"
+    kept = str(weight.dtype).removeprefix("mlx.core.") if isinstance(weight, mx.array) else "float"
+    return f"{kept}{adapted}"
