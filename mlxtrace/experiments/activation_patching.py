@@ -14,12 +14,12 @@ import numpy as np
 
 from ..arguments import true_or_false
 from ..results.patching_set import PatchingResult, PatchingSet
-from .answers import Measured, settle, several
 from .grid import Grid, grid_of
 from .pair_sets import AlignedPair, Corrupted, OneOrMany, PairSet, grids_of, read_pairs
 from .protocol import TracedModel
 from .set_answers import SetAnswers, answers_of_set
 from .sweeps import Job, Outcome, Plan, notes_of, plan_of, sweep_pairs
+from .whole_answers import Measured, asked_of_pairs, settle, settle_whole, several
 
 
 @overload
@@ -45,6 +45,7 @@ def activation_patching(
     progress: bool | None = None,
     plan_only: Literal[False] = False,
     neurons: Any = None,
+    answers: Any = None,
 ) -> PatchingResult: ...
 
 
@@ -72,6 +73,7 @@ def activation_patching(
     *,
     plan_only: Literal[True],
     neurons: Any = None,
+    answers: Any = None,
 ) -> Plan: ...
 
 
@@ -97,6 +99,7 @@ def activation_patching(
     progress: bool | None = None,
     plan_only: bool = False,
     neurons: Any = None,
+    answers: Any = None,
 ) -> PatchingResult | Plan:
     """Patch sites from one run into another, and report how far the answer comes back.
 
@@ -119,11 +122,13 @@ def activation_patching(
         heads: with head, q, k, v, pattern: "each" (the default) or the heads to patch together; keys and
             values have the model's key-value heads. Patterns are patched by query position.
         window: layers patched together, centred: `[l - window//2, l + ceil(window/2))`.
-        metric: auto, prob, logprob, logit, logit_diff, prob_diff, kl, rank, l2, cosine, a function, or a list of
-            them. A function gets last-position logits `[rows, V]`; `metrics.every_position` asks for `[rows, T, V]`.
-            auto: probability of the clean answer; kl, with a warning, when both prompts have that answer.
-        target, foil: answers, as text (" Paris") or token id, or a list for a set; default: the clean and the
-            corrupted top token.
+        metric: auto, prob, logprob, logprob_mean, logit, logit_diff, prob_diff, kl, rank, l2, cosine, a function, or a
+            list of them. A function gets last-position logits `[rows, V]`; `metrics.every_position` asks for
+            `[rows, T, V]`. auto: probability of the clean answer; kl, with a warning, when both prompts have it.
+        target, foil: answers, as text (" Paris"), token id or the ids of an answer's tokens, or a list for a set;
+            default: the clean and the corrupted top token. One of several tokens is run behind the prompt and scored
+            whole: prob is a product, logprob a sum, logit_diff the difference of target's and foil's log-probabilities,
+            rank that of the first token in which they differ; other metrics look at the position after the prompt.
         subject: text (its first occurrence counts) or positions, for subject positions and labels, or a list for a
             set; default: where the prompts differ.
         direction: "denoise" patches clean activations into the corrupted run; "noise" the other way round.
@@ -139,6 +144,8 @@ def activation_patching(
         plan_only: return the `Plan` and run nothing.
         neurons: with component="neuron": None for all of a layer's neurons together, "each" for every one by itself,
             or the neurons to patch together. The model's `screen` finds the strongest without running each.
+        answers: in the target's place a list of answers that are right, whose probabilities are added; for a set also
+            a list of such lists.
 
     Returns:
         A `PatchingResult`: `.raw` (the metric) and `.recovery` (percent), float64, shaped `[layer]`,
@@ -161,7 +168,7 @@ def activation_patching(
         100
     """
     true_or_false("plot", plot, "to write a file, result.plot(path)")
-    made = read_pairs(model, clean_text, corrupted_text, subject, target, foil, align)
+    made = read_pairs(model, clean_text, corrupted_text, subject, target, foil, align, answers)
     where = component, layers, positions, heads, window, metric, direction, within
     found = patched(model, made, *where, engine, max_memory, progress, plan_only, neurons=neurons)
     if isinstance(found, Plan):
@@ -198,19 +205,23 @@ def patched(
     asked_grid = grid_of(model, component, layers, heads, window, neurons)
     grids = grids_of(model, made, asked_grid, positions, within)
     roles = [pair.roles(direction) for pair in made.pairs]
-    jobs = [Job(role.base, role.source, grid.cells(role)) for role, grid in zip(roles, grids, strict=True)]
+    wholes = asked_of_pairs(model, made) if made.answered else [None] * len(made.pairs)
+    contexts = [((),) if whole is None else whole.contexts for whole in wholes]
+    jobs = [Job(r.base, r.source, g.cells(r), c) for r, g, c in zip(roles, grids, contexts, strict=True)]
     every = any(getattr(m, "every_position", False) for m in several(metric))
     how = {"engine": engine, "max_memory": max_memory, "every_position": every}
     if plan_only:
         return plan_of(model, jobs, **how)
-    asked = SetAnswers(made.targets, made.foils, metric, [])
+    asked = SetAnswers(made.targets, made.foils, metric, [], wholes)
     if not made.alone:
-        asked = answers_of_set(model, made, metric, recovered)
+        asked = answers_of_set(model, made, metric, recovered, wholes)
 
     def settled(i: int, *logits: np.ndarray) -> Measured:
         clean_first = roles[i].clean_first(*logits)
         answers = asked.metric, asked.targets[i], asked.foils[i]
-        return settle(model, made.pairs[i], *answers, clean_first, made.alone)
+        if asked.asked[i] is None:
+            return settle(model, made.pairs[i], *answers, clean_first, made.alone)
+        return settle_whole(model, made.pairs[i], *answers, clean_first, made.alone, asked.asked[i])
 
     notes = notes_of(model, jobs[0].cells)
     found = sweep_pairs(model, jobs, settled, progress, **how)
@@ -272,7 +283,7 @@ def labelled(
         clean_text=pair.clean_text,
         corrupted_text=pair.corrupted_text,
         model=model.name,
-        notes=[*pair.notes, *places.notes, *measured.notes, *notes],
+        notes=[*pair.notes, *places.notes, *measured.notes, *measured.remarks, *notes],
         settings=_settings(pair, grid, coords, positions) | settings,
         part_of_set=not alone,
     )

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import InputError, MlxtraceError
-from ..text.pair import Pair
+from ..text.pair import AnyOf, Pair, right_answer, with_answers
 from ..text.tokens import is_chat
 from .grid import Grid, on_pair
 from .pairs import (
@@ -24,12 +24,13 @@ from .pairs import (
     Substitution,
     pair,
     regions_of,
-    uncorrupted,
 )
+from .pairs import uncorrupted as uncorrupted
 
 __all__ = [
     "DIRECTIONS",
     "AlignedPair",
+    "AnyOf",
     "Corrupted",
     "OneOrMany",
     "PairSet",
@@ -45,13 +46,21 @@ SHOWN = 3  # pairs that an error or a note names
 
 @dataclass(frozen=True)
 class PairSet:
-    """Pairs that were read, and what was given with each. alone: one pair was given, not a list of one."""
+    """Pairs that were read, and what was given with each (a target may be `AnyOf` several answers).
+
+    alone: one pair was given, not a list of one.
+    """
 
     pairs: list[AlignedPair]
     ids: list[str]
     targets: list[Any]
     foils: list[Any]
     alone: bool
+
+    @property
+    def answered(self) -> bool:
+        """Whether any answer was given."""
+        return any(given is not None for given in (*self.targets, *self.foils))
 
     @property
     def notes(self) -> list[str]:
@@ -99,6 +108,7 @@ def read_pairs(
     target: Any = None,
     foil: Any = None,
     align: Any = "strict",
+    answers: Any = None,
 ) -> PairSet:
     """Read one pair or many; one error names every pair that cannot be used.
 
@@ -106,6 +116,7 @@ def read_pairs(
         clean: a prompt or a `Pair` (also one that is lined up already), or a list of them.
         corrupted: as `pair` takes it, or a list of one for each; None with `Pair`s, or one corruption for all of them.
         subject, target, foil: one for all, or a list of one for each; what a `Pair` says of itself it says there.
+        answers: several that are right, in the target's place; or a list of such lists, one for each.
     """
     alone = not is_many(clean)
     _check_second(clean, corrupted)
@@ -115,6 +126,7 @@ def read_pairs(
     if not given:
         raise InputError("the set is empty: give one pair at least")
     if isinstance(clean, AlignedPair):
+        target = target if answers is None else with_answers([target], answers, True)[0]
         return PairSet([pair(model, clean, corrupted, subject, align)], ["0"], [target], [foil], True)
     n = len(given)
     columns = [
@@ -123,6 +135,8 @@ def read_pairs(
         _column("target", target, n, alone),
         _column("foil", foil, n, alone),
     ]
+    if answers is not None:
+        columns[2] = with_answers(columns[2], answers, alone)
     asked = [_as_pair(*row) for row in zip(given, *columns, strict=True)]
     ids = _ids(asked)
     pairs = each(ids, alone, lambda i: _read(model, asked[i], align))
@@ -150,6 +164,10 @@ def _column(name: str, value: Any, n: int, alone: bool) -> list[Any]:
     numbers = listed and all(_is_number(x) for x in value)
     if numbers and name in ("subject", "corrupted"):
         listed = False  # positions, the same in every prompt; or one prompt's ids
+    if name in ("target", "foil") and getattr(value, "ndim", 0):
+        raise InputError(
+            f"{name}= is an array, which could be one answer's tokens or one token for each pair: give a list of {n}"
+        )
     if not listed:
         if name == "corrupted" and not (value is None or isinstance(value, GaussianNoise)):
             raise InputError(f"there are {n} clean prompts but one corrupted one: give a list of {n}")
@@ -169,6 +187,8 @@ def _as_pair(clean: Any, corrupted: Any, subject: Any, target: Any, foil: Any) -
         )
     if not isinstance(clean, Pair):
         return Pair(clean, corrupted, target, foil, subject)
+    if len(clean.answers):
+        clean = replace(clean, target=right_answer(clean))
     if corrupted is not None and not isinstance(corrupted, GaussianNoise | Substitution):
         raise InputError(
             "a Pair has its corrupted prompt: give the pairs alone, or one GaussianNoise for all"
@@ -183,6 +203,7 @@ def _as_pair(clean: Any, corrupted: Any, subject: Any, target: Any, foil: Any) -
         corrupted=clean.corrupted if corrupted is None else corrupted,
         subject=clean.subject if subject is None else subject,
         target=clean.target if target is None else target,
+        answers=(),  # which are the target now
         foil=clean.foil if foil is None else foil,
     )
 
@@ -224,13 +245,15 @@ def each(ids: Sequence[str], alone: bool, read: Callable[[int], Any]) -> list[An
     )
 
 
-def read_prompts(model: Any, given: Any, target: Any = None) -> PairSet:
+def read_prompts(model: Any, given: Any, target: Any = None, answers: Any = None) -> PairSet:
     """One prompt or many, or the clean prompts of pairs, each as a pair that is not corrupted."""
     alone = not is_many(given)
     listed = [given] if alone else list(given)
     if not listed:
         raise InputError("the set is empty: give one prompt at least")
     targets = _column("target", target, len(listed), alone)
+    if answers is not None:
+        targets = with_answers(targets, answers, alone)
     asked = [_as_pair(one, None, None, said, None) for one, said in zip(listed, targets, strict=True)]
     ids = _ids(asked)
 

@@ -89,7 +89,7 @@ def run_lines(result: Patched) -> list[tuple[str, str]]:
             text = result.settings.get("corruption", text)
         text = one_line(text)
         answers = [a for a in (result.target, result.foil) if a is not None]
-        if len(answers) == 2 and answers[0].token == answers[1].token:
+        if len(answers) == 2 and answers[0].tokens == answers[1].tokens:
             answers = answers[:1]
         answers.sort(key=lambda a: -getattr(a, f"{run}_prob"))
         shown = ", ".join(f"{quoted(a.text)} {probability(getattr(a, f'{run}_prob'))}" for a in answers)

@@ -18,19 +18,7 @@ import numpy as np
 
 from ..errors import InputError, LoadError, MlxtraceError
 from ..storage import kind_of, load_arrays, plain, save_arrays, writable, write_csv, write_json
-
-
-@dataclass(frozen=True)
-class Answer:
-    """An answer token: its id, its text, and its probability in the clean and in the corrupted run."""
-
-    token: int
-    text: str
-    clean_prob: float
-    corrupted_prob: float
-
-    def __index__(self) -> int:  # int(answer), logits[answer]
-        return self.token
+from .labelled import Answer as Answer
 
 
 class Saved:
