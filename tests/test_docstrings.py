@@ -68,9 +68,12 @@ def test_examples_run_by_themselves(name, tmp_path, monkeypatch, capsys, copied_
 # Other rooms call these, users do not.
 INSIDE = {
     "ActivationCache.arrays", "AverageTrace.known", "AverageTrace.shapes", "CausalEffects.shapes", "CausalTrace.shapes",
+    "Direction.shapes",
+    "Curve.of", "Curve.shapes", "Faithfulness.of", "NoisingWindow.shapes", "PatchingDifference.panels",
     "ModuleResolver.attention_heads", "ModuleResolver.first_path", "ModuleResolver.head_count",
     "ModuleResolver.input_site", "ModuleResolver.layer", "ModuleResolver.module_site", "ModuleResolver.n_heads",
     "ModuleResolver.neuron_count", "ModuleResolver.path_of", "ModuleResolver.remarks", "ModuleResolver.visits",
+    "LogitLens.shapes", "Patchscope.shapes", "PatchscopeMap.shapes",
     "PatchingResult.panels", "PathResult.shapes", "Screened.known", "Screened.shapes",
     "Trace.abandon", "Trace.read", "Trace.write", "errors.closest", "interventions.Intervention",
     "interventions.refuse_uncalled", "metrics.Metric", "metrics.MetricKind", "metrics.bind", "metrics.bind_all",

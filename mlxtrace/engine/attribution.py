@@ -58,6 +58,21 @@ class Attribution(Scores):
         dropped = self._grouped([self.drops[site.name] for site in sites], at, groups)
         return np.moveaxis(self._signed(total, dropped), -1, 0)
 
+    def folded(self, contexts: int, length: int) -> Attribution:
+        """Of rows of several contexts, one after the other, what each row does in all of them; the first positions."""
+
+        def fold(x: np.ndarray, axis: int) -> np.ndarray:
+            apart = x.reshape(*x.shape[:axis], contexts, -1, *x.shape[axis + 1 :]).sum(axis)
+            return apart[..., :length, :] if apart.ndim > axis + 1 else apart
+
+        return Attribution(
+            plain={name: fold(x, 0) for name, x in self.plain.items()},
+            base=fold(self.base, 0),
+            drops={name: fold(x, 1) for name, x in self.drops.items()},
+            passes=self.passes,
+            bytes=self.bytes,
+        )
+
     @staticmethod
     def _grouped(
         maps: Sequence[np.ndarray], at: Sequence[int], groups: Sequence[tuple[int, ...] | None]
@@ -110,6 +125,7 @@ def attribute(
     measure: Measure,
     method: str = "atp",
     max_memory: int | None = None,
+    read: int = 1,
 ) -> Attribution:
     """Estimate, for every unit of some sites at every position, what patching it would do.
 
@@ -121,11 +137,12 @@ def attribute(
         measure: of the last position's logits `[rows, V]`, in MLX -> `[rows]`, by row of the base run.
         method: "atp", "atp*" or "ig".
         max_memory: bytes beside the weights; None: a quarter of what is free.
+        read: of how many of the last positions `measure` gets logits; of more than one `[rows, read, V]`.
 
     Returns:
         An `Attribution`; where either run has samples, a row for each, member after member.
     """
-    both = Attributing(resolver, base, source, sites, at, source_at, method, max_memory)
+    both = Attributing(resolver, base, source, sites, at, source_at, method, max_memory, read)
     both.begin()
     return both.run(measure)
 
@@ -148,10 +165,12 @@ class Attributing:
         source_at: Sequence[int],
         method: str = "atp",
         max_memory: int | None = None,
+        read: int = 1,
     ):
         given = resolver, base, source
         self.method, self.max_memory = method, max_memory
-        self.parts = [Part(*given, some, at, source_at, method) for some in self._split(given, list(sites))]
+        where = at, source_at, method, read
+        self.parts = [Part(*given, some, *where) for some in self._split(given, list(sites))]
         self.begun: Part | None = None
 
     def _split(self, given: tuple[Any, Rows, Rows], sites: list[Site]) -> list[list[Site]]:
@@ -167,7 +186,7 @@ class Attributing:
         return [part for half in halves for part in self._split(given, half)]
 
     def begin(self) -> tuple[np.ndarray, np.ndarray]:
-        """Run both plainly and keep what the first part needs; the last position's logits `[rows, V]` of both."""
+        """Run both plainly and keep what the first part needs; the logits of both that are read."""
         for part in self.parts:
             part.fit(self.max_memory)  # refused before anything is run
         return self._begin(self.parts[0])

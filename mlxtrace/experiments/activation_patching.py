@@ -18,6 +18,7 @@ from .grid import Grid, grid_of
 from .pair_sets import AlignedPair, Corrupted, OneOrMany, PairSet, grids_of, read_pairs
 from .protocol import TracedModel
 from .set_answers import SetAnswers, answers_of_set
+from .source_models import ONE_MODEL, between, how_read
 from .sweeps import Job, Outcome, Plan, notes_of, plan_of, sweep_pairs
 from .whole_answers import Measured, asked_of_pairs, settle, settle_whole, several
 
@@ -45,6 +46,7 @@ def activation_patching(
     progress: bool | None = None,
     plan_only: Literal[False] = False,
     neurons: Any = None,
+    source_model: TracedModel | None = None,
     answers: Any = None,
 ) -> PatchingResult: ...
 
@@ -73,6 +75,7 @@ def activation_patching(
     *,
     plan_only: Literal[True],
     neurons: Any = None,
+    source_model: TracedModel | None = None,
     answers: Any = None,
 ) -> Plan: ...
 
@@ -99,6 +102,7 @@ def activation_patching(
     progress: bool | None = None,
     plan_only: bool = False,
     neurons: Any = None,
+    source_model: TracedModel | None = None,
     answers: Any = None,
 ) -> PatchingResult | Plan:
     """Patch sites from one run into another, and report how far the answer comes back.
@@ -144,6 +148,9 @@ def activation_patching(
         plan_only: return the `Plan` and run nothing.
         neurons: with component="neuron": None for all of a layer's neurons together, "each" for every one by itself,
             or the neurons to patch together. The model's `screen` finds the strongest without running each.
+        source_model: another model of the same shape and tokens (fine-tuned, quantized), which makes the run that the
+            activations come from: the clean one, or with "noise" the corrupted one. Without a corrupted_text both
+            models run the clean one. Noise is on the embeddings of the corrupted run's model.
         answers: in the target's place a list of answers that are right, whose probabilities are added; for a set also
             a list of such lists.
 
@@ -168,9 +175,10 @@ def activation_patching(
         100
     """
     true_or_false("plot", plot, "to write a file, result.plot(path)")
-    made = read_pairs(model, clean_text, corrupted_text, subject, target, foil, align, answers)
+    reading = {} if source_model is None else how_read(model, source_model, direction)
+    made = read_pairs(model, clean_text, corrupted_text, subject, target, foil, align, answers, **reading)
     where = component, layers, positions, heads, window, metric, direction, within
-    found = patched(model, made, *where, engine, max_memory, progress, plan_only, neurons=neurons)
+    found = patched(model, made, *where, engine, max_memory, progress, plan_only, neurons, source_model)
     if isinstance(found, Plan):
         return found
     results, notes = found
@@ -195,8 +203,9 @@ def patched(
     max_memory: int | None = None,
     progress: bool | None = None,
     plan_only: bool = False,
-    recovered: bool = True,
     neurons: Any = None,
+    source_model: TracedModel | None = None,
+    recovered: bool = True,
 ) -> tuple[list[PatchingResult], list[str]] | Plan:
     """The result of each pair of a set that was read, and notes on the set; the plan for plan_only.
 
@@ -209,12 +218,14 @@ def patched(
     contexts = [((),) if whole is None else whole.contexts for whole in wholes]
     jobs = [Job(r.base, r.source, g.cells(r), c) for r, g, c in zip(roles, grids, contexts, strict=True)]
     every = any(getattr(m, "every_position", False) for m in several(metric))
-    how = {"engine": engine, "max_memory": max_memory, "every_position": every}
+    cells = jobs[0].cells
+    across = ONE_MODEL if source_model is None else between(model, source_model, made, direction, cells)
+    how = {"engine": engine, "max_memory": max_memory, "every_position": every, **across.how}
     if plan_only:
         return plan_of(model, jobs, **how)
     asked = SetAnswers(made.targets, made.foils, metric, [], wholes)
     if not made.alone:
-        asked = answers_of_set(model, made, metric, recovered, wholes)
+        asked = answers_of_set(model, made, metric, recovered, wholes, across)
 
     def settled(i: int, *logits: np.ndarray) -> Measured:
         clean_first = roles[i].clean_first(*logits)
@@ -223,13 +234,13 @@ def patched(
             return settle(model, made.pairs[i], *answers, clean_first, made.alone)
         return settle_whole(model, made.pairs[i], *answers, clean_first, made.alone, asked.asked[i])
 
-    notes = notes_of(model, jobs[0].cells)
+    notes = [*notes_of(model, cells), *across.notes]
     found = sweep_pairs(model, jobs, settled, progress, **how)
     for note in found[0][0].notes if made.alone else ():
         warnings.warn(note, stacklevel=3)  # where the experiment was called
     results = [
-        labelled(model, pair, grid, measured, outcome, direction, positions, made.alone, notes)
-        for pair, grid, (measured, outcome) in zip(made.pairs, grids, found, strict=True)
+        labelled(model, pair, grid, *of, direction, positions, made.alone, notes, **across.settings)
+        for pair, grid, of in zip(made.pairs, grids, found, strict=True)
     ]
     return results, asked.notes
 

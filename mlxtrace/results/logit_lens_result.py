@@ -1,0 +1,187 @@
+"""What a logit lens shows: the likeliest tokens of each layer and position, and the probability of an answer.
+
+lens.prob                    # [layers, positions]: of the answer
+lens.top[-1][0]              # of the first layer, at the last position: [(token, probability), ...]
+"""
+
+from __future__ import annotations
+
+import html
+import os
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..plotting import token_maps
+from .saved import Record
+from .token_table import last_that_fit, page, probability, quoted, shown, token_table
+
+SHOWN = 3  # tokens of a layer that are printed
+MOST_HTML = 60  # columns of a notebook's table
+
+
+@dataclass(repr=False, eq=False)
+class LogitLens(Record):
+    """What each layer's stream says, read by the model's own norm and head: tokens and probabilities.
+
+    Args:
+        ids: `[layers, positions, k]`, the likeliest tokens, the likeliest first.
+        probabilities: float64 `[layers, positions, k]`, theirs.
+        prob: float64 `[layers, positions]`, the answer's.
+        rank: `[layers, positions]`: how many tokens are likelier than the answer; 0 where it is the likeliest.
+        layers, positions: the labels of the axes.
+        answer, answer_id: the token that `prob` and `rank` are of.
+        final: its probability at the end of the prompt, by the model itself.
+        texts: `{id: text}` of every token in `ids`.
+        tokens: the prompt's.
+        component: what was read of each layer.
+        prompt, model: the text and the model's name.
+        notes: what must be known to read the numbers.
+
+    Example:
+        >>> from mlxtrace import InterpretableModel
+        >>> model = InterpretableModel("demo")
+        >>> lens = model.logit_lens("The Eiffel Tower is in the city of", layers=[0, 11], k=2)
+        >>> lens.prob.shape, lens.ids.shape, lens.answer
+        ((2, 10), (2, 10, 2), ' Paris')
+        >>> lens.top[-1][-1][0][0], bool(abs(lens.prob[-1, -1] - lens.final) < 1e-4)
+        (' Paris', True)
+        >>> lens.to_rows()[0]["layer"], lens.to_rows()[-1]["top_1"]
+        (0, ' Paris')
+        >>> figure = lens.plot()
+    """
+
+    ANSWERS: ClassVar[tuple[str, ...]] = ()  # `answer` is a text here
+
+    ids: np.ndarray
+    probabilities: np.ndarray
+    prob: np.ndarray
+    rank: np.ndarray
+    layers: list[int]
+    positions: list[int]
+    answer: str
+    answer_id: int
+    final: float
+    texts: dict[int, str]
+    tokens: list[str]
+    component: str
+    prompt: str
+    model: str
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def top(self) -> list[list[list[tuple[str, float]]]]:
+        """By layer and position the likeliest tokens: lists `[layers][positions][k]` of (text, probability)."""
+        return [[self._said(i, j) for j in range(len(self.positions))] for i in range(len(self.layers))]
+
+    def _said(self, i: int, j: int) -> list[tuple[str, float]]:
+        pairs = zip(self.ids[i, j].tolist(), self.probabilities[i, j].tolist(), strict=True)
+        return [(self.texts[token], p) for token, p in pairs]
+
+    @property
+    def first(self) -> list[list[str]]:
+        """By layer and position the likeliest token, `[layers][positions]`."""
+        return [[self.texts[token] for token in row] for row in self.ids[..., 0].tolist()]
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """One dict per layer and position: its token, the answer's probability and rank, the likeliest tokens."""
+        rows = []
+        for i, layer in enumerate(self.layers):
+            for j, position in enumerate(self.positions):
+                row = {"component": self.component, "layer": layer, "position": position}
+                row |= {"token": self.tokens[position], "prob": float(self.prob[i, j])}
+                row["rank"] = int(self.rank[i, j])
+                for n, (text, p) in enumerate(self._said(i, j), 1):
+                    row |= {f"top_{n}": text, f"top_{n}_prob": p}
+                rows.append(row)
+        return rows
+
+    def plot(self, path: str | os.PathLike | None = None, of: str = "top") -> Any:
+        """Draw a map, layers upwards and tokens across: the likeliest token of each cell.
+
+        Cells in which that is the answer are framed.
+
+        Args:
+            path: a PNG, PDF or SVG to write as well.
+            of: whose probability the colour is: "top" for the likeliest token's, "answer" for the answer's.
+
+        Returns:
+            The matplotlib `Figure`.
+
+        Raises:
+            InputError: `of` is neither, or nothing can be written there.
+        """
+        return token_maps.lens(self, path, of)
+
+    # ---- in a file
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        return {name: x.astype(np.float64) for name, x in super()._arrays().items()}
+
+    @classmethod
+    def _made_of(cls, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
+        whole = {name: arrays[name].astype(np.int64) for name in ("ids", "rank")}
+        fields = header["fields"]
+        fields["texts"] = {int(token): text for token, text in fields["texts"].items()}
+        return super()._made_of(header, arrays | whole)
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        shape = len(self.layers), len(self.positions)
+        if set(self.ids.reshape(-1).tolist()) - self.texts.keys():
+            raise ValueError("some of its tokens have no text")
+        every = (*shape, self.ids.shape[-1])
+        return {"ids": every, "probabilities": every, "prob": shape, "rank": shape}
+
+    # ---- in words
+
+    def _lines(self) -> list[str]:
+        said = f"{quoted(self.answer)} {probability(self.final)}"
+        return [f"prompt: {self.prompt} → {said}", f"model: {self.model}"]
+
+    @property
+    def _title(self) -> str:
+        return f"{type(self).__name__}: {token_maps.lens_title(self.component)}"
+
+    def __repr__(self) -> str:
+        at = self.positions[-1]
+        body = [f"at position {at} {quoted(self.tokens[at])}:"]
+        name = f"p({shown(self.answer, 14)})"
+        body.append(f"  layer  {name:<17}  rank  likeliest")
+        for i, layer in enumerate(self.layers):
+            bar = "█" * round(10 * float(self.prob[i, -1]))
+            said = ", ".join(f"{shown(t, 16)} {probability(p)}" for t, p in self._said(i, -1)[:SHOWN])
+            body.append(f"  {layer:>5}  {self.prob[i, -1]:.4f} {bar:<10}  {self.rank[i, -1]:>4}  {said}")
+        n = last_that_fit(len(self.positions), 5)
+        some = self.positions[-n:]
+        if len(self.positions) > 1:
+            cut = (
+                ""
+                if n == len(self.positions)
+                else f", the last {n} of {len(self.positions)} positions (to_rows() has all)"
+            )
+            body += ["", f"the likeliest token{cut}:"]
+            heads = [f"{p} {shown(self.tokens[p], 8)}" for p in some]
+            body += token_table(
+                "layer", [f"{i:>5}" for i in self.layers], heads, [row[-n:] for row in self.first]
+            )
+        return page(self._title, self._lines(), self.notes, body)
+
+    def _repr_html_(self) -> str:
+        n = min(len(self.positions), MOST_HTML)
+        lines = [f"<b>{html.escape(self._title)}</b>", *map(html.escape, self._lines())]
+        lines += [f"note: {html.escape(note)}" for note in self.notes]
+        if n < len(self.positions):
+            lines.append(f"the last {n} of {len(self.positions)} positions; to_rows() has all")
+        heads = "".join(f"<th>{p} {html.escape(shown(self.tokens[p], 16))}</th>" for p in self.positions[-n:])
+        rows = [f"<tr><th>layer</th>{heads}</tr>"]
+        for i in reversed(range(len(self.layers))):
+            cells = "".join(self._cell(i, j) for j in range(len(self.positions) - n, len(self.positions)))
+            rows.append(f"<tr><th>{self.layers[i]}</th>{cells}</tr>")
+        return f"{'<br>'.join(lines)}<table>{''.join(rows)}</table>"
+
+    def _cell(self, i: int, j: int) -> str:
+        said = self._said(i, j)
+        every = "&#10;".join(f"{html.escape(quoted(text))} {probability(p)}" for text, p in said)
+        shade = f"background:rgba(106,81,163,{0.75 * said[0][1]:.2f})"
+        return f'<td style="{shade}" title="{every}">{html.escape(shown(said[0][0], 16))}</td>'
