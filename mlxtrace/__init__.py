@@ -16,15 +16,19 @@ from .engine.corruption import GaussianNoise, Substitution  # noqa: E402
 from .forward.cache import ActivationCache  # noqa: E402
 from .model import InterpretableModel  # noqa: E402
 from .prompts import facts  # noqa: E402
-from .results.attribution_result import AttributionResult  # noqa: E402
+from .results.attribution_result import AttributionResult, AttributionSet, PatchingResult, PatchingSet  # noqa: E402
 from .results.average_trace import AverageTrace  # noqa: E402
-from .results.causal_effects_result import CausalEffects  # noqa: E402
 from .results.causal_trace_result import CausalTrace  # noqa: E402
-from .results.edges_result import Circuit, Edges  # noqa: E402
+from .results.circuit_result import Circuit, Completeness, Curve, Faithfulness  # noqa: E402
+from .results.comparison_set import Comparison, ComparisonSet  # noqa: E402
+from .results.direction import Direction  # noqa: E402
+from .results.edges_result import Edges  # noqa: E402
+from .results.effects_set import CausalEffects, EffectsSet  # noqa: E402
 from .results.logit_lens_result import LogitLens  # noqa: E402
-from .results.patching_result import PatchingResult  # noqa: E402
+from .results.noising_window_set import NoisingWindow, NoisingWindowSet  # noqa: E402
+from .results.patching_difference import PatchingDifference  # noqa: E402
 from .results.patchscope_result import Patchscope, PatchscopeMap  # noqa: E402
-from .results.path_result import PathResult  # noqa: E402
+from .results.path_set import PathResult, PathSet  # noqa: E402
 from .results.screened import Screened  # noqa: E402
 from .version import VERSION  # noqa: E402
 
@@ -33,19 +37,32 @@ sys.modules[f"{__name__}.facts"] = facts  # its home is `prompts`, its public na
 __all__ = [
     "ActivationCache",
     "AttributionResult",
+    "AttributionSet",
     "AverageTrace",
     "CausalEffects",
     "CausalTrace",
     "Circuit",
+    "Comparison",
+    "ComparisonSet",
+    "Completeness",
+    "Curve",
+    "Direction",
     "Edges",
+    "EffectsSet",
+    "Faithfulness",
     "GaussianNoise",
     "InterpretableModel",
     "LogitLens",
     "ModuleResolver",
+    "NoisingWindow",
+    "NoisingWindowSet",
+    "PatchingDifference",
     "PatchingResult",
+    "PatchingSet",
     "Patchscope",
     "PatchscopeMap",
     "PathResult",
+    "PathSet",
     "Screened",
     "Substitution",
     "check",

@@ -223,6 +223,7 @@ def _parser() -> argparse.ArgumentParser:
         "model", nargs="?", default="demo", metavar="MODEL", help='"demo", a folder, a hub name'
     )
     parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), help="cast, and dequantize")
+    parser.add_argument("--adapter-path", metavar="DIR", help="adapters that mlx_lm.lora wrote, put onto it")
     parser.add_argument("--json", metavar="FILE", help="write the rows there as well")
     return parser
 
@@ -231,7 +232,7 @@ def _command(argv: Sequence[str] | None, output: Output) -> int:
     args = _parser().parse_args(argv)
     path = None if args.json is None else writable(args.json)
     with warnings.catch_warnings(record=True) as notes:  # said after the result; bad input is one line
-        model = InterpretableModel(args.model, dtype=args.dtype)
+        model = InterpretableModel(args.model, dtype=args.dtype, adapter_path=args.adapter_path)
     output(f"{model!r}, errors relative to the largest value\n")
     rows = run(model)
     if path is not None:

@@ -27,6 +27,9 @@ class Intervention:
         fn: `fn(x)`, or with positions `fn(x, index)`, where the index `[n]` holds them as numbers of 0 or more.
         *positions: where it acts, as they were given, if not everywhere.
         parts: the functions that it is composed of.
+
+    Attributes:
+        sites: where the directions in it were taken; it is refused elsewhere.
     """
 
     def __init__(
@@ -39,6 +42,7 @@ class Intervention:
         self.__name__ = name
         self._fn = fn
         self.positions, self.parts = positions, parts
+        self.sites = tuple(site for part in parts for site in getattr(part, "sites", ()))
 
     def __call__(self, x: mx.array) -> mx.array:
         if not self.positions:
@@ -59,6 +63,18 @@ def positioned(fn: Edit) -> Iterator[Intervention]:
             yield fn
         for part in fn.parts:
             yield from positioned(part)
+
+
+def direction_site(value: object) -> str | None:
+    """Where a direction was taken; None for any other value."""
+    return getattr(value, "site", None) if hasattr(value, "__mlx_array__") else None
+
+
+def only_at(value: object, made: Intervention) -> Intervention:
+    """The intervention, refused anywhere but where its value was taken if that is a direction."""
+    site = direction_site(value)
+    made.sites = () if site is None else (site,)
+    return made
 
 
 class Window:

@@ -22,7 +22,7 @@ import mlx.core as mx
 
 from .arguments import as_integer
 from .errors import InputError
-from .intervention import Edit, Intervention
+from .intervention import Edit, Intervention, direction_site, only_at
 from .values import Positions, Value, as_array, finite_number, fitted, put_at, rows_at
 
 
@@ -44,8 +44,8 @@ def replace_with(value: Value) -> Intervention:
         >>> iv.replace_with(mx.array([1.0, 2.0]))(mx.zeros((1, 2, 2))).tolist()
         [[[1.0, 2.0], [1.0, 2.0]]]
     """
-    value, name = _value(value, "replace_with")
-    return Intervention(name, lambda x: fitted(value, x.shape, x, name))
+    array, name = _value(value, "replace_with")
+    return only_at(value, Intervention(name, lambda x: fitted(array, x.shape, x, name)))
 
 
 def replace_at(value: Value, positions: Positions) -> Intervention:
@@ -68,12 +68,12 @@ def replace_at(value: Value, positions: Positions) -> Intervention:
         >>> iv.replace_at(mx.array([1.0, 2.0]), -1)(mx.zeros((1, 2, 2))).tolist()
         [[[0.0, 0.0], [1.0, 2.0]]]
     """
-    value, name = _value(value, "replace_at", positions)
+    array, name = _value(value, "replace_at", positions)
 
     def edit(x: mx.array, index: mx.array) -> mx.array:
-        return put_at(x, index, rows_at(value, index, x, name))
+        return put_at(x, index, rows_at(array, index, x, name))
 
-    return Intervention(name, edit, positions)
+    return only_at(value, Intervention(name, edit, positions))
 
 
 def zero_out() -> Intervention:
@@ -119,7 +119,7 @@ def add_vector(v: Value, positions: Positions | None = None) -> Intervention:
 
     Args:
         v: as the value of `replace_with`, or of `replace_at` when positions are given; usually a direction `[D]`, in
-            units of the activation.
+            units of the activation: an array, or what `model.direction` gives, which belongs to one site.
         positions: None for all; else an int, a list, a slice or a range; negative ones count from the end.
 
     Returns:
@@ -134,14 +134,18 @@ def add_vector(v: Value, positions: Positions | None = None) -> Intervention:
         >>> iv.add_vector(mx.array([1.0, 2.0]), positions=-1)(mx.zeros((1, 2, 2))).tolist()
         [[[0.0, 0.0], [1.0, 2.0]]]
     """
-    v, name = _value(v, "add_vector", *([] if positions is None else [positions]))
-    if positions is None:
-        return Intervention(name, lambda x: x + fitted(v, x.shape, x, name))
+    array, name = _value(v, "add_vector", *([] if positions is None else [positions]))
+    by_head = bool(direction_site(v)) and array.ndim == 2  # at every token of [B, T, heads, D]
+
+    def added(x: mx.array) -> mx.array:
+        return mx.broadcast_to(array, x.shape) if by_head and array.shape == x.shape[2:] else array
 
     def edit(x: mx.array, index: mx.array) -> mx.array:
-        return put_at(x, index, x[:, index] + rows_at(v, index, x, name))
+        return put_at(x, index, x[:, index] + rows_at(added(x), index, x, name))
 
-    return Intervention(name, edit, positions)
+    if positions is None:
+        return only_at(v, Intervention(name, lambda x: x + fitted(added(x), x.shape, x, name)))
+    return only_at(v, Intervention(name, edit, positions))
 
 
 def scale(k: float) -> Intervention:

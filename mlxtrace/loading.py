@@ -10,6 +10,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
+from . import adapters
 from .compiled import Program, induction, lookup
 from .errors import InputError, LoadError
 
@@ -21,14 +22,19 @@ DTYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
 
 
 def load_any(
-    model: str | os.PathLike | nn.Module | Program, tokenizer: Any = None, dtype: Any = None
+    model: str | os.PathLike | nn.Module | Program,
+    tokenizer: Any = None,
+    dtype: Any = None,
+    adapter_path: str | os.PathLike | None = None,
 ) -> tuple[nn.Module, Any, str]:
     """The module, the tokenizer and the name of a model in any form; LoadError when there is none.
 
     model: "demo", "induction", "compiled", "compiled-induction", a folder, a hub name, a `Program`, or a module, which
-    is changed in place where a dtype is given.
+    is changed in place where a dtype is given. adapter_path: a folder that mlx-lm's fine-tuning has written.
     """
     target = dtype_of(dtype)
+    if adapter_path is not None:
+        _check_adapted(model, adapter_path)
     program = COMPILED[model]() if isinstance(model, str) and model in COMPILED else model
     if isinstance(program, Program):
         if target is not None and target != mx.float32:
@@ -42,7 +48,9 @@ def load_any(
         if name in TRAINED:
             target = target or mx.float32
         net, own = load(str(TRAINED.get(name, name)))
-        tokenizer = tokenizer or own
+        if adapter_path is not None:
+            adapters.apply(net, adapter_path, name)
+        tokenizer, name = tokenizer or own, adapters.named(name, adapter_path)
     else:
         raise LoadError(f"a model is a name, a folder or an mlx module, not {type(model).__name__}")
     if tokenizer is not None and (isinstance(tokenizer, str) or not hasattr(tokenizer, "encode")):
@@ -50,6 +58,19 @@ def load_any(
             f"a tokenizer encodes text; {type(tokenizer).__name__} does not (None: prompts are ids)"
         )
     return (net if target is None else cast(net, target)), tokenizer, name
+
+
+def _check_adapted(model: Any, adapter_path: Any) -> None:
+    """LoadError, before anything is loaded, for adapters that are not there, or on what takes none."""
+    if isinstance(model, nn.Module):
+        raise LoadError(
+            "adapter_path goes with a model's name or folder: they would be put into the module that is passed in, "
+            "wherever else it is used. mlx_lm.load(name, adapter_path=...) makes a module with them, and "
+            "mlx_lm.tuner.utils.load_adapters(module, path) puts them into this one"
+        )
+    if isinstance(model, Program) or (isinstance(model, str) and model in COMPILED):
+        raise LoadError("a compiled program takes no adapters: nothing was trained; leave out adapter_path")
+    adapters.check_folder(adapter_path)
 
 
 def dtype_of(dtype: Any) -> mx.Dtype | None:

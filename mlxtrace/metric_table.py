@@ -86,6 +86,9 @@ class MetricKind:
             as measured.
         gradient: the same formula of MLX arrays, float32 `[rows, V]` -> `[rows]`, for what differentiates it; None
             where there is none, or it is flat.
+        whole: of answers of several tokens: `(numpy or mlx.core, target's log-probability, foil's, target's number of
+            tokens)` -> `[rows]`; None for a metric of the logits at one position.
+        words_whole: its words of such answers, where they are others.
     """
 
     name: str
@@ -93,6 +96,8 @@ class MetricKind:
     formula: Callable[..., np.ndarray]
     floor: tuple[float, float]
     gradient: Callable[..., mx.array] | None = None
+    whole: Callable[[Any, Any, Any, int], Any] | None = None
+    words_whole: str = ""
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -145,6 +150,7 @@ _KINDS = (
         lambda x, target: np.exp(_logprob(x, target)),
         floor=(1e-12, 1e-4),  # dp = p (1 - p) dlogit: noise is relative
         gradient=lambda x, target: mx.exp(_mlx_logprob(x, target)),
+        whole=lambda xp, target, foil, n: xp.exp(target),
     ),
     MetricKind(
         "logprob",
@@ -152,6 +158,15 @@ _KINDS = (
         lambda x, target: _logprob(x, target),
         floor=(5e-4, 0.0),
         gradient=lambda x, target: _mlx_logprob(x, target),
+        whole=lambda xp, target, foil, n: target,
+    ),
+    MetricKind(
+        "logprob_mean",
+        "log-probability per token",
+        lambda x, target: _logprob(x, target),  # of one token
+        floor=(5e-4, 0.0),
+        gradient=lambda x, target: _mlx_logprob(x, target),
+        whole=lambda xp, target, foil, n: target / n,
     ),
     MetricKind(
         "logit",
@@ -166,6 +181,8 @@ _KINDS = (
         lambda x, target, foil: x[:, target] - x[:, foil],
         floor=(1e-3, 0.0),  # two logits
         gradient=lambda x, target, foil: x[:, target] - x[:, foil],
+        whole=lambda xp, target, foil, n: target - foil,
+        words_whole="log-probability difference",  # several tokens have no logit
     ),
     MetricKind(
         "prob_diff",
@@ -173,6 +190,7 @@ _KINDS = (
         lambda x, target, foil: np.exp(_logprob(x, target)) - np.exp(_logprob(x, foil)),
         floor=(2e-5, 1e-4),  # two probabilities, off by 2e-6 at worst
         gradient=lambda x, target, foil: mx.exp(_mlx_logprob(x, target)) - mx.exp(_mlx_logprob(x, foil)),
+        whole=lambda xp, target, foil, n: xp.exp(target) - xp.exp(foil),
     ),
     MetricKind(
         "kl",

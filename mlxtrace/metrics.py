@@ -21,11 +21,12 @@ import numpy as np
 from .custom_metric import check_gradient as check_gradient
 from .custom_metric import check_rows, checked, name_of
 from .errors import EffectError, InputError, closest
-from .metric_table import CUSTOM_FLOOR, METRICS, CleanRun, log_softmax, softmax
+from .metric_table import CUSTOM_FLOOR, METRICS, CleanRun, MetricKind, log_softmax, softmax
 
 __all__ = [
     "METRICS",
     "Metric",
+    "MetricKind",
     "bind",
     "bind_all",
     "every_position",
@@ -92,10 +93,10 @@ def bind(
 ) -> Metric:
     """The metric as a function of logits alone.
 
-    Of the target: `prob`, `logprob` (nats), `logit`, `rank` (how many tokens have a strictly greater logit;
-    0: the top one), and `logit_diff` and `prob_diff` (its logit or probability - the foil's). Of the whole
-    distribution: `kl`, KL(clean || run) = sum p_clean (log p_clean - log p_run) in nats; `l2` and `cosine`,
-    Euclidean distance from the clean logits and cosine of the angle to them.
+    Of the target: `prob`, `logprob` (nats; `logprob_mean` is the same of one token), `logit`, `rank` (how many tokens
+    have a strictly greater logit; 0: the top one), and `logit_diff` and `prob_diff` (its logit or probability - the
+    foil's). Of the whole distribution: `kl`, KL(clean || run) = sum p_clean (log p_clean - log p_run) in nats; `l2` and
+    `cosine`, Euclidean distance from the clean logits and cosine of the angle to them.
 
     Args:
         metric: a name, or a function. It gets float64 logits `[rows, V]` (a NumPy array) and returns one number
@@ -173,19 +174,24 @@ def bind_all(
     """
     several = list(metrics) if isinstance(metrics, Sequence) and not isinstance(metrics, str) else [metrics]
     context = {"clean_logits": clean_logits, "every_clean_logits": every_clean_logits}
-    bound: list[Metric] = []
-    for metric in several:
-        one = bind(metric, target=target, foil=foil, **context)
-        taken = [*(m.name for m in bound), *(METRICS if callable(metric) else ())]
+    bound = named_apart(several, [bind(metric, target=target, foil=foil, **context) for metric in several])
+    if not bound:
+        raise InputError("no metric was asked for: metric=[] measures nothing")
+    return bound
+
+
+def named_apart(metrics: Sequence[Any], bound: Sequence[Metric]) -> list[Metric]:
+    """Metrics as they were asked for, bound: functions of one name are numbered; InputError for a name twice."""
+    found: list[Metric] = []
+    for metric, one in zip(metrics, bound, strict=True):
+        taken = [*(m.name for m in found), *(METRICS if callable(metric) else ())]
         if one.name in taken and not callable(metric):
             raise InputError(f"metric {one.name} is asked for twice")
         name, n = one.name, 2
         while name in taken:
             name, n = f"{one.name}_{n}", n + 1
-        bound.append(replace(one, name=name))
-    if not bound:
-        raise InputError("no metric was asked for: metric=[] measures nothing")
-    return bound
+        found.append(replace(one, name=name))
+    return found
 
 
 def every_position(function: Callable[[np.ndarray], Any]) -> Callable[[np.ndarray], Any]:

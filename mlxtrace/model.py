@@ -25,6 +25,7 @@ from .experiments.causal_effects import causal_effects
 from .experiments.causal_trace import causal_trace
 from .experiments.circuits import circuit
 from .experiments.compare_bits import compare_bits
+from .experiments.directions import direction
 from .experiments.edges import edges
 from .experiments.logit_lens import logit_lens
 from .experiments.noising_window import noising_window
@@ -50,9 +51,11 @@ class InterpretableModel(Reader):
         dtype: "float32", "float16" or "bfloat16": cast the weights, and dequantize a quantized model. A module
             that is passed in is changed in place. The demo is stored in half precision and computed in
             float32 unless this says otherwise.
+        adapter_path: A folder that `mlx_lm.lora` has written (LoRA, DoRA or full weights): they are put onto a
+            model that is loaded by its name, as `mlx_lm.load` does, and its name says so.
 
     Raises:
-        LoadError: The model cannot be found, loaded or run.
+        LoadError: The model cannot be found, loaded or run, or the adapters do not fit it.
 
     Example:
         >>> from mlxtrace import InterpretableModel
@@ -67,9 +70,13 @@ class InterpretableModel(Reader):
     """
 
     def __init__(
-        self, model: str | os.PathLike | nn.Module | Program, tokenizer: Any = None, dtype: Any = None
+        self,
+        model: str | os.PathLike | nn.Module | Program,
+        tokenizer: Any = None,
+        dtype: Any = None,
+        adapter_path: str | os.PathLike | None = None,
     ):
-        self.net, self.tokenizer, self.name = load_any(model, tokenizer, dtype)
+        self.net, self.tokenizer, self.name = load_any(model, tokenizer, dtype, adapter_path)
         self.resolver, self._seen = ModuleResolver(self.net), self._parts()
         blas.notice()
 
@@ -142,6 +149,7 @@ class InterpretableModel(Reader):
                     arrays.append((id(x), str(x.dtype), x.shape))
             elif isinstance(x, dict):  # a module is one
                 if isinstance(x, nn.Module):
+                    _check_dropout(x)
                     modules.append(id(x))
                 left += x.items()
             elif isinstance(x, list):
@@ -159,10 +167,10 @@ class InterpretableModel(Reader):
         """One forward pass, run while the `with` block reads and edits it.
 
         Args:
-            prompt: Text, ids, a `Prompt`, or an array `[B, T]` of ids; None when only `trace.invoke` is used. Or a list
-                of prompts: those of one length are the rows of a batch, as in an array `[B, T]`. Several lengths run in
-                groups, a pass for each, and what the block asks for is a `Groups`: `h[i]` is prompt i's array,
-                `h[:, -1]` the last token of each. Nothing is padded.
+            prompt: Text, ids, a `Prompt`, the messages of a chat, or an array `[B, T]` of ids; None when only
+                `trace.invoke` is used. Or a list of prompts: those of one length are the rows of a batch, as in an array
+                `[B, T]`. Several lengths run in groups, a pass for each, and what the block asks for is a `Groups`:
+                `h[i]` is prompt i's array, `h[:, -1]` the last token of each. Nothing is padded.
             interventions: `{site name: function array -> array}`; the functions are also in `interventions`.
             cache: Keep every activation, for `trace.activations` and for reading sites that have gone by.
 
@@ -241,6 +249,7 @@ class InterpretableModel(Reader):
     patchscope = patchscope
     patchscope_map = patchscope_map
     substitutes = substitutes
+    direction = direction
 
     @property
     def output(self) -> Activation:
@@ -277,3 +286,12 @@ class InterpretableModel(Reader):
     def __repr__(self) -> str:
         size = "quantized" if self.is_quantized else "float"
         return f"InterpretableModel({self.name!r}: {self.n_layers} layers, width {self.d_model}, {size})"
+
+
+def _check_dropout(module: nn.Module) -> None:
+    """LoadError for a dropout that acts: in training mode every pass would be another one."""
+    if isinstance(module, nn.Dropout | nn.Dropout2d | nn.Dropout3d) and module.training and module._p_1 < 1:
+        raise LoadError(
+            f"the model is in training mode, where its dropout ({1 - module._p_1:.2g}) makes every pass another one: "
+            "call .eval() of the module first"
+        )

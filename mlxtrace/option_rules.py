@@ -15,25 +15,28 @@ KINDS = {"block": None, "mlp": "mlp", "attn": "attn"}
 TASKS = ("facts", "gender", "greater_than", "induction", "ioi")  # sets that are made for the model
 
 # Which options an experiment knows, beside those that always mean something.
-ALWAYS = {
-    "model",
-    "dtype",
-    "quiet",
-    "debug",
-    "plan",
-    "seed",
-    "chat",
-}  # chat: as the prompts that it stands for
+ALWAYS = {"model", "dtype", "adapter_path", "quiet", "debug", "plan", "seed", "chat"}  # a chat is its prompts
 FILES = {"json", "csv", "plot"}
 GOES_WITH = {
     "patch": {
         *("clean", "corrupted", "noise", "samples", "subject", "component", "layers", "positions", "heads"),
-        *("window", "metric", "target", "foil", "direction", "align", "within", "engine", "max_memory"),
+        *(
+            "window",
+            "metric",
+            "target",
+            "answers",
+            "foil",
+            "direction",
+            "align",
+            "within",
+            "engine",
+            "max_memory",
+        ),
         *FILES,
     },
     "trace": {
         *("prompt", "subject", "noise", "samples", "kind", "window", "target", "positions", "engine"),
-        *("max_memory", "compare_bits"),
+        *("max_memory", "compare_bits", "answers"),
         *FILES,
     },
     "pairs": {
@@ -41,7 +44,18 @@ GOES_WITH = {
         *("window", "metric", "direction", "engine", "max_memory"),
         *FILES,
     },
-    "facts": {"facts", "out", "limit", "noise", "samples", "kind", "window", "engine", "max_memory"},
+    "facts": {
+        "facts",
+        "out",
+        "limit",
+        "noise",
+        "samples",
+        "kind",
+        "window",
+        "engine",
+        "max_memory",
+        "first_token",
+    },
 }
 # What ranks cells or edges, of a pair or of many: of the options of patching these, and options of its own.
 _PROMPTS = {"clean", "corrupted", "noise", "samples", "subject", "target", "foil", "align", "pairs", "limit"}
@@ -67,7 +81,10 @@ def experiment_of(args: argparse.Namespace) -> str:
     seeded, given = "seed" in given, given - ALWAYS
     experiment, prompts = _asked_for(given), "pairs" if "pairs" in given else "patch"
     for stray in sorted(given - GOES_WITH[experiment]):
-        homes = [NAMES[name] for name, options in GOES_WITH.items() if stray in options]
+        found = [name for name, options in GOES_WITH.items() if stray in options]
+        homes = [NAMES[name] for name in found]
+        if experiment in ("patch", "pairs") and RANKINGS.keys() >= set(found):
+            raise InputError(f"{option(stray)} needs {' or '.join(homes)} as well")
         either = experiment in ("pairs", "facts") and option(stray) in homes
         cure = "give one of them" if either else f"use it with {' or '.join(homes)}"
         raise InputError(f"{option(stray)} does not go with {NAMES[experiment]}: {cure}")
@@ -75,6 +92,8 @@ def experiment_of(args: argparse.Namespace) -> str:
         _check_ranking(args, experiment, given, seeded)
     if {"corrupted", "noise"} <= given:
         raise InputError("--corrupted and --noise are two ways to corrupt a prompt: give one of them")
+    if {"target", "answers"} <= given:
+        raise InputError("--target and --answers both say what the answer is: give one of them")
     needs = _needs(prompts if experiment in RANKINGS else experiment, given)
     for name in sorted(needs - given):
         other = " and ".join(map(option, sorted(needs & given or given)))

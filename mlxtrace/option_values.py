@@ -92,6 +92,17 @@ def memory(text: str) -> int:
     return int(float(match[1]) * UNITS[match[2].upper()])
 
 
-def answer(text: str) -> str | int:
-    """The text of an answer, or the token id in `id:1234`."""
-    return int(text[3:]) if re.fullmatch(r"id:\d+", text) else text
+def answer(text: str) -> str | int | list[int]:
+    """The text of an answer, the token id in `id:1234`, or those in `id:12,34`."""
+    if not re.fullmatch(r"id:\d+(,\d+)*", text):
+        return text
+    tokens = [int(number) for number in text[3:].split(",")]
+    return tokens[0] if len(tokens) == 1 else tokens
+
+
+def answers(text: str) -> list[str | int | list[int]]:
+    """Acceptable answers with a bar between them, `" Paris| paris"`, each as `answer` takes it."""
+    found = text.split("|")
+    if not all(found):
+        raise argparse.ArgumentTypeError(f"{text!r} has an empty answer")
+    return [answer(one) for one in found]

@@ -70,6 +70,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--model", default="demo", help="demo (it is bundled), a folder, or a hub name")
     made.add_argument("--dtype", choices=DTYPES, help="cast the weights to it; dequantizes")
+    made.add_argument("--adapter-path", metavar="DIR", help="adapters that mlx_lm.lora wrote, put onto it")
     _add_patching(made.add_argument_group("activation patching"))
     _add_rankings(made.add_argument_group("rankings: of a pair, or of --pairs"))
     _add_tracing(made.add_argument_group("causal tracing"))
@@ -141,8 +142,10 @@ def _add_tracing(group: Group) -> None:
 
 def _add_shared(group: Group) -> None:
     group.add_argument("--subject", help="as it stands in the prompt")
-    answer = 'the answer: " Paris", or id:1234 (the clean top token)'
+    answer = 'the answer, all of it: " New York", or id:1234, id:12,34 (the clean top token)'
     group.add_argument("--target", type=option_values.answer, help=answer)
+    several = 'any of these instead, " Paris| paris": their probabilities are added'
+    group.add_argument("--answers", action="extend", type=option_values.answers, help=several)
     group.add_argument(
         "--window", type=option_values.count, help="layers patched together (1; in a trace 10)"
     )
@@ -157,6 +160,8 @@ def _add_shared(group: Group) -> None:
 def _add_many(group: Group) -> None:
     group.add_argument("--pairs", metavar="FILE", help=f"patch each: a file of pairs, or {', '.join(TASKS)}")
     group.add_argument("--facts", metavar="FILE", help="trace each: a file of facts, or demo; with --out")
+    first = "a fact is known, and traced, by the first token of its attribute"
+    group.add_argument("--first-token", action="store_true", help=first)
     group.add_argument("--out", metavar="DIR", help="a file for each goes there; a second run resumes")
     group.add_argument("--limit", type=option_values.count, help="so many only (of a task set 64)")
 

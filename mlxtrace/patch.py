@@ -31,7 +31,7 @@ from .prompts.running import run_facts
 from .results.strongest import strongest
 from .terminal import Output
 
-FACT_OPTIONS = ("noise", "samples", "seed", "window", "limit", "engine", "max_memory")
+FACT_OPTIONS = ("noise", "samples", "seed", "window", "limit", "engine", "max_memory", "first_token")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -66,7 +66,8 @@ def _run(argv: list[str], say: Output) -> int:
     with warnings.catch_warnings(record=True) as caught:
         args = options.read(argv)
         run = {"patch": patch, "trace": trace, "pairs": pairs, "facts": facts}.get(args.experiment, ranked)
-        printed = run(InterpretableModel(args.model, dtype=args.dtype), args, say)
+        model = InterpretableModel(args.model, dtype=args.dtype, adapter_path=args.adapter_path)
+        printed = run(model, args, say)
     for line in _worth_saying(caught, printed):
         say.complain(f"note: {line}")
     return 0
@@ -78,7 +79,7 @@ def _run(argv: list[str], say: Output) -> int:
 def patch(model: InterpretableModel, args: argparse.Namespace, say: Output) -> Sequence[str]:
     """Activation patching of the prompts in the options; without prompts, the tour of the bundled fact."""
     both = pair_of(model, args, say)
-    settings = {**_patching_settings(args), "target": args.target, "foil": args.foil}
+    settings = {**_patching_settings(args), **_answers(args), "foil": args.foil}
     if args.plan:
         return _show_plan(say, model, model.activation_patching(both, **settings, plan_only=True))
     if not args.quiet:
@@ -114,6 +115,11 @@ def _patching_settings(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def _answers(args: argparse.Namespace) -> dict[str, Any]:
+    """The answer, or those that are acceptable."""
+    return {"target": args.target} if args.answers is None else {"answers": args.answers}
+
+
 def _running_settings(args: argparse.Namespace) -> dict[str, Any]:
     """The arguments that say how an experiment is run."""
     return {
@@ -132,7 +138,7 @@ def trace(model: InterpretableModel, args: argparse.Namespace, say: Output) -> S
         "samples": noise.samples,
         "noise": noise.level,
         "seed": noise.seed,
-        "target": args.target,
+        **_answers(args),
         "positions": "each" if args.positions in (None, "all") else args.positions,
         **_running_settings(args),
     }
@@ -241,9 +247,10 @@ def _write(result: Any, mapped: Any, args: argparse.Namespace, say: Output) -> s
 
 
 def _farewell(args: argparse.Namespace, settings: dict, say: Output) -> None:
-    if args.model == "demo":
+    if args.model == "demo" and args.adapter_path is None:
         say("The demo's circuit was planted by its training, so that there is a truth to find.")
     own = "" if args.model == "demo" else f" --model {args.model}"
+    own += "" if args.adapter_path is None else f' --adapter-path "{args.adapter_path}"'
     say(
         f'The same table: python -m mlxtrace.patch{own} --clean "{CLEAN}" --corrupted "{CORRUPTED}" '
         f"--metric {','.join(settings['metric'])} --window {settings['window']}\nand the map: add --positions each"

@@ -42,6 +42,7 @@ def real(value: object, name: str) -> None:
 
 def as_array(value: Value, what: str) -> mx.array:
     """A number or an array, on a handle of its own; EditError when it is empty, not real, or holds NaN."""
+    value = value.__mlx_array__() if hasattr(value, "__mlx_array__") else value  # a `Direction`, say
     fits = isinstance(value, mx.array | np.ndarray | Real | list | tuple) and not isinstance(value, bool)
     try:
         array = mx.array(value) if fits else None

@@ -29,9 +29,11 @@ def loaded(monkeypatch):
     """The demo, loaded once for all runs in this process; the list counts how often it was asked for."""
     asked: list[str] = []
 
-    def load(name, dtype=None):
+    def load(name, dtype=None, adapter_path=None):
         asked.append(name)
-        return demo() if (name, dtype) == ("demo", None) else InterpretableModel(name, dtype=dtype)
+        given = {"dtype": dtype, "adapter_path": adapter_path}
+        bare = name == "demo" and not any(given.values())
+        return demo() if bare else InterpretableModel(name, **given)
 
     monkeypatch.setattr(patch, "InterpretableModel", load)
     return asked

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import gc
 import os
 import re
 import shutil
@@ -59,6 +60,12 @@ def pytest_itemcollected(item) -> None:
     item._nodeid = re.sub(r"0x[0-9a-f]+", "0x", item.nodeid)
     if {item.path.stem, item.path.parent.name} & NUMERICAL and item.path.stem not in ELSEWHERE:
         item.add_marker("numerical")
+
+
+def pytest_collection_finish() -> None:
+    """Modules and test items stay to the end: the garbage collector need not look through them again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

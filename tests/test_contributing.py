@@ -37,6 +37,13 @@ def test_the_files_that_are_named_exist():
     assert {name for name in named if not (REPOSITORY / name).exists()} == NEW
 
 
+def test_every_file_of_the_top_and_every_room_is_named():
+    rooms = [p for p in ROOT.iterdir() if p.is_dir() and (p / "__init__.py").is_file()]
+    files = [p for p in ROOT.glob("*.py") if p.stem != "__init__"]
+    named = {*(f"`mlxtrace/{p.name}/`" for p in rooms), *(f"`mlxtrace/{p.name}`" for p in files)}
+    assert not {name for name in named if name not in page()}
+
+
 def test_a_recipe_touches_at_most_three_files():
     assert set(recipes()) == {"a metric", "a component", "an experiment", "an architecture exception"}
     for title, text in recipes().items():

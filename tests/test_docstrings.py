@@ -68,6 +68,8 @@ def test_examples_run_by_themselves(name, tmp_path, monkeypatch, capsys, copied_
 # Other rooms call these, users do not.
 INSIDE = {
     "ActivationCache.arrays", "AverageTrace.known", "AverageTrace.shapes", "CausalEffects.shapes", "CausalTrace.shapes",
+    "Direction.shapes",
+    "Curve.of", "Curve.shapes", "Faithfulness.of", "NoisingWindow.shapes", "PatchingDifference.panels",
     "ModuleResolver.attention_heads", "ModuleResolver.first_path", "ModuleResolver.head_count",
     "ModuleResolver.input_site", "ModuleResolver.layer", "ModuleResolver.module_site", "ModuleResolver.n_heads",
     "ModuleResolver.neuron_count", "ModuleResolver.path_of", "ModuleResolver.remarks", "ModuleResolver.visits",

@@ -32,6 +32,7 @@ ROOMS = [
     ["forward"],
     ["anatomy"],
     ["loading"],
+    ["adapters"],
     ["compiled"],
     ["text"],
     ["metrics"],
@@ -322,3 +323,14 @@ def test_the_public_names_are_there():
         assert hasattr(mlxtrace, name), name
         if inspect.isclass(getattr(mlxtrace, name)):
             assert inspect.getdoc(getattr(mlxtrace, name)), name
+
+
+def test_results_that_users_get_are_public():
+    """What experiments of one pair and of sets return can be named, loaded and asked for with isinstance."""
+    from mlxtrace.results.saved import Saved
+
+    found = [Saved]
+    for kind in found:
+        found += [sub for sub in kind.__subclasses__() if sub.__module__.startswith("mlxtrace.")]
+    inside = {"Saved", "Record", "EdgeSet", "Scoped"}
+    assert {kind.__name__ for kind in found} - inside <= set(mlxtrace.__all__)

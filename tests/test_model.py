@@ -9,7 +9,7 @@ import mlx.core as mx
 import models
 import pytest
 
-from mlxtrace import InterpretableModel
+from mlxtrace import InterpretableModel, errors
 
 IDS = [3, 17, 5, 90, 41, 8, 77]
 PROMPT = "The Eiffel Tower is located in the city of"
@@ -64,6 +64,23 @@ def test_adapters(bits):
     with cast.trace(IDS) as trace:
         pass
     assert mx.allclose(trace.output, expected, atol=2e-3)
+
+
+def test_a_dropout_that_acts_is_refused():
+    from mlx_lm.tuner.utils import linear_to_lora_layers
+
+    net = models.make("llama")
+    linear_to_lora_layers(net, 2, {"rank": 2, "scale": 8.0, "dropout": 0.1})
+    net.train()
+    with pytest.raises(errors.LoadError, match=r"training mode, where its dropout \(0.1\)"):
+        InterpretableModel(net)
+    net.eval()
+    model = InterpretableModel(net)
+    net.train()  # as mlx-lm's trainer leaves it
+    with pytest.raises(errors.LoadError, match="eval"):
+        model.activation_patching([3, 5, 8], [3, 6, 8], progress=False)
+    net.eval()
+    model.trace([3, 5, 8])
 
 
 # ---- facts and paths

@@ -90,3 +90,11 @@ def test_what_is_no_size(text):
 def test_answers_are_texts_or_ids():
     assert values.answer(" Paris") == " Paris" and values.answer("id:12") == 12
     assert values.answer("id:") == "id:" and values.answer("id: 12") == "id: 12"
+
+
+def test_answers_of_several_tokens_and_several_answers():
+    assert values.answer("id:12,34") == [12, 34] and values.answer("id:12,") == "id:12,"
+    assert values.answers(" New York| new york|id:12,34|id:5") == [" New York", " new york", [12, 34], 5]
+    for text in ("", " a|", "|"):
+        with pytest.raises(argparse.ArgumentTypeError, match="empty answer"):
+            values.answers(text)

@@ -40,6 +40,12 @@ def test_lists_are_split_and_repeated_options_add_up():
     assert args.component == ["mlp", "attn", "resid_mid"] and args.layers == [0, 1, 2]
 
 
+def test_answers_are_repeated_or_have_a_bar_between_them():
+    args = options.read([*PAIR, "--answers", " Paris| paris", "--answers", "id:7"])
+    assert args.answers == [" Paris", " paris", 7] and args.target is None
+    assert options.read(["--facts", "demo", "--out", "o", "--first-token"]).first_token is True
+
+
 def test_only_the_bare_run_draws_without_being_asked():
     assert options.read([]).files["plot"].name == options.FIGURE
     for argv in (["--quiet"], ["--plan"], PAIR, TRACE):

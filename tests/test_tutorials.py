@@ -16,6 +16,7 @@ FIGURES = {
     "04_causal_mediation": ["mlp", "attention", "information_flow", "noising_window", "noising_mlp_window"],
     "05_heads": ["heads", "moving_heads", "patterns"],
     "06_many_prompts": ["states", "fetching", "two_corruptions"],
+    "07_steering": ["layers", "dose"],
     "08_known_answers": ["estimates"],
     "09_a_circuit_from_nothing": ["patterns", "paths", "circuit", "curve"],
 }
@@ -55,6 +56,18 @@ SAID = {  # what the demo shows, and the comments say
         "this pair says layer 6, by 27",
         "paired by id over 10 pairs",
         "from a folder: True",
+    ],
+    "07_steering": [
+        "'The Borghese Gallery is located in the city of': 'Rome.'; steered 'Paris.'",
+        "Direction: layers.7.resid_post of demo",
+        "Direction: layers.3.resid_post of demo",
+        "the cities are told apart in 12 of 12 layers; the direction changes the answer from layer 5 on",
+        "steered at the name in layer 3 / at the last token in layer 7",
+        "'a landmark in the city of Rome.' / 'located in Paris.' / 'Paris is a landmark in the city of Rome.'",
+        "'England.' / 'France.' / 'Paris.'",
+        "steered at the name: France 10, Paris 0",
+        "steered at the last token: France 0, Paris 10",
+        "from its file: layers.3.resid_post True",
     ],
     "08_known_answers": [
         "layer 2: head 0: onlooker, head 3: lookup; 18 of 256 neurons have a rule",

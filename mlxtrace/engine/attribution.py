@@ -110,6 +110,7 @@ def attribute(
     measure: Measure,
     method: str = "atp",
     max_memory: int | None = None,
+    read: int = 1,
 ) -> Attribution:
     """Estimate, for every unit of some sites at every position, what patching it would do.
 
@@ -121,11 +122,12 @@ def attribute(
         measure: of the last position's logits `[rows, V]`, in MLX -> `[rows]`, by row of the base run.
         method: "atp", "atp*" or "ig".
         max_memory: bytes beside the weights; None: a quarter of what is free.
+        read: of how many of the last positions `measure` gets logits; of more than one `[rows, read, V]`.
 
     Returns:
         An `Attribution`; where either run has samples, a row for each, member after member.
     """
-    both = Attributing(resolver, base, source, sites, at, source_at, method, max_memory)
+    both = Attributing(resolver, base, source, sites, at, source_at, method, max_memory, read)
     both.begin()
     return both.run(measure)
 
@@ -148,10 +150,12 @@ class Attributing:
         source_at: Sequence[int],
         method: str = "atp",
         max_memory: int | None = None,
+        read: int = 1,
     ):
         given = resolver, base, source
         self.method, self.max_memory = method, max_memory
-        self.parts = [Part(*given, some, at, source_at, method) for some in self._split(given, list(sites))]
+        where = at, source_at, method, read
+        self.parts = [Part(*given, some, *where) for some in self._split(given, list(sites))]
         self.begun: Part | None = None
 
     def _split(self, given: tuple[Any, Rows, Rows], sites: list[Site]) -> list[list[Site]]:
@@ -167,7 +171,7 @@ class Attributing:
         return [part for half in halves for part in self._split(given, half)]
 
     def begin(self) -> tuple[np.ndarray, np.ndarray]:
-        """Run both plainly and keep what the first part needs; the last position's logits `[rows, V]` of both."""
+        """Run both plainly and keep what the first part needs; the logits of both that are read."""
         for part in self.parts:
             part.fit(self.max_memory)  # refused before anything is run
         return self._begin(self.parts[0])

@@ -58,7 +58,9 @@ class Part:
         at: Sequence[int],
         source_at: Sequence[int],
         method: str,
+        read: int = 1,
     ):
+        self.read = read
         members, block = len(base.members), max(base.each, source.each)
         if method == "ig" and base.each < block:  # each sample has a way of its own
             base = _widened(base, block)
@@ -95,7 +97,7 @@ class Part:
 
     def fit(self, max_memory: int | None) -> None:
         """Have the passes ready; InputError when they do not fit."""
-        self.gradients = Gradients(self.resolver, self.base, self.asked, max_memory, self.kept)
+        self.gradients = Gradients(self.resolver, self.base, self.asked, max_memory, self.kept, self.read)
 
     def let_go(self) -> None:
         """Keep no array of either run."""
@@ -103,10 +105,10 @@ class Part:
         self.source_arrays: dict[str, mx.array] = {}
 
     def begin(self) -> tuple[np.ndarray, np.ndarray]:
-        """Run both plainly and keep what they are attributed with; the last position's logits `[rows, V]` of both."""
+        """Run both plainly and keep what they are attributed with; the logits of both that are read."""
         n, runs = self.base.rows, (self.base, self.source)
         if all(run.each == 1 and not run.noised and run.length == self.base.length for run in runs):
-            logits, both = capture(self.resolver, runs, self.seen)
+            logits, both = capture(self.resolver, runs, self.seen, read=self.read)
             arrays = {s.name: rows_first(self.resolver, s, both[s.name]) for s in self.seen}
             self.base_arrays = {name: x[:n] for name, x in arrays.items()}
             self.source_arrays = {name: x[n:] for name, x in arrays.items()}
@@ -116,7 +118,7 @@ class Part:
         return base_logits, source_logits
 
     def _captured(self, run: Rows, rows: np.ndarray) -> tuple[np.ndarray, dict[str, mx.array]]:
-        logits, kept = capture(self.resolver, run, self.seen)
+        logits, kept = capture(self.resolver, run, self.seen, read=self.read)
         return logits, {s.name: rows_first(self.resolver, s, kept[s.name])[mx.array(rows)] for s in self.seen}
 
     def run(self, measure: Measure) -> Scores:

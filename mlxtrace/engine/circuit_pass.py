@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import mlx.core as mx
 import numpy as np
 
-from ..anatomy.recording import forward
+from ..anatomy.recording import forward, last_logits
 from .edge_check import SUMS, Node, UnsupportedError, calibration, read_by_logits
 from .runs import Hooks, to_numpy
 from .split_reads import SplitRun
@@ -42,7 +42,7 @@ class CircuitPass:
         mx.eval(self.embedded, [list(found.values()) for found in self.written])
 
     def logits(self, kept: np.ndarray) -> np.ndarray:
-        """The last position's logits of each circuit, float32 `[circuits, rows, V]`.
+        """The logits of each circuit that are read, float32 `[circuits, rows, V]`, or `[circuits, rows, read, V]`.
 
         Two more are run with them: all edges kept must give the clean run's logits, and none the corrupted run's.
 
@@ -86,7 +86,8 @@ class CircuitPass:
         last = [i for i, (kind, _) in enumerate(self.reads) if kind == "logits"]
         masks = [kept[c][:, last].T for c in range(n)]
         x = self._given(self.base.streams[-1], masks, range(n), changes)
-        return self._through_the_head(x).reshape(n, self.rows, -1)
+        logits = self._through_the_head(x)
+        return logits.reshape(n, self.rows, *logits.shape[1:])
 
     def _given(
         self, stream: mx.array, masks: list[np.ndarray], circuits: object, changes: mx.array
@@ -158,12 +159,12 @@ class CircuitPass:
         return found
 
     def _through_the_head(self, x: mx.array) -> np.ndarray:
-        """The logits `[N, V]` of streams `[N, T, D]` that the final norm is given; nothing before it is computed."""
-        resolver, run = self.base.resolver, self.base.run
-        hooks, last = Hooks(resolver), x[:, -1:].astype(self.base.streams[-1].dtype)
+        """The logits `[N, ...]` of streams `[N, T, D]` that the final norm is given; nothing before it is computed."""
+        resolver, run, read = self.base.resolver, self.base.run, self.base.read
+        hooks, last = Hooks(resolver), x[:, -read:].astype(self.base.streams[-1].dtype)
         hooks.add_site(read_by_logits(resolver), lambda _: last)
         rows = np.tile(np.arange(self.rows), len(x) // self.rows)
         with hooks.hooked():
-            logits = forward(resolver.net, run.tokens(rows))[..., -1, :]
+            logits = last_logits(forward(resolver.net, run.tokens(rows)), read)
             mx.eval(logits)
         return to_numpy(logits)

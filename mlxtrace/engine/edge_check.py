@@ -100,9 +100,10 @@ class _Composed:
     def logits(self) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray]]:
         """The logits of the composed runs, and what they must be, by run."""
         at, source_at = self.edited.at, self.edited.source_at
-        resolver, last = self.base.resolver, self.base.run.length - 1
+        resolver, read, length = self.base.resolver, self.base.read, self.base.run.length
+        last = tuple(range(length - read, length))
         given, stream = read_by_logits(resolver), resolver.site("resid_pre", 0)
-        sources = {given.name: self._read("logits", self.graph.n_layers, self.more())[:, -1:]}
+        sources = {given.name: self._read("logits", self.graph.n_layers, self.more())[:, -read:]}
         cells: list[tuple[int, Sequence[Patch]]] = [(self._birth(0), (Patch(stream, at, source_at),))]
         sources[stream.name] = self.source.streams[0]
         patches = []
@@ -111,18 +112,26 @@ class _Composed:
             sources[site.name] = self.source.projected[layer]
             patches.append(Patch(site, at, source_at, tuple(range(0, self.graph.heads[layer], 2))))
         cells += [(self._birth(self.apart[0]), tuple(patches))] if patches else []
-        tail = [(Patch(given, (last,), (0,), source_row=i * self.block),) for i in range(4)]
+        tail = [(Patch(given, last, tuple(range(read)), source_row=i * self.block),) for i in range(4)]
         end = self.graph.n_layers - (given.layer is not None)
         cells += [(self._birth(end), patch) for patch in tail]
         batch = Batch(
-            resolver, self.base.run, {False: sources}, cells, self.block, side_axes=self.engine.axes
+            resolver,
+            self.base.run,
+            {False: sources},
+            cells,
+            self.block,
+            side_axes=self.engine.axes,
+            read=read,
         )
-        rows = batch.run()[len(batch.base_rows) :].reshape(len(cells), self.block, -1)
+        logits = batch.run()[len(batch.base_rows) :]
+        rows = logits.reshape(len(cells), self.block, *logits.shape[1:])
         samples = np.arange(self.block)
         right = {NONE: self.base.logits[samples % len(self.base.logits)], EMBEDDING: rows[0]}
         if patches:
             right[SOME] = rows[1]
-        if last in at and source_at[at.index(last)] == self.source.run.length - 1:
+        behind = self.source.run.length - length
+        if all(p in at and source_at[at.index(p)] == p + behind for p in last):
             right[ALL] = self.source.logits[samples % len(self.source.logits)]
         if len(at) == self.base.run.length == self.source.run.length:
             right[EMBEDDING] = self.source.logits[samples % len(self.source.logits)]

@@ -80,7 +80,7 @@ def edge_estimates(
 
     Args:
         edited: both runs of a pair.
-        measure: of the last position's logits `[rows, V]`, in MLX -> `[rows]`.
+        measure: of the logits that are read, in MLX -> `[rows]`.
         at: positions of the base run at which contributions are changed.
         steps: runs that gradients are averaged over, for EAP-IG; 0 for the base run alone.
         most_bytes: what a layer's reads may take at once.
@@ -113,7 +113,8 @@ def _runs(edited: EditedReads, steps: int) -> Iterator[SplitRun]:
     ]
     theirs = mx.take(theirs, mx.array(edited.source_at), axis=1)
     for j in range(1, steps + 1):
-        yield SplitRun(edited.graph, Between(edited.base.run, theirs, edited.at, j / steps, edited.block))
+        run = Between(edited.base.run, theirs, edited.at, j / steps, edited.block)
+        yield SplitRun(edited.graph, run, edited.base.read)
 
 
 def _products(changes: mx.array, gradient: mx.array) -> np.ndarray:
@@ -139,7 +140,7 @@ class _Backward:
             kinds = ("q", "k", "v") if self.graph.heads[layer] else ()
             sites += [self.resolver.site(kind, layer) for kind in kinds]
             sites += [self.resolver.site("mlp", layer)] * self.graph.has_mlp[layer]
-        _, found = Gradients(self.resolver, run.run, sites).of(measure)
+        _, found = Gradients(self.resolver, run.run, sites, read=run.read).of(measure)
         self.found = {site.name: found[site.name] for site in sites}
         self.way = checked_way(self.resolver)
 

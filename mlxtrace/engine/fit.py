@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 from ..errors import EngineError, InputError
 from . import calibration
-from .plan import Part, PlannedCell, Reads, Request, Rows, reads_of
+from .plan import ModuleResolver, Part, PlannedCell, Reads, Request, Rows, Site, reads_of
+from .runs import Keep
+from .two_models import site_in
 
 # Metrics work in float64 on copies of their own: bytes per logit.
 METRIC_BYTES = 32
@@ -48,34 +50,40 @@ class Memory:
         self.constant = 4 * rows * vocab_size * request.read
         if prefix:
             self.constant += self.base.rows * calibration.cache_bytes(self.resolver, self.length)
-        self.plain = max(self._plain_peak(run, {}, logits=True) for run in (self.base, self.source))
+        models = (self.resolver, request.other or self.resolver)
+        runs = zip(models, (self.base, self.source), strict=True)
+        self.plain = max(self._plain_peak(*run, {}, logits=True) for run in runs)
 
     # ---- bytes
 
-    def _runs(self, cells: Sequence[PlannedCell]) -> list[tuple[Rows, dict[str, Reads]]]:
-        """The source and the fixed run, each with what some cells take from it."""
-        reads = reads_of(cells)
-        return [(self.source, reads[False]), (self.request.fixed, reads[True])]
+    def _runs(self, cells: Sequence[PlannedCell]) -> list[tuple[ModuleResolver, Rows, dict[str, Reads]]]:
+        """The source and the fixed run, each with its model and with what some cells take from it."""
+        reads, other = reads_of(cells), self.request.other
+        if other:
+            found = {name: Reads(site_in(other, x.site), x.positions) for name, x in reads[False].items()}
+            reads = {**reads, False: found}
+        fixed = (self.resolver, self.request.fixed, reads[True])
+        return [(other or self.resolver, self.source, reads[False]), fixed]
 
-    def _plain_peak(self, run: Rows, reads: dict[str, Reads], logits: bool) -> int:
+    def _plain_peak(self, model: ModuleResolver, run: Rows, reads: dict[str, Reads], logits: bool) -> int:
         """A plain run's own peak, some of its sites looked at."""
         length = run.length
         read = (length if self.request.every_position else self.request.read) if logits else 0
         sites = [found.site for found in reads.values()]
-        return calibration.pass_bytes(self.resolver, run.rows, length, length, sites, read)
+        return calibration.pass_bytes(model, run.rows, length, length, sites, read)
 
     def sources(self, cells: Sequence[PlannedCell]) -> int:
         """The activations that some cells take from the source and the fixed run."""
         total = 0
-        for run, reads in self._runs(cells):
+        for model, run, reads in self._runs(cells):
             for found in reads.values():
                 positions, length = len(found.positions), run.length
-                total += run.rows * calibration.site_bytes(self.resolver, found.site, positions, length)
+                total += run.rows * calibration.site_bytes(model, found.site, positions, length)
         return total
 
     def capturing(self, cells: Sequence[PlannedCell]) -> int:
         """The peak of capturing what some cells need, beside what is kept of it."""
-        peaks = [self._plain_peak(run, reads, logits=False) for run, reads in self._runs(cells) if reads]
+        peaks = [self._plain_peak(*run, logits=False) for run in self._runs(cells) if run[-1]]
         return max(peaks, default=0)
 
     def one_pass(self, cells: Sequence[PlannedCell]) -> int:
@@ -107,9 +115,13 @@ class Memory:
 
     def _joint_peak(self) -> int | None:
         """The peak of base and source as one batch that keeps both rows until its end; None when they cannot be."""
-        (_, reads), (_, fixed) = self._runs(self.planned)
+        (*_, reads), (*_, fixed) = self._runs(self.planned)
         runs = (self.base, self.source)
-        if any(run.each > 1 or run.noised or run.length != self.length for run in runs) or fixed:
+        if (
+            self.request.other
+            or any(run.each > 1 or run.noised or run.length != self.length for run in runs)
+            or fixed
+        ):
             return None
         sites, length = [found.site for found in reads.values()], self.length
         kept = self.base.rows * sum(
@@ -194,3 +206,12 @@ class Memory:
         first = self._split(group[:half], left)
         second = None if first is None else self._split(group[half:], left)
         return None if first is None or second is None else [*first, *second]
+
+
+def wanted(
+    part: Part, fixed: bool, row: tuple[int, ...] | None = None, other: ModuleResolver | None = None
+) -> tuple[list[Site], dict[str, Keep]]:
+    """The sites whose activations a part needs, in another model perhaps, and what of them."""
+    reads = part.reads[fixed]
+    keep = {name: Keep(row, tuple(sorted(found.positions))) for name, found in reads.items()}
+    return [site_in(other, found.site) if other else found.site for found in reads.values()], keep

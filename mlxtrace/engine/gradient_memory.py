@@ -19,12 +19,15 @@ SAME = {mx.float32: 1e-4}
 SAME_AT_HALF = 5e-2
 
 
-def pass_bytes(resolver: Any, way: Way, rows: int, length: int) -> int:
-    """Estimated peak of one forward and backward pass of so many rows, beside what is kept of it."""
+def pass_bytes(resolver: Any, way: Way, rows: int, length: int, read: int = 1) -> int:
+    """Estimated peak of one forward and backward pass of so many rows, beside what is kept of it.
+
+    read: of how many of the last positions there are logits.
+    """
     least, per_token = _token_bytes(resolver, way)
     heads = max((resolver.n_heads(layer) or 1 for layer in range(resolver.n_layers)), default=1)
     held = SCORES_AGAIN if way.checkpointed else SCORES * resolver.n_layers
-    vocabulary = 3 * 4 * resolver.structure.vocab_size
+    vocabulary = 3 * 4 * read * resolver.structure.vocab_size
     return int(least + MARGIN * rows * (per_token * length + 4 * held * heads * length**2 + vocabulary))
 
 

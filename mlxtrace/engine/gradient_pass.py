@@ -21,7 +21,7 @@ from mlx.utils import tree_map
 from ..anatomy.attention import Attending, hook_of, weighted
 from ..anatomy.calls import argument, first_array, put_first
 from ..errors import UnsupportedError
-from .runs import Hooks, Rows, Site, forward, slice_to_last
+from .runs import Hooks, Rows, Site, forward, last_logits, slice_to_last
 
 __all__ = [
     "Attended",
@@ -206,6 +206,7 @@ class Pass:
         way: how.
         mixed: what the embeddings `[rows, T, D]` of some rows, by number, become, if something else.
         dropped: the layer whose contribution to the stream has no gradient.
+        read: of how many of the last positions there are logits, `[rows, V]` of one, `[rows, read, V]` of more.
     """
 
     resolver: Any
@@ -215,6 +216,7 @@ class Pass:
     way: Way = Way()
     mixed: Callable[[mx.array, np.ndarray], mx.array] | None = None
     dropped: int | None = None
+    read: int = 1
 
     def _hooks(self) -> ZeroHooks:
         hooks, embed = ZeroHooks(self.resolver), self.resolver.site("embed")
@@ -222,15 +224,15 @@ class Pass:
         if self.mixed is not None:
             mixed = self.mixed
             hooks.add(embed, lambda x: mixed(x, self.rows))
-        slice_to_last(hooks)
+        slice_to_last(hooks, self.read)
         return hooks
 
     def _logits(self) -> mx.array:
         logits = forward(self.resolver.net, self.base.tokens(self.rows))
-        return logits[..., -1, :].astype(mx.float32)
+        return last_logits(logits, self.read).astype(mx.float32)
 
     def logits(self) -> mx.array:
-        """The last position's logits `[rows, V]`, float32, as this way of running gives them."""
+        """The logits that are read, float32, as this way of running gives them."""
         hooks = self._hooks()
         with self.way.taken(self.resolver), hooks.hooked():
             logits = self._logits()

@@ -63,6 +63,7 @@ class Gradients:
         base: the runs. sites: where.
         max_memory: bytes beside the weights; None: a quarter of what is free.
         kept: bytes of these that are taken by all else, zeros and gradients included; 0: by those alone.
+        read: of how many of the last positions what is measured gets logits; of more than one `[rows, read, V]`.
 
     Attributes:
         zeros: by site name, a zero of the site's shape.
@@ -74,10 +75,16 @@ class Gradients:
     """
 
     def __init__(
-        self, resolver: Any, base: Rows, sites: Sequence[Site], max_memory: int | None = None, kept: int = 0
+        self,
+        resolver: Any,
+        base: Rows,
+        sites: Sequence[Site],
+        max_memory: int | None = None,
+        kept: int = 0,
+        read: int = 1,
     ):
         self.resolver, self.base, self.sites = resolver, base, list(sites)
-        self.one = Pass(resolver, base, np.arange(base.rows), self.sites, checked_way(resolver))
+        self.one = Pass(resolver, base, np.arange(base.rows), self.sites, checked_way(resolver), read=read)
         self.zeros, self.attended = self.one.zeros()
         allowed = allowed_bytes(max_memory)
         kept = kept or 2 * sum(x.nbytes for x in self.zeros.values())
@@ -90,7 +97,7 @@ class Gradients:
             ways.append(replace(self.one.way, checkpointed=True))
         while True:
             for way in ways:
-                self.bytes = kept + pass_bytes(self.resolver, way, rows, self.base.length)
+                self.bytes = kept + pass_bytes(self.resolver, way, rows, self.base.length, self.one.read)
                 if self.bytes <= allowed:
                     self.one = replace(self.one, way=way)
                     return np.array_split(self.one.rows, -(-self.base.rows // rows))
@@ -170,8 +177,8 @@ class Gradients:
 
 
 def _weighed(logits: mx.array, weights: mx.array) -> mx.array:
-    """Logits `[rows, V]` times their weights; a token that the model rules out has none."""
-    return (mx.where(mx.isinf(logits), 0, logits) * weights).sum(-1)
+    """Logits `[rows, ...]` times their weights; a token that the model rules out has none."""
+    return (mx.where(mx.isinf(logits), 0, logits) * weights).reshape(len(logits), -1).sum(-1)
 
 
 def _float64(values: mx.array) -> np.ndarray:

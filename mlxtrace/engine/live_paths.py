@@ -26,7 +26,7 @@ class LivePaths:
         self.edited, self.engine, self.graph, self.block = edited, engine, edited.graph, edited.block
 
     def logits(self, cells: Sequence[Any]) -> np.ndarray:
-        """The last position's logits of some cells (sender, receiver, at), float32 `[cells * block, V]`."""
+        """The logits that are read of some cells (sender, receiver, at), float32 `[cells * block, ...]`."""
         change = mx.concatenate([self._at(self.edited.change(cell.sender), cell.at) for cell in cells])
         members = [{(r.kind, r.layer, r.head) for r in cell.receiver.reads} for cell in cells]
         more = mx.zeros(change.shape)
@@ -67,14 +67,23 @@ class LivePaths:
 
     def _through_the_head(self, more: mx.array) -> np.ndarray:
         """The logits of rows whose last stream has so much more than the base run's."""
-        resolver, last = self.edited.base.resolver, self.edited.base.run.length - 1
+        resolver, read = self.edited.base.resolver, self.edited.base.read
+        length = self.edited.base.run.length
+        last = tuple(range(length - read, length))
         given, end = read_by_logits(resolver), self.graph.n_layers
-        sources = {given.name: self.edited.reads("logits", end, [more])[:, -1:]}
+        sources = {given.name: self.edited.reads("logits", end, [more])[:, -read:]}
         birth = end - (given.layer is not None) if self.engine.name == "fanout" else FLAT
         cells: list[tuple[int, Sequence[Patch]]] = [
-            (birth, (Patch(given, (last,), (0,), source_row=row),)) for row in range(0, len(more), self.block)
+            (birth, (Patch(given, last, tuple(range(read)), source_row=row),))
+            for row in range(0, len(more), self.block)
         ]
         batch = Batch(
-            resolver, self.edited.base.run, {False: sources}, cells, self.block, side_axes=self.engine.axes
+            resolver,
+            self.edited.base.run,
+            {False: sources},
+            cells,
+            self.block,
+            side_axes=self.engine.axes,
+            read=read,
         )
         return batch.run()[len(batch.base_rows) :]

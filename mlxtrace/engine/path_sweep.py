@@ -39,7 +39,7 @@ __all__ = [
     "receivers",
     "senders",
 ]
-Measure = Any  # logits [rows, V] -> [metrics, rows]
+Measure = Any  # logits [rows, V], or [rows, read, V] -> [metrics, rows]
 MOST_CELLS = 1024  # of one pass
 TOGETHER = 64  # edited inputs that a layer is run on at once
 graph_of = calibration.per_model(Graph)
@@ -70,6 +70,7 @@ class PathSweep:
         base, source: the run that is patched, and the run that the senders' contributions come from.
         at, source_at: where contributions are written in the base run, and where they are read in the source run.
         engine: how the model is swept. max_memory: bytes beside the weights; None: a quarter of what is free.
+        read: of how many of the last positions what is measured gets logits.
 
     Raises:
         UnsupportedError: contributions and reads do not add up to what the model does, and how far they are off.
@@ -85,6 +86,7 @@ class PathSweep:
         source_at: Sequence[int],
         engine: Engine,
         max_memory: int | None = None,
+        read: int = 1,
     ):
         if engine.name == "loop":
             raise UnsupportedError(
@@ -93,7 +95,7 @@ class PathSweep:
         self.resolver, self.graph, self.engine = resolver, graph, engine
         self.allowed = allowed_bytes(max_memory)
         try:
-            self.base, self.source = SplitRun(graph, base), SplitRun(graph, source)
+            self.base, self.source = SplitRun(graph, base, read), SplitRun(graph, source, read)
             self.edited = EditedReads(self.base, self.source, at, source_at, self.allowed // 4)
             check(self.edited, engine)
         except MlxtraceError:
@@ -104,7 +106,7 @@ class PathSweep:
             raise UnsupportedError(
                 f"edges of this model cannot be patched: its layers cannot be called again by themselves: {error}"
             ) from error
-        self.length = base.length
+        self.length, self.read = base.length, read
         self.first = _first_difference(base, source) if engine.causal else 0
 
     @property
@@ -123,7 +125,7 @@ class PathSweep:
             r.kind == "logits" or (self.engine.causal and r.layer == n and r.kind in ("q", "mlp"))
             for r in cell.receiver.reads
         ]
-        first = self.length - 1 if all(late) else self.first
+        first = self.length - self.read if all(late) else self.first
         return tuple(p for p in cell.at if p >= first)
 
     def _chunks(self, cells: list[tuple[int, PathCell]]) -> Iterator[_Chunk]:
@@ -155,7 +157,7 @@ class PathSweep:
             self.length,
         )
         kept = 3 * max(calibration.site_bytes(self.resolver, site, length, length) for site in sites)
-        return rows * kept + calibration.pass_bytes(self.resolver, rows, length, length, sites)
+        return rows * kept + calibration.pass_bytes(self.resolver, rows, length, length, sites, self.read)
 
     def _most_cells(self) -> int:
         """How many cells a pass may have."""
@@ -183,7 +185,7 @@ class PathSweep:
     def run(
         self, cells: Sequence[PathCell], measure: Measure, progress: Any = None, live: bool = False
     ) -> Outcome:
-        """Run every cell; `measure(logits [rows, V]) -> [metrics, rows]`. The values are `[metric, cell, sample]`.
+        """Run every cell; `measure(logits) -> [metrics, rows]`. The values are `[metric, cell, sample]`.
 
         live: the reads of a receiver see what those before them change; else each is given the direct path alone.
         """
@@ -210,7 +212,7 @@ class PathSweep:
         return Outcome(values, base, source, plan)
 
     def _pass(self, chunk: _Chunk) -> np.ndarray:
-        """Logits `[cells * block, V]` of one pass; its base rows are checked."""
+        """Logits `[cells * block, ...]` of one pass; its base rows are checked."""
         sources = {}
         for (kind, layer), changed in chunk.rows.items():
             site, edited = self._site(Read(kind, layer)), self._edited(kind, layer, list(changed))
@@ -230,6 +232,7 @@ class PathSweep:
             self.edited.block,
             side_axes=self.engine.axes,
             sparse=self.engine.name == "fanout" and self.engine.causal,
+            read=self.read,
         )
         logits = batch.run()
         n = len(batch.base_rows)
@@ -256,7 +259,7 @@ class PathSweep:
         for i in range(0, len(senders), step):
             changes = [self.edited.change(sender) for sender in senders[i : i + step]]
             part = self.edited.reads(kind, layer, changes)
-            parts.append(part[:, -1:] if kind == "logits" else part)
+            parts.append(part[:, -self.read :] if kind == "logits" else part)
             mx.eval(parts[-1])
         return mx.concatenate(parts) if len(parts) > 1 else parts[0]
 
@@ -264,7 +267,9 @@ class PathSweep:
         site, row = self._site(read), chunk.rows[read.kind, read.layer][cell.sender] * self.edited.block
         assert site is not None, "a read that there is has a site"
         if read.kind == "logits":
-            return Patch(site, (self.length - 1,), (0,), source_row=row)
+            first = self.length - self.read
+            at = tuple(p for p in cell.at if p >= first)
+            return Patch(site, at, tuple(p - first for p in at), source_row=row)
         heads = (read.head,) if read.kind in "qkv" else None
         return Patch(site, cell.at, cell.at, heads, source_row=row)
 

@@ -150,7 +150,8 @@ class Request:
 
     base, source, fixed: one run each, or as many of each as there are prompts.
     fixed: the run that fixed patches take their values from. every_position: the logits of all positions are wanted,
-    not those of the `last` ones. max_memory: bytes beside the weights.
+    not those of the `last` ones. max_memory: bytes beside the weights. other: of the model that the source runs in,
+    where it is another one.
     """
 
     resolver: ModuleResolver
@@ -162,6 +163,7 @@ class Request:
     every_position: bool
     max_memory: int
     last: int = 1
+    other: ModuleResolver | None = None
 
     @property
     def block(self) -> int:
@@ -179,12 +181,12 @@ class Request:
 
     @functools.cached_property
     def first_differences(self) -> list[int]:
-        """By prompt, the first position at which its two runs can differ at all."""
+        """By prompt, the first position at which its two runs can differ at all: in two models, anywhere."""
         found = []
         for a, b in zip(self.base.members, self.source.members, strict=True):
             different = [i for i, (x, y) in enumerate(zip(a.ids, b.ids, strict=False)) if x != y]
             candidates = [*different[:1], *a.noised, *b.noised, min(a.length, b.length)]
-            found.append(min(candidates) if self.engine.causal else 0)
+            found.append(min(candidates) if self.engine.causal and not self.other else 0)
         return found
 
     @property
@@ -235,10 +237,11 @@ class Request:
         """A layer's output is the next layer's input: patched there, its row is born one layer later."""
         if self.engine.name != "fanout" or site.component != "resid_post" or site.layer is None:
             return site
+        models = [self.resolver, self.other or self.resolver]
         if site.layer < self.resolver.n_layers - 1:
-            chained = self.resolver.layer(site.layer).chained
+            chained = all(model.layer(site.layer).chained for model in models)
             return self.resolver.site("resid_pre", site.layer + 1) if chained else site
-        return norm_input(self.resolver) if self.resolver.structure.norm else site
+        return norm_input(self.resolver) if all(model.structure.norm for model in models) else site
 
     def _birth(self, site: Site) -> int:
         if self.engine.name != "fanout":

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 import mlx.core as mx
 import numpy as np
 
-from ..anatomy.recording import forward
+from ..anatomy.recording import forward, last_logits
 from .graph import Graph, Node, read_by_logits
 from .head_writer import HeadWriter
 from .layer_records import record_calls
@@ -30,16 +30,17 @@ class SplitRun:
     Args:
         graph: of the model.
         run: the rows that are run.
+        read: of how many of the last positions there are logits.
 
     Attributes:
         streams: by layer, what it is given `[rows, T, D]`; after the last layer's, what the logits are made of.
         mixed: by layer, what its mixer gives. projected: what its heads give `[rows, T, heads, width]`. mlps: what
             the site `mlp` has.
-        logits: the last position's, float32 `[rows, V]`.
+        logits: the last position's, float32 `[rows, V]`, or of more than one `[rows, read, V]`.
     """
 
-    def __init__(self, graph: Graph, run: Rows):
-        self.graph, self.resolver, self.run = graph, graph.resolver, run
+    def __init__(self, graph: Graph, run: Rows, read: int = 1):
+        self.graph, self.resolver, self.run, self.read = graph, graph.resolver, run, read
         self.streams: list[mx.array] = []
         self.mixed: dict[int, mx.array] = {}
         self.projected: dict[int, mx.array] = {}
@@ -49,9 +50,9 @@ class SplitRun:
         hooks.add(self.resolver.site("embed"), lambda x: run.embedded(fresh(x), rows))
         self.calls = record_calls(hooks)
         self._keep(hooks)
-        slice_to_last(hooks)
+        slice_to_last(hooks, read)
         with hooks.hooked():
-            logits = forward(self.resolver.net, run.tokens(rows))[..., -1, :]
+            logits = last_logits(forward(self.resolver.net, run.tokens(rows)), read)
             mx.eval(
                 logits, self.streams, *(list(x.values()) for x in (self.mixed, self.projected, self.mlps))
             )

@@ -20,17 +20,18 @@ import numpy as np
 from mlx_lm.models.cache import make_prompt_cache
 from tqdm import tqdm
 
-from ..anatomy.resolver import ModuleResolver, Site
+from ..anatomy.resolver import ModuleResolver
+from ..anatomy.resolver import Site as Site
 from ..errors import EngineError, InputError
 from . import calibration
 from .batch import Batch
-from .fit import METRIC_BYTES, fit
+from .fit import METRIC_BYTES, fit, wanted
 from .joint_runs import Runs as Runs
 from .joint_runs import measured_by_prompt
 from .loop import run_loop
 from .memory import allowed_bytes
 from .plan import Engine, Part, Plan, PlannedCell, Request
-from .runs import Cell, Keep, Rows, capture, capture_sites, last_logits
+from .runs import Cell, Rows, capture, capture_sites, last_logits
 from .runs import Patch as Patch
 from .runs import Run as Run
 
@@ -78,6 +79,7 @@ class Sweep:
         fixed: the run that fixed patches take their values from; None: the base run itself.
         every_position: `measure` gets logits `[rows, T, V]`, not the last position's `[rows, V]`.
         read: of how many of the last positions it gets the logits; of more than one `[rows, read, V]`.
+        source_resolver: of the model of the same shape that the source runs in; None: the same one.
     """
 
     def __init__(
@@ -91,12 +93,12 @@ class Sweep:
         fixed: Rows | None = None,
         every_position: bool = False,
         read: int = 1,
+        source_resolver: ModuleResolver | None = None,
     ):
         allowed, fixed = allowed_bytes(max_memory), base if fixed is None else fixed
         self.resolver, self.base, self.source, self.fixed, self.engine = resolver, base, source, fixed, engine
-        self.request = Request(
-            resolver, base, source, fixed, list(cells), engine, every_position, allowed, read
-        )
+        asked = (resolver, base, source, fixed, list(cells), engine, every_position, allowed, read)
+        self.request = Request(*asked, None if source_resolver is resolver else source_resolver)
         self._begun: PlainRuns | None = None
         self._parts: list[Part] | None = None
 
@@ -152,15 +154,16 @@ class Sweep:
         first = parts[0]
         caches = self._new_caches() if first.prefix else None
         every, how = self.request.every_position, {"eager": first.eager, "read": self.request.last}
+        other = self.request.other
         if first.together:  # one pass of two rows for each prompt
             n, runs = self.base.rows, (self.base, self.source)
-            sites, keep = _wanted(first, False, row=tuple(range(n, 2 * n)))
+            sites, keep = wanted(first, False, row=tuple(range(n, 2 * n)))
             logits, sources = capture(self.resolver, runs, sites, caches, every, keep, **how)
             base_logits, source_logits, fixed = logits[:n], logits[n:], {}
         else:
             base_logits, _ = capture(self.resolver, self.base, [], caches, every, **how)
-            sites, keep = _wanted(first, False)
-            source_logits, sources = capture(self.resolver, self.source, sites, None, every, keep, **how)
+            model, (sites, keep) = other or self.resolver, wanted(first, False, other=other)
+            source_logits, sources = capture(model, self.source, sites, None, every, keep, **how)
             fixed = self._captured(self.fixed, first, True)
         for cache in caches or []:  # with the source's rows
             kept = (x[: self.base.rows, :, : self.request.length] for x in (cache.keys, cache.values))
@@ -176,8 +179,9 @@ class Sweep:
 
     def _captured(self, run: Rows, part: Part, fixed: bool) -> dict[str, mx.array]:
         """What a part needs of the source run or of the fixed run, in a pass of its own."""
-        sites, keep = _wanted(part, fixed)
-        return capture_sites(self.resolver, run, sites, keep, part.eager) if sites else {}
+        other = None if fixed else self.request.other
+        sites, keep = wanted(part, fixed, other=other)
+        return capture_sites(other or self.resolver, run, sites, keep, part.eager) if sites else {}
 
     def _take_sources(self, begun: PlainRuns, part: Part) -> None:
         """Have the sources of this part, and of no other, in memory."""
@@ -289,12 +293,3 @@ def progress_bar(cells: int, progress: Any) -> contextlib.AbstractContextManager
 def _prompts_of(runs: Rows) -> np.ndarray:
     """By row of some runs, which prompt it is of."""
     return np.repeat(np.arange(len(runs.members)), runs.each)
-
-
-def _wanted(
-    part: Part, fixed: bool, row: tuple[int, ...] | None = None
-) -> tuple[list[Site], dict[str, Keep]]:
-    """The sites whose activations a part needs, and what of them."""
-    reads = part.reads[fixed]
-    keep = {name: Keep(row, tuple(sorted(found.positions))) for name, found in reads.items()}
-    return [found.site for found in reads.values()], keep

@@ -14,12 +14,13 @@ import numpy as np
 
 from ..arguments import true_or_false
 from ..results.patching_set import PatchingResult, PatchingSet
-from .answers import Measured, settle, several
 from .grid import Grid, grid_of
 from .pair_sets import AlignedPair, Corrupted, OneOrMany, PairSet, grids_of, read_pairs
 from .protocol import TracedModel
 from .set_answers import SetAnswers, answers_of_set
+from .source_models import ONE_MODEL, between, how_read
 from .sweeps import Job, Outcome, Plan, notes_of, plan_of, sweep_pairs
+from .whole_answers import Measured, asked_of_pairs, settle, settle_whole, several
 
 
 @overload
@@ -45,6 +46,8 @@ def activation_patching(
     progress: bool | None = None,
     plan_only: Literal[False] = False,
     neurons: Any = None,
+    source_model: TracedModel | None = None,
+    answers: Any = None,
 ) -> PatchingResult: ...
 
 
@@ -72,6 +75,8 @@ def activation_patching(
     *,
     plan_only: Literal[True],
     neurons: Any = None,
+    source_model: TracedModel | None = None,
+    answers: Any = None,
 ) -> Plan: ...
 
 
@@ -97,6 +102,8 @@ def activation_patching(
     progress: bool | None = None,
     plan_only: bool = False,
     neurons: Any = None,
+    source_model: TracedModel | None = None,
+    answers: Any = None,
 ) -> PatchingResult | Plan:
     """Patch sites from one run into another, and report how far the answer comes back.
 
@@ -105,7 +112,7 @@ def activation_patching(
 
     Args:
         model: what is traced; not given where this is called as its method.
-        clean_text: the prompt whose answer we want back: text, ids, an array or a `Prompt`; or a
+        clean_text: the prompt whose answer we want back: text, ids, an array, a chat's messages or a `Prompt`; or a
             `prompts.Pair`. A list of prompts or of pairs is a set: numbers are means over its pairs.
         corrupted_text: the broken prompt, or `GaussianNoise(subject=...)` on the clean one's embeddings; for a list
             of prompts a list of these, or one noise for all. A `Pair` has its own.
@@ -115,19 +122,21 @@ def activation_patching(
         positions: None for the whole sequence together (one number per layer); "each" for a layer x position
             map; "regions" for a layer x region map; "subject", "subject_last", "last", a region's name, an int or a
             list: those positions together. They count tokens of the clean prompt. Regions are those of the `Pair`,
-            or the roles of tokens: subject first, middle and last, first subsequent, further, last.
+            a chat's turns, or the roles of tokens: subject first, middle and last, first subsequent, further, last.
         heads: with head, q, k, v, pattern: "each" (the default) or the heads to patch together; keys and
             values have the model's key-value heads. Patterns are patched by query position.
         window: layers patched together, centred: `[l - window//2, l + ceil(window/2))`.
-        metric: auto, prob, logprob, logit, logit_diff, prob_diff, kl, rank, l2, cosine, a function, or a list of
-            them. A function gets last-position logits `[rows, V]`; `metrics.every_position` asks for `[rows, T, V]`.
-            auto: probability of the clean answer; kl, with a warning, when both prompts have that answer.
-        target, foil: answers, as text (" Paris") or token id, or a list for a set; default: the clean and the
-            corrupted top token.
+        metric: auto, prob, logprob, logprob_mean, logit, logit_diff, prob_diff, kl, rank, l2, cosine, a function, or a
+            list of them. A function gets last-position logits `[rows, V]`; `metrics.every_position` asks for
+            `[rows, T, V]`. auto: probability of the clean answer; kl, with a warning, when both prompts have it.
+        target, foil: answers, as text (" Paris"), token id or the ids of an answer's tokens, or a list for a set;
+            default: the clean and the corrupted top token. One of several tokens is run behind the prompt and scored
+            whole: prob is a product, logprob a sum, logit_diff the difference of target's and foil's log-probabilities,
+            rank that of the first token in which they differ; other metrics look at the position after the prompt.
         subject: text (its first occurrence counts) or positions, for subject positions and labels, or a list for a
             set; default: where the prompts differ.
         direction: "denoise" patches clean activations into the corrupted run; "noise" the other way round.
-        align: "strict" wants prompts of equal length; "ends" pairs their common tail.
+        align: "strict" wants prompts of equal length; "ends" pairs their common tail, of chats that of each turn.
         within: of a region, "mean" patches each of its tokens by itself and averages (the default), "last" its last
             token, "together" all of them at once.
         engine: auto, fanout, flat or loop (see `engine.choice`).
@@ -139,6 +148,11 @@ def activation_patching(
         plan_only: return the `Plan` and run nothing.
         neurons: with component="neuron": None for all of a layer's neurons together, "each" for every one by itself,
             or the neurons to patch together. The model's `screen` finds the strongest without running each.
+        source_model: another model of the same shape and tokens (fine-tuned, quantized), which makes the run that the
+            activations come from: the clean one, or with "noise" the corrupted one. Without a corrupted_text both
+            models run the clean one. Noise is on the embeddings of the corrupted run's model.
+        answers: in the target's place a list of answers that are right, whose probabilities are added; for a set also
+            a list of such lists.
 
     Returns:
         A `PatchingResult`: `.raw` (the metric) and `.recovery` (percent), float64, shaped `[layer]`,
@@ -161,9 +175,10 @@ def activation_patching(
         100
     """
     true_or_false("plot", plot, "to write a file, result.plot(path)")
-    made = read_pairs(model, clean_text, corrupted_text, subject, target, foil, align)
+    reading = {} if source_model is None else how_read(model, source_model, direction)
+    made = read_pairs(model, clean_text, corrupted_text, subject, target, foil, align, answers, **reading)
     where = component, layers, positions, heads, window, metric, direction, within
-    found = patched(model, made, *where, engine, max_memory, progress, plan_only, neurons=neurons)
+    found = patched(model, made, *where, engine, max_memory, progress, plan_only, neurons, source_model)
     if isinstance(found, Plan):
         return found
     results, notes = found
@@ -188,8 +203,9 @@ def patched(
     max_memory: int | None = None,
     progress: bool | None = None,
     plan_only: bool = False,
-    recovered: bool = True,
     neurons: Any = None,
+    source_model: TracedModel | None = None,
+    recovered: bool = True,
 ) -> tuple[list[PatchingResult], list[str]] | Plan:
     """The result of each pair of a set that was read, and notes on the set; the plan for plan_only.
 
@@ -198,27 +214,33 @@ def patched(
     asked_grid = grid_of(model, component, layers, heads, window, neurons)
     grids = grids_of(model, made, asked_grid, positions, within)
     roles = [pair.roles(direction) for pair in made.pairs]
-    jobs = [Job(role.base, role.source, grid.cells(role)) for role, grid in zip(roles, grids, strict=True)]
+    wholes = asked_of_pairs(model, made) if made.answered else [None] * len(made.pairs)
+    contexts = [((),) if whole is None else whole.contexts for whole in wholes]
+    jobs = [Job(r.base, r.source, g.cells(r), c) for r, g, c in zip(roles, grids, contexts, strict=True)]
     every = any(getattr(m, "every_position", False) for m in several(metric))
-    how = {"engine": engine, "max_memory": max_memory, "every_position": every}
+    cells = jobs[0].cells
+    across = ONE_MODEL if source_model is None else between(model, source_model, made, direction, cells)
+    how = {"engine": engine, "max_memory": max_memory, "every_position": every, **across.how}
     if plan_only:
         return plan_of(model, jobs, **how)
-    asked = SetAnswers(made.targets, made.foils, metric, [])
+    asked = SetAnswers(made.targets, made.foils, metric, [], wholes)
     if not made.alone:
-        asked = answers_of_set(model, made, metric, recovered)
+        asked = answers_of_set(model, made, metric, recovered, wholes, across)
 
     def settled(i: int, *logits: np.ndarray) -> Measured:
         clean_first = roles[i].clean_first(*logits)
         answers = asked.metric, asked.targets[i], asked.foils[i]
-        return settle(model, made.pairs[i], *answers, clean_first, made.alone)
+        if asked.asked[i] is None:
+            return settle(model, made.pairs[i], *answers, clean_first, made.alone)
+        return settle_whole(model, made.pairs[i], *answers, clean_first, made.alone, asked.asked[i])
 
-    notes = notes_of(model, jobs[0].cells)
+    notes = [*notes_of(model, cells), *across.notes]
     found = sweep_pairs(model, jobs, settled, progress, **how)
     for note in found[0][0].notes if made.alone else ():
         warnings.warn(note, stacklevel=3)  # where the experiment was called
     results = [
-        labelled(model, pair, grid, measured, outcome, direction, positions, made.alone, notes)
-        for pair, grid, (measured, outcome) in zip(made.pairs, grids, found, strict=True)
+        labelled(model, pair, grid, *of, direction, positions, made.alone, notes, **across.settings)
+        for pair, grid, of in zip(made.pairs, grids, found, strict=True)
     ]
     return results, asked.notes
 
@@ -272,7 +294,7 @@ def labelled(
         clean_text=pair.clean_text,
         corrupted_text=pair.corrupted_text,
         model=model.name,
-        notes=[*pair.notes, *places.notes, *measured.notes, *notes],
+        notes=[*pair.notes, *places.notes, *measured.notes, *measured.remarks, *notes],
         settings=_settings(pair, grid, coords, positions) | settings,
         part_of_set=not alone,
     )

@@ -6,14 +6,14 @@ measured(logits)                                # [metrics, rows]
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from .. import metrics
-from ..errors import EffectError
+from ..errors import EffectError, InputError
 from ..metrics import Metric, recovery
 from ..plotting.labels import probability, quoted
 from ..results.saved import Answer
@@ -22,9 +22,18 @@ from .protocol import TracedModel
 
 
 def answer_token(model: TracedModel, given: Any, prompt: Any, logits: np.ndarray) -> int:
-    """The token of an answer, read as it continues a prompt; the likeliest of a run's logits `[rows, V]` for None."""
+    """The token of an answer, read as it continues a prompt; the likeliest of a run's logits `[rows, V]` for None.
+
+    InputError for an answer of several tokens: what asks here scores one, and would leave the others out.
+    """
     if given is not None:
-        return model.answer_token(given, prompt)
+        token, *more = model.answer_tokens(given, prompt)
+        if more:
+            raise InputError(
+                f"the answer {given!r} has {len(more) + 1} tokens, and here one is scored: give one of a single "
+                "token, or use activation_patching, which scores it whole"
+            )
+        return token
     return int(metrics.softmax(logits).mean(0).argmax())
 
 
@@ -70,7 +79,7 @@ class Answers:
 
     @property
     def same(self) -> bool:
-        return self.target.token == self.foil.token
+        return self.target.all == self.foil.all
 
     @property
     def notes(self) -> list[str]:
@@ -85,11 +94,24 @@ class Answers:
     def check(self, wanted: Iterable[Any]) -> None:
         """EffectError when a metric sets two answers against each other that are one."""
         against = [m for m in wanted if m in metrics.METRICS and "foil" in metrics.METRICS[m].needs]
+        theirs = self.foil.tokens
+        one = any(begins(ours, theirs) or begins(theirs, ours) for ours in self.target.all)
+        if against and one and not self.same:
+            raise EffectError(
+                f"{against[0]} sets two answers against each other, but of {quoted(self.target.text)} and "
+                f"{quoted(self.foil.text)} one is the beginning of the other, so that its probability is part of the "
+                "other's: pass a target= and a foil= that part, or use metric='logprob'"
+            )
         if self.same and against:
             raise EffectError(
                 f"{against[0]} sets two answers against each other, but both are {quoted(self.target.text)}: choose "
                 "prompts with different answers, pass target= and foil=, or use metric='kl'"
             )
+
+
+def begins(one: Sequence[int], other: Sequence[int]) -> bool:
+    """Whether some tokens are the beginning of others, or all of them."""
+    return tuple(other[: len(one)]) == tuple(one)
 
 
 def answers_of(
@@ -110,7 +132,10 @@ def answers_of(
 
 @dataclass(frozen=True)
 class Measured:
-    """The metrics of an experiment, bound, and their values on the two plain runs."""
+    """The metrics of an experiment, bound, and their values on the two plain runs.
+
+    notes: what a user is warned of. remarks: what is said of the numbers beside it.
+    """
 
     metrics: list[Metric]
     target: Answer
@@ -118,6 +143,7 @@ class Measured:
     clean: dict[str, float]
     corrupted: dict[str, float]
     notes: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def __call__(self, logits: np.ndarray) -> np.ndarray:
         """Values `[metrics, rows]` of logits `[rows, V]`, or `[rows, T, V]` when a metric sees every position."""
@@ -140,7 +166,7 @@ def settle(
     """
     clean, corrupted = (x[:, -1] if x.ndim == 3 else x for x in logits)
     answers = answers_of(model, pair, target, foil, clean, corrupted)
-    wanted, notes = _chosen(metric, answers)
+    wanted, notes = chosen_metrics(metric, answers)
     answers.check([m for m in wanted if isinstance(m, str)])
     distinct = None if answers.same and foil is None else answers.foil
     bound = metrics.bind_all(
@@ -173,7 +199,7 @@ def several(metric: Any) -> list[Any]:
     return list(metric) if isinstance(metric, list | tuple) else [metric]
 
 
-def _chosen(metric: Any, answers: Answers) -> tuple[list[Any], list[str]]:
+def chosen_metrics(metric: Any, answers: Answers) -> tuple[list[Any], list[str]]:
     """The metrics with "auto" resolved, and a note when that is not the answer's probability."""
     wanted = several(metric)
     automatic = [isinstance(m, str) and m == "auto" for m in wanted]

@@ -35,6 +35,7 @@ from .activation_patching import (
     true_or_false,
 )
 from .grid import HEADED, Grid, Roles, components_of, grid_of
+from .pair_sets import one_token_each
 from .sweeps import progress_bar
 
 
@@ -109,6 +110,7 @@ def attribution_patching(
     """
     true_or_false("plot", plot, "to write a file, result.plot(path)")
     made = read_pairs(model, clean_text, corrupted_text, subject, target, foil, align)
+    one_token_each(made, "attribution_patching takes")
     where = component, layers, positions, heads, window, metric, direction, within
     found, notes = attributed(model, made, *where, method, max_memory, progress, neurons=neurons)
     for note in found[0].measured.notes if made.alone else ():

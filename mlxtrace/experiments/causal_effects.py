@@ -12,6 +12,7 @@ the base run (is it necessary?). `noising_window` is another probe: noise everyw
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,12 @@ import numpy as np
 from ..anatomy.components import HEADED
 from ..errors import InputError
 from ..results.effects_set import CausalEffects, EffectsSet
-from .answers import Answers, Metric, answers_of
 from .grid import Grid, grid_of
 from .pair_sets import DIRECTIONS, AlignedPair, Corrupted, PairSet, grids_of, read_pairs
 from .protocol import PromptLike, TracedModel
 from .set_answers import answers_of_set
-from .sweeps import Job, Measure, Outcome, check_plans, notes_of, sweep_pairs
+from .sweeps import Job, Outcome, check_plans, notes_of, sweep_pairs
+from .whole_answers import Answers, answers_of, answers_whole, asked_of_pairs, metrics, whole_measure
 
 
 def causal_effects(
@@ -45,6 +46,7 @@ def causal_effects(
     engine: str = "auto",
     max_memory: int | None = None,
     progress: bool | None = None,
+    answers: Any = None,
 ) -> CausalEffects:
     """Total, direct and indirect effect of a component, patched both ways between two prompts.
 
@@ -61,10 +63,11 @@ def causal_effects(
         positions: None for the whole sequence together; "each" for a layer x position map; "subject",
             "subject_last", "last", an int or a list: those together; "regions" for a layer x region map.
         window: layers patched together, `[l - window//2, l + ceil(window/2))`.
-        metric: prob, logprob, logit, rank (of the source's answer), logit_diff and prob_diff (source's answer less
-            base's), kl, l2, cosine (to the source run), or a function of logits.
-        target, foil: the source's and the base's answer; default: the runs' top tokens.
-        subject, align, within, engine, max_memory, progress: as in `activation_patching`.
+        metric: prob, logprob, logprob_mean, logit, rank (of the source's answer), logit_diff and prob_diff (source's
+            answer less base's), kl, l2, cosine (to the source run), or a function of logits.
+        target, foil: the source's and the base's answer; default: the runs' top tokens. Answers of several tokens are
+            scored as in `activation_patching`.
+        subject, align, within, engine, max_memory, progress, answers: as in `activation_patching`.
 
     Returns:
         A `CausalEffects`: `.direct` and `.indirect`, float64 `[layers]` or `[layers, positions]`, in the metric's unit.
@@ -88,63 +91,90 @@ def causal_effects(
         raise InputError(f"component is one name, not {component!r}: make a call for each")
     if component in HEADED:
         raise InputError(f"{component!r} has no effects by head here: use activation_patching")
-    made = _pairs_of(model, base, source, subject, target, foil, align)
+    made = _pairs_of(model, base, source, subject, target, foil, align, answers)
     grids = grids_of(model, made, grid_of(model, component, layers, None, window), positions, within)
-    answered: dict[int, tuple[Answers, Metric, tuple]] = {}
+    wholes = asked_of_pairs(model, made) if made.answered else [None] * len(made.pairs)
+    answered: dict[int, Answered] = {}
 
-    def settled(i: int, base_logits: np.ndarray, source_logits: np.ndarray) -> Measure:
-        given = made.targets[i], made.foils[i]
-        found = answers_of(model, made.pairs[i], *given, source_logits, base_logits)
-        answered[i] = found, found.bind(metric, source_logits[0]), (base_logits, source_logits)
-        return by_row(answered[i][1])
+    def settled(i: int, base_logits: np.ndarray, source_logits: np.ndarray) -> Any:
+        pair, whole = made.pairs[i], wholes[i]
+        if whole is None:
+            found = answers_of(model, pair, made.targets[i], made.foils[i], source_logits, base_logits)
+            bound = found.bind(metric, source_logits[0])
+            low, high = (float(bound(logits).mean()) for logits in (base_logits, source_logits))
+            answered[i] = Answered(found, bound.name, by_row(bound), low, high)
+        else:
+            found, scoring = answers_whole(model, pair, whole, source_logits, base_logits)
+            one = whole_measure(model, [metric], found, scoring, source_logits, whole.foil is not None)
+            low, high = (float(one.of(logits).mean()) for logits in (base_logits, source_logits))
+            answered[i] = Answered(found, one.metrics[0].name, one, low, high, one.remarks)
+        return answered[i].measure
 
     how = {"engine": engine, "max_memory": max_memory}
-    jobs = {direction: _jobs(made, grids, direction) for direction in DIRECTIONS}
+    jobs = {direction: _jobs(made, grids, direction, wholes) for direction in DIRECTIONS}
     for some in jobs.values():
         check_plans(model, some, **how)  # both are refused before either is run
     if not made.alone:
-        answers_of_set(model, made, metric, recovered=False)
+        answers_of_set(model, made, metric, False, wholes)
     direct = sweep_pairs(model, jobs["denoise"], settled, progress, **how)
-    indirect = sweep_pairs(model, jobs["noise"], lambda i, *_: by_row(answered[i][1]), progress, **how)
+    indirect = sweep_pairs(model, jobs["noise"], lambda i, *_: answered[i].measure, progress, **how)
     notes = notes_of(model, jobs["denoise"][0].cells)
     results = [
-        _labelled(model, pair, grid, *answered[i], {"denoise": direct[i][1], "noise": indirect[i][1]}, notes)
+        _labelled(model, pair, grid, answered[i], {"denoise": direct[i][1], "noise": indirect[i][1]}, notes)
         for i, (pair, grid) in enumerate(zip(made.pairs, grids, strict=True))
     ]
     return results[0] if made.alone else EffectsSet(results, made.ids, made.notes)
 
 
-def by_row(measure: Metric) -> Measure:
+@dataclass(frozen=True)
+class Answered:
+    """A pair's answers, what measures them, and its values in the two plain runs."""
+
+    answers: Answers
+    metric: str
+    measure: Any
+    base_value: float
+    source_value: float
+    remarks: tuple[str, ...] = ()
+
+
+def by_row(measure: metrics.Metric) -> Any:
     """A metric as a sweep measures it: `[1, rows]` of logits `[rows, V]`."""
     return lambda rows: measure(rows)[None]
 
 
 def _pairs_of(
-    model: TracedModel, base: Any, source: Any, subject: Any, target: Any, foil: Any, align: str
+    model: TracedModel,
+    base: Any,
+    source: Any,
+    subject: Any,
+    target: Any,
+    foil: Any,
+    align: str,
+    answers: Any = None,
 ) -> PairSet:
     """The pairs, source prompts first; `Pair`s are given in the place of both."""
     if source is None:
-        return read_pairs(model, base, None, subject, target, foil, align)
-    return read_pairs(model, source, base, subject, target, foil, align)
+        return read_pairs(model, base, None, subject, target, foil, align, answers)
+    return read_pairs(model, source, base, subject, target, foil, align, answers)
 
 
-def _jobs(made: PairSet, grids: list[Grid], direction: str) -> list[Job]:
+def _jobs(made: PairSet, grids: list[Grid], direction: str, wholes: Sequence[Any]) -> list[Job]:
     roles = [pair.roles(direction) for pair in made.pairs]
-    return [Job(role.base, role.source, grid.cells(role)) for role, grid in zip(roles, grids, strict=True)]
+    contexts = [((),) if whole is None else whole.contexts for whole in wholes]
+    return [Job(r.base, r.source, g.cells(r), c) for r, g, c in zip(roles, grids, contexts, strict=True)]
 
 
 def _labelled(
     model: TracedModel,
     pair: AlignedPair,
     grid: Grid,
-    answers: Answers,
-    measure: Metric,
-    logits: tuple[np.ndarray, np.ndarray],
+    answered: Answered,
     outcomes: dict[str, Outcome],
     notes: list[str],
 ) -> CausalEffects:
     """Both sweeps' values by layer, or by layer and position or region."""
-    places, base_logits, source_logits = grid.places, *logits
+    places, answers = grid.places, answered.answers
     shape = (len(grid.layers), len(places.groups))
     values = {
         name: places.averages(outcome.values[0].mean(-1).reshape(shape), 1)
@@ -152,21 +182,20 @@ def _labelled(
     }
     if places.axis is None:
         values = {name: found[:, 0] for name, found in values.items()}
-    source_value = float(measure(source_logits).mean())
     return CausalEffects(
         direct=values["denoise"],
-        indirect=source_value - values["noise"],
-        base_value=float(measure(base_logits).mean()),
-        source_value=source_value,
+        indirect=answered.source_value - values["noise"],
+        base_value=answered.base_value,
+        source_value=answered.source_value,
         base_answer=answers.foil,
         source_answer=answers.target,
         positions=places.labels if places.axis == "position" else None,
         regions=places.labels if places.axis == "region" else None,
         within=places.within,
-        metric=measure.name,
+        metric=answered.metric,
         model=model.name,
         plan={name: outcome.plan for name, outcome in outcomes.items()},
-        notes=[*pair.notes, *places.notes, *answers.notes, *notes],
+        notes=[*pair.notes, *places.notes, *answers.notes, *answered.remarks, *notes],
         component=grid.components[0],
         layers=grid.layers,
         window=grid.window,

@@ -19,11 +19,11 @@ from ..arguments import whole_number
 from ..errors import InputError, SubjectError
 from ..plotting.labels import probability
 from ..results.causal_trace_result import CausalTrace
-from .answers import OneAnswer, one_answer
+from .followed_answers import Followed, OneAnswer
 from .grid import kind_of, positions_of, window_of
 from .noise import GaussianNoise, noised_run, published_scale, two_draws
 from .protocol import Prompt, PromptLike, TracedModel
-from .sweeps import Cell, Patch, Plan, Run, logits_of, notes_of, sweep_of
+from .sweeps import Cell, Patch, Plan, Run, chunk_of, notes_of
 
 
 @overload
@@ -38,7 +38,7 @@ def causal_trace(
     noise: str | float = "s3",
     seed: int = 1,
     replace: bool = False,
-    target: str | int | None = None,
+    target: Any = None,
     positions: Any = "each",
     severed: str | None = None,
     severed_noise: str = "next",
@@ -47,6 +47,7 @@ def causal_trace(
     max_memory: int | None = None,
     progress: bool | None = None,
     plan_only: Literal[False] = False,
+    answers: Any = None,
 ) -> CausalTrace: ...
 
 
@@ -62,7 +63,7 @@ def causal_trace(
     noise: str | float = "s3",
     seed: int = 1,
     replace: bool = False,
-    target: str | int | None = None,
+    target: Any = None,
     positions: Any = "each",
     severed: str | None = None,
     severed_noise: str = "next",
@@ -71,6 +72,7 @@ def causal_trace(
     max_memory: int | None = None,
     progress: bool | None = None,
     plan_only: Literal[True],
+    answers: Any = None,
 ) -> Plan: ...
 
 
@@ -85,7 +87,7 @@ def causal_trace(
     noise: str | float = "s3",
     seed: int = 1,
     replace: bool = False,
-    target: str | int | None = None,
+    target: Any = None,
     positions: Any = "each",
     severed: str | None = None,
     severed_noise: str = "next",
@@ -94,6 +96,7 @@ def causal_trace(
     max_memory: int | None = None,
     progress: bool | None = None,
     plan_only: bool = False,
+    answers: Any = None,
 ) -> CausalTrace | Plan:
     """Trace a fact: restore states, one cell at a time, after noise on its subject (Meng et al. 2022, section 2).
 
@@ -102,7 +105,7 @@ def causal_trace(
 
     Args:
         model: what is traced; not given where this is called as its method.
-        prompt: text, ids, an array or a `Prompt`.
+        prompt: text, ids, an array, the messages of a chat, or a `Prompt`.
         subject: its text (the first occurrence counts) or its positions; None: the `Prompt`'s own.
         kind: None restores one layer's output; "mlp" or "attn" the outputs of `window` layers around each layer,
             `[l - window//2, l + ceil(window/2))`, cut at the edges (appendix B).
@@ -113,7 +116,8 @@ def causal_trace(
         replace: overwrite the embeddings instead of adding, in every noised row. The authors' code overwrites in
             the restored rows only: its `low_score` comes from a run with noise added, so that with replace=True this
             one's `low_score` (and what is measured from it) is another number, by up to 0.38 of probability.
-        target: the answer, as text or token id; default: the clean run's top token.
+        target: the answer, as text, token id or ids; default: the clean run's top token. One of several tokens is run
+            behind the prompt, and its probability is the product of theirs (nothing behind the prompt is restored).
         positions: "each", "subject", "subject_last", "last", or a list: the rows of the map, each restored alone.
         severed: "mlp" or "attn": hold these outputs of the restored token, in every layer, at the values they have
             in a corrupted run (figure 3).
@@ -123,6 +127,7 @@ def causal_trace(
         subjects: the data set's subjects, whose embeddings give the "s" its scale as in the authors' code; without
             them the whole embedding table does, which the notes say.
         engine, max_memory, progress, plan_only: as in `activation_patching`.
+        answers: in the target's place a list of answers that are right, whose probabilities are added.
 
     Returns:
         A `CausalTrace`: `.scores` `[positions, layers]`, probabilities. With `plan_only` a `Plan`.
@@ -146,15 +151,16 @@ def causal_trace(
     corrupted, fixed = _corrupted_runs(
         model, read, drawn, std, severed is not None and severed_noise == "next"
     )
+    followed = Followed.of_prompt(model, read, target, answers)
     rows = positions_of(positions, read)
     cells = [_cell(model, kind, window, severed, p, layer) for p in rows for layer in range(model.n_layers)]
-    sweep = sweep_of(model, corrupted, Run(read.ids), cells, engine, max_memory, fixed=fixed)
+    job, how = followed.job(corrupted, Run(read.ids), cells), {"engine": engine, "max_memory": max_memory}
+    chunk = chunk_of(model, [job], [0], fixed, **how)
     if plan_only:
-        return sweep.plan()
-    _, clean_logits = sweep.begin()
-    measured = one_answer(model, target, read, clean_logits)
-    outcome = sweep.run(measured, progress)
-    low, more = _low_score(model, measured, float(outcome.base.mean()), fixed)
+        return chunk.sweep.plan()
+    measured = followed.measured(chunk.begin()[1][0])
+    (outcome,) = chunk.run([measured], progress)
+    low, more = _low_score(followed, measured, float(outcome.base.mean()), fixed)
     high, level = float(outcome.source[0, 0]), drawn.parsed_level
     return CausalTrace(
         raw=outcome.values[0].reshape(len(rows), model.n_layers, drawn.samples),
@@ -207,13 +213,13 @@ def _corrupted_runs(
 
 
 def _low_score(
-    model: TracedModel, measured: OneAnswer, patched: float, fixed: Run | None
+    followed: Followed, measured: OneAnswer, patched: float, fixed: Run | None
 ) -> tuple[float, list[str]]:
     """The corrupted run's score, given that of the run that is patched, and a note when the two are different draws."""
     if fixed is None:
         return patched, []
     note = f"with nothing restored the severed run, a draw of its own, gives {probability(patched)}"
-    return float(measured(logits_of(model, fixed)).mean()), [note]
+    return followed.value(measured, followed.logits(fixed)), [note]
 
 
 def _cell(

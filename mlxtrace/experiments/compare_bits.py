@@ -21,7 +21,7 @@ from ..arguments import whole_number
 from ..errors import InputError, SubjectError
 from ..results.comparison_set import Comparison, ComparisonSet
 from .causal_trace import causal_trace
-from .pair_sets import Pair, each, is_many
+from .pair_sets import AnyOf, Pair, each, is_many, right_answer, with_answers
 from .protocol import Prompt, PromptLike, TracedModel
 
 BITS = (2, 3, 4, 5, 6, 8)
@@ -165,11 +165,13 @@ def _asked(
     pairs = [one if isinstance(one, Pair) else Pair(one) for one in given]
     subjects = _one_each("subject", subject, len(pairs), alone)
     targets = _one_each("target", options.pop("target", None), len(pairs), alone)
+    answers = options.pop("answers", None)
+    targets = targets if answers is None else with_answers(targets, answers, alone)
     ids = [one.id or str(i) for i, one in enumerate(pairs)]
 
     def read(i: int) -> _Asked:
         where = _one_of("subject", subjects[i], pairs[i].subject)
-        answer = _one_of("target", targets[i], pairs[i].target)
+        answer = _one_of("target", targets[i], right_answer(pairs[i]))
         return _Asked(*_read(model, other, pairs[i].clean, where), answer, ids[i])
 
     return each(ids, alone, read), alone
@@ -228,10 +230,17 @@ def _traced(
     model: TracedModel, other: TracedModel, one: _Asked, names: tuple[str, str], options: dict[str, Any]
 ) -> Comparison:
     """One prompt's trace on both models: the answer and the absolute noise level are the first one's."""
-    first = causal_trace(model, one.first, **options, target=one.target)
+    several = isinstance(one.target, AnyOf)
+    right: dict[str, Any] = {"answers": one.target.answers} if several else {"target": one.target}
+    first = causal_trace(model, one.first, **options, **right)
     uniform = str(options.get("noise", "")).startswith("u")
     noise = options["noise"] if uniform else first.noise_level
-    same = {**options, "noise": noise, "target": first.answer.token}
+    answer = first.answer
+    same = {
+        **options,
+        "noise": noise,
+        **({"answers": answer.all} if answer.others else {"target": answer.tokens}),
+    }
     return Comparison(first, causal_trace(other, one.second, **same), names)
 
 

@@ -20,7 +20,7 @@ from ..engine import calibration, memory
 from ..errors import InputError, SiteError
 from ..results.noising_window_set import NoisingWindow, NoisingWindowSet
 from . import caveats
-from .answers import OneAnswer, one_answer
+from .followed_answers import Followed, OneAnswer, Run
 from .grid import components_of, layers_of
 from .pair_sets import each, read_prompts
 from .protocol import Prompt, PromptLike, TracedModel
@@ -40,6 +40,7 @@ def noising_window(
     layers: int | Iterable[int] | None = None,
     target: Any = None,
     max_memory: int | None = None,
+    answers: Any = None,
 ) -> NoisingWindow:
     """Add noise to the outputs of all layers but those of a window, which are restored to clean, for each centre.
 
@@ -50,7 +51,7 @@ def noising_window(
 
     Args:
         model: what is traced; not given where this is called as its method.
-        prompt: text, ids, an array or a `Prompt`; a list of them, or of `prompts.Pair`s (their clean prompts), is a
+        prompt: text, ids, an array, messages or a `Prompt`; a list of them, or of `prompts.Pair`s (their clean prompts), is a
             set.
         window: the layers that are restored: the centre and `window // 2` on either side.
         level: the noise's standard deviation, in the units of the component.
@@ -58,9 +59,11 @@ def noising_window(
         seed: of NumPy's `RandomState`, below 2**32.
         component: resid_post, mlp or attn.
         layers: the centres; None for all.
-        target: the answer, as text or token id; default: the clean run's top token.
+        target: the answer, as text, token id or ids; default: the clean run's top token. One of several tokens is run
+            behind the prompt, where nothing is noised, and its probability is the product of theirs.
         max_memory: bytes beside the weights that noise and passes may take; None: a quarter of what this process can
             still have.
+        answers: in the target's place several that are right, whose probabilities are added; of a set also a list each.
 
     Returns:
         A `NoisingWindow`: `.scores` `[centres]`, probabilities of the answer. Of a set a `NoisingWindowSet`, with
@@ -87,17 +90,20 @@ def noising_window(
     centres = layers_of(model, layers)
     for layer in range(model.n_layers):
         model.resolver.site(component, layer)
-    made = read_prompts(model, prompt, target)
+    made = read_prompts(model, prompt, target, answers)
     noise = Noise(component, window, samples, float(level), seed)
 
+    followed = each(made.ids, made.alone, lambda i: Followed(model, made.pairs[i], made.targets[i]))
+
     def rows(i: int) -> int:
-        return _rows_of_a_pass(model, component, len(made.pairs[i].clean.ids), samples, max_memory)
+        length = len(made.pairs[i].clean.ids) + followed[i].job(Run(()), Run(()), []).read - 1
+        return _rows_of_a_pass(model, component, length, samples, max_memory)
 
     chunks = each(made.ids, made.alone, rows)  # what does not fit is refused before anything is run
     results = each(
         made.ids,
         made.alone,
-        lambda i: _noised(model, made.pairs[i].clean_prompt, made.targets[i], centres, noise, chunks[i]),
+        lambda i: _noised(model, made.pairs[i].clean_prompt, followed[i], centres, noise, chunks[i]),
     )
     return results[0] if made.alone else NoisingWindowSet(results, made.ids, made.notes)
 
@@ -114,7 +120,7 @@ class Noise:
 
 
 def _noised(
-    model: TracedModel, read: Prompt, target: Any, centres: list[int], how: Noise, chunk: int
+    model: TracedModel, read: Prompt, followed: Followed, centres: list[int], how: Noise, chunk: int
 ) -> NoisingWindow:
     """One prompt's scores. chunk: rows of a pass."""
     n = model.n_layers
@@ -124,11 +130,12 @@ def _noised(
     noise = how.level * np.random.RandomState(how.seed).randn(how.samples, n, *clean[0].shape[1:])
     restored = np.abs(np.arange(n) - np.array(centres)[:, None]) <= how.window // 2
     restored = np.concatenate([restored, np.zeros((1, n), dtype=bool)])  # the last: no window at all
-    measured = one_answer(model, target, read, _last(logits))
+    own = _last(logits) if followed.asked is None else followed.logits(Run(read.ids))
+    measured = followed.measured(own)
     values = _noised_values(
-        model, read.ids, dict(zip(sites, clean, strict=True)), noise, restored, measured, chunk
+        model, read.ids, dict(zip(sites, clean, strict=True)), noise, restored, (followed, measured), chunk
     )
-    high, low = float(measured(_last(logits))[0, 0]), float(values[-1].mean())
+    high, low = followed.value(measured, own), float(values[-1].mean())
     return NoisingWindow(
         raw=values[:-1],
         layers=centres,
@@ -179,8 +186,9 @@ def _plain(x: mx.array, name: str) -> mx.array:
     return x
 
 
-def _last(logits: mx.array) -> np.ndarray:
-    return np.array(logits[:, -1].astype(mx.float32))
+def _last(logits: mx.array, read: int = 1) -> np.ndarray:
+    wanted = logits[:, -1] if read == 1 else logits[:, -read:]
+    return np.array(wanted.astype(mx.float32))
 
 
 def _noised_values(
@@ -189,24 +197,36 @@ def _noised_values(
     clean: dict[str, mx.array],
     noise: np.ndarray,
     restored: np.ndarray,
-    measured: OneAnswer,
+    asked: tuple[Followed, OneAnswer],
     chunk: int,
 ) -> np.ndarray:
     """`[windows, samples]`: every window and sample is a row, and a pass takes `chunk` rows."""
-    samples = len(noise)
+    samples, (followed, measured) = len(noise), asked
     rows = [(w, s) for w in range(len(restored)) for s in range(samples)]
+    job = followed.job(Run(tuple(ids)), Run(tuple(ids)), [])
     found: list[np.ndarray] = []
     for start in range(0, len(rows), chunk):
         windows, drawn = map(np.array, zip(*rows[start : start + chunk], strict=True))
         edits = {
             name: _edit(x, noise[drawn, i], restored[windows, i]) for i, (name, x) in enumerate(clean.items())
         }
-        with model.trace(mx.array([list(ids)] * len(windows)), interventions=edits, cache=False) as trace:
-            pass
-        found.append(measured(_last(trace.output))[0])
+        logits = []
+        for run in job.runs(job.base):
+            tokens = run.tokens(windows)
+            with model.trace(tokens, interventions=edits, cache=False) as trace:
+                pass
+            logits.append(_last(trace.output, job.read))
+        found.append(followed.rows(measured, logits)[0])
     return np.concatenate(found).reshape(len(restored), samples)
 
 
 def _edit(clean: mx.array, noise: np.ndarray, restored: np.ndarray) -> Callable[[mx.array], mx.array]:
-    added, kept = mx.array(noise.astype(np.float32)), mx.array(restored)[:, None, None]
-    return lambda x: mx.where(kept, clean, (x.astype(mx.float32) + added).astype(x.dtype))
+    """Noise on the prompt's positions, or the clean run's values there; what is behind the prompt is left alone."""
+    added, kept, n = mx.array(noise.astype(np.float32)), mx.array(restored)[:, None, None], clean.shape[1]
+
+    def edit(x: mx.array) -> mx.array:
+        prompt = x[:, :n]
+        changed = mx.where(kept, clean, (prompt.astype(mx.float32) + added).astype(x.dtype))
+        return changed if x.shape[1] == n else mx.concatenate([changed, x[:, n:]], axis=1)
+
+    return edit

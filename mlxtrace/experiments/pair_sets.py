@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import InputError, MlxtraceError
-from ..text.pair import Pair
-from ..text.tokens import is_chat
+from ..text.pair import AnyOf, Pair, right_answer, with_answers
+from ..text.tokens import is_chat, token_to_str
 from .grid import Grid, on_pair
 from .pairs import (
     DIRECTIONS,
@@ -24,18 +24,20 @@ from .pairs import (
     Substitution,
     pair,
     regions_of,
-    uncorrupted,
 )
+from .pairs import uncorrupted as uncorrupted
 
 __all__ = [
     "DIRECTIONS",
     "AlignedPair",
+    "AnyOf",
     "Corrupted",
     "OneOrMany",
     "PairSet",
     "each",
     "grids_of",
     "named",
+    "one_token_each",
     "read_pairs",
     "read_prompts",
 ]
@@ -45,13 +47,21 @@ SHOWN = 3  # pairs that an error or a note names
 
 @dataclass(frozen=True)
 class PairSet:
-    """Pairs that were read, and what was given with each. alone: one pair was given, not a list of one."""
+    """Pairs that were read, and what was given with each (a target may be `AnyOf` several answers).
+
+    alone: one pair was given, not a list of one.
+    """
 
     pairs: list[AlignedPair]
     ids: list[str]
     targets: list[Any]
     foils: list[Any]
     alone: bool
+
+    @property
+    def answered(self) -> bool:
+        """Whether any answer was given."""
+        return any(given is not None for given in (*self.targets, *self.foils))
 
     @property
     def notes(self) -> list[str]:
@@ -99,6 +109,9 @@ def read_pairs(
     target: Any = None,
     foil: Any = None,
     align: Any = "strict",
+    answers: Any = None,
+    same: bool = False,
+    noised_by: Any = None,
 ) -> PairSet:
     """Read one pair or many; one error names every pair that cannot be used.
 
@@ -106,6 +119,8 @@ def read_pairs(
         clean: a prompt or a `Pair` (also one that is lined up already), or a list of them.
         corrupted: as `pair` takes it, or a list of one for each; None with `Pair`s, or one corruption for all of them.
         subject, target, foil: one for all, or a list of one for each; what a `Pair` says of itself it says there.
+        answers: several that are right, in the target's place; or a list of such lists, one for each.
+        same, noised_by: as `pair` takes them; without a corrupted prompt the clean one is both.
     """
     alone = not is_many(clean)
     _check_second(clean, corrupted)
@@ -115,6 +130,7 @@ def read_pairs(
     if not given:
         raise InputError("the set is empty: give one pair at least")
     if isinstance(clean, AlignedPair):
+        target = target if answers is None else with_answers([target], answers, True)[0]
         return PairSet([pair(model, clean, corrupted, subject, align)], ["0"], [target], [foil], True)
     n = len(given)
     columns = [
@@ -123,9 +139,11 @@ def read_pairs(
         _column("target", target, n, alone),
         _column("foil", foil, n, alone),
     ]
+    if answers is not None:
+        columns[2] = with_answers(columns[2], answers, alone)
     asked = [_as_pair(*row) for row in zip(given, *columns, strict=True)]
     ids = _ids(asked)
-    pairs = each(ids, alone, lambda i: _read(model, asked[i], align))
+    pairs = each(ids, alone, lambda i: _read(model, asked[i], align, same, noised_by))
     return PairSet(pairs, ids, [one.target for one in asked], [one.foil for one in asked], alone)
 
 
@@ -150,6 +168,10 @@ def _column(name: str, value: Any, n: int, alone: bool) -> list[Any]:
     numbers = listed and all(_is_number(x) for x in value)
     if numbers and name in ("subject", "corrupted"):
         listed = False  # positions, the same in every prompt; or one prompt's ids
+    if name in ("target", "foil") and getattr(value, "ndim", 0):
+        raise InputError(
+            f"{name}= is an array, which could be one answer's tokens or one token for each pair: give a list of {n}"
+        )
     if not listed:
         if name == "corrupted" and not (value is None or isinstance(value, GaussianNoise)):
             raise InputError(f"there are {n} clean prompts but one corrupted one: give a list of {n}")
@@ -169,6 +191,8 @@ def _as_pair(clean: Any, corrupted: Any, subject: Any, target: Any, foil: Any) -
         )
     if not isinstance(clean, Pair):
         return Pair(clean, corrupted, target, foil, subject)
+    if len(clean.answers):
+        clean = replace(clean, target=right_answer(clean))
     if corrupted is not None and not isinstance(corrupted, GaussianNoise | Substitution):
         raise InputError(
             "a Pair has its corrupted prompt: give the pairs alone, or one GaussianNoise for all"
@@ -183,16 +207,18 @@ def _as_pair(clean: Any, corrupted: Any, subject: Any, target: Any, foil: Any) -
         corrupted=clean.corrupted if corrupted is None else corrupted,
         subject=clean.subject if subject is None else subject,
         target=clean.target if target is None else target,
+        answers=(),  # which are the target now
         foil=clean.foil if foil is None else foil,
     )
 
 
-def _read(model: Any, asked: Pair, align: Any) -> AlignedPair:
-    if asked.corrupted is None:
+def _read(model: Any, asked: Pair, align: Any, same: bool, noised_by: Any) -> AlignedPair:
+    corrupted = asked.clean if same and asked.corrupted is None else asked.corrupted
+    if corrupted is None:
         raise InputError(
             "it has no corrupted prompt: give one, or a corruption such as GaussianNoise(subject=...)"
         )
-    made = pair(model, asked.clean, asked.corrupted, asked.subject, align)
+    made = pair(model, asked.clean, corrupted, asked.subject, align, same, noised_by)
     if not asked.regions:
         return made
     return replace(made, regions=regions_of(made.clean_prompt, asked.regions))
@@ -224,13 +250,36 @@ def each(ids: Sequence[str], alone: bool, read: Callable[[int], Any]) -> list[An
     )
 
 
-def read_prompts(model: Any, given: Any, target: Any = None) -> PairSet:
+def one_token_each(made: PairSet, what: str) -> PairSet:
+    """The pairs; one error that names every answer of several tokens. what: takes answers of one, "a screen takes"."""
+
+    def check(i: int) -> None:
+        pair = made.pairs[i]
+        for name, answer, prompt in (
+            ("target", made.targets[i], pair.clean_prompt),
+            ("foil", made.foils[i], pair.corrupted_prompt),
+        ):
+            tokens = () if answer is None else prompt.answer_tokens(answer)
+            if len(tokens) > 1:
+                first = token_to_str(prompt.tokenizer, tokens[0])
+                raise InputError(
+                    f"the {name} {answer!r} is {len(tokens)} tokens, and {what} answers of one: give one of a "
+                    f"single token ({first!r} is its first), or use activation_patching, which scores it whole"
+                )
+
+    each(made.ids, made.alone, check)
+    return made
+
+
+def read_prompts(model: Any, given: Any, target: Any = None, answers: Any = None) -> PairSet:
     """One prompt or many, or the clean prompts of pairs, each as a pair that is not corrupted."""
     alone = not is_many(given)
     listed = [given] if alone else list(given)
     if not listed:
         raise InputError("the set is empty: give one prompt at least")
     targets = _column("target", target, len(listed), alone)
+    if answers is not None:
+        targets = with_answers(targets, answers, alone)
     asked = [_as_pair(one, None, None, said, None) for one, said in zip(listed, targets, strict=True)]
     ids = _ids(asked)
 

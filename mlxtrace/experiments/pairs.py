@@ -106,6 +106,8 @@ def pair(
     corrupted: Corrupted | None = None,
     subject: Any = None,
     align: Any = "strict",
+    same: bool = False,
+    noised_by: TracedModel | None = None,
 ) -> AlignedPair:
     """Read both prompts, or draw the noise, and line them up; every bad input raises here.
 
@@ -114,15 +116,16 @@ def pair(
         corrupted: a prompt, `GaussianNoise` or `Substitution`; None with an `AlignedPair`.
         subject: text or positions in the clean prompt; default: its own, or where the prompts differ.
         align: "strict" or "ends", for prompts of different lengths.
+        same: both may be the same tokens, run in two models. noised_by: whose embeddings are noised (None: `model`).
     """
     check_align(align)
     if isinstance(clean, AlignedPair):
         return _made(model, clean, corrupted, subject)
     first = model.prompt(clean)
     if isinstance(corrupted, GaussianNoise):
-        return _noised(model, first, corrupted, subject)
+        return _noised(noised_by or model, first, corrupted, subject)
     second = model.prompt(corrupted.text if isinstance(corrupted, Substitution) else corrupted)
-    if first.ids == second.ids:
+    if first.ids == second.ids and not same:
         raise EffectError(
             "the clean and the corrupted prompt are the same tokens, so there is nothing to recover"
         )

@@ -25,6 +25,7 @@ from .attribution_patching import (
     checked_metric,
     grids_of,
     metrics,
+    one_token_each,
     read_pairs,
     settle,
     several,
@@ -116,6 +117,7 @@ def screen(
     if len(one) > 1:
         raise InputError(f"a screen ranks by one metric, not by {len(one)}: make a call for each")
     made = read_pairs(model, clean_text, corrupted_text, subject, target, foil, align)
+    one_token_each(made, "a screen takes")
     grids = [grids_of(model, made, g, positions, within) for g in _grids(model, components, layers, heads)]
     cells = ScreenCells(model, made, grids, direction)
     how = {"engine": engine, "max_memory": max_memory}
@@ -126,7 +128,7 @@ def screen(
     if found.lacking:
         raise InputError(f"passes={passes} allows no cell to be run: a single one takes more")
     found.draw()
-    return found.result(chosen, direction, positions)
+    return found.result(direction, positions)
 
 
 # ---- what was asked for

@@ -2,7 +2,7 @@
 
 found = Screening(model, cells, measured, how, progress, wanted, began)
 found.rank(methods); found.verify(); found.draw()
-result = found.result(methods, direction, positions)
+result = found.result(direction, positions)
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ class Screening:
     measured: the metric of each pair, bound. gradients: of each pair what each method differentiates.
     how: options of the sweeps. began: when the call did.
     order: the cells that can differ, best first. ran: those that were run, in that order. effects: what they did,
-    `[pairs, ran]`. verified: how many of the order were run, beside the audit's sample.
+    `[pairs, ran]`. verified: how many of the order were run, beside the audit's sample. ranked_by: the methods that
+    each component was ranked by.
     """
 
     model: Any
@@ -62,6 +63,7 @@ class Screening:
     passes: int = 0
     ended: str = ""
     notes: list[str] = field(default_factory=list)
+    ranked_by: dict[str, dict[str, None]] = field(default_factory=dict)
 
     def rank(self, methods: dict[str, tuple[str, ...]]) -> None:
         """Estimate every cell, and put those that can differ in order, the strongest first.
@@ -80,6 +82,8 @@ class Screening:
                 self.notes.append(f"not ranked by {' and '.join(dict.fromkeys(by.values()))}: {error}")
                 continue
             self.estimates = estimates if not places else self.estimates
+            for name, method in by.items():
+                self.ranked_by.setdefault(name, {})[method] = None
             order = np.argsort(-np.abs(estimates[live]), kind="stable")
             places.append(np.argsort(order, kind="stable"))
         if refused is not None and not places:
@@ -187,7 +191,7 @@ class Screening:
 
     # ---- what comes back
 
-    def result(self, methods: dict[str, tuple[str, ...]], direction: str, positions: Any) -> Screened:
+    def result(self, direction: str, positions: Any) -> Screened:
         """What was found."""
         asked, made, first = self.wanted, self.cells.made, self.measured[0]
         tokens, name = list(made.pairs[0].clean_prompt.tokens), first.metrics[0].name
@@ -198,7 +202,7 @@ class Screening:
         said += [note for measured in self.measured for note in measured.notes]
         return Screened(
             model=self.model.name,
-            methods={name: " + ".join(several) for name, several in methods.items()},
+            methods={name: " + ".join(several) for name, several in self.ranked_by.items()},
             metric=name,
             direction=direction,
             positions=list(positions) if isinstance(positions, range) else positions,

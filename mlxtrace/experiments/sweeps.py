@@ -23,6 +23,9 @@ __all__ = [
     "Run",
     "Sweep",
     "check_plans",
+    "chunk_of",
+    "continued_logits",
+    "is_causal",
     "logits_of",
     "notes_of",
     "plain_logits",
@@ -37,16 +40,33 @@ MOST_PAIRS = 32
 
 @dataclass(frozen=True)
 class Job:
-    """The sweep of one pair: the run that is patched, the run that the activations come from, and the cells."""
+    """The sweep of one pair: the run that is patched, the run that the activations come from, and the cells.
+
+    contexts: what is run behind both prompts, so that the logits of the prompt's last position and of those behind it
+    are read; each is a row of its own. A plain sweep has one, of no token.
+    """
 
     base: Run
     source: Run
     cells: list[Cell]
+    contexts: tuple[tuple[int, ...], ...] = ((),)
+
+    @property
+    def read(self) -> int:
+        """How many of the last positions are read."""
+        return 1 + max(map(len, self.contexts))
 
     @property
     def shape(self) -> tuple[int, ...]:
         """What pairs have in common whose rows can be of one batch: lengths, and numbers of samples."""
-        return self.base.length, self.source.length, self.base.rows, self.source.rows
+        parts = len(self.contexts) > 1  # whether it is measured in parts
+        return self.base.length, self.source.length, self.base.rows, self.source.rows, self.read, parts
+
+    def runs(self, run: Run) -> list[Run]:
+        """A run with each context behind it, all of one length: what is behind a context changes nothing before it."""
+        most = self.read - 1
+        behind = [(*context, *context[-1:] * (most - len(context))) for context in self.contexts]
+        return [replace(run, ids=(*run.ids, *tokens)) if most else run for tokens in behind]
 
 
 @dataclass(frozen=True)
@@ -55,24 +75,46 @@ class Chunk:
 
     numbers: list[int]
     sweep: Sweep
-    sizes: list[int]
+    jobs: list[Job]
 
     def begin(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Run base and source plainly; for each pair both runs' logits, as its measure gets them."""
-        base, source = self.sweep.begin()
-        n = len(self.numbers)
-        return np.split(base, n), np.split(source, n)
+        """Run base and source plainly; for each pair both runs' logits, as its measure gets them.
 
-    def run(self, measures: Sequence[Measure], progress: Any = None) -> list[Outcome]:
-        """Run every cell; for each pair what its own sweep returns, with the plan of all."""
-        outcome = self.sweep.run(measures if len(measures) > 1 else measures[0], progress)
-        n, ends = len(self.numbers), np.cumsum(self.sizes)[:-1]
-        parts = (
-            np.split(outcome.values, ends, 1),
-            np.split(outcome.base, n, 1),
-            np.split(outcome.source, n, 1),
-        )
-        return [Outcome(*found, outcome.plan) for found in zip(*parts, strict=True)]
+        Of several contexts, or of several positions, they are `[contexts, rows, positions, V]`.
+        """
+        n = sum(len(job.contexts) for job in self.jobs)
+        base, source = (self._stacked(np.split(logits, n)) for logits in self.sweep.begin())
+        return base, source
+
+    def _stacked(self, members: list[np.ndarray]) -> list[np.ndarray]:
+        found, left = [], iter(members)
+        for job in self.jobs:
+            own = [next(left) for _ in job.contexts]
+            found.append(np.stack(own) if job.read > 1 else own[0])
+        return found
+
+    def run(self, measures: Sequence[Any], progress: Any = None) -> list[Outcome]:
+        """Run every cell; for each pair what its own sweep returns, with the plan of all.
+
+        measures: one for each pair; of several contexts it has a `part` for each, which it makes `combined`.
+        """
+        flat, sizes = [], []
+        for job, measure in zip(self.jobs, measures, strict=True):
+            n = len(job.contexts)
+            flat += [measure.part(i) for i in range(n)] if n > 1 else [measure]
+            sizes += [len(job.cells)] * n
+        outcome = self.sweep.run(flat if len(flat) > 1 else flat[0], progress)
+        ends = np.cumsum(sizes)[:-1]
+        values = iter(np.split(outcome.values, ends, 1))
+        base, source = (iter(np.split(x, len(flat), 1)) for x in (outcome.base, outcome.source))
+        found = []
+        for job, measure in zip(self.jobs, measures, strict=True):
+            parts = [[next(left) for _ in job.contexts] for left in (values, base, source)]
+            own, base_values, source_values = (
+                measure.combined(part) if len(part) > 1 else part[0] for part in parts
+            )
+            found.append(Outcome(own, base_values, source_values, outcome.plan))
+        return found
 
 
 def sweep_of(
@@ -89,6 +131,11 @@ def sweep_of(
     return Sweep(model.resolver, base, source, cells, chosen, max_memory, **options)
 
 
+def is_causal(model: TracedModel) -> bool:
+    """Whether no position of a model sees a later one."""
+    return choice.trial_sweep(model.resolver).causal
+
+
 def notes_of(model: TracedModel, cells: Sequence[Cell]) -> list[str]:
     """What the sites of some cells are not, a sentence each."""
     return caveats.of_cells(model.resolver, cells)
@@ -99,19 +146,31 @@ def logits_of(model: TracedModel, run: Run) -> np.ndarray:
     return np.asarray(capture(model.resolver, run, [])[0])
 
 
-def plain_logits(model: TracedModel, runs: Sequence[Run]) -> list[np.ndarray]:
-    """Last-position logits `[rows, V]` of some plain runs; those of one length and without noise go together."""
+def continued_logits(
+    model: TracedModel, run: Run, contexts: tuple[tuple[int, ...], ...] = ((),)
+) -> np.ndarray:
+    """Logits of one plain run as a sweep of some contexts gives them, `[rows, V]` of one of no token."""
+    job = Job(run, run, [], contexts)
+    parts = plain_logits(model, job.runs(run), job.read)
+    return np.stack(parts) if job.read > 1 else parts[0]
+
+
+def plain_logits(model: TracedModel, runs: Sequence[Run], read: int = 1) -> list[np.ndarray]:
+    """Last-position logits `[rows, V]` of some plain runs; those of one length and without noise go together.
+
+    read: of how many of the last positions; of more than one `[rows, read, V]`.
+    """
     found: dict[int, np.ndarray] = {}
     alike: dict[int, list[int]] = {}
     for i, run in enumerate(runs):
         if run.noise is None:
             alike.setdefault(len(run.ids), []).append(i)
         else:
-            found[i] = logits_of(model, run)
+            found[i] = np.asarray(capture(model.resolver, run, [], read=read)[0])
     for indices in alike.values():
         for start in range(0, len(indices), TOGETHER):
             some = indices[start : start + TOGETHER]
-            logits = capture(model.resolver, tuple(runs[i] for i in some), [])[0]
+            logits = capture(model.resolver, tuple(runs[i] for i in some), [], read=read)[0]
             found.update({i: row[None] for i, row in zip(some, logits, strict=True)})
     return [found[i] for i in range(len(runs))]
 
@@ -132,7 +191,7 @@ def chunks_of(
         alike.setdefault(job.shape, []).append(i)
 
     def fitting(numbers: list[int]) -> list[Chunk]:
-        chunk = _chunk(model, jobs, numbers, engine=engine, max_memory=max_memory, **options)
+        chunk = chunk_of(model, jobs, numbers, engine=engine, max_memory=max_memory, **options)
         if len(numbers) == 1 or chunk.sweep.at_once:
             return [chunk]
         half = len(numbers) // 2
@@ -145,14 +204,32 @@ def chunks_of(
     return chunks
 
 
-def _chunk(model: TracedModel, jobs: Sequence[Job], numbers: list[int], **options: Any) -> Chunk:
-    """One sweep over some pairs of one shape."""
+def chunk_of(
+    model: TracedModel,
+    jobs: Sequence[Job],
+    numbers: list[int],
+    fixed: Run | None = None,
+    **options: Any,
+) -> Chunk:
+    """One sweep over some pairs of one shape. fixed: the run of fixed patches, of a pair by itself."""
     chosen = [jobs[i] for i in numbers]
-    base, source, cells = chosen[0].base, chosen[0].source, chosen[0].cells
-    if len(chosen) > 1:
-        base, source = Runs(tuple(j.base for j in chosen)), Runs(tuple(j.source for j in chosen))
-        cells = [replace(cell, prompt=k) for k, job in enumerate(chosen) for cell in job.cells]
-    return Chunk(numbers, sweep_of(model, base, source, cells, **options), [len(j.cells) for j in chosen])
+    members = [
+        (job, base, source)
+        for job in chosen
+        for base, source in zip(job.runs(job.base), job.runs(job.source), strict=True)
+    ]
+    if fixed is not None:
+        options["fixed"] = _joined_runs(chosen[0].runs(fixed))
+    base = _joined_runs([patched for _, patched, _ in members])
+    source = _joined_runs([giving for *_, giving in members])
+    cells = [replace(cell, prompt=k) for k, (job, *_) in enumerate(members) for cell in job.cells]
+    if chosen[0].read > 1:
+        options["read"] = chosen[0].read
+    return Chunk(numbers, sweep_of(model, base, source, cells, **options), chosen)
+
+
+def _joined_runs(runs: list[Run]) -> Rows:
+    return runs[0] if len(runs) == 1 else Runs(tuple(runs))
 
 
 def check_plans(model: TracedModel, jobs: Sequence[Job], **options: Any) -> None:
@@ -181,7 +258,7 @@ def sweep_pairs(
     for chunk in chunks:
         chunk.sweep.fit()  # all are refused before any is run
     plans = []
-    with progress_bar(sum(len(job.cells) for job in jobs), progress) as bar:
+    with progress_bar(sum(len(job.cells) * len(job.contexts) for job in jobs), progress) as bar:
         for chunk in chunks:
             logits = zip(chunk.numbers, *chunk.begin(), strict=True)
             measures = {i: settle(i, base, source) for i, base, source in logits}

@@ -35,15 +35,29 @@ def declared(resolver: ModuleResolver, interventions: Mapping[str, Edit]) -> lis
         key = key if isinstance(key, str) else site.name
         refuse_uncalled(fn)
         if not callable(fn):
+            array = isinstance(fn, mx.array) or hasattr(fn, "__mlx_array__")
+            hint = "; iv.add_vector(...) or iv.replace_with(...) makes one of it" if array else ""
             raise InputError(
-                f"the intervention at {key!r} is {type(fn).__name__}, not a function array -> array"
+                f"the intervention at {key!r} is {type(fn).__name__}, not a function array -> array{hint}"
             )
         if resolver.visits(site) > 1 and site.component is None and "@" not in key:
             raise SiteError(
                 f"{key!r} is called {resolver.visits(site)} times in one pass: write {key}@0, {key}@1, ..."
             )
+        _check_directions(resolver, key, site, fn)
         found.append((key, site, fn))
     return found
+
+
+def _check_directions(resolver: ModuleResolver, key: str, site: Site, fn: Any) -> None:
+    """InputError for an edit with a direction that was taken at another site."""
+    for name in getattr(fn, "sites", ()):
+        taken = resolver.resolve(name)
+        if (taken.port, taken.view, taken.slot) != (site.port, site.view, site.slot):
+            raise InputError(
+                f"the intervention at {key!r} holds a direction that was taken at {name}, where other numbers mean "
+                f"other things: edit {name!r}, or put direction.vector there to mean it"
+            )
 
 
 def check_reached(what: str, sites: Mapping[str, Site], order: Container) -> None:

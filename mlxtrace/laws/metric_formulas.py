@@ -27,6 +27,7 @@ def _kl(x: np.ndarray, clean: np.ndarray, target: int, foil: int) -> np.ndarray:
 FORMULAS: dict[str, Formula] = {
     "prob": lambda x, clean, target, foil: np.exp(_log_p(x)[..., target]),
     "logprob": lambda x, clean, target, foil: _log_p(x)[..., target],
+    "logprob_mean": lambda x, clean, target, foil: _log_p(x)[..., target],
     "logit": lambda x, clean, target, foil: x[..., target],
     "logit_diff": lambda x, clean, target, foil: x[..., target] - x[..., foil],
     "prob_diff": lambda x, clean, target, foil: np.exp(_log_p(x)[..., target]) - np.exp(_log_p(x)[..., foil]),

@@ -22,7 +22,8 @@ class PairByHand:
     """Two runs of a model by hand, clean and corrupted, with the components that experiments patch.
 
     corrupted: ids, the tested model's other prompt by default. noises: one for each sample of a corrupted run with
-    noise on its embeddings. DoesNotApply where the two runs hardly differ.
+    noise on its embeddings. clean_by, corrupted_by: another `ModelByHand` that makes that run. DoesNotApply where the
+    two runs hardly differ.
     """
 
     def __init__(
@@ -32,15 +33,18 @@ class PairByHand:
         layers: Iterable[int] | None = None,
         corrupted: Sequence[int] | None = None,
         noises: Sequence[Noise] | None = None,
+        clean_by: Any = None,
+        corrupted_by: Any = None,
     ):
         self.model, self.by_hand, self.clean = tested.model, tested.by_hand, list(tested.ids)
         self.corrupted = list(tested.other if corrupted is None else corrupted)
         self.noises: list[Noise | None] = [*noises] if noises else [None]
         layers = list(tested.all_layers if layers is None else layers)
         names = [(c, i) for c in components for i in layers if (c, i) in self.by_hand.places]
-        logits, self.clean_activations = self.by_hand.run(self.clean, keep=names)
+        clean_by, corrupted_by = clean_by or self.by_hand, corrupted_by or self.by_hand
+        logits, self.clean_activations = clean_by.run(self.clean, keep=names)
         self.clean_logits = logits[-1]
-        runs = [self.by_hand.run(self.corrupted, noise=noise, keep=names) for noise in self.noises]
+        runs = [corrupted_by.run(self.corrupted, noise=noise, keep=names) for noise in self.noises]
         self.corrupted_logits = np.stack([x[-1] for x, _ in runs])
         self.corrupted_activations = [kept for _, kept in runs]
         gaps = np.where(np.isfinite(self.clean_logits), self.clean_logits - self.corrupted_logits.mean(0), 0)

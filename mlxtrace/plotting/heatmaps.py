@@ -46,7 +46,8 @@ class Scale(NamedTuple):
         up, down = PALETTES[family][:: -1 if self.flip else 1]
         steepest = max(self.high - self.white, self.white - self.low)
         steps = np.linspace(self.low - self.white, self.high - self.white, 256) / steepest
-        colours = np.array([mpl.colormaps[up if t >= 0 else down](abs(t)) for t in steps])
+        above, below = (mpl.colormaps[name](np.abs(steps)) for name in (up, down))
+        colours = np.where(steps[:, None] >= 0, above, below)
         # the palettes start off-white: nothing must be white
         tint = np.minimum(np.abs(steps) / 0.15, 1)[:, None]
         return ListedColormap(1 - tint + tint * colours)

@@ -57,6 +57,8 @@ def describe(result: Patched) -> str:
     elif result.settings.get("neurons"):
         what += f" {short(result.settings['neurons'])}"
     window = f", {result.window} layers at a time" if result.window > 1 else ""
+    other = result.settings.get("source_model")
+    what += f" with that of {other}" if other else ""
     said = f"{verb} the {what}{over(result.ids)} ({where}{window})"
     method = result.settings.get("approximate")
     return f"Approximate ({method}): {said[0].lower()}{said[1:]}" if method else said
@@ -87,9 +89,9 @@ def run_lines(result: Patched) -> list[tuple[str, str]]:
     for run, text in (("clean", result.clean_text), ("corrupted", result.corrupted_text)):
         if run == "corrupted" and text == result.clean_text:
             text = result.settings.get("corruption", text)
-        text = one_line(text)
+        text = _by(result, run) + one_line(text)
         answers = [a for a in (result.target, result.foil) if a is not None]
-        if len(answers) == 2 and answers[0].token == answers[1].token:
+        if len(answers) == 2 and answers[0].tokens == answers[1].tokens:
             answers = answers[:1]
         answers.sort(key=lambda a: -getattr(a, f"{run}_prob"))
         shown = ", ".join(f"{quoted(a.text)} {probability(getattr(a, f'{run}_prob'))}" for a in answers)
@@ -100,6 +102,15 @@ def run_lines(result: Patched) -> list[tuple[str, str]]:
 def one_line(text: str) -> str:
     """A prompt's text with its line breaks, of which chats have many, written out."""
     return text.replace("\n", "\\n")
+
+
+def _by(result: Patched, run: str) -> str:
+    """Which model made a run, where they are two: "run by demo + adapters: "."""
+    other, source = (
+        result.settings.get("source_model"),
+        "corrupted" if result.direction == "noise" else "clean",
+    )
+    return f"run by {other if run == source else result.model}: " if other else ""
 
 
 def quoted(text: str) -> str:

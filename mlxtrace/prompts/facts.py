@@ -22,8 +22,9 @@ __all__ = ["Fact", "averages", "load", "run"]
 def run(model: Any, facts: Any, out: str | os.PathLike, **options: Any) -> AverageTrace:
     """Trace every fact that the model gets right, into a folder, and average (Meng et al. 2022, section 2.2).
 
-    A fact counts as right when the clean run's top token is the first of the attribute. Facts that are wrong, or whose
-    subject cannot be found in the tokens, are recorded and skipped. A run that was stopped goes on where it stood.
+    A fact counts as right when the model says all of its attribute, its top token at each step, and the probability of
+    all of it is traced. Facts that are wrong, or whose subject cannot be found in the tokens, are recorded and skipped.
+    A run that was stopped goes on where it stood.
 
     Args:
         model: an InterpretableModel.
@@ -32,7 +33,9 @@ def run(model: Any, facts: Any, out: str | os.PathLike, **options: Any) -> Avera
         options: kinds, None (one layer output at a time), "mlp", "attn" (windows of `window` layers), all three by
             default; limit, to trace the first so many facts only; group, a distributed group (default: that of
             `mlx.launch`); samples, noise, window, seed, replace, engine, max_memory, progress as in `causal_trace`.
-            A level such as "s3" is in standard deviations of the embeddings of all the facts' subjects.
+            A level such as "s3" is in standard deviations of the embeddings of all the facts' subjects. first_token,
+            True to count a fact as right by the first token of its attribute, and to trace that token alone, as the
+            authors' code does.
 
     Returns:
         An `AverageTrace`, on every rank; the folder has it as numbers, as a table and as figures.

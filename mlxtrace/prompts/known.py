@@ -1,47 +1,99 @@
-"""Whether a model knows a fact: its top token after the prompt is the first of the attribute."""
+"""Whether a model knows a fact: what it says after the prompt, its top token at each step, is the whole attribute."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import numpy as np
+
 from .. import metrics
-from ..engine.runs import Run, capture
 from ..errors import InputError, PositionError, TokenError
 from ..experiments.protocol import Prompt, TracedModel
 from ..plotting.labels import probability, quoted
 from .fact_files import Fact
+from .last_logits import Run, capture, continued, text_behind
 
 
-def read_known(model: TracedModel, fact: Fact) -> tuple[Prompt | None, str]:
-    """A fact's prompt with its subject, and ""; or None and why the fact cannot be traced."""
+@dataclass(frozen=True)
+class Known:
+    """A fact's prompt with its subject, or None and why the fact cannot be traced.
+
+    answer: the tokens that say the attribute; None where the top token says it, or is all that was asked for.
+    """
+
+    prompt: Prompt | None
+    why: str = ""
+    answer: tuple[int, ...] | None = None
+
+
+def read_known(model: TracedModel, fact: Fact, first_token: bool = False) -> Known:
+    """A fact as a model that knows it reads it.
+
+    first_token: it is known by the first token of its attribute, as in the code of Meng et al. 2022.
+    """
     try:
         prompt = model.prompt(fact.prompt)
-        why = _what_it_says_instead(model, fact, prompt)
-        return (None, why) if why else (prompt.with_subject(fact.subject), "")
+        answer, instead = _said(model, fact, prompt, first_token)
+        if instead:
+            return Known(None, f"the model says {instead}, not {quoted(fact.attribute)}")
+        return Known(prompt.with_subject(fact.subject), "", answer)
     except (InputError, PositionError) as error:  # of this fact; the settings were checked before
-        return None, str(error)
+        return Known(None, str(error))
 
 
-def _what_it_says_instead(model: TracedModel, fact: Fact, prompt: Prompt) -> str:
-    logits = capture(model.resolver, Run(prompt.ids), [])[0]
-    assert logits is not None  # they were not declined
-    logits = logits[0]
-    top = int(logits.argmax())
-    if _starts(model, fact, prompt, top):
-        return ""
+def _said(
+    model: TracedModel, fact: Fact, prompt: Prompt, first_token: bool
+) -> tuple[tuple[int, ...] | None, str]:
+    """The tokens of the attribute that the model says, and "" - or what it says instead."""
+    logits = _last(model, prompt.ids)
+    top, nearly = int(logits.argmax()), ""
+    answers = answers_of(model, fact, prompt)
+    for tokens in answers:
+        if tokens[0] != top:
+            continue
+        if first_token or len(tokens) == 1:
+            return None, ""
+        found = continued(model, [prompt], [tokens])[0]
+        if found.whole:
+            return tokens, ""
+        says, likely = found.instead
+        nearly = (
+            nearly or f"{quoted(text_behind(model, prompt, says))} ({probability(float(np.exp(likely)))})"
+        )
+    if nearly:
+        return None, nearly
+    text = model.token_to_str(top).strip()
+    if text == fact.attribute:
+        return None, ""
+    if not answers and text != "" and fact.attribute.startswith(text):
+        return (None, "") if first_token else _spelled(model, fact, prompt, top)
     says = f"{quoted(model.token_to_str(top))} ({probability(float(metrics.softmax(logits)[top]))})"
-    return f"the model says {says}, not {quoted(fact.attribute)}"
+    return None, says
 
 
-def _starts(model: TracedModel, fact: Fact, prompt: Prompt, token: int) -> bool:
-    """Whether the attribute starts with this token behind the prompt, with a space before it or none.
-
-    Where the tokenizer leaves that open (it splits the space off, say) the token's text decides.
-    """
-    text, known = model.token_to_str(token).strip(), False
+def answers_of(model: TracedModel, fact: Fact, prompt: Prompt) -> list[tuple[int, ...]]:
+    """The attribute's tokens behind the prompt, with a space before it and with none; where the tokenizer says so."""
+    found = []
     for attribute in (f" {fact.attribute}", fact.attribute):
         try:
-            if model.answer_token(attribute, prompt) == token:
-                return True
-            known = True
+            found.append(model.answer_tokens(attribute, prompt))
         except TokenError:
             continue
-    return text == fact.attribute or (not known and text != "" and fact.attribute.startswith(text))
+    return found
+
+
+def _spelled(model: TracedModel, fact: Fact, prompt: Prompt, top: int) -> tuple[tuple[int, ...] | None, str]:
+    """The same where the tokenizer leaves the attribute's tokens open (it splits the space off, say): text decides."""
+    said = [top]
+    while (text := text_behind(model, prompt, said).strip()) != fact.attribute:
+        if not fact.attribute.startswith(text) or len(said) > len(fact.attribute):
+            return None, quoted(text_behind(model, prompt, said))
+        said.append(int(_last(model, model.ids([*prompt.ids, *said])).argmax()))
+    return tuple(said), ""
+
+
+def _last(model: TracedModel, ids: tuple[int, ...] | list[int]) -> np.ndarray:
+    """The logits `[V]` of what follows some tokens."""
+    logits = capture(model.resolver, Run(tuple(ids)), [])[0]
+    assert logits is not None  # they were not declined
+    return logits[0]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from .. import errors
-from ..experiments.activation_patching import patched, read_pairs
+from ..experiments.activation_patching import how_read, patched, read_pairs
 from .noise_scale import GaussianNoise, level_of_run
 from .provenance import fingerprint, told
 
@@ -25,11 +25,13 @@ OF_A_PAIR = {  # arguments of experiments that each pair has its own of, and the
     "subject": "subject",
     "target": "target",
     "foil": "foil",
+    "answers": "answers",
 }
 NOT_HERE = {
     "plot": "a figure is written beside the results, average.png",
     "plan_only": "for a plan call the experiment itself, with a list of pairs",
 }
+LATER = ("source_model",)  # folders that were begun before there were these do not name them
 HOW = ("engine", "max_memory")  # these change no numbers, so that a later run may change them
 OF_ITSELF = (  # what is wrong with a pair, not with what is asked of all
     errors.TokenError,
@@ -59,7 +61,8 @@ class Calls:
         self._options = {**defaults, **{name: _kept(value) for name, value in options.items()}}
         self._notes: list[str] = []
         self.together = experiment in ("activation_patching", "causal_effects")
-        counted = {name: told(value) for name, value in self._options.items() if name not in HOW}
+        uncounted = {*HOW, *(name for name in LATER if self._options.get(name) is None)}
+        counted = {name: _told(value) for name, value in self._options.items() if name not in uncounted}
         self.settings = {"experiment": experiment, **counted, "weights": fingerprint(model.net)}
         if "metric" in self._options:
             self._options["metric"] = _settled_metric(self._options["metric"])
@@ -120,6 +123,11 @@ def _kept(value: Any) -> Any:
     return list(value) if isinstance(value, Iterator | range) else value
 
 
+def _told(value: Any) -> Any:
+    """A value as JSON can hold it; a model as what tells it from others."""
+    return {"weights": fingerprint(value.net)} if hasattr(value, "net") else told(value)
+
+
 def _settled_metric(metric: Any) -> Any:
     """The metric with "auto" settled, as it must be the same for all batches: the answer's probability."""
     if isinstance(metric, list | tuple):
@@ -129,7 +137,9 @@ def _settled_metric(metric: Any) -> Any:
 
 def _patched(model: Any, pairs: Sequence[Any], options: Mapping[str, Any]) -> Sequence[Any]:
     asked = {**options, "progress": False}
-    read = read_pairs(model, list(pairs), align=asked.pop("align"))
+    source = asked["source_model"]
+    reading = {} if source is None else how_read(model, source, asked["direction"])
+    read = read_pairs(model, list(pairs), align=asked.pop("align"), **reading)
     found: Any = patched(model, read, **asked, recovered=False)
     return found[0]
 
@@ -144,9 +154,14 @@ def _noised(model: Any, pairs: Sequence[Any], options: Mapping[str, Any]) -> Seq
 
 def _traced(model: Any, pairs: Sequence[Any], options: Mapping[str, Any]) -> Sequence[Any]:
     return [
-        model.causal_trace(pair.clean, pair.subject, target=pair.target, progress=False, **options)
+        model.causal_trace(pair.clean, pair.subject, **_answer_of(pair), progress=False, **options)
         for pair in pairs
     ]
+
+
+def _answer_of(pair: Any) -> dict[str, Any]:
+    """The answer of a pair, or those that are acceptable."""
+    return {"answers": list(pair.answers)} if pair.answers else {"target": pair.target}
 
 
 CALLS: dict[str, Callable[[Any, Sequence[Any], Mapping[str, Any]], Sequence[Any]]] = {

@@ -17,7 +17,8 @@ from ..text.pair import Pair
 from .pair_fields import ALIASES, CHATS, CHECKS, FIELD, NUMBERS, REGION, region, seen
 
 COLUMNS = ("id", "clean", "clean_ids", "clean_chat", "corrupted", "corrupted_ids", "corrupted_chat", "target",
-           "target_id", "foil", "foil_id", "subject", "subject_positions", "regions")  # fmt: skip
+           "target_id", "target_ids", "answers", "foil", "foil_id", "foil_ids", "subject", "subject_positions",
+           "regions")  # fmt: skip
 SHOWN = 20  # malformed entries that an error names
 Entry = dict[str, Any]
 
@@ -85,7 +86,9 @@ def _read(given: Any, renames: dict[str, str | None], unknown: Counter) -> tuple
             problems.append(f"field {name!r} {error}")
             continue
         finally:
-            names.setdefault(field, []).append(name)
+            names.setdefault("target" if field == "answers" else field, []).append(name)
+        if field == "answers" and not isinstance(value, tuple):
+            field = "target"  # one answer alone
         if field == "regions":
             problems += [f"region {n!r} is named twice" for n in value if n in regions]
             regions.update(value)
@@ -118,7 +121,7 @@ def _odd(names: dict[str, list[str]], called: set) -> list[str]:
 
 
 def _typed(name: str, value: Any) -> Any:
-    """The value of a field that holds JSON in a column of text, and one answer for a list of one."""
+    """The value of a field that holds JSON in a column of text, and one foil for a list of one."""
     if name in (*NUMBERS, *CHATS, "regions") and isinstance(value, str):
         try:
             value = json.loads(value)
@@ -128,11 +131,22 @@ def _typed(name: str, value: Any) -> Any:
         raise InputError(f"is {seen(value)}, not numbers")
     if name in CHATS and not isinstance(value, list):
         raise InputError(f"is {seen(value)}, not messages")
-    if name in ("answers", "wrong_answers") and isinstance(value, list):
+    if name in ("answers", "wrong_answers") and isinstance(value, str):
+        value = _listed(value)
+    if name == "wrong_answers" and isinstance(value, list):
         if len(value) != 1:
-            raise InputError(f"is {seen(value)}: a pair has one target and one foil")
+            raise InputError(f"is {seen(value)}: a pair has one foil")
         return value[0]
     return value
+
+
+def _listed(text: str) -> Any:
+    """A list of answers where a column of text holds one as JSON, else the text as it stands."""
+    try:
+        read = json.loads(text) if text.startswith("[") else text
+    except (ValueError, RecursionError):
+        return text
+    return read if isinstance(read, list) and read else text
 
 
 def _loosely(value: Any) -> Any:
@@ -180,10 +194,12 @@ def entry(pair: Pair) -> Entry:
     found = {}
     for field in ALIASES:
         value = getattr(pair, field)
-        if value is None or (field in ("regions", "id") and not value):
+        if value is None or (field in ("regions", "id", "answers") and not value):
             continue
         try:
             found[field] = CHECKS[field](value)
+            if field == "answers" and not isinstance(found[field], tuple):
+                raise InputError("has a single entry: give it as the target")
         except InputError as error:
             raise InputError(f"{field} {error}") from error
     return found
@@ -193,7 +209,7 @@ def row(pair: Pair) -> Entry:
     """A pair as a row of columns, each with values of one kind: texts or ids, and regions as JSON."""
     found = {}
     for field, value in entry(pair).items():
-        if field == "regions":
+        if field in ("regions", "answers"):
             found[field] = json.dumps(value, ensure_ascii=False)
         elif isinstance(value, str):
             found[field] = value

@@ -20,11 +20,13 @@ ALIASES = {
         "counterfactual", "corrupted_ids", "corrupted_tokens", "corrupted_chat",
     ),
     "target": (
-        "target", "answer", "answers", "correct", "correct_answer", "clean_answer", "target_id", "correct_idx",
+        "target", "answer", "correct", "correct_answer", "clean_answer", "target_id", "target_ids", "correct_idx",
     ),
+    "answers": ("answers",),
     "foil": (
         "foil", "wrong_answer", "wrong_answers", "incorrect", "incorrect_answer", "corrupted_answer",
-        "corrupt_answer", "patch_answer", "counterfactual_answer", "foil_id", "incorrect_idx",
+        "corrupt_answer", "patch_answer", "counterfactual_answer", "foil_id", "foil_ids",
+        "incorrect_idx",
     ),
     "subject": ("subject", "subject_positions"),
     "regions": ("regions",),
@@ -33,7 +35,7 @@ ALIASES = {
 FIELD = {name: field for field, names in ALIASES.items() for name in names}
 REGION = "region."  # a column of one region
 NUMBERS = ("clean_ids", "clean_tokens", "corrupted_ids", "corrupted_tokens", "target_id", "foil_id",
-           "correct_idx", "incorrect_idx", "subject_positions")  # fmt: skip
+           "target_ids", "foil_ids", "correct_idx", "incorrect_idx", "subject_positions")  # fmt: skip
 CHATS = ("clean_chat", "corrupted_chat")
 
 
@@ -56,13 +58,25 @@ def _prompt(value: Any) -> str | list[int] | list[dict[str, Any]]:
     return _integers(value, "a text or token ids", least=0)
 
 
-def _answer(value: Any) -> str | int:
+def _answer(value: Any) -> str | int | list[int]:
     if isinstance(value, str) and value:
         return value
+    if isinstance(value, list | tuple):
+        return _integers(value, "a text or token ids", least=0)
     token = as_integer(value)
     if token is None or token < 0:
         raise InputError(f"is {seen(value)}, not a text or a token id")
     return token
+
+
+def _answers(value: Any) -> Any:
+    """Acceptable answers as a tuple; a single one by itself, which is a target."""
+    if not isinstance(value, list | tuple):
+        return _answer(value)
+    found = tuple(_answer(one) for one in value)
+    if not found:
+        raise InputError("is an empty list: a pair without answers has no such field")
+    return found[0] if len(found) == 1 else found
 
 
 def _subject(value: Any) -> str | int | list[int]:
@@ -126,6 +140,6 @@ def _integers(value: Any, what: str, least: float = -float("inf")) -> list[int]:
 
 
 CHECKS: dict[str, Callable[[Any], Any]] = {
-    "clean": _prompt, "corrupted": _prompt, "target": _answer, "foil": _answer, "subject": _subject,
-    "regions": _regions, "id": _id,
+    "clean": _prompt, "corrupted": _prompt, "target": _answer, "answers": _answers, "foil": _answer,
+    "subject": _subject, "regions": _regions, "id": _id,
 }  # fmt: skip

@@ -30,11 +30,12 @@ def load(
     """The pairs of a bundled task, of a file, or of a hub data set.
 
     A file is a JSON list of entries (or an object with `pairs`), JSONL, CSV or parquet. An entry has `clean` and
-    perhaps `corrupted`, `target`, `foil`, `subject`, `id`, and `regions` (an object; JSON text in a column; or a column
-    `region.NAME` for each). Other libraries' names are known: `clean_prompt`, `prompt`, `clean_prefix`;
-    `corrupted_prompt`, `corrupt`, `counterfactual`, `patch_prefix`; `answer`, `clean_answer`, `correct_idx`;
-    `wrong_answer`, `patch_answer`, `incorrect_idx`, and more (`prompts.pair_fields.ALIASES`). A text is taken as it
-    stands, a number is a token id; in a table ids have columns of their own, `clean_ids`, `target_id`.
+    perhaps `corrupted`, `target` (or `answers`, a list of acceptable ones), `foil`, `subject`, `id`, and `regions` (an
+    object; JSON text in a column; or a column `region.NAME` for each). Other libraries' names are known:
+    `clean_prompt`, `prompt`, `clean_prefix`; `corrupted_prompt`, `corrupt`, `counterfactual`, `patch_prefix`; `answer`,
+    `clean_answer`, `correct_idx`; `wrong_answer`, `patch_answer`, `incorrect_idx`, and more
+    (`prompts.pair_fields.ALIASES`). A text is taken as it stands, a number is a token id, a list of messages a chat; in
+    a table ids and chats have columns of their own, `clean_ids`, `target_id`, `clean_chat`.
 
     Args:
         path_or_name: A task ("facts", "ioi", "greater_than", "gender", "induction"); a file; or a hub data set,

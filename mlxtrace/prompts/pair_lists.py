@@ -68,6 +68,8 @@ def _pair(number: int, given: Any, corrupted: Any) -> Pair:
 def fields_of(pair: Pair) -> dict[str, Any]:
     """The pair's fields as JSON can hold them, and its clean prompt's text, or its ids in words, as "prompt"."""
     fields = {field.name: _plain(getattr(pair, field.name)) for field in dataclasses.fields(pair)}
+    if not pair.answers:
+        del fields["answers"]  # there was no such field when older folders were begun
     text = getattr(pair.clean, "text", pair.clean)
     told = text if isinstance(text, str) else words(text) or f"ids {plain(text)}"
     return {**fields, "prompt": told}

@@ -15,12 +15,21 @@ SHOWN = 20  # pairs that an error names
 
 @dataclass(frozen=True)
 class ReadPair:
-    """Both `Prompt`s of a pair, with the subject in the clean one, and its answers as token ids, where it has them."""
+    """Both `Prompt`s of a pair, with the subject in the clean one, and all tokens of its answers, where it has them.
+
+    answers: of each acceptable one, in place of a target.
+    """
 
     clean: Any
     corrupted: Any
-    target: int | None
-    foil: int | None
+    target: tuple[int, ...] | None
+    foil: tuple[int, ...] | None
+    answers: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def targets(self) -> tuple[tuple[int, ...], ...]:
+        """The answers that are wanted; none where the clean run's own is."""
+        return self.answers if self.target is None else (self.target,)
 
 
 def reader_of(model: Any) -> Callable[..., Any]:
@@ -47,10 +56,43 @@ def read_pair(model: Any, pair: Any, read: Callable[..., Any]) -> ReadPair:
     if pair.regions:
         regions_of(clean, pair.regions)
     corrupted = None if pair.corrupted is None else read(pair.corrupted)
-    target = None if pair.target is None else model.answer_token(pair.target, clean)
+    if pair.answers and pair.target is not None:
+        raise InputError(f"it has the target {pair.target!r} and answers {pair.answers!r}: give one of them")
+    target = None if pair.target is None else model.answer_tokens(pair.target, clean)
     behind = clean if corrupted is None else corrupted
-    foil = None if pair.foil is None else model.answer_token(pair.foil, behind)
-    return ReadPair(clean, corrupted, target, foil)
+    foil = None if pair.foil is None else model.answer_tokens(pair.foil, behind)
+    return ReadPair(clean, corrupted, target, foil, _acceptable(model, pair.answers, clean))
+
+
+def _acceptable(model: Any, answers: Sequence[Any], clean: Any) -> tuple[tuple[int, ...], ...]:
+    """The tokens of acceptable answers; InputError when one of them is the beginning of another."""
+    found = tuple(model.answer_tokens(answer, clean) for answer in answers)
+    for i, one in enumerate(found):
+        for k, other in enumerate(found):
+            if i != k and begins(other, one):
+                raise InputError(
+                    f"the answer {answers[i]!r} is the beginning of {answers[k]!r}, which it counts with: leave one out"
+                )
+    return found
+
+
+def any_of_several(model: Any, pairs: Sequence[Any]) -> bool:
+    """Whether an answer of some pair is several tokens; those that cannot be read are not, as they are not scored."""
+    for pair in pairs:
+        behind = pair.clean if pair.corrupted is None else getattr(pair.corrupted, "text", pair.corrupted)
+        behind = pair.clean if hasattr(behind, "level") else behind
+        for answer, prompt in ((pair.target, pair.clean), (pair.foil, behind)):
+            try:
+                if answer is not None and len(model.answer_tokens(answer, prompt)) > 1:
+                    return True
+            except MlxtraceError:
+                continue
+    return False
+
+
+def begins(tokens: Sequence[int], start: Sequence[int]) -> bool:
+    """Whether an answer's tokens begin with those of another."""
+    return tuple(tokens[: len(start)]) == tuple(start)
 
 
 def is_one_token(model: Any, prompt: Any, answer: Any) -> bool:

@@ -21,6 +21,7 @@ from ..errors import InputError, MlxtraceError
 from .filling import Filling, Made, Ranks
 from .pair_calls import Calls
 from .pair_lists import Pair, digest_of, fields_of, named
+from .pair_reading import any_of_several
 from .pair_results import PairFolder, kind_of
 
 MOST = 16  # pairs of a batch, which is what a killed run may have to do again
@@ -40,7 +41,7 @@ def run(
 ) -> Any:
     """Run an experiment on every pair, into a folder, and average. A run that was stopped goes on where it stood.
 
-    Pairs that cannot be read (prompts that do not line up, a subject that is not there, answers of no single token)
+    Pairs that cannot be read (prompts that do not line up, a subject that is not there, answers that are no tokens)
     are recorded with the reason, left out, and named in the notes of what is returned.
 
     Args:
@@ -91,6 +92,8 @@ def run(
     _check_corrupted(listed, experiment, corrupted)
     calls.scale([pair.subject for pair in listed])
     settings = {**calls.settings, "pairs": digest_of(listed)}
+    if any_of_several(model, listed):
+        settings[PairFolder.whole] = True  # what was scored before was the first token of each
     folder = PairFolder(out, settings, model.name, [pair.id for pair in listed])
     folder.compare()
     filling = Filling(folder, Ranks(group))

@@ -43,11 +43,16 @@ def versions() -> dict[str, str]:
 
 
 def told(value: Any) -> Any:
-    """The value as JSON can hold it, the same in every process: a function as its name and a hash of its code."""
+    """The value as JSON can hold it, the same in every process: a function as its name and a hash of its code.
+
+    A model is its name and a hash of its weights.
+    """
     if isinstance(value, list | tuple):
         return [told(one) for one in value]
     if isinstance(value, functools.partial):
         return [told(value.func), told(value.args), {name: told(x) for name, x in value.keywords.items()}]
+    if hasattr(value, "net"):  # a model: another one may have its name
+        return [value.name, fingerprint(value.net)]
     if not callable(value):
         return plain(value)
     code = getattr(value, "__code__", None) or getattr(type(value).__call__, "__code__", None)

@@ -23,10 +23,12 @@ class BegunFolder:
     """A folder with its settings, which are None when it is only read.
 
     items: what it is about, the key of the hash of all of them in the settings; room: the folder of their files; noun:
-    what a result is called.
+    what a result is called. whole: the setting of a run that scores all of answers of several tokens; without it their
+    first tokens were scored.
     """
 
     items, room, noun = "", "", "result"
+    whole = "whole_answers"
 
     def __init__(
         self,
@@ -134,9 +136,13 @@ class BegunFolder:
                 f"{self.path} is no folder of {self.noun}s of {self.items}: it was begun by another kind of run"
             )
         names = [name for name in {**now, **before} if before.get(name) != now.get(name)]
-        words = {"weights": "the model's weights", self.items: f"the {self.items}"}
+        words = {"weights": "the model's weights differ", self.items: f"the {self.items} differ"}
+        if self.whole in names:
+            first, every = "the first token of each answer alone", "all of each answer"
+            there_now = (first, every) if self.whole in now else (every, first)
+            words[self.whole] = "what is scored is {} there and {} here".format(*there_now)
         differences = [
-            f"{words[n]} differ" if n in words else f"{n} is {before.get(n)!r} there and {now.get(n)!r} here"
+            words[n] if n in words else f"{n} is {before.get(n)!r} there and {now.get(n)!r} here"
             for n in names
         ]
         raise InputError(

@@ -17,12 +17,12 @@ from typing import Any
 
 import mlx.core as mx
 
-from ..arguments import whole_number
-from ..errors import InputError
+from ..arguments import true_or_false, whole_number
+from ..errors import InputError, MlxtraceError
 from ..experiments.causal_trace import TracedModel, causal_trace
 from .filling import Filling, Made, Ranks
 from .folder_averages import AverageTrace, FactFolder, average_folder
-from .known import Fact, read_known
+from .known import Fact, Known, answers_of, read_known
 from .noise_scale import GaussianNoise, level_of_run
 from .provenance import digest, fingerprint
 
@@ -45,11 +45,13 @@ def run_facts(
     max_memory: int | None = None,
     progress: bool | None = None,
     group: mx.distributed.Group | None = None,
+    first_token: bool = False,
 ) -> AverageTrace:
     """Trace every fact that the model gets right, into a folder, and average (Meng et al. 2022, section 2.2).
 
-    A fact counts as right when the clean run's top token is the first of the attribute. Facts that are wrong, or
-    whose subject cannot be found in the tokens, are recorded and skipped. A level such as "s3" is in standard
+    A fact counts as right when the model says all of its attribute: the top token at each step. What is traced is the
+    probability of all of it. Facts that are wrong, or whose subject cannot be found in the tokens, are recorded and
+    skipped. A level such as "s3" is in standard
     deviations of the embeddings of all the facts' subjects, each tokenized alone, as in the authors' code.
 
     Args:
@@ -60,6 +62,8 @@ def run_facts(
         samples, noise, window, seed, replace, engine, max_memory: as in `causal_trace`.
         limit: trace the first so many facts only; a later run may go further.
         group: a distributed group; default: the one that `mlx.launch` started, if it did.
+        first_token: as in the authors' code, a fact counts as right by the first token of its attribute, which alone
+            is traced.
 
     Returns:
         The averages, on every rank.
@@ -67,7 +71,7 @@ def run_facts(
     Raises:
         InputError: when the folder was begun with other settings, or the model gets no fact right.
     """
-    kinds = _kinds(kinds)
+    kinds, whole = _kinds(kinds), not true_or_false("first_token", first_token)
     whole_number("window", window)
     chosen = list(facts) if limit is None else list(facts)[: whole_number("limit", limit)]
     ranks = Ranks(group)
@@ -78,12 +82,15 @@ def run_facts(
     options = {"window": window, "samples": samples, "seed": seed, "replace": replace}
     settings = {**options, "window": int(window), "noise": str(noise), "noise_level": told}
     settings |= {"weights": fingerprint(model.net), "facts": digest([fact.to_dict() for fact in facts])}
+    if whole and any(_is_several(model, fact) for fact in facts):
+        settings |= {FactFolder.whole: True}  # a folder of facts of one token each is the same either way
     folder = FactFolder(out, settings, model.name)
     options |= {"noise": level, "engine": engine, "max_memory": max_memory, "progress": False}
 
     def make(batch: Sequence[Fact], missing: dict[str, list]) -> Iterator[Made]:
         for fact in batch:
-            yield from _traced(model, fact, missing[fact.id], options, notes)
+            known = read_known(model, fact, first_token)
+            yield from _traced(model, fact, known, missing[fact.id], options, notes)
 
     filling = Filling(folder, ranks)
     filling.begin()
@@ -122,17 +129,26 @@ def averages(folder: str | os.PathLike, kinds: Iterable[str | None] = KINDS) -> 
 
 
 def _traced(
-    model: TracedModel, fact: Fact, kinds: list, options: dict[str, Any], notes: list[str]
+    model: TracedModel, fact: Fact, known: Known, kinds: list, options: dict[str, Any], notes: list[str]
 ) -> Iterator[Made]:
     """The traces of one fact in these kinds, or why it cannot be traced."""
-    prompt, why = read_known(model, fact)
-    if prompt is None:
-        yield Made(fact.to_dict(), why=why)
+    if known.prompt is None:
+        yield Made(fact.to_dict(), why=known.why)
         return
+    whole: dict[str, Any] = {} if known.answer is None else {"target": list(known.answer)}
     for kind in kinds:
-        trace = causal_trace(model, prompt, kind=kind, **options)
+        trace = causal_trace(model, known.prompt, kind=kind, **options, **whole)
         trace.notes, trace.settings = [*notes, *trace.notes], {}
         yield Made(fact.to_dict(), kind, trace)
+
+
+def _is_several(model: TracedModel, fact: Fact) -> bool:
+    """Whether a fact's attribute may be several tokens behind its prompt."""
+    try:
+        answers = answers_of(model, fact, model.prompt(fact.prompt))
+    except MlxtraceError:  # it cannot be traced at all
+        return False
+    return not answers or any(len(tokens) > 1 for tokens in answers)
 
 
 def _kinds(kinds: Iterable[str | None] | str | None) -> list[str | None]:

@@ -59,6 +59,19 @@ class AttributionSet(AttributionResult, PatchingSet):
     """Estimates for a set of pairs: mean over mean, with a 95 % interval over the pairs, as of a `PatchingSet`.
 
     The interval is of the pairs, not of the approximation: more pairs do not make a gradient right.
+
+    Attributes:
+        scores: the estimated change of the metric, mean over the pairs that have the cell; beside what a `PatchingSet`
+            has.
+
+    Example:
+        >>> from mlxtrace import AttributionSet, InterpretableModel, prompts
+        >>> model, foreign = InterpretableModel("demo"), "The Colosseum is in the city of"
+        >>> clean = [f"The {place} is in the city of" for place in ("Eiffel Tower", "Louvre Museum")]
+        >>> pairs = [prompts.Pair(one, foreign) for one in clean]
+        >>> found = model.attribution_patching(pairs, component="mlp", metric="logit_diff", progress=False)
+        >>> isinstance(found, AttributionSet), found.per_pair.shape == (2, model.n_layers)
+        (True, True)
     """
 
     SINGLE: ClassVar[type[PatchingResult]] = AttributionResult

@@ -1,4 +1,9 @@
-"""How faithful circuits are: one number with its interval, a curve by size with the areas of MIB, completeness."""
+"""How faithful circuits are: one number with its interval, a curve by size with its areas, completeness.
+
+Sizes and areas are those of MIB (arXiv:2504.13151): its released code takes circuits of .001 to 1 of all edges, and
+areas by trapezoids. Whether edges are chosen by absolute or by signed scores, and whether areas are over a linear or
+a logarithmic axis, differs from one version of it to the next: here `absolute` says the first, and areas are linear.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +20,7 @@ from .intervals import ratio_of_means
 from .printing import page
 from .saved import Record
 
-SIZES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # shares of all edges (MIB)
+SIZES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # shares of all edges, as in MIB
 
 
 class Faithfulness(float):
@@ -26,6 +31,14 @@ class Faithfulness(float):
         per_pair: float64 `[pairs]`, of each by itself (NaN or huge where its own gap is nearly nothing).
         values, clean, corrupted: float64 `[pairs]`, the metric of the circuit and of the plain runs.
         ids: the pairs' names. metric: its name.
+
+    Example:
+        >>> import numpy as np
+        >>> from mlxtrace import Faithfulness
+        >>> kept, clean, corrupted = np.array([3.0, 1.0]), np.array([4.0, 2.0]), np.array([0.0, 0.0])
+        >>> found = Faithfulness.of(kept, clean, corrupted, ["a", "b"], "logit_diff")
+        >>> round(float(found), 3), found.per_pair.tolist()
+        (0.667, [0.75, 0.5])
     """
 
     interval: float
@@ -66,6 +79,13 @@ class Completeness:
         complement: the faithfulness of all edges but the circuit's; near 0 where the circuit is complete.
         circuit, model: for each dropped part of the circuit, the faithfulness of the circuit and of the whole model
             without it; a complete circuit moves as the model does.
+
+    Example:
+        >>> import numpy as np
+        >>> from mlxtrace import Completeness, Faithfulness
+        >>> without = Faithfulness.of(np.array([0.1]), np.array([2.0]), np.array([0.0]), ["a"], "logit_diff")
+        >>> round(Completeness(without, circuit=[0.6, 0.2], model=[0.5, 0.4]).gap, 3)
+        0.2
     """
 
     complement: Faithfulness
@@ -96,6 +116,16 @@ class Curve(Record):
         metric, method, by, absolute, model: of the circuits.
         total: all edges that there are.
         notes: what must be known to read it.
+
+    Example:
+        >>> import numpy as np
+        >>> from mlxtrace import Curve
+        >>> arrays = np.array([[0.0], [1.0]]), np.zeros((2, 0)), np.array([2.0]), np.array([0.0])
+        >>> names = {"ids": ["a"], "metric": "logit_diff", "method": "eap", "by": "greedy", "model": "demo"}
+        >>> curve = Curve(*arrays, sizes=[0.5, 1.0], asked=[5, 10], edges=[5, 10], absolute=True, total=10, **names)
+        >>> curve.cpr, [row["faithfulness"] for row in curve.to_rows()]
+        (0.125, [0.0, 0.5])
+        >>> figure = curve.plot()
     """
 
     values: np.ndarray
@@ -160,12 +190,12 @@ class Curve(Record):
 
     @property
     def cpr(self) -> float:
-        """The area under faithfulness by share of edges, by trapezoids on a linear scale (MIB: higher is better)."""
+        """The area under faithfulness by share of edges, by trapezoids on a linear scale: higher is better."""
         return self._area(self.faithfulness)
 
     @property
     def cmd(self) -> float:
-        """The area between the faithfulness and 1, as `cpr` (MIB: 0 is best)."""
+        """The area between the faithfulness and 1, as `cpr`: 0 is best."""
         return self._area(np.abs(1 - self.faithfulness))
 
     def _area(self, heights: np.ndarray) -> float:
@@ -184,7 +214,7 @@ class Curve(Record):
     def __repr__(self) -> str:
         areas = f"CPR {self.cpr:.3f}, CMD {self.cmd:.3f}"
         title = f"Curve: circuits of {self.total} edges by {self.by} ({self.method}); {areas}"
-        how = "areas: trapezoids over shares of edges on a linear scale, as MIB (arXiv:2504.13151)"
+        how = "areas: trapezoids over shares of edges on a linear scale; CPR and CMD are of MIB (arXiv:2504.13151)"
         lines = [
             f"faithfulness in {self.metric}{f', {len(self.ids)} pairs' if len(self.ids) > 1 else ''}",
             how,

@@ -105,7 +105,7 @@ class Circuit(EdgeSet):
         Args:
             pairs: where it is measured; None: on the pairs of the scores.
             sizes: shares of all edges, rounded down to whole edges; default: MIB's, from 0.1 % to all.
-            by, absolute: as `Edges.circuit` takes them; MIB takes absolute=False for CPR, absolute=True for CMD.
+            by, absolute: as `Edges.circuit` takes them; which of them MIB takes differs by version of its code.
             random: how many random circuits of each size; 0 for none.
             seed: of the random circuits.
 

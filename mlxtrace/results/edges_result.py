@@ -175,7 +175,7 @@ class Edges(Record):
             by: "top", the n largest; "greedy", from the logits backwards, each the largest that goes into what is in
                 the circuit already (Hanna et al. 2024); "threshold", all of a size of n or more.
             absolute: choose by size; False: by how much an edge helps, so that edges that work against the answer stay
-                out (as MIB does for CPR).
+                out.
             prune: leave out edges that lead nowhere, which change nothing; `circuit.asked` is how many were chosen.
 
         Returns:

@@ -55,6 +55,8 @@ class EffectsSet(RecordSet, CausalEffects):
         True
         >>> bool(abs(effects.direct[3] - (singles[0].direct[3] + singles[1].direct[3]) / 2) < 1e-12)
         True
+        >>> len(effects.to_rows()) == model.n_layers, effects.to_rows()[0]["n"]
+        (True, 2)
     """
 
     SINGLE, DIMS = CausalEffects, ("layer", "region")

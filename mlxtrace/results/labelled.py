@@ -1,7 +1,8 @@
-"""Numbers with labelled axes, and what they mean in percent."""
+"""Numbers with labelled axes, what they mean in percent, and the answers that they are about."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,35 @@ from ..errors import EffectError, EngineError, InputError, SiteError, closest
 from ..metrics import recovery
 
 DIMS = ("component", "metric", "layer", "position", "region", "head", "neuron")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer: its tokens, its text, and its probability in the clean and in the corrupted run.
+
+    token: the first of its tokens. others: further answers that are right, whose probabilities are added.
+    """
+
+    token: int
+    text: str
+    clean_prob: float
+    corrupted_prob: float
+    tokens: tuple[int, ...] = ()
+    others: tuple[tuple[int, ...], ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tokens", tuple(self.tokens) or (self.token,))
+        object.__setattr__(self, "others", tuple(map(tuple, self.others)))
+
+    @property
+    def all(self) -> tuple[tuple[int, ...], ...]:
+        """The tokens of every answer that is right."""
+        return (self.tokens, *self.others)
+
+    def __index__(self) -> int:  # int(answer), logits[answer]
+        if len(self.tokens) > 1 or self.others:
+            raise InputError(f"{self.text!r} is no one token: use .tokens, or .token for its first")
+        return self.token
 
 
 class Labelled:

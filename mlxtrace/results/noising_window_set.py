@@ -50,6 +50,8 @@ class NoisingWindowSet(RecordSet, NoisingWindow):
         >>> result = NoisingWindowSet(singles, places)
         >>> result.per_pair.shape == (2, model.n_layers) and result.interval.shape == (model.n_layers,)
         True
+        >>> len(result.to_rows()) == model.n_layers
+        True
     """
 
     SINGLE, DIMS = NoisingWindow, ("layer", "sample")

@@ -51,7 +51,7 @@ def tokens_of(texts: Sequence[Sequence[str]]) -> list[str]:
 def answer_of(answers: Sequence[Any]) -> Any:
     """The answer that all pairs have, with mean probabilities; None when they have several."""
     there = [answer for answer in answers if answer is not None]
-    if len(there) < len(answers) or len({answer.token for answer in there}) > 1:
+    if len(there) < len(answers) or len({answer.all for answer in there}) > 1:
         return None
     names = ("clean_prob", "corrupted_prob")
     means = {name: float(np.mean([getattr(answer, name) for answer in there])) for name in names}

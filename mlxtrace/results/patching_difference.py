@@ -50,6 +50,8 @@ class PatchingDifference(Saved):
         (('mlp', 'attn'), True)
         >>> found.top(1)[0]["difference"] == float(max(found.recovery, key=abs))
         True
+        >>> len(found.to_rows()) == model.n_layers
+        True
         >>> figure = found.plot()
     """
 

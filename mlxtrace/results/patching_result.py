@@ -102,6 +102,11 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
             self.settings["positions"] = list(self.settings["positions"])
 
     @property
+    def source_model(self) -> str | None:
+        """The model of the source run, where that is another one than `model`: denoising of the clean run."""
+        return self.settings.get("source_model")
+
+    @property
     def no_effect(self) -> float:
         """The recovery of a cell that changes nothing: 0 when denoising, 100 when noising."""
         return 100.0 if self.direction == "noise" else 0.0

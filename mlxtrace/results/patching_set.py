@@ -28,7 +28,9 @@ OF_A_PAIR = ("clean_text", "corrupted_text", "target", "foil", "clean", "corrupt
 
 def _traits(single: PatchingResult) -> dict[str, Any]:
     """What is the same for every pair of a set."""
-    options = {name: single.settings.get(name) for name in ("positions", "within", "approximate")}
+    options = {
+        name: single.settings.get(name) for name in ("positions", "within", "approximate", "source_model")
+    }
     coords = {f"{dim}s": single.coords.get(dim) for dim in ("layer", "head", "position", "neuron")}
     same = ("model", "metrics", "components", "dims", "direction", "window")
     return {**{name: getattr(single, name) for name in same}, **coords, **options}
@@ -73,6 +75,8 @@ class PatchingSet(PatchingResult):
         >>> by_hand = 100 * sum(single.raw[3] - single.corrupted for single in singles) / gaps
         >>> bool(abs(result[3] - by_hand) < 1e-9), result.single("museum").target.text
         (True, ' Paris')
+        >>> len(result.to_rows()) == model.n_layers
+        True
     """
 
     SINGLE: ClassVar[type[PatchingResult]] = PatchingResult  # what the results of its pairs are

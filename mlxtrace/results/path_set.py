@@ -38,6 +38,15 @@ class PathSet(RecordSet, PathResult):
     Raises:
         InputError: for results that are not of one kind, with the odd one's id, and for ids given twice.
         EffectError: when the gap of the means is too small to mean anything.
+
+    Example:
+        >>> from mlxtrace import InterpretableModel, PathSet, prompts
+        >>> model, foreign = InterpretableModel("demo"), "The Colosseum is in the city of"
+        >>> clean = [f"The {place} is in the city of" for place in ("Eiffel Tower", "Louvre Museum")]
+        >>> pairs = [prompts.Pair(one, foreign) for one in clean]
+        >>> found = model.path_patching(pairs, senders="a5.h1", receivers="logits", metric="logit_diff", progress=False)
+        >>> isinstance(found, PathSet), len(found.per_pair["raw"])
+        (True, 2)
     """
 
     SINGLE = PathResult

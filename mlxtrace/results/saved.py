@@ -16,21 +16,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..errors import InputError, LoadError, MlxtraceError
+from ..errors import InputError, LoadError, MlxtraceError, UnsupportedError
 from ..storage import kind_of, load_arrays, plain, save_arrays, writable, write_csv, write_json
-
-
-@dataclass(frozen=True)
-class Answer:
-    """An answer token: its id, its text, and its probability in the clean and in the corrupted run."""
-
-    token: int
-    text: str
-    clean_prob: float
-    corrupted_prob: float
-
-    def __index__(self) -> int:  # int(answer), logits[answer]
-        return self.token
+from .labelled import Answer as Answer
 
 
 class Saved:
@@ -232,3 +220,16 @@ class Record(Saved):
     def known(self, name: str) -> Any:
         """The index of what must have a value in an array."""
         return ...
+
+    def __sub__(self, other: Any) -> Any:
+        """Records of an experiment are not subtracted as wholes: which of their numbers would be meant?"""
+        arrays = ", ".join(f"a.{name} - b.{name}" for name in self._arrays())
+        kinds = " and ".join(dict.fromkeys(f"{type(x).__name__}s" for x in (self, other)))
+        pairs = (
+            "; of sets of the same pairs, those of a.per_pair and b.per_pair"
+            if hasattr(self, "per_pair")
+            else ""
+        )
+        raise UnsupportedError(
+            f"{kinds} are not subtracted as wholes: subtract their numbers, {arrays}{pairs}"
+        )

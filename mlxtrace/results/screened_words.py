@@ -108,9 +108,10 @@ def _held(found: Screening) -> list[str]:
     if found.needed <= found.verify:
         return [f"The {n} strongest were among the first {found.needed:,} of the ranking."]
     late = sum(row["part"] == "audit" for row in found.top())
-    are = "is one" if late == 1 else f"are {late}"
+    if late == 1:
+        return [f"One of the {n} strongest the audit alone found: the ranking has it at {found.needed:,}."]
     return [
-        f"Among the {n} strongest there {are} that the audit alone found: the ranking has it at {found.needed:,}."
+        f"Of the {n} strongest the audit alone found {late}: the ranking has the last of them at {found.needed:,}."
     ]
 
 
@@ -141,7 +142,7 @@ def _runs(found: Screening) -> list[str]:
 
 
 def _notes(found: Screening) -> list[str]:
-    notes = [] if found.verify == found.live else ["estimates are gradients' guesses, effects are exact"]
+    notes = [] if found.verify == found.live else [_guesses(found)]
     if found.ended:
         asked = found.asked
         notes.append(
@@ -151,11 +152,23 @@ def _notes(found: Screening) -> list[str]:
     return [*notes, *found.notes]
 
 
+def _guesses(found: Screening) -> str:
+    """Whose guesses the estimates are, and the ranks."""
+    several = list(dict.fromkeys(" and ".join(x.split(" + ")) for x in found.methods.values() if " + " in x))
+    said = f"estimates are gradients' guesses ({_first(found, ', ')}), effects are exact"
+    return f"{said}; a cell's rank is the better of those by {', '.join(several)}" if several else said
+
+
+def _first(found: Screening, between: str) -> str:
+    """The methods whose estimates there are: of each component the first one that it is ranked by."""
+    return between.join(dict.fromkeys(method.split(" + ")[0] for method in found.methods.values()))
+
+
 def _table(found: Screening) -> list[str]:
     top = found.top(SHOWN)
     if not top:
         return ["no cell can differ from the base run"]
-    lines = ["strongest:      effect    estimate   rank"]
+    lines = [f"strongest:      effect{'by ' + _first(found, '/'):>12}   rank"]
     for row in top:
         audit = "  (audit)" if row["part"] == "audit" else ""
         lines.append(

@@ -15,7 +15,7 @@ from typing import Any
 
 from ..errors import SubjectError, TokenError, closest
 from . import tokens as tk
-from .chat_template import Message, Span, written
+from .chat_template import Message, Span, own_ids, written
 
 TEMPLATE = "template"  # the region of all that is no content
 ALONE = ("system", "developer")  # roles that have no number where there is one of them
@@ -114,8 +114,11 @@ def read_chat(
     messages = tuple(_message(number, one) for number, one in enumerate(given))
     text, spans, note = written(tokenizer, messages, variables)
     ids = tk.encode_plain(tokenizer, text)
-    if not ids:
-        raise TokenError("the tokenizer makes no token of what its chat template writes")
+    if not ids or own_ids(tokenizer, messages, variables) not in (None, ids):
+        raise TokenError(
+            "the text that the tokenizer writes of these messages has other tokens than it gives the chat itself: give "
+            "its ids, tokenizer.apply_chat_template(messages, add_generation_prompt=True)"
+        )
     segments = _segments(tokenizer, messages, spans, text, ids)
     chat = Chat(messages, segments, dict(variables or {}))
     _verify(tokenizer, chat, text, ids, [_names(messages)[i] for i, _ in spans])

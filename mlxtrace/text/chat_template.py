@@ -70,6 +70,24 @@ def _continued(
     return own, [*spans[:-1], (spans[-1][0], (start, len(own)))]
 
 
+def own_ids(
+    tokenizer: Any, messages: Sequence[Message], variables: Mapping[str, Any] | None = None
+) -> list[int] | None:
+    """The ids of a tokenizer that writes chats in a way of its own, where its text may say less; None for others."""
+    if isinstance(template_of(tokenizer), str | dict):
+        return None
+    ends = messages[-1]["role"] == "assistant"
+    how = {"add_generation_prompt": not ends, **({"continue_final_message": True} if ends else {})}
+    try:
+        made = tokenizer.apply_chat_template(
+            [dict(one) for one in messages], tokenize=True, **how, **(variables or {})
+        )
+    except Exception:  # it writes texts only
+        return None
+    made = made["input_ids"] if hasattr(made, "keys") else made
+    return [int(i) for i in made] if isinstance(made, Sequence) and not isinstance(made, str) else None
+
+
 def template_of(tokenizer: Any) -> Any:
     """The tokenizer's chat template, or what writes chats in its place; None where there is none."""
     wrapped = hasattr(type(tokenizer), "detokenizer")

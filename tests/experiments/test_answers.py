@@ -41,7 +41,7 @@ def test_answers_have_their_probability_in_both_runs(model, pair):
 def test_each_answer_is_read_after_its_own_prompt(model, pair, monkeypatch):
     asked = []
     monkeypatch.setattr(
-        type(model), "answer_token", lambda self, answer, prompt: asked.append(prompt) or answer
+        type(model), "answer_tokens", lambda self, answer, prompt: asked.append(prompt) or (answer,)
     )
     answers_of(model, pair, 2, 3, *LOGITS)
     assert asked == [pair.clean_prompt, pair.corrupted_prompt]

@@ -138,6 +138,7 @@ def test_a_ranking_that_a_model_does_not_allow_is_left_out_and_said(model, monke
     without("atp")
     found = model.screen(CLEAN, CORRUPTED, **options)
     assert found.to_rows()[:10] == alone.to_rows()[:10] and "not ranked by atp: no way back" in repr(found)
+    assert found.methods == {"neuron": "ig"} and " by ig   rank" in repr(found)
     without("atp", "ig")
     with pytest.raises(errors.UnsupportedError, match="no way back"):
         model.screen(CLEAN, CORRUPTED, **options)

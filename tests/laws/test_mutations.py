@@ -81,6 +81,14 @@ FAULTS: list[tuple[str, str, str, str]] = [
      "[0 for cell in request.cells]"),
     ("first differences of another prompt", "engine/plan.py", "first = self.first_differences[cell.prompt]",
      "first = self.first_differences[0]"),
+    # two models
+    ("the source run in the patched model", "engine/sweep.py", "model, (sites, keep) = other or self.resolver,",
+     "model, (sites, keep) = self.resolver,"),
+    ("null cells of one model between two", "engine/plan.py", "if self.engine.causal and not self.other else 0", "if self.engine.causal else 0"),
+    ("the other model's sites of another layer", "engine/two_models.py", "resolver.site(site.component, site.layer)",
+     "resolver.site(site.component, site.layer and site.layer - 1)"),
+    ("another model taken for the model itself", "experiments/source_models.py", "return None if source_model.net is model.net else source_model",
+     "return None if source_model.n_layers == model.n_layers else source_model"),
     # what is kept
     ("kept arrays of a sweep alias", "engine/runs.py", "edit(site.get(fresh(x), base))",
      "edit(site.get(x, base))"),
@@ -164,8 +172,8 @@ FAULTS: list[tuple[str, str, str, str]] = [
     ("noising window: another seed", "experiments/noising_window.py", "np.random.RandomState(how.seed).randn",
      "np.random.RandomState(how.seed + 1).randn"),
     # edits
-    ("an edit at the wrong position", "interventions.py", "return put_at(x, index, rows_at(value, index, x, name))",
-     "return put_at(x, mx.minimum(index + 1, x.shape[1] - 1), rows_at(value, index, x, name))"),
+    ("an edit at the wrong position", "interventions.py", "return put_at(x, index, rows_at(array, index, x, name))",
+     "return put_at(x, mx.minimum(index + 1, x.shape[1] - 1), rows_at(array, index, x, name))"),
     ("scale adds", "interventions.py", "lambda x: (x * k).astype(x.dtype)", "lambda x: (x + k).astype(x.dtype)"),
     # gradients
     ("gradients of another run", "engine/attribution_part.py", "return theirs - self.base_arrays[name]",
@@ -220,6 +228,16 @@ FAULTS: list[tuple[str, str, str, str]] = [
      "for head in graph.attending(first))", "for head in graph.attending(first)[:1])"),
     ("paths: directions swapped", "experiments/path_patching.py", "pair.roles(asked.direction)",
      'pair.roles({"denoise": "noise", "noise": "denoise"}[asked.direction])'),
+    # directions
+    ("directions: of the other sign", "experiments/directions.py", 'ends["positive"].mean(0) - ends["negative"].mean(0)',
+     'ends["negative"].mean(0) - ends["positive"].mean(0)'),
+    ("directions: the sum over positions", "experiments/directions.py", "return values.mean(0)", "return values.sum(0)"),
+    ("directions: the first prompt for all", "experiments/directions.py", "np.stack([rows[key] for key in of])",
+     "np.stack([rows[of[0]] for key in of])"),
+    ("directions: turned round they are what they were", "results/direction.py", "return self * -1.0", "return self * 1.0"),
+    ("directions: heads in reverse", "interventions.py", "mx.broadcast_to(array, x.shape)", "mx.broadcast_to(array[::-1], x.shape)"),
+    ("directions: added at the token before", "interventions.py", "put_at(x, index, x[:, index] + rows_at(added(x)",
+     "put_at(x, mx.maximum(index - 1, 0), x[:, index] + rows_at(added(x)"),
     # programs with known answers
     ("program: scores too soft", "compiled/weights.py", "SHARPNESS = 128 ", "SHARPNESS = 2 "),
     ("program: neurons not saturated", "compiled/weights.py", "SATURATED = 16 ", "SATURATED = 1 "),

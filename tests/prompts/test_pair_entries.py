@@ -33,9 +33,9 @@ def test_entries_and_numbers_for_ids():
 @pytest.mark.parametrize("name", [name for names in ALIASES.values() for name in names])
 def test_what_other_libraries_call_it(name):
     field = next(field for field, names in ALIASES.items() if name in names)
-    value = {"regions": {"A": 1}, "id": "i"}.get(field, "a text")
+    value = {"regions": {"A": 1}, "id": "i", "answers": (" x", " y")}.get(field, "a text")
     if name in NUMBERS:
-        value = [1, 2] if field in ("clean", "corrupted", "subject") else 5
+        value = [1, 2] if field in ("clean", "corrupted", "subject") or name.endswith("_ids") else 5
     if name in CHATS:
         value = [{"role": "user", "content": "a text"}]
     rest = {"clean": "c", "foil": " f"}
@@ -59,6 +59,36 @@ def test_data_sets_of_others():
         "case": "rc",
     }
     assert only(marks, fields={"case": None}) == only(auto)
+
+
+@pytest.mark.parametrize(
+    ("given", "target", "answers"),
+    [
+        ([" x", " y"], None, (" x", " y")),
+        ('[" x", " y"]', None, (" x", " y")),  # as a column of text has it
+        ([5, " y", [6, 7]], None, (5, " y", [6, 7])),
+        ([" x"], " x", ()),
+        ('[" x"]', " x", ()),
+        (" x", " x", ()),
+        ("[x, y]", "[x, y]", ()),  # no JSON: a text
+        ("[]", "[]", ()),
+    ],
+)
+def test_acceptable_answers(given, target, answers):
+    made = only({"clean": "a", "answers": given})
+    assert (made.target, made.answers) == (target, answers)
+    assert parse([entry(made)], "x") == parse([row(made)], "x") == [made]
+
+
+def test_a_set_of_one_is_a_target():
+    with pytest.raises(InputError, match="answers has a single entry: give it as the target"):
+        entry(Pair("a", answers=(" x",)))
+
+
+def test_answers_of_several_tokens_by_their_ids():
+    made = Pair("a", "b", [5, 6], [7, 8, 9], id="k")
+    assert parse([entry(made)], "x") == parse([row(made)], "x") == [made]
+    assert row(made)["target_ids"] == [5, 6] and only({"clean": "a", "foil_ids": "[7, 8]"}).foil == [7, 8]
 
 
 def test_renamed_fields():
@@ -94,7 +124,11 @@ def test_regions_in_columns():
         ({**ENTRY, "prompt": "x"}, "fields 'clean' and 'prompt' both say"),
         ({"clean": "a", "target_id": "five"}, "field 'target_id' is 'five', not JSON"),
         ({"clean": "a", "target_id": '"five"'}, "field 'target_id' is 'five', not numbers"),
-        ({"clean": "a", "answers": ["x", "y"]}, "field 'answers' is .*: a pair has one target and one foil"),
+        ({"clean": "a", "wrong_answers": ["x", "y"]}, "field 'wrong_answers' is .*: a pair has one foil"),
+        ({"clean": "a", "answers": ["x", 1.5]}, "field 'answers' is 1.5, not a text or a token id"),
+        ({"clean": "a", "answers": []}, "field 'answers' is an empty list"),
+        ({**ENTRY, "answers": [" x", " y"]}, "fields 'target' and 'answers' both say what the target is"),
+        ({**ENTRY, "answers": " x"}, "fields 'target' and 'answers' both say what the target is"),
         (
             {"clean": "a", "correct_idx": 5},
             "'correct_idx' without 'incorrect_idx' may be a token id, or a year",

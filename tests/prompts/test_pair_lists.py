@@ -11,7 +11,7 @@ import pytest
 import mlxtrace
 from mlxtrace import GaussianNoise
 from mlxtrace.errors import InputError
-from mlxtrace.prompts.pair_lists import fields_of, named
+from mlxtrace.prompts.pair_lists import digest_of, fields_of, named
 from mlxtrace.text.pair import Pair
 
 PAIR = Pair("The Louvre is in", "The Colosseum is in", " Paris", regions={"END": -1, "is": ["is", 1]})
@@ -74,4 +74,12 @@ def test_fields_are_json_and_tell_pairs_apart():
     assert len(set(told)) == len(pairs) and "0x" not in "".join(told)
     assert (
         fields_of(pairs[6])["prompt"] == "The Louvre is in" and fields_of(pairs[8])["prompt"] == "ids [3, 4]"
+    )
+
+
+def test_pairs_without_acceptable_answers_are_those_of_older_folders():
+    pair = Pair("The Louvre is in", "The Colosseum is in", " Paris", 7, "Louvre", {"A": [0, 1]}, "a")
+    assert digest_of([pair]) == "b737f93cd9a75ea8"
+    assert digest_of([replace(pair, target=None, answers=(" Paris",))]) != digest_of(
+        [replace(pair, target=None)]
     )

@@ -21,9 +21,9 @@ def model():
 def test_both_prompts_and_the_answers(model):
     read = read_pair(model, Pair(CLEAN, CORRUPTED, " Paris", 7, "Louvre"), reader_of(model))
     assert read.clean == model.prompt(CLEAN, "Louvre") and read.corrupted == model.prompt(CORRUPTED)
-    assert (read.target, read.foil) == (model.answer_token(" Paris"), 7)
+    assert (read.target, read.foil) == ((model.answer_token(" Paris"),), (7,))
     behind = Pair("The Louvre is in", "The Louvre (", foil="Rome")  # which needs a space behind "in" only
-    assert read_pair(model, behind, reader_of(model)).foil == model.answer_token("Rome", "The Louvre (")
+    assert read_pair(model, behind, reader_of(model)).foil == (model.answer_tokens("Rome", "The Louvre ("))
     read = read_pair(model, Pair([1, 2]), reader_of(model))
     assert (read.corrupted, read.target, read.foil) == (None, None, None)
 

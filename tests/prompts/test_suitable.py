@@ -44,8 +44,16 @@ REASONS = {
     "there is no corrupted prompt": Pair(PARIS),
     "the prompts differ in length: 11 and ": Pair(PARIS, LONG),
     "both prompts are the same tokens": Pair(PARIS, PARIS),
-    "an answer is more than one token: ' New York City'": Pair(PARIS, ROME, " New York City", " Rome"),
-    "an answer is more than one token: ' San Francisco'": Pair(PARIS, ROME, " Paris", " San Francisco"),
+    "the clean run does not answer with the target: the target is ' New York City', its top token ' Paris'": Pair(
+        PARIS, ROME, " New York City", " Rome"
+    ),
+    "the corrupted run does not lose the target: the target is ' Paris', its top token": Pair(
+        PARIS, TOWER, " Paris", " San Francisco"
+    ),
+    "one answer is the beginning of the other: ' New' and ' New York'": Pair(
+        PARIS, ROME, " New", " New York"
+    ),
+    "both answers are the same tokens: ' New York'": Pair(PARIS, ROME, " New York", " New York"),
     "both answers are the same token: ' Paris'": Pair(PARIS, ROME, " Paris", " Paris"),
     "the pair was there before": GOOD,
     "the clean run does not answer with the target: the target is ' Rome', its top token ' Paris'": Pair(
@@ -97,6 +105,74 @@ def test_answers_are_read_behind_their_own_prompts(model):
     assert (
         len(suitable(model, [GOOD, Pair(PARIS, ROME, " Paris", " London")])) == 2
     )  # other answers: another pair
+
+
+LIBERTY, GATE = (
+    "The Statue of Liberty is located in the city of",
+    "The Golden Gate Bridge is located in the city of",
+)
+
+
+@functools.cache
+def said(model, text, answer):
+    """The probability of all of an answer and what is said greedily, token by token, each in a pass of its own."""
+    ids, tokens, p, greedy = model.encode(text), model.encode(text + answer), 1.0, []
+    for token in tokens[len(ids) :]:
+        after = metrics.softmax(np.array(model.run_with_cache(ids, [])[0])[0, -1])
+        p, greedy, ids = p * after[token], [*greedy, int(after.argmax())], [*ids, token]
+    return p, tokens[len(ids) - len(greedy) :] == greedy
+
+
+def test_answers_of_several_tokens_are_judged_whole(model):
+    """Of many pairs what is kept is what a loop, token by token, says should be."""
+    sights = ["Statue of Liberty", "Golden Gate Bridge", "Casa Rosada", "Getty Center", "Eiffel Tower"]
+    texts = [f"The {sight} is located in the city of" for sight in sights]
+    answers = [" New York", " San Francisco", " Buenos Aires", " Paris", " New"]
+    cases = [
+        (a, b, target, foil)
+        for a, b in ((0, 1), (1, 0), (2, 3), (0, 2))
+        for target in answers
+        for foil in (None, *answers[:3], " Paris")
+    ]
+    pairs = [Pair(texts[a], texts[b], t, f, id=f"{i}") for i, (a, b, t, f) in enumerate(cases)]
+    same_length = [len(model.prompt(p.clean)) == len(model.prompt(p.corrupted)) for p in pairs]
+    expected = {"preferred": [], "top": []}
+    for pair, same in zip(pairs, same_length, strict=True):
+        foil = pair.foil or ""
+        if not same or pair.target.startswith(foil or "-") or foil.startswith(pair.target):
+            continue
+        (p, says), (lost, still) = (
+            said(model, pair.clean, pair.target),
+            said(model, pair.corrupted, pair.target),
+        )
+        if pair.foil is None:
+            good = says and lost < p and not still
+            top = says and not still
+        else:
+            (q, _), (gained, says_foil) = said(model, pair.clean, foil), said(model, pair.corrupted, foil)
+            good = p > q and lost / gained < p / q and not still
+            top = says and says_foil
+        expected["preferred"] += [pair.id] if good else []
+        expected["top"] += [pair.id] if top else []
+    for answers, ids in expected.items():
+        assert [pair.id for pair in suitable(model, pairs, answers)] == ids and 3 < len(ids) < sum(
+            same_length
+        )
+
+
+def test_any_of_the_acceptable_answers_will_do(model):
+    both = Pair(LIBERTY, GATE, answers=(" New York", " Paris"), id="both")
+    neither = Pair(LIBERTY, GATE, answers=(" Rome", " New Delhi"), id="neither")
+    other = Pair(LIBERTY, GATE, answers=(" San Francisco", " New York"), id="other")
+    again = Pair(LIBERTY, GATE, answers=(" New", " New York"), id="beginning")
+    twice = Pair(LIBERTY, GATE, " New York", answers=(" New York",), id="twice")
+    kept = suitable(model, [both, neither, other, again, twice])
+    assert kept.pairs == [both]
+    assert "' Rome' or ' New Delhi', and it says ' New Y'" in kept.why["neither"]
+    assert kept.why["other"].startswith("the corrupted run does not lose the target")
+    assert (
+        "' New' is the beginning of ' New York'" in kept.why["beginning"] and "give one" in kept.why["twice"]
+    )
 
 
 RUNS = [  # target, foil; probabilities of three tokens clean and corrupted; preferred, top

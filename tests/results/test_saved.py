@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from test_patching_result import full, layers, make
 
-from mlxtrace.errors import InputError, LoadError
+from mlxtrace.errors import InputError, LoadError, MlxtraceError
 from mlxtrace.results.patching_result import PatchingResult
 from mlxtrace.results.saved import Answer, Record
 from mlxtrace.storage import load_arrays, save_arrays
@@ -167,3 +167,21 @@ def test_tables_hold_the_rows(tmp_path):
     found = json.loads(small().to_json(tmp_path / "x.json").read_text())
     assert found["rows"] == small().to_rows() and found["layers"] == [1, 2, 4] and "raw" not in found
     assert small().to_csv(tmp_path / "x.csv").read_text().splitlines()[1] == "1,0.0"
+
+
+def test_records_say_how_their_numbers_are_subtracted():
+    """`a - b` of two records would be a TypeError without a word of what to do instead."""
+
+    @dataclass(repr=False, eq=False)
+    class Pulses(Record):
+        high: np.ndarray
+        low: np.ndarray
+        name: str
+
+    one = Pulses(np.ones(3), np.zeros(3), "x")
+    for other in (one, 1):
+        with pytest.raises(
+            MlxtraceError, match=r"subtract their numbers, a.high - b.high, a.low - b.low$"
+        ) as caught:
+            one - other
+        assert isinstance(caught.value, TypeError)

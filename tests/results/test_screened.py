@@ -36,7 +36,11 @@ def test_the_threshold_is_that_of_the_verified_cells_alone():
     assert [row["effect"] for row in found.verified[:2]] == STRONG[-1:-3:-1] and len(found.verified) == 12
     assert found.audit.rows[0]["part"] == "audit" and found.audit.rows[0]["effect"] == 5.0
     assert found.needed == found.top(1)[0]["rank"] == 17  # more than were verified: the audit found it
-    assert "the audit alone found: the ranking has it at 17" in found.sentence
+    assert "One of the 10 strongest the audit alone found: the ranking has it at 17." in found.sentence
+    two = screened([*STRONG, 5.0, 4.0, 0.0], 12, 500)
+    assert (
+        "Of the 10 strongest the audit alone found 2: the ranking has the last of them at 18." in two.sentence
+    )
 
 
 def test_as_strong_as_the_threshold_is_not_above_it():
@@ -98,3 +102,14 @@ def test_a_file_that_does_not_fit_its_labels(tmp_path, change):
 def test_how_many_is_a_whole_number(k):
     with pytest.raises(errors.InputError, match="k is a whole number"):
         screened(STRONG, 12, 12).top(k)
+
+
+def test_it_says_whose_estimates_there_are():
+    alone = screened(STRONG, 10, 500, methods={"neuron": "atp"})
+    assert "strongest:      effect      by atp   rank" in repr(alone)
+    assert "estimates are gradients' guesses (atp), effects are exact\n" in repr(alone)
+    two = repr(screened(STRONG, 10, 500, methods={"neuron": "atp + ig", "k": "atp*"}))
+    assert "strongest:      effect by atp/atp*   rank" in two
+    assert (
+        "guesses (atp, atp*), effects are exact; a cell's rank is the better of those by atp and ig\n" in two
+    )

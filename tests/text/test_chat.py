@@ -192,5 +192,29 @@ def test_without_a_template_it_is_said_how_to_give_one():
         model.tokenizer.chat_template = before
 
 
+class Shy:
+    """It writes a chat's marks as words, which are other tokens than those that it gives the chat."""
+
+    chat_template = None
+
+    def __init__(self, first):
+        self.first = first
+
+    def __getattr__(self, name):
+        return getattr(make("phi"), name)
+
+    def apply_chat_template(self, messages, tokenize, add_generation_prompt):
+        text = "user " + messages[0]["content"]
+        return (
+            [self.first, *self.encode(text, add_special_tokens=False)][not self.first :] if tokenize else text
+        )
+
+
+def test_a_tokenizer_whose_text_is_not_its_chat():
+    assert texts(read(Shy(0), [user("Louvre")]))["user[0]"] == "Louvre"
+    with pytest.raises(TokenError, match="other tokens than it gives the chat itself: give its ids"):
+        read(Shy(3), [user("Louvre")])
+
+
 def test_a_chat_in_words():
     assert words(MESSAGES[:2]) == "user: Where is the Louvre?\nassistant: Paris"
