@@ -137,7 +137,7 @@ class LogitLens(Record):
 
     def _lines(self) -> list[str]:
         said = f"{quoted(self.answer)} {probability(self.final)}"
-        return [f"prompt: {self.prompt} → {said}", f"model: {self.model}"]
+        return [f"prompt: {token_maps.ending(self.prompt)} → {said}", f"model: {self.model}"]
 
     @property
     def _title(self) -> str:
