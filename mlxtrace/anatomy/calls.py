@@ -24,7 +24,7 @@ import mlx.nn as nn
 
 from . import attention, taps
 from .attention import Attending, hook_of
-from .taps import Block, Handler, Taps, arrays_of, first_array, put_argument, put_first
+from .taps import Block, Handler, Refuse, Taps, arrays_of, first_array, put_argument, put_first
 
 Port = tuple[str, str, int]
 Slot = int | str  # the position or the keyword of an argument
@@ -50,7 +50,7 @@ class Calls:
         self,
         modules: Mapping[str, nn.Module],
         within: Block | None = None,
-        refuse: Callable[[nn.Module], None] | None = None,
+        refuse: Refuse | None = None,
     ) -> Taps:
         """The taps that route the calls of these modules, by path, through `call`; see `Taps`."""
         self.visits.clear()

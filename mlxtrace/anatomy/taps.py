@@ -27,6 +27,7 @@ import mlx.nn as nn
 from .block import Block, ContextBlock, OpenBlocks, leaving
 
 Handler = Callable[[Callable[..., Any], tuple, dict], Any]
+Refuse = Callable[[nn.Module, bool], None]
 
 _open: OpenBlocks[Taps] = OpenBlocks("mlxtrace_taps")
 _traced: dict[int, nn.Module] = {}  # the modules that may have a traced class now, by id
@@ -37,7 +38,7 @@ def _traced_class(cls: type) -> type:
     def __call__(self, *args, **kwargs):
         taps = _open.here()
         if taps is None:
-            _refuse(self)
+            refuse_run(self)
         handler = taps.handlers.get(id(self)) if taps is not None else None
         if handler is None:
             return cls.__call__(self, *args, **kwargs)
@@ -54,14 +55,15 @@ class Taps(ContextBlock):
         handlers: pairs of a module and `handler(forward, args, kwargs) -> output`, where
             `forward(*args, **kwargs)` is the module's own call. One handler per module.
         within: the block that these taps belong to, when `put_in` is used in place of `with`.
-        refuse: called with a module of these taps that is called where no run is active; may raise.
+        refuse: `refuse(module, own)`, which may raise, for a module of these taps that is called where no run is
+            active; own: in a pass that mlxtrace makes.
     """
 
     def __init__(
         self,
         handlers: Iterable[tuple[nn.Module, Handler]],
         within: Block | None = None,
-        refuse: Callable[[nn.Module], None] | None = None,
+        refuse: Refuse | None = None,
     ):
         super().__init__(within)
         handlers = list(handlers)
@@ -120,11 +122,17 @@ def tidy() -> None:
                 del _traced[key]
 
 
-def _refuse(module: nn.Module) -> None:
+def refuse_run(module: nn.Module, own: bool = False) -> None:
+    """Let open runs, whose taps do not reach a call that is made here, refuse it.
+
+    own: the call begins a pass of mlxtrace's own, such as an experiment's.
+    """
+    if own and _open.here() is not None:
+        return
     for ref in _open.everywhere:
         taps = ref()
         if taps is not None and taps.refuse is not None and taps.running:
-            taps.refuse(module)
+            taps.refuse(module, own)
 
 
 def tapping(handlers: Iterable[tuple[nn.Module, Handler]]) -> Taps:

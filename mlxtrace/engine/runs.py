@@ -15,7 +15,7 @@ from ..anatomy.attention import INTERNALS
 from ..anatomy.calls import Calls, Port
 from ..anatomy.recording import forward, last_logits
 from ..anatomy.resolver import ModuleResolver, Site, time_axis
-from ..anatomy.taps import Taps, fresh
+from ..anatomy.taps import Taps, fresh, refuse_run
 from ..errors import EngineError
 from .corruption import corrupt
 from .protocol import Rows
@@ -151,6 +151,7 @@ class Hooks(Calls):
         return any((path, name, visit) in self.at for name in INTERNALS)
 
     def hooked(self) -> Taps:
+        refuse_run(self.resolver.net, own=True)
         paths = dict.fromkeys(port[0] for port in (*self.at, *self.calls, *self.forwards))
         return self.tapping({path: self.resolver.paths[path] for path in paths})
 
@@ -257,8 +258,7 @@ def _run_plainly(hooks: Hooks, runs: tuple[Rows, ...], caches: list | None) -> m
 
 
 def _all_reached(sites: Sequence[Site], kept: dict[str, mx.array]) -> None:
-    missing = [site.name for site in sites if site.name not in kept]
-    if missing:
+    if missing := [site.name for site in sites if site.name not in kept]:
         raise EngineError(f"the pass never reached {missing[0]}, so it cannot be patched from this run")
 
 

@@ -14,13 +14,12 @@ from __future__ import annotations
 import contextvars
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import mlx.core as mx
 from greenlet import GreenletExit, getcurrent, greenlet
 from greenlet import error as GreenletError
 
-from ..anatomy.calls import Block, Calls, Port, tidy
+from ..anatomy.calls import Block, Calls, Port, Refuse, tidy
 from ..anatomy.recording import forward
 from ..anatomy.resolver import ModuleResolver, Site
 from ..errors import OrderError
@@ -60,19 +59,13 @@ class Pass(Calls):
 
     # ---- running it
 
-    def begin(self, block: Block, only: set[str] | None, refuse: weakref.WeakMethod) -> None:
+    def begin(self, block: Block, only: set[str] | None, refuse: Refuse) -> None:
         """Put taps in all modules or only in those paths, for as long as the block runs at most.
 
-        refuse: called with a tapped module that somebody else calls meanwhile.
+        refuse: called with a tapped module that somebody else calls meanwhile, and whether mlxtrace does.
         """
-
-        def refuse_weakly(module: Any) -> None:
-            method = refuse()
-            if method is not None:
-                method(module)
-
         modules = self.resolver.modules if only is None else {p: self.resolver.paths[p] for p in only}
-        self.taps = self.tapping(modules, block, refuse_weakly)
+        self.taps = self.tapping(modules, block, refuse)
         self._coroutine = greenlet(self._run)
         context = self._coroutine.gr_context = contextvars.copy_context()
         self.taps.activate(context)

@@ -16,10 +16,9 @@ import numpy as np
 from ..errors import InputError, OrderError
 from ..text.decoder import tokenizer_for
 from . import open_traces
-from .caches import tokens_in
 from .declared import Edit, declared
 from .generation_checks import Asked
-from .steps import KEPT, Steps
+from .steps import KEPT, Steps, tokens_in
 
 
 class GeneratingModel(Protocol):
@@ -77,6 +76,14 @@ def _logprob(row: mx.array, token: int) -> float:
     x = np.array(row.astype(mx.float32), dtype=np.float64)
     most = x.max()
     return float(x[token] - most - np.log(np.exp(x - most).sum()))
+
+    def __enter__(self) -> Any:
+        raise InputError(
+            "model.generate(...) gives text, and is no block: to edit what is generated, give it "
+            "interventions={site: function}; to read activations, `with model.trace(prompt):`"
+        )
+
+    def __exit__(self, *_: object) -> None: ...
 
 
 class Stepped(nn.Module):
@@ -176,7 +183,7 @@ def _refuse_lost(found: Any, options: dict[str, Any]) -> None:
 
 def refuse_in_trace(net: Any) -> None:
     """OrderError inside an open trace of the model, whose interventions would not reach what is generated."""
-    if open_traces.here(net):
+    if any(trace.has_prompt for trace in open_traces.here(net)):
         raise OrderError(
             "text is generated outside `with model.trace(...)`: the edits and interventions of the trace would not "
             "reach it. Give them to model.generate(prompt, interventions={...}), before or after the block"

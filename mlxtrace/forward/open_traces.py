@@ -1,4 +1,7 @@
-"""Which traces are open where a piece of code runs: `model.layers[3].output` belongs to the innermost."""
+"""Which traces are open where a piece of code runs: `model.layers[3].output` belongs to the innermost.
+
+What else runs the model there is refused, as the edits of the trace would not reach it.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,12 @@ import contextvars
 import inspect
 import sys
 import weakref
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from greenlet import getcurrent
 
-from ..anatomy.resolver import Site
+from ..anatomy.resolver import ModuleResolver, Site
 from ..errors import OrderError
 
 
@@ -23,6 +27,7 @@ class OpenTrace(Protocol):
     """
 
     net: Any
+    resolver: ModuleResolver
     generators: frozenset
 
     @property
@@ -33,6 +38,8 @@ class OpenTrace(Protocol):
 
     @property
     def has_prompt(self) -> bool: ...
+
+    def edited_sites(self) -> list[Site]: ...
 
     def read(self, site: Site) -> Any: ...
 
@@ -92,3 +99,47 @@ def generators() -> frozenset:
             running = running.parent
             frame = running.gr_frame
     return frozenset(found)
+
+
+# ---- runs beside a trace, which its edits do not reach
+
+
+def refuse_beside(resolver: ModuleResolver, edited: Iterable[Site], module: Any, own: bool = False) -> None:
+    """OrderError for a call of the model, or of a part of it that is edited.
+
+    own: the call begins a pass of mlxtrace's own, in which nothing but the edits would be missing.
+    """
+    sites = list(edited)
+    if own and module is resolver.net and sites:
+        raise OrderError(
+            f"an experiment was run inside `with model.trace(...)`, which edits {sites[0].name}: that edit would not "
+            "reach it. Run it before or after the block"
+        )
+    if own:
+        return
+    parts = resolver.structure.layers[0].path.split(".")
+    holders = (".".join(parts[:n]) for n in range(len(parts)))  # of all layers, the model itself included
+    if any(module is resolver.paths.get(path) for path in holders):
+        raise OrderError(
+            "the model was run inside `with model.trace(...)`, but not by the trace, whose edits and "
+            "interventions do not reach such a run (mlx_lm.generate, model.net(ids)). Run it before or after "
+            "the block, or open `with model.trace(ids)` for it inside this one"
+        )
+    for site in sites:
+        if module is resolver.paths.get(site.path):
+            raise OrderError(
+                f"{site.path} was called by hand, and the edit of {site.name} does not reach such a call: read its "
+                "output in the trace, or call it before or after the block"
+            )
+
+
+def refusing(trace: OpenTrace) -> Callable[[Any, bool], None]:
+    """What refuses calls of the model in a trace's block, which the trace does not make. It does not hold the trace."""
+    weakly = weakref.ref(trace)
+
+    def refuse(module: Any, own: bool) -> None:
+        now = weakly()
+        if now is not None and now in here():
+            refuse_beside(now.resolver, now.edited_sites(), module, own)
+
+    return refuse

@@ -71,6 +71,7 @@ class Trace(Block):
         self.invokes: list[Trace] = []
         self._live: list[tuple[Site, Activation]] = []  # what the body was given where the pass waits
         self._given: list[Activation] = []  # all that it was given
+        self._edited: list[Site] = []  # where it made an edit that has gone on
         self._pass: Pass | None = None
         self._state = "new"
         self.generators: frozenset = frozenset()  # where the block was opened
@@ -204,6 +205,7 @@ class Trace(Block):
             if given.state.edited:
                 value = mx.array(given).astype(x.dtype)
                 x = unbroken(x, site.put(x, value, self._own.base(site)), site.name)
+                self._edited.append(site)
             given.state.open, given.state.gone_to = False, now or port_name(awaited)
         self._live = []
         return x
@@ -237,18 +239,12 @@ class Trace(Block):
         bases = [base for site in sites for base in site.bases]
         run.needed.update(base.port for base in bases)
         only = {"", *(site.path for site in [*sites, *bases])}
-        run.begin(block, None if self._kept is None else only, weakref.WeakMethod(block._refuse))
+        run.begin(block, None if self._kept is None else only, open_traces.refusing(block))
 
-    def _refuse(self, module: Any) -> None:
-        """OrderError when the model is run in this block by somebody else than this trace."""
-        parts = self.resolver.structure.layers[0].path.split(".")
-        holders = (".".join(parts[:n]) for n in range(len(parts)))  # of all layers, the model itself included
-        if any(module is self.resolver.paths.get(path) for path in holders) and self in open_traces.here():
-            raise OrderError(
-                "the model was run inside `with model.trace(...)`, but not by the trace, whose edits and "
-                "interventions do not reach such a run (mlx_lm.generate, model.net(ids)). Run it before or after "
-                "the block, or open `with model.trace(ids)` for it inside this one"
-            )
+    def edited_sites(self) -> list[Site]:
+        """The sites of the interventions, and those that the body has edited so far."""
+        declared = [site for _, site, _ in self._declared]
+        return [*declared, *self._edited, *(site for site, x in self._live if x.state.edited)]
 
     @leaving
     def __exit__(self, kind, error, traceback) -> None:

@@ -38,11 +38,12 @@ def as_mlx_lm(tested: ModelUnderTest) -> Measurement:
     expected, shapes = _log_probs(rows), []
 
     def same(x: mx.array) -> mx.array:
-        shapes.append(x.shape[1])
+        shapes.append(rows_first(tested.resolver, site, x).shape[1])
         return x
 
-    site = f"layers.{tested.layers[-1]}.resid_post"
-    edits = {site: same} if site in tested.resolver.table else {"logits": same}
+    name = f"layers.{tested.layers[-1]}.resid_post"
+    edits = {name: same} if name in tested.resolver.table else {"logits": same}
+    site = tested.resolver.resolve(next(iter(edits)))
     try:
         _, found = _generated(tested, edits, "all")
     except UnsupportedError as error:

@@ -30,9 +30,6 @@ class Body(Block):
         self.seen.append(awaited)
         return self.change(x)
 
-    def refuse(self, module):
-        self.seen.append(module)
-
     def abandon(self):
         self.left = True
 
@@ -46,7 +43,7 @@ def begin(llama):
         run = Pass(llama.resolver, IDS, keep_all, weakref.WeakMethod(body.after_waiting))
         body.enter()
         made.append((body, run))
-        run.begin(body, only, weakref.WeakMethod(body.refuse))
+        run.begin(body, only, lambda module, own: None)
         return run, body
 
     yield start
@@ -144,7 +141,7 @@ def test_a_pass_whose_trace_is_gone_ends(llama):
     body = Body()
     run = Pass(llama.resolver, IDS, True, weakref.WeakMethod(body.after_waiting))
     body.enter()
-    run.begin(body, None, weakref.WeakMethod(body.refuse))
+    run.begin(body, None, lambda module, own: None)
     run.until(MLP)
     del body
     gc.collect()

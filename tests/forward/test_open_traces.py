@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import contextvars
 import gc
+import sys
 
 import mlx.core as mx
+import mlx_lm
 import models
 import numpy as np
 import pytest
+from mlx_lm.tokenizer_utils import TokenizerWrapper
+from mlx_lm.tuner.trainer import default_loss
 
 from mlxtrace import InterpretableModel, errors
+from mlxtrace import interventions as iv
 from mlxtrace.forward import open_traces
+from mlxtrace.text.decoder import Decoder
 
+mlx_lm_generate = sys.modules["mlx_lm.generate"]  # `mlx_lm.generate` is the function
 IDS = [3, 17, 5, 90]
 OTHER = [3, 17, 66, 12]
 
@@ -124,3 +133,127 @@ def test_frames_of_generators_are_found_through_functions():
     first, second = next(running), next(running)
     assert len(first) == 1 and first == second and open_traces.generators() == frozenset()
     assert next(iter(first)).f_code.co_name == "steps"
+
+
+# ---- what runs the model beside the trace
+
+
+def parts(model):
+    """Calls by hand of modules: which of them make the MLP's call in layer 1."""
+    net, x = model.net, mx.ones((1, 4, model.d_model))
+    return {
+        "the MLP": (lambda: net.model.layers[1].mlp(x), True),
+        "its layer": (lambda: net.model.layers[1](x, None, None), True),
+        "a part of it": (lambda: net.model.layers[1].mlp.up_proj(x), False),
+        "another layer": (lambda: net.model.layers[0](x, None, None), False),
+        "norm and head": (lambda: net.lm_head(net.model.norm(x)), False),
+    }
+
+
+EDITS = {"layers.1.mlp": iv.scale(2)}
+
+
+@contextlib.contextmanager
+def declared(model, prompt=IDS):
+    with model.trace(prompt, EDITS) as run:
+        yield run
+
+
+@contextlib.contextmanager
+def in_the_body(model):
+    with model.trace(IDS) as run:
+        model.layers[1].mlp.output[:, 1] = 0.0
+        yield run
+
+
+@contextlib.contextmanager
+def gone_by(model):
+    with in_the_body(model) as run:
+        model.layers[1].output  # noqa: B018
+        yield run
+
+
+@contextlib.contextmanager
+def invoked(model):
+    with model.trace() as outer, outer.invoke(IDS, EDITS) as run:
+        yield run
+
+
+@contextlib.contextmanager
+def two_lengths(model):
+    with model.trace([IDS, IDS[:3]], EDITS) as run:
+        yield run
+
+
+@contextlib.contextmanager
+def nested(model):
+    with declared(model) as run, model.trace(OTHER):
+        yield run
+
+
+BLOCKS = [declared, in_the_body, gone_by, invoked, two_lengths, nested]
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda b: b.__name__)
+def test_parts_called_by_hand_get_no_edits_so_edited_ones_are_refused(model, block):
+    right = {name: np.array(act()) for name, (act, _) in parts(model).items()}
+    for name, (act, edited) in parts(model).items():
+        if edited:
+            with pytest.raises(errors.OrderError, match="by hand"), block(model):
+                act()
+        else:
+            with block(model):
+                assert np.array_equal(act(), right[name]), name
+        assert np.array_equal(act(), right[name]), name
+
+
+def runs(model):
+    """Everything that runs the model as a whole, or asks for passes of it."""
+    ids = mx.array([IDS])
+    return {
+        "the net": lambda: model.net(ids),
+        "its body": lambda: model.net.model(ids),
+        "compiled": lambda: mx.compile(lambda x: model.net(x))(ids),
+        "a copied context": lambda: contextvars.copy_context().run(model.net, ids),
+        "another thread in this context": lambda: asyncio.run(asyncio.to_thread(model.net, ids)),
+        "generate_step": lambda: next(mlx_lm_generate.generate_step(ids[0], model.net)),
+        "mlx_lm.generate": lambda: mlx_lm.generate(model.net, WORDS, IDS, max_tokens=1),
+        "stream_generate": lambda: next(mlx_lm.stream_generate(model.net, WORDS, IDS, max_tokens=1)),
+        "batch_generate": lambda: mlx_lm_generate.batch_generate(model.net, WORDS, [IDS], max_tokens=1),
+        "a loss": lambda: default_loss(model.net, mx.array([IDS]), mx.array([[0, 3]])),
+        "model.generate": lambda: model.generate(IDS, 1),
+        "of another holder": lambda: InterpretableModel(model.net).generate(IDS, 1),
+        "a sweep": lambda: model.activation_patching(
+            OTHER, IDS, "mlp", target=5, foil=6, metric="logit_diff"
+        ),
+        "a trace of facts": lambda: model.causal_trace(IDS, [2, 3], target=5, samples=1),
+        "effects": lambda: model.causal_effects(OTHER, IDS, "mlp", target=5, foil=6),
+        "gradients": lambda: model.attribution_patching(OTHER, IDS, "mlp", target=5, foil=6),
+        "paths": lambda: model.path_patching(OTHER, IDS, [(0, 0)], target=5, foil=6),
+    }
+
+
+WORDS = TokenizerWrapper(Decoder(lambda ids: "".join(f"<{i}>" for i in ids)))
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda b: b.__name__)
+def test_runs_of_the_model_inside_a_trace_with_edits_are_refused(model, block):
+    """Each would go without the trace's edits."""
+    for name, act in runs(model).items():
+        with pytest.raises(errors.OrderError, match=r"(in|out)side"), block(model):
+            act()
+        assert open_traces.here() == [], name
+
+
+def test_they_run_outside(model):
+    for name, act in runs(model).items():
+        assert act() is not None, name
+
+
+def test_a_pass_of_its_own_may_be_traced_inside(model):
+    right, cache = model.run_with_cache(OTHER)
+    with declared(model), model.trace(OTHER) as inner:
+        x = model.layers[1].mlp.output.save()
+    assert mx.array_equal(inner.output, right) and mx.array_equal(x, cache["layers.1.mlp"])
+    with declared(model):
+        assert mx.array_equal(model.run_with_cache(OTHER)[0], right)
