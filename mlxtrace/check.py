@@ -26,7 +26,7 @@ from .laws.law import DoesNotApply, Law, TooNoisy
 from .laws.model_under_test import LENGTH, ModelUnderTest
 from .laws.registry import LAWS
 from .model import InterpretableModel
-from .storage import writable, write_atomic
+from .storage import check_format, writable, write_atomic
 from .terminal import Output
 
 WIDTH = 110
@@ -231,6 +231,8 @@ def _parser() -> argparse.ArgumentParser:
 def _command(argv: Sequence[str] | None, output: Output) -> int:
     args = _parser().parse_args(argv)
     path = None if args.json is None else writable(args.json)
+    if path is not None:
+        check_format(path, ".json", ".txt")
     with warnings.catch_warnings(record=True) as notes:  # said after the result; bad input is one line
         model = InterpretableModel(args.model, dtype=args.dtype, adapter_path=args.adapter_path)
     output(f"{model!r}, errors relative to the largest value\n")

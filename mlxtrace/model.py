@@ -167,10 +167,10 @@ class InterpretableModel(Reader):
         """One forward pass, run while the `with` block reads and edits it.
 
         Args:
-            prompt: Text, ids, a `Prompt`, the messages of a chat, or an array `[B, T]` of ids; None when only
-                `trace.invoke` is used. Or a list of prompts: those of one length are the rows of a batch, as in an array
-                `[B, T]`. Several lengths run in groups, a pass for each, and what the block asks for is a `Groups`:
-                `h[i]` is prompt i's array, `h[:, -1]` the last token of each. Nothing is padded.
+            prompt: Text, ids, a `Prompt`, a chat's messages, or an array `[B, T]` of ids; None when only `trace.invoke`
+                is used. Or a list of prompts: those of one length are the rows of a batch, as in an array `[B, T]`.
+                Several lengths run in groups, a pass for each, and what the block asks for is a `Groups`: `h[i]` is
+                prompt i's array, `h[:, -1]` the last token of each. Nothing is padded.
             interventions: `{site name: function array -> array}`; the functions are also in `interventions`.
             cache: Keep every activation, for `trace.activations` and for reading sites that have gone by.
 

@@ -42,7 +42,8 @@ def real(value: object, name: str) -> None:
 
 def as_array(value: Value, what: str) -> mx.array:
     """A number or an array, on a handle of its own; EditError when it is empty, not real, or holds NaN."""
-    value = value.__mlx_array__() if hasattr(value, "__mlx_array__") else value  # a `Direction`, say
+    as_mlx: Any = getattr(value, "__mlx_array__", None)  # of a `Direction`, say
+    value = value if as_mlx is None else as_mlx()
     fits = isinstance(value, mx.array | np.ndarray | Real | list | tuple) and not isinstance(value, bool)
     try:
         array = mx.array(value) if fits else None

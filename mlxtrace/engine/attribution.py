@@ -58,6 +58,21 @@ class Attribution(Scores):
         dropped = self._grouped([self.drops[site.name] for site in sites], at, groups)
         return np.moveaxis(self._signed(total, dropped), -1, 0)
 
+    def folded(self, contexts: int, length: int) -> Attribution:
+        """Of rows of several contexts, one after the other, what each row does in all of them; the first positions."""
+
+        def fold(x: np.ndarray, axis: int) -> np.ndarray:
+            apart = x.reshape(*x.shape[:axis], contexts, -1, *x.shape[axis + 1 :]).sum(axis)
+            return apart[..., :length, :] if apart.ndim > axis + 1 else apart
+
+        return Attribution(
+            plain={name: fold(x, 0) for name, x in self.plain.items()},
+            base=fold(self.base, 0),
+            drops={name: fold(x, 1) for name, x in self.drops.items()},
+            passes=self.passes,
+            bytes=self.bytes,
+        )
+
     @staticmethod
     def _grouped(
         maps: Sequence[np.ndarray], at: Sequence[int], groups: Sequence[tuple[int, ...] | None]

@@ -24,19 +24,22 @@ from .activation_patching import (
     Outcome,
     PairSet,
     Plan,
+    SetAnswers,
     TracedModel,
     answers_of_set,
+    asked_of_pairs,
     grids_of,
     labelled,
     notes_of,
     read_pairs,
-    settle,
+    settle_whole,
     several,
     true_or_false,
 )
 from .grid import HEADED, Grid, Roles, components_of, grid_of
-from .pair_sets import one_token_each
 from .sweeps import progress_bar
+from .whole_runs import WholeRuns, between, flat, values_of
+from .whole_slopes import slope
 
 
 def attribution_patching(
@@ -60,6 +63,7 @@ def attribution_patching(
     progress: bool | None = None,
     method: str = "atp",
     neurons: Any = None,
+    answers: Any = None,
 ) -> AttributionResult:
     """Estimate what each patch of an `activation_patching` would do, all of them in two passes: approximate.
 
@@ -91,6 +95,7 @@ def attribution_patching(
             for what is written to the stream, worse for heads; not with prob.
         neurons: with component="neuron": None for all of a layer's neurons together, "each", or the neurons to patch
             together.
+        answers: in the target's place several that are right, as for `activation_patching`.
 
     Returns:
         An `AttributionResult`: `.scores` (the estimated change), `.raw` and `.recovery` as if patches were made;
@@ -109,8 +114,7 @@ def attribution_patching(
         (3, 12)
     """
     true_or_false("plot", plot, "to write a file, result.plot(path)")
-    made = read_pairs(model, clean_text, corrupted_text, subject, target, foil, align)
-    one_token_each(made, "attribution_patching takes")
+    made = read_pairs(model, clean_text, corrupted_text, subject, target, foil, align, answers)
     where = component, layers, positions, heads, window, metric, direction, within
     found, notes = attributed(model, made, *where, method, max_memory, progress, neurons=neurons)
     for note in found[0].measured.notes if made.alone else ():
@@ -135,6 +139,7 @@ class Attributed:
     base: np.ndarray  # the metrics of the base run, [metrics, rows]
     source: np.ndarray
     seconds: float
+    contexts: int = 1  # answers that were run behind the prompts
 
     def values(self) -> np.ndarray:
         """The metrics as if each cell had been patched, `[metrics, cells, rows]`: the base run's, and the estimate."""
@@ -156,7 +161,7 @@ class Attributed:
             engine=f"gradients ({method})",
             cells=cells,
             null_cells=0,
-            rows=(backward + 1) * self.base.shape[-1] + self.source.shape[-1],
+            rows=self.contexts * ((backward + 1) * self.base.shape[-1] + self.source.shape[-1]),
             passes=1 + backward,
             bytes=max(found.bytes for found in self.attributions),
             seconds=self.seconds,
@@ -197,17 +202,20 @@ def attributed(
         model, made, _grid_of(model, component, layers, heads, window, neurons), positions, within
     )
     roles = [pair.roles(direction) for pair in made.pairs]
-    targets, foils, notes = made.targets, made.foils, []
+    wholes = asked_of_pairs(model, made)
+    asked = SetAnswers(made.targets, made.foils, metric, [], wholes)
     if not made.alone:
-        asked = answers_of_set(model, made, metric, recovered)
-        targets, foils, metric, notes = asked.targets, asked.foils, asked.metric, asked.notes
-    found, given = [], zip(made.pairs, grids, roles, targets, foils, strict=True)
+        asked = answers_of_set(model, made, metric, recovered, wholes)
+    found = []
     with progress_bar(len(made.pairs), progress) as bar:
-        for pair, grid, role, target, foil in given:
-            answers = {"metric": metric, "target": target, "foil": foil, "alone": made.alone}
+        for pair, grid, role, *own in zip(
+            made.pairs, grids, roles, asked.targets, asked.foils, asked.asked, strict=True
+        ):
+            names = "target", "foil", "asked"
+            answers = {"metric": asked.metric, "alone": made.alone, **dict(zip(names, own, strict=True))}
             found.append(_attribute(model, pair, grid, role, method, max_memory, answers))
             bar.update(1)
-    return found, notes
+    return found, asked.notes
 
 
 def check_method(method: Any) -> None:
@@ -281,20 +289,27 @@ def _attribute(
     places = sorted({p for group in grid.places.groups for p in group})
     sites = list({site.name: site for some in grid.sites.values() for site in some}.values())
     where = [roles.at[p] for p in places], [roles.source_at[p] for p in places]
-    both = Attributing(model.resolver, roles.base, roles.source, sites, *where, method, max_memory)
-    base, source = both.begin()
-    measured = settle(model, pair, logits=roles.clean_first(base, source), **answers)
-    there = base if method != "ig" else (base.mean(0) + source.mean(0))[None] / 2  # on the way
-    found = [both.run(_slope(one, method, roles.direction, there)) for one in measured.metrics]
-    values = measured(base), measured(source)
-    return Attributed(pair, grid, roles, measured, found, *values, time.perf_counter() - began)
+    runs = WholeRuns(roles, answers["asked"])
+    both = Attributing(model.resolver, runs.base, runs.source, sites, *where, method, max_memory, runs.read)
+    base, source = (runs.stacked(logits) for logits in both.begin())
+    measured = settle_whole(model, pair, logits=roles.clean_first(base, source), **answers)
+    there = flat(base) if method != "ig" else between(base, source)  # on the way
+    found = [
+        both.run(_slope(measured, i, method, roles.direction, there)).folded(runs.contexts, roles.base.length)
+        for i in range(len(measured.metrics))
+    ]
+    values = values_of(measured, base), values_of(measured, source)
+    taken = time.perf_counter() - began
+    return Attributed(pair, grid, roles, measured, found, *values, taken, runs.contexts)
 
 
-def _slope(metric: metrics.Metric, method: str, direction: str, where: np.ndarray) -> Measure:
+def _slope(measured: Any, number: int, method: str, direction: str, where: np.ndarray) -> Measure:
     """What is differentiated of a metric; InputError when "auto" became one that cannot be, or it is flat."""
+    metric = measured.metrics[number]
     if metric.name in metrics.METRICS:
         _checked(metric.name, method, direction)
-    if metric.gradient is None:
+    gradient = slope(measured, number)
+    if gradient is None:
         raise InputError(f"metric {metric.name} has no gradient to estimate with")
-    metrics.check_gradient(metric.name, metric.gradient, where)
-    return metric.gradient
+    metrics.check_gradient(metric.name, gradient, where)
+    return gradient

@@ -18,7 +18,7 @@ from ..engine.path_sweep import progress_bar as progress_bar
 from ..errors import AlignmentError, InputError
 from .answers import Measured, settle
 from .grid import positions_of
-from .pair_sets import PairSet, one_token_each
+from .pair_sets import PairSet
 from .set_answers import SetAnswers, answers_of_set
 
 
@@ -68,7 +68,6 @@ class EdgePairs:
         self, model: Any, made: PairSet, metric: Any, positions: Any = None, max_memory: int | None = None
     ):
         one_metric(metric)
-        one_token_each(made, "edges and circuits take")
         self.model, self.made, self.metric = model, made, metric
         self.max_memory, self.engine = max_memory, choose(model.resolver)
         if isinstance(positions, str) and positions in ("each", "regions"):

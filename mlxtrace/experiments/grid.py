@@ -125,7 +125,7 @@ def places_of(positions: Any, pair: AlignedPair, within: Any = None) -> Places:
 
 def _regions(pair: AlignedPair) -> Mapping[str, Sequence[int]]:
     """The regions of a pair by name: its own, a chat's turns, or the roles of its tokens; none without a subject."""
-    if pair.regions or (pair.subject is None and pair.clean_prompt.chat is None):
+    if pair.regions or pair.subject is None:
         return pair.regions
     return regions_of(pair.clean_prompt, {})
 

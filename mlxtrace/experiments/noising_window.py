@@ -51,8 +51,8 @@ def noising_window(
 
     Args:
         model: what is traced; not given where this is called as its method.
-        prompt: text, ids, an array, messages or a `Prompt`; a list of them, or of `prompts.Pair`s (their clean prompts), is a
-            set.
+        prompt: text, ids, an array, a chat's messages or a `Prompt`; a list of them, or of `prompts.Pair`s (their clean
+            prompts), is a set.
         window: the layers that are restored: the centre and `window // 2` on either side.
         level: the noise's standard deviation, in the units of the component.
         samples: draws of the noise.

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..errors import InputError, MlxtraceError
 from ..text.pair import AnyOf, Pair, right_answer, with_answers
-from ..text.tokens import is_chat, token_to_str
+from ..text.tokens import is_chat
 from .grid import Grid, on_pair
 from .pairs import (
     DIRECTIONS,
@@ -37,7 +37,6 @@ __all__ = [
     "each",
     "grids_of",
     "named",
-    "one_token_each",
     "read_pairs",
     "read_prompts",
 ]
@@ -248,27 +247,6 @@ def each(ids: Sequence[str], alone: bool, read: Callable[[int], Any]) -> list[An
         f"{len(wrong)} of {len(ids)} pairs cannot be used: {said}{more}. {cure}; "
         "prompts.suitable(model, pairs) says which can be used"
     )
-
-
-def one_token_each(made: PairSet, what: str) -> PairSet:
-    """The pairs; one error that names every answer of several tokens. what: takes answers of one, "a screen takes"."""
-
-    def check(i: int) -> None:
-        pair = made.pairs[i]
-        for name, answer, prompt in (
-            ("target", made.targets[i], pair.clean_prompt),
-            ("foil", made.foils[i], pair.corrupted_prompt),
-        ):
-            tokens = () if answer is None else prompt.answer_tokens(answer)
-            if len(tokens) > 1:
-                first = token_to_str(prompt.tokenizer, tokens[0])
-                raise InputError(
-                    f"the {name} {answer!r} is {len(tokens)} tokens, and {what} answers of one: give one of a "
-                    f"single token ({first!r} is its first), or use activation_patching, which scores it whole"
-                )
-
-    each(made.ids, made.alone, check)
-    return made
 
 
 def read_prompts(model: Any, given: Any, target: Any = None, answers: Any = None) -> PairSet:

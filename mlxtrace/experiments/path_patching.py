@@ -33,7 +33,7 @@ from ..errors import InputError
 from ..results.path_set import PathResult, PathSet
 from .answers import Measured, settle, several
 from .grid import Grid, Places
-from .pair_sets import AlignedPair, Corrupted, OneOrMany, PairSet, grids_of, one_token_each, read_pairs
+from .pair_sets import AlignedPair, Corrupted, OneOrMany, PairSet, grids_of, read_pairs
 from .protocol import TracedModel
 from .set_answers import SetAnswers, answers_of_set
 
@@ -115,7 +115,6 @@ def path_patching(
     if any(getattr(m, "every_position", False) for m in several(metric)):
         raise InputError("paths are measured at the last position: give a metric of its logits")
     made = read_pairs(model, clean_text, corrupted_text, subject, target, foil, align)
-    one_token_each(made, "path_patching takes")
     grids = grids_of(model, made, Grid([], [], Places([]), None, 1, {}), positions, within)
     asked = _Asked(graph, *ends, [grid.places for grid in grids], positions, metric, direction, together)
     results, notes = _paths(model, made, asked, max_memory, progress)

@@ -19,21 +19,25 @@ from .attribution_patching import (
     Measured,
     OneOrMany,
     PairSet,
+    SetAnswers,
     TracedModel,
+    WholeRuns,
     answers_of_set,
+    asked_of_pairs,
+    between,
     check_method,
     checked_metric,
+    flat,
     grids_of,
     metrics,
-    one_token_each,
     read_pairs,
-    settle,
+    settle_whole,
     several,
+    slope,
 )
 from .grid import HEADED, Grid, components_of, grid_of, layers_of, whole_number
 from .screen_cells import ScreenCells
 from .screening import Screened, Screening, Wanted
-from .sweeps import plain_logits
 
 # How many cells had to be verified for the ten strongest neurons, the most of 16 pairs of the demo's facts: with
 # logit_diff 252 by "atp", 117 by "ig", 89 by "atp*", 17 where a cell has the better place of "atp" and "ig" (63 with
@@ -72,6 +76,7 @@ def screen(
     engine: str = "auto",
     max_memory: int | None = None,
     progress: bool | None = None,
+    answers: Any = None,
 ) -> Screened:
     """Find the strongest of very many cells: rank all by gradient, run the best exactly, audit a sample of the rest.
 
@@ -93,6 +98,7 @@ def screen(
         metric, target, foil, subject, direction, align: as there; one metric that can be differentiated.
         seed: of the audit's sample.
         engine, max_memory, progress: as `activation_patching` takes them.
+        answers: in the target's place several that are right, as there.
 
     Returns:
         A `Screened`: `.verified`, `.audit`, `.missed_bound`, `.needed`, `.top(k)`.
@@ -116,10 +122,10 @@ def screen(
     one = several(metric)
     if len(one) > 1:
         raise InputError(f"a screen ranks by one metric, not by {len(one)}: make a call for each")
-    made = read_pairs(model, clean_text, corrupted_text, subject, target, foil, align)
-    one_token_each(made, "a screen takes")
+    made = read_pairs(model, clean_text, corrupted_text, subject, target, foil, align, answers)
     grids = [grids_of(model, made, g, positions, within) for g in _grids(model, components, layers, heads)]
-    cells = ScreenCells(model, made, grids, direction)
+    wholes = asked_of_pairs(model, made)
+    cells = ScreenCells(model, made, grids, direction, wholes)
     how = {"engine": engine, "max_memory": max_memory}
     measured, gradients = _measured(model, made, one[0], cells, chosen, direction)
     found = Screening(model, cells, measured, gradients, how, progress, wanted, began)
@@ -184,21 +190,21 @@ def _measured(
     first = dict.fromkeys(some[0] for some in rankings.values())
     for method in first:
         metric = checked_metric(metric, method, direction)
-    targets, foils = made.targets, made.foils
+    asked = SetAnswers(made.targets, made.foils, metric, [], cells.asked)
     if not made.alone:
-        asked = answers_of_set(model, made, metric)
-        targets, foils, metric = asked.targets, asked.foils, asked.metric
-    base, source = (plain_logits(model, [getattr(r, run) for r in cells.roles]) for run in ("base", "source"))
+        asked = answers_of_set(model, made, metric, True, cells.asked)
     found, gradients = [], []
     for i, role in enumerate(cells.roles):
-        logits = role.clean_first(base[i], source[i])
-        one = settle(model, made.pairs[i], metric, targets[i], foils[i], logits, made.alone)
+        base, source = WholeRuns(role, asked.asked[i]).plain_logits(model)
+        answers = asked.metric, asked.targets[i], asked.foils[i]
+        logits = role.clean_first(base, source)
+        one = settle_whole(model, made.pairs[i], *answers, logits, made.alone, asked.asked[i])
         bound = one.metrics[0]
         if bound.name in metrics.METRICS:  # what "auto" became
             for method in first:
                 checked_metric(bound.name, method, direction)
-        on_the_way = (base[i].mean(0) + source[i].mean(0))[None] / 2
-        metrics.check_gradient(bound.name, _gradient(bound), on_the_way if set(first) == {"ig"} else base[i])
+        there = between(base, source) if set(first) == {"ig"} else flat(base)
+        metrics.check_gradient(bound.name, _gradient(slope(one, 0)), there)
         found.append(one)
         gradients.append({method: _differentiated(one, method, logits[0]) for method in methods})
     return found, gradients
@@ -208,12 +214,14 @@ def _differentiated(measured: Measured, method: str, clean: np.ndarray) -> Any:
     """What a method differentiates, in MLX: the metric, or one that ranks alike and that interpolation can follow."""
     bound = measured.metrics[0]
     if method != "ig" or bound.name not in INSTEAD:
-        return _gradient(bound)
+        return _gradient(slope(measured, 0))
+    if hasattr(measured, "scoring"):
+        return _gradient(slope(measured, 0, INSTEAD[bound.name]))
     foil = None if measured.foil is None else measured.foil.token
     other = metrics.bind(INSTEAD[bound.name], target=measured.target.token, foil=foil, clean_logits=clean[0])
-    return _gradient(other)
+    return _gradient(other.gradient)
 
 
-def _gradient(bound: metrics.Metric) -> Any:
-    assert bound.gradient is not None, "metrics without one were refused"
-    return bound.gradient
+def _gradient(gradient: Any) -> Any:
+    assert gradient is not None, "metrics without one were refused"
+    return gradient

@@ -20,6 +20,7 @@ from ..engine.attribution import Attribution, attribute
 from ..errors import UnsupportedError as UnsupportedError
 from .grid import Grid, Patch
 from .sweeps import Cell, Job, sweep_of
+from .whole_runs import WholeRuns
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,16 @@ class ScreenCells:
         made: the pairs that were read.
         grids: for each component and layer the grid of every pair.
         direction: which run is patched.
+        asked: of each pair the answers that are scored whole, or None.
     """
 
-    def __init__(self, model: Any, made: Any, grids: Sequence[list[Grid]], direction: str):
+    def __init__(
+        self, model: Any, made: Any, grids: Sequence[list[Grid]], direction: str, asked: Sequence[Any] = ()
+    ):
         self.model, self.made = model, made
         self.roles = [pair.roles(direction) for pair in made.pairs]
+        self.asked = list(asked) or [None] * len(made.pairs)
+        self.runs = [WholeRuns(*given) for given in zip(self.roles, self.asked, strict=True)]
         self.blocks: list[Block] = []
         self.axis = grids[0][0].places.axis
         for of_pairs in grids:
@@ -102,8 +108,8 @@ class ScreenCells:
             for label, groups in zip(grid.places.labels, grid.places.averaged, strict=True):
                 cells += [self._cell(block, pair, group, block.units[0]) for group in groups]
                 slots += [(block, block.labels.index(label))] * len(groups)
-        roles = self.roles[pair]
-        sweep = sweep_of(self.model, roles.base, roles.source, cells, **how)
+        runs = self.runs[pair]
+        sweep = sweep_of(self.model, runs.bases[0], runs.sources[0], cells, **how, read=runs.read)
         for planned in sweep.request.planned():
             block, label = slots[planned.index]
             begin = block.first + label * len(block.units)
@@ -149,19 +155,21 @@ class ScreenCells:
         max_memory: int | None,
     ) -> Attribution:
         """The estimates of one method at the sites of some blocks."""
-        roles = self.roles[pair]
+        roles, runs = self.roles[pair], self.runs[pair]
         positions = list(roles.at)
-        return attribute(
+        found = attribute(
             self.model.resolver,
-            roles.base,
-            roles.source,
+            runs.base,
+            runs.source,
             [site for block in blocks for sites in block.grids[pair].sites.values() for site in sites],
             [roles.at[p] for p in positions],
             [roles.source_at[p] for p in positions],
             gradient,
             method,
             max_memory,
+            runs.read,
         )
+        return found.folded(runs.contexts, roles.base.length)
 
     def _estimated(self, block: Block, pair: int, attribution: Attribution) -> np.ndarray:
         """Of a block's cells on one pair, `[its labels, units]`: sums over what is patched together."""
@@ -184,7 +192,7 @@ class ScreenCells:
         found = []
         for pair, roles in enumerate(self.roles):
             cells = [self._cell(b, pair, group, units) for b, group, units in self._parts(pair, chosen)]
-            found.append(Job(roles.base, roles.source, cells))
+            found.append(Job(roles.base, roles.source, cells, self.runs[pair].job.contexts))
         return found
 
     def _parts(self, pair: int, chosen: Sequence[int]) -> list[tuple[Block, int, tuple[int, ...] | None]]:

@@ -199,7 +199,7 @@ class Screening:
         of_blocks = self.cells.jobs([block.first for block in self.cells.blocks])[0].cells
         said = [note for pair in made.pairs for note in pair.notes]
         said += [note for grid in self.cells.blocks[0].grids for note in grid.places.notes]
-        said += [note for measured in self.measured for note in measured.notes]
+        said += [note for measured in self.measured for note in (*measured.notes, *measured.remarks)]
         return Screened(
             model=self.model.name,
             methods={name: " + ".join(several) for name, several in self.ranked_by.items()},

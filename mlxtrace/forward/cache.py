@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 
 import mlx.core as mx
+import numpy as np
 
 from ..anatomy.components import ALIASES
 from ..anatomy.sites import Site
@@ -127,14 +128,35 @@ class ActivationCache(Mapping):
         """
         return list(self._arrays.values())
 
+    def numpy(self, name: str) -> np.ndarray:
+        """The activation under a name as a NumPy array, float32 where it is of any float: NumPy has no bfloat16.
+
+        Args:
+            name: as `cache[name]` takes it.
+
+        Returns:
+            A copy, `[B, T, ...]`.
+
+        Raises:
+            SiteError: (a KeyError) nothing or several are meant.
+
+        Example:
+            >>> from mlxtrace import InterpretableModel
+            >>> _, cache = InterpretableModel("demo", dtype="bfloat16").run_with_cache("The Eiffel Tower")
+            >>> x = cache.numpy("layers.3.mlp")
+            >>> x.shape, str(x.dtype), str(cache["layers.3.mlp"].dtype)
+            ((1, 5, 128), 'float32', 'mlx.core.bfloat16')
+        """
+        return in_numpy(self[name])
+
     def save(self, path: str | os.PathLike) -> None:
         """Write everything to one safetensors file, whole or not at all, with a checksum.
 
         Args:
-            path: of the file; its folder must exist.
+            path: of the file, as it is to be named; its folder must exist.
 
         Raises:
-            LoadError: the file cannot be written there.
+            InputError: the file cannot be written there, or ends as another format does (`.npz`, `.pt`).
 
         Example:
             >>> import os, tempfile
@@ -181,6 +203,11 @@ class ActivationCache(Mapping):
 
     def __repr__(self) -> str:
         return f"ActivationCache({len(self)} activations, {self.nbytes / 1e6:.1f} MB)"
+
+
+def in_numpy(x: mx.array) -> np.ndarray:
+    """A copy of an array in NumPy, of floats in float32."""
+    return np.array(x.astype(mx.float32) if mx.issubdtype(x.dtype, mx.floating) else x)
 
 
 def _key(name: str) -> Key:

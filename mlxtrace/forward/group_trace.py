@@ -13,8 +13,10 @@ from contextlib import ExitStack
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 
 from ..errors import EditError, InputError, OrderError
+from .cache import in_numpy
 from .groups import held
 from .trace import ActivationCache, Edit, Group, Groups, ModuleResolver, Site, Trace
 
@@ -166,6 +168,28 @@ class GroupCache(Mapping):
 
     def __contains__(self, name: object) -> bool:
         return all(name in cache for *_, cache in self.groups)
+
+    def numpy(self, name: str) -> list[np.ndarray]:
+        """The activation under a name as NumPy arrays, as `ActivationCache.numpy` gives them.
+
+        Args:
+            name: as `cache[name]` takes it.
+
+        Returns:
+            For each prompt, in their order, a copy `[T, ...]`.
+
+        Raises:
+            SiteError: (a KeyError) nothing or several are meant.
+
+        Example:
+            >>> from mlxtrace import InterpretableModel
+            >>> model = InterpretableModel("demo", dtype="bfloat16")
+            >>> _, cache = model.run_with_cache(["The Louvre is in", "The Eiffel Tower is in"])
+            >>> [x.shape for x in cache.numpy("layers.8.mlp")]
+            [(6, 128), (7, 128)]
+        """
+        found, numbers = self[name], sorted(i for prompts, *_ in self.groups for i in prompts)
+        return [in_numpy(found[i]) for i in numbers]
 
     @property
     def nbytes(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from ..storage import writable, write_atomic
+from ..storage import check_format, writable, write_atomic
 
 COLOURS = {"a": "#fcbba1", "m": "#c7e9c0", "e": "#dadaeb", "l": "#dadaeb"}  # heads, MLPs, embedding, logits
 HELPS, HURTS = "#2166ac", "#b2182b"
@@ -37,6 +37,7 @@ def dot_text(
         )
     text = "\n".join([*lines, "}", ""])
     if path is not None:
+        check_format(path, ".dot", ".gv", ".txt")
         write_atomic(writable(path), text.encode())
     return text
 

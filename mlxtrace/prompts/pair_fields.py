@@ -45,6 +45,11 @@ def seen(value: Any) -> str:
     return words if len(words) <= 60 else f"{words[:60]}..."
 
 
+def chat_words(value: Any) -> str:
+    """A chat in words, for what is written down without a tokenizer; "" for another prompt."""
+    return "\n".join(f"{one.get('role')}: {one.get('content')}" for one in value) if is_chat(value) else ""
+
+
 def _prompt(value: Any) -> str | list[int] | list[dict[str, Any]]:
     if isinstance(value, str) and value:
         return value

@@ -10,8 +10,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..storage import digest, plain
-from ..text.chat import words
-from .pair_fields import region
+from .pair_fields import chat_words, region
 from .pair_files import Pair, load
 
 
@@ -71,7 +70,7 @@ def fields_of(pair: Pair) -> dict[str, Any]:
     if not pair.answers:
         del fields["answers"]  # there was no such field when older folders were begun
     text = getattr(pair.clean, "text", pair.clean)
-    told = text if isinstance(text, str) else words(text) or f"ids {plain(text)}"
+    told = text if isinstance(text, str) else chat_words(text) or f"ids {plain(text)}"
     return {**fields, "prompt": told}
 
 

@@ -57,7 +57,7 @@ class Saved:
             The path of the file.
 
         Raises:
-            InputError: when nothing can be written there.
+            InputError: when nothing can be written there, or the path ends as another format does (`.json`).
 
         Example:
             >>> import tempfile

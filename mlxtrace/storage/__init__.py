@@ -10,10 +10,11 @@ from .checksums import digest
 from .formats import kind_of, load_arrays, plain, read_object, read_text, save_arrays, write_csv, write_json
 from .litter import remove_litter
 from .locks import locked
-from .places import named, readable, readable_folder, writable, writable_folder
+from .places import check_format, named, readable, readable_folder, writable, writable_folder
 from .tensors import load_tensors, save_tensors
 
 __all__ = [
+    "check_format",
     "create",
     "digest",
     "kind_of",

@@ -14,9 +14,10 @@ import numpy as np
 
 from ..errors import LoadError
 from .atomic import write_atomic
-from .places import named, readable, writable
+from .places import check_format, named, readable, writable
 
 FORMULA = tuple("=+-@\t\r\n＝＋－＠")  # what a spreadsheet may take for the start of one
+OF_RESULTS = " (.save writes .npz, .to_json, .to_csv and .plot what they say)"
 FORMAT = 1  # of saved files; raise it when old code could misread new files
 
 
@@ -39,6 +40,7 @@ def plain(value: Any) -> Any:
 
 def write_json(path: str | os.PathLike, value: Any) -> Path:
     """Write a value as indented JSON, whole or not at all; its path."""
+    check_format(path, ".json", ".txt", cure=OF_RESULTS)
     path = writable(path)
     text = json.dumps(value, indent=1, ensure_ascii=False)
     return write_atomic(path, (text + "\n").encode("utf-8", "backslashreplace"))
@@ -72,6 +74,7 @@ def write_csv(path: str | os.PathLike, rows: list[dict[str, Any]]) -> Path:
     A text that a spreadsheet would take for a formula (`=`, `+`, `-`, `@`, tab or line break first) gets a `'` before
     it; numbers stay numbers.
     """
+    check_format(path, ".csv", ".txt", cure=OF_RESULTS)
     columns = list(rows[0]) if rows else []
     lines = [_line(columns), *(_line([row[name] for name in columns]) for row in rows)]
     return write_atomic(path, "".join(lines).encode("utf-8", "backslashreplace"))
@@ -90,6 +93,7 @@ def _cell(value: Any) -> Any:
 
 def save_arrays(path: str | os.PathLike, kind: str, header: dict, arrays: dict[str, np.ndarray]) -> Path:
     """Write arrays and a JSON header to one NumPy archive (`.npz` if the path has no suffix); its path."""
+    check_format(path, ".npz", cure=OF_RESULTS)
     path = named(path)
     path = writable(path if path.suffix or not path.name else path.with_name(path.name + ".npz"))
     head = json.dumps({"format": FORMAT, "kind": kind, **header}).encode()

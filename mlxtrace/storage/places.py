@@ -14,6 +14,53 @@ from pathlib import Path
 
 from ..errors import InputError, LoadError
 
+# What says what is in a file; any other suffix is a part of its name, as in "run_0.5".
+FORMATS = (
+    *(
+        ".npz",
+        ".npy",
+        ".safetensors",
+        ".pt",
+        ".pth",
+        ".bin",
+        ".pkl",
+        ".pickle",
+        ".gguf",
+        ".h5",
+        ".hdf5",
+        ".zip",
+    ),
+    *(
+        ".json",
+        ".jsonl",
+        ".csv",
+        ".tsv",
+        ".txt",
+        ".md",
+        ".html",
+        ".xlsx",
+        ".parquet",
+        ".yaml",
+        ".yml",
+        ".dot",
+        ".gv",
+    ),
+    *(".png", ".pdf", ".svg", ".jpg", ".jpeg"),
+)
+
+
+def check_format(path: str | os.PathLike, *own: str, cure: str = "") -> None:
+    """InputError when the suffix of a path says that another format is in it than is written there.
+
+    own: the format's suffixes, the usual one first. cure: what writes other formats.
+    """
+    path = named(path)
+    suffix = path.suffix.lower()
+    if suffix in FORMATS and suffix not in own:
+        raise InputError(
+            f"{path} would hold no {suffix[1:]} but {own[0][1:]}: name it {path.stem}{own[0]}{cure}"
+        )
+
 
 def named(path: str | os.PathLike) -> Path:
     """The path, `~` resolved; InputError when it names no file."""

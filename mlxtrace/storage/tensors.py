@@ -11,11 +11,14 @@ import mlx.core as mx
 from ..errors import LoadError
 from .atomic import writing
 from .checksums import of_arrays
-from .places import named, readable
+from .places import check_format, named, readable
+
+OF_CACHES = " (np.savez(path, x=cache.numpy(name)) writes .npz)"
 
 
 def save_tensors(path: str | os.PathLike, arrays: dict[str, mx.array], table: str) -> Path:
     """Write arrays and a text that describes them, whole or not at all; the path."""
+    check_format(path, ".safetensors", cure=OF_CACHES)
     with writing(path) as file:
         mx.save_safetensors(file, arrays, {"mlxtrace": table, "checksum": of_arrays(arrays, table)})
     return named(path)

@@ -15,7 +15,6 @@ from typing import Any
 import mlx.core as mx
 
 from ..errors import TokenError
-from .tokens import is_chat
 
 Batch = tuple[tuple[int, ...], mx.array]  # places in the list, and ids `[n, T]`
 
@@ -31,7 +30,7 @@ def several(given: Any) -> list[Any] | None:
         return None
     whole = [_is_prompt(value) for value in values]
     if len(values) == 1 and not hasattr(values[0], "clean"):
-        named = isinstance(values[0], str) or hasattr(values[0], "ids") or is_chat(values[0])
+        named = isinstance(values[0], str) or hasattr(values[0], "ids")
         return list(values) if named else None
     for value, prompt in zip(values, whole, strict=True):
         if hasattr(value, "clean"):

@@ -129,13 +129,6 @@ def read_chat(
 # ---- messages
 
 
-def words(messages: Any) -> str:
-    """A chat in words, for what is written down without a tokenizer; "" for another prompt."""
-    if not tk.is_chat(messages):
-        return ""
-    return "\n".join(f"{one.get('role')}: {one.get('content')}" for one in messages)
-
-
 def _message(number: int, given: Mapping[str, Any]) -> Message:
     role, content = given.get("role"), given.get("content")
     if not isinstance(role, str) or not role.strip():

@@ -2,6 +2,7 @@
 
 import json
 
+import mlx_lm
 import numpy as np
 import pytest
 from chat_tokenizers import assistant, make, model_of, system, user
@@ -80,6 +81,12 @@ def test_the_subject_is_where_two_chats_differ(model):
     assert named.subject == named.clean_prompt.regions["user[0]"], "not the word in the template"
 
 
+def test_a_subject_that_the_other_template_says_only(model):
+    """ "user" stands in the corrupted chat's template, but in none of its contents."""
+    made = pair(model, [user("The user is in")], [user("The city is in")], "user")
+    assert "".join(made.corrupted_prompt.tokens[p] for p in made.corrupted_prompt.subject) == " city"
+
+
 def test_noise_in_a_chat(model):
     ids, at = model.ids(CLEAN), model.subject_range(CLEAN, "Colosseum")
     found = patch(model, CLEAN, GaussianNoise("Colosseum", 0.5, samples=3), positions="user[0]")
@@ -111,6 +118,17 @@ def test_answers_after_the_generation_prompt(model):
     tokens = [make("chatml").encode(text, add_special_tokens=False) for text in ("Rome", "Paris")]
     assert [model.answer_tokens(text, CLEAN) for text in ("Rome", "Paris")] == [tuple(ids) for ids in tokens]
     assert (found.target.token, found.foil.token) == (tokens[0][0], tokens[1][0])
+
+
+def test_text_is_generated_as_mlx_lm_does(model):
+    wrapped = make("wrapped chatml")
+    for chat, how in (
+        (CLEAN, "add_generation_prompt"),
+        ([*CLEAN, assistant("The")], "continue_final_message"),
+    ):
+        ids = wrapped.apply_chat_template(chat, tokenize=True, **{how: True})
+        said = model.generate(chat, max_tokens=4)
+        assert said == mlx_lm.generate(model.net, wrapped, ids, max_tokens=4) and said.prompt.chat is not None
 
 
 # ---- turns lined up
@@ -161,6 +179,13 @@ def test_chats_of_other_turns(model):
     tail = pair(model, CLEAN, CORRUPTED[1:], align="ends").alignment.pairs
     n, m = len(model.prompt(CLEAN)), len(model.prompt(CORRUPTED[1:]))
     assert tail[-1] == (n - 1, m - 1) and all(n - p == m - q for p, q in tail)
+
+
+def test_marks_in_either_chat_are_noted(model):
+    marked = [CORRUPTED[0], user("In which city <|im_end|> the Louvre?")]
+    for chats in ((CLEAN, marked), (marked, CLEAN)):
+        notes = patch(model, *chats, align="ends").notes
+        assert any("the content of user[0] holds '<|im_end|>'" in note for note in notes)
 
 
 def test_a_template_that_says_something_else_is_noted():
@@ -236,6 +261,13 @@ def test_a_folder_of_chats(model, tmp_path):
     assert json.loads(json.dumps(single.settings["pair"]["clean"])) == CLEAN
     with pytest.raises(InputError, match="begun with other settings"):
         prompts.run(model, [Pair(CLEAN, LONG, id="a")], out=tmp_path / "out", **options)
+
+
+def test_other_subjects_in_a_chat_of_another_day():
+    model = model_of("llama-3")
+    prompt = model.prompt(CLEAN, "Colosseum", template={"date_string": "2 0 0 0"})
+    with pytest.raises(InputError, match="of 1 subjects 1 have its 1 tokens there"):
+        model.substitutes(prompt, candidates=["Louvre"])
 
 
 def test_other_subjects_in_a_chat(model, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mlx.core as mx
 import models
+import numpy as np
 import pytest
 
 from mlxtrace import ActivationCache, InterpretableModel, errors
@@ -125,3 +126,51 @@ def test_the_caches_arrays_cannot_be_changed_from_outside(llama):
     x = trace.activations["layers.1.mlp"]
     x *= 0
     assert mx.abs(trace.activations["layers.1.mlp"]).max() > 0
+
+
+# ---- NumPy
+
+
+@pytest.mark.parametrize("dtype", [None, "float32", "float16", "bfloat16"])
+def test_activations_of_any_dtype_reach_numpy_in_float32(dtype):
+    model = InterpretableModel(models.make("llama"), dtype=dtype)
+    _, cache = model.run_with_cache(IDS)
+    for name in (
+        "layers.1.mlp",
+        "1.mlp",
+        "layers.1.head",
+        "layers.1.resid_mid",
+        "layers.1.pattern",
+        "logits",
+    ):
+        x = cache.numpy(name)
+        assert x.dtype == np.float32 and np.array_equal(x, np.array(cache[name].astype(mx.float32)))
+        x += 1  # a copy: the cache stays as it is
+        assert np.array_equal(cache.numpy(name) + 1, x)
+    with pytest.raises(KeyError, match=r"layers\.1\.mlp"):
+        cache.numpy("layers.1.mpl")
+    with pytest.raises(KeyError, match="ambiguous"):
+        cache.numpy("mlp")
+
+
+def test_numbers_that_are_no_floats_stay_what_they_are():
+    arrays = {("output", "a.chosen"): mx.array([[3, 1]]), ("output", "a.mask"): mx.array([[True]])}
+    cache = ActivationCache(arrays, {})
+    assert cache.numpy("a.chosen").dtype == np.int32 and cache.numpy("a.mask").dtype == np.bool_
+
+
+# ---- suffixes
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".NPZ", ".pt", ".npy", ".bin", ".json", ".pkl", ".h5"])
+def test_a_file_of_another_format_is_refused(cache, tmp_path, suffix):
+    with pytest.raises(errors.InputError, match=r"name it x\.safetensors") as caught:
+        cache.save(tmp_path / f"x{suffix}")
+    assert "cache.numpy" in str(caught.value) and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["x.safetensors", "x.SafeTensors", "x", "layers.3", "run_0.5"])
+def test_the_file_has_the_name_that_was_given(cache, tmp_path, name):
+    cache.save(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert mx.array_equal(ActivationCache.load(tmp_path / name)["layers.1.mlp"], cache["layers.1.mlp"])

@@ -427,3 +427,17 @@ def test_half_precision_stays_so():
         model.layers[1].output[:, -1] = mx.zeros((3, 64), mx.float32)
         model.layers[2].output = [mx.zeros(x.shape) for x in model.layers[2].output]
     assert trace.output.dtype == mx.float16 and trace.activations["layers.1"].dtype == mx.float16
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_caches_reach_numpy_prompt_by_prompt(dtype):
+    model = InterpretableModel(models.make("llama"), dtype=dtype)
+    asked = [[3, 5, 8], [3, 5, 8, 9], [4, 5, 8]]
+    _, cache = model.run_with_cache(asked)
+    found = cache.numpy("layers.1.mlp")
+    assert [x.shape for x in found] == [(3, 64), (4, 64), (3, 64)]
+    for x, ids in zip(found, asked, strict=True):
+        alone = model.run_with_cache(ids)[1].numpy("layers.1.mlp")[0]
+        assert x.dtype == np.float32 and np.allclose(x, alone, atol=1e-5 if dtype == "float32" else 0.1)
+    with pytest.raises(KeyError):
+        cache.numpy("layers.9.mlp")

@@ -8,7 +8,7 @@ import pytest
 
 from mlxtrace import InterpretableModel
 from mlxtrace.errors import InputError
-from mlxtrace.prompts.pair_fields import ALIASES, CHECKS, FIELD, NUMBERS, region, seen
+from mlxtrace.prompts.pair_fields import ALIASES, CHECKS, FIELD, NUMBERS, chat_words, region, seen
 
 
 def test_no_name_means_two_fields():
@@ -69,3 +69,16 @@ def test_errors_are_short():
     assert len(seen("x" * 1000)) < 70 and seen("a\nb") == "'a\\nb'"
     with pytest.raises(InputError, match=r"not a text, .text, k. or positions"):
         region(2.5)
+
+
+def test_a_chat_in_words():
+    chat = [{"role": "user", "content": "Where?"}, {"role": "assistant", "content": "In Rome"}]
+    assert chat_words(chat) == "user: Where?\nassistant: In Rome"
+    assert chat_words("a text") == chat_words([1, 2]) == ""
+
+
+def test_a_chat_that_json_does_not_hold():
+    message = {"role": "user", "content": "a"}
+    assert CHECKS["clean"]((message,)) == [message]
+    with pytest.raises(InputError, match="a chat that JSON does not hold"):
+        CHECKS["clean"]([{**message, "tool": object()}])

@@ -102,3 +102,43 @@ def test_writing_where_nothing_can_be_written_is_one_error(name, tmp_path):
         with pytest.raises(InputError):
             (write.get(name) or getattr(full(), name))(place)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file"]
+
+
+WRITERS = {  # what writes which format, and suffixes that it takes
+    "save": (".npz", ".npz", ".NPZ", "", ".5", ".trace"),
+    "to_json": (".json", ".json", ".txt", "", ".5"),
+    "to_csv": (".csv", ".csv", ".CSV", ".txt", ""),
+}
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_suffix_that_says_something_else_is_refused(writer, tmp_path):
+    """Nothing is written under a name that says that another format is in it."""
+    own, *taken = WRITERS[writer]
+    result = full()
+    for suffix in (
+        ".npz",
+        ".json",
+        ".jsonl",
+        ".csv",
+        ".tsv",
+        ".png",
+        ".pdf",
+        ".PT",
+        ".safetensors",
+        ".parquet",
+    ):
+        if suffix != own:
+            with pytest.raises(InputError, match=f"but {own[1:]}: name it x{own}"):
+                getattr(result, writer)(tmp_path / f"x{suffix}")
+    assert not list(tmp_path.iterdir())
+    for suffix in taken:
+        path = getattr(result, writer)(tmp_path / f"y{suffix}")
+        assert path.name == f"y{suffix}" or (writer, path.name) == ("save", "y.npz")
+
+
+def test_what_checks_a_format():
+    for name in ("x", "x.json", "x.JSON", "layers.3", "v1.2", "x.json.tmp"):
+        storage.check_format(name, ".json")
+    with pytest.raises(InputError, match=r"x.npz would hold no npz but json: name it x.json \(mended so\)"):
+        storage.check_format("x.npz", ".json", cure=" (mended so)")

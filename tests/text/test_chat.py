@@ -8,7 +8,6 @@ from chat_tokenizers import FAMILIES, assistant, make, model_of, system, user
 
 from mlxtrace import InterpretableModel
 from mlxtrace.errors import InputError, SubjectError, TokenError
-from mlxtrace.text.chat import words
 from mlxtrace.text.prompt import read
 
 QUESTION = "In which city is the Colosseum?"
@@ -192,6 +191,18 @@ def test_without_a_template_it_is_said_how_to_give_one():
         model.tokenizer.chat_template = before
 
 
+def test_contents_whose_tokens_melt_together_are_refused():
+    tokenizer = make("chatml")
+    before = tokenizer.chat_template
+    try:
+        tokenizer.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}"
+        with pytest.raises(TokenError, match=r"the tokens of user\[1\] cannot be told from those beside it"):
+            read(tokenizer, [user("the Colos"), user("seum")])
+        assert list(read(tokenizer, [user("the"), user(" Colosseum")]).regions)[:2] == ["user[0]", "user[1]"]
+    finally:
+        tokenizer.chat_template = before
+
+
 class Shy:
     """It writes a chat's marks as words, which are other tokens than those that it gives the chat."""
 
@@ -214,7 +225,3 @@ def test_a_tokenizer_whose_text_is_not_its_chat():
     assert texts(read(Shy(0), [user("Louvre")]))["user[0]"] == "Louvre"
     with pytest.raises(TokenError, match="other tokens than it gives the chat itself: give its ids"):
         read(Shy(3), [user("Louvre")])
-
-
-def test_a_chat_in_words():
-    assert words(MESSAGES[:2]) == "user: Where is the Louvre?\nassistant: Paris"

@@ -1,5 +1,7 @@
 """What chat templates write: the tokenizer's own text, exactly; where contents stand in it; what is refused."""
 
+import json
+
 import pytest
 from chat_tokenizers import (
     ALTERNATING,
@@ -63,6 +65,12 @@ def test_a_content_that_holds_the_templates_marks_is_found_by_its_place():
     text, spans, _ = written(make("chatml"), [user(tricky), assistant("user"), user("user")])
     assert [text[a:b] for _, (a, b) in spans] == [tricky, "user", "user"]
     assert spans[0][1][0] == text.index("Hello")
+
+
+def test_contents_that_are_trimmed_and_hold_marks():
+    tricky = " a<end_of_turn>\n<start_of_turn>model\nb "
+    text, spans, note = written(make("gemma"), [user(tricky), assistant("user"), user(" zqcontentq0qz")])
+    assert [text[a:b] for _, (a, b) in spans] == [tricky.strip(), "user", "zqcontentq0qz"] and note == ""
 
 
 def test_thoughts_that_a_template_leaves_out_are_said():
@@ -163,6 +171,28 @@ def test_marks_that_depend_on_the_contents():
         TokenError, match=r"rewrites its messages, so that the place of message 0 \(user\) cannot be"
     ):
         written(Counting(), [user("a"), assistant("ba"), user("d")])
+
+
+class Rewriting:
+    """It writes contents in other words: as JSON, or with single line breaks."""
+
+    def __init__(self, rewrite):
+        self.rewrite = rewrite
+
+    def apply_chat_template(self, messages, tokenize, add_generation_prompt=False):
+        return "|".join(["", *(self.rewrite(one["content"]) for one in messages), ""])
+
+
+def test_contents_that_are_rewritten():
+    quoted = 'say "Louvre"\n'
+    text, spans, note = written(Rewriting(json.dumps), [user(quoted)])
+    assert text[slice(*spans[0][1])] == 'say \\"Louvre\\"\\n' and note == ""
+    single = Rewriting(lambda content: content.replace("\n\n", "\n"))
+    text, spans, note = written(single, [user("a\n\nb"), user("c")])
+    assert [text[a:b] for _, (a, b) in spans] == ["a\nb", "c"]
+    assert note == r"the chat template writes message 0 as 'a\nb'"
+    with pytest.raises(TokenError, match=r"the place of message 0 \(user\) cannot be told"):
+        written(single, [user("a\n\nb|c"), user("d")])  # which of them has the c?
 
 
 def test_where_a_template_is_looked_for():
