@@ -91,6 +91,16 @@ def shipped_once(monkeypatch):
         monkeypatch.setattr(module, "InterpretableModel", shipped.load)
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Figures are made and files written, but nothing is drawn into them: where only their being there matters."""
+
+    def savefig(self, file, *_, **__):
+        file.write(b"undrawn")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", savefig)
+
+
 @pytest.fixture(scope="session")
 def llama_folder(tmp_path_factory) -> Path:
     """A tiny Llama with grouped heads and a BPE tokenizer."""

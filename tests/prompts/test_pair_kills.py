@@ -17,6 +17,8 @@ from pair_runs import MISSING, OTHER, PAIRS, QUICK, model, names, of, out, same,
 from mlxtrace import prompts
 from mlxtrace.prompts import pair_running
 
+pytestmark = pytest.mark.usefixtures("undrawn")  # but what fixtures of a module make is drawn
+
 ROOT = Path(__file__).parents[2]
 
 SCRIPT = """

@@ -12,6 +12,8 @@ import mlxtrace
 from mlxtrace import GaussianNoise, facts, prompts
 from mlxtrace.errors import InputError, LoadError, MlxtraceError
 
+pytestmark = pytest.mark.usefixtures("undrawn")  # but what fixtures of a module make is drawn
+
 
 @pytest.mark.parametrize(
     ("changes", "says"),

@@ -18,6 +18,8 @@ from mlxtrace.prompts import pair_calls, pair_running
 from mlxtrace.results.average_trace import AverageTrace
 from mlxtrace.results.patching_set import PatchingSet
 
+pytestmark = pytest.mark.usefixtures("undrawn")  # but what fixtures of a module make is drawn
+
 IDS = ["0000", "0001", "0002", "0004", "0005"]
 
 
