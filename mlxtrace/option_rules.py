@@ -58,7 +58,19 @@ GOES_WITH = {
     },
 }
 # What ranks cells or edges, of a pair or of many: of the options of patching these, and options of its own.
-_PROMPTS = {"clean", "corrupted", "noise", "samples", "subject", "target", "foil", "align", "pairs", "limit"}
+_PROMPTS = {
+    "clean",
+    "corrupted",
+    "noise",
+    "samples",
+    "subject",
+    "target",
+    "answers",
+    "foil",
+    "align",
+    "pairs",
+    "limit",
+}
 _RANKED = {*_PROMPTS, "positions", "metric", "direction", "max_memory", *FILES}
 RANKINGS = {
     "attribution": {*_RANKED, "attribution", "component", "layers", "heads", "window", "within"},

@@ -94,7 +94,7 @@ def _scored(model: Any, given: Any, corrupted: Any, args: argparse.Namespace) ->
 def _shared(args: argparse.Namespace) -> dict[str, Any]:
     """What every ranking takes."""
     return {
-        "target": args.target,
+        **({"target": args.target} if args.answers is None else {"answers": args.answers}),
         "foil": args.foil,
         "direction": args.direction or "denoise",
         "max_memory": args.max_memory,

@@ -130,6 +130,34 @@ def test_options_reach_the_experiment(loaded, capsys):
     assert found["foil"]["text"] == " Rome" and "Breaks most" in out
 
 
+def test_answers_of_several_tokens_and_several_right_ones(loaded, capsys):
+    prompts = ["--clean", GATE, "--corrupted", LIBERTY, "--quiet", "--layers", "4"]
+    out, _ = run(
+        capsys, *prompts, "--target", " San Francisco", "--foil", " New York", "--metric", "logit_diff"
+    )
+    assert '" San Francisco" 3 tokens, " New York" 4 tokens' in out and "log-probability" in out
+    run(capsys, *prompts, "--answers", " San Francisco| Rome", "--metric", "prob", "--json", "a.json")
+    found = json.loads(Path("a.json").read_text())
+    assert found["target"]["text"] == " San Francisco| Rome" and len(found["target"]["others"]) == 1
+    ranked = [
+        "--edges",
+        "eap",
+        "--target",
+        " San Francisco",
+        "--clean",
+        GATE,
+        "--corrupted",
+        LIBERTY,
+        "--quiet",
+    ]
+    out, _ = run(capsys, *ranked)
+    assert "answers are scored whole" in out
+
+
+GATE = "The Golden Gate Bridge is located in the city of"
+LIBERTY = "The Statue of Liberty is located in the city of"
+
+
 def test_positions_and_answers_as_numbers(loaded, capsys):
     token = demo().answer_token(" Paris", CLEAN)
     run(capsys, *PAIR, "--positions", "2-4", "--target", f"id:{token}", "--json", "a.json", "--quiet")

@@ -11,10 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from .. import metrics
-from ..custom_metric import in_both
-from ..engine.attribution import METHODS, Attributing, Attribution, Measure
-from ..errors import InputError, closest
+from ..engine.attribution import Attributing, Attribution
+from ..errors import InputError
 from ..results.attribution_result import AttributionResult, AttributionSet
 from .activation_patching import (
     AlignedPair,
@@ -33,13 +31,12 @@ from .activation_patching import (
     notes_of,
     read_pairs,
     settle_whole,
-    several,
     true_or_false,
 )
+from .attribution_metrics import check_method, checked_metric, slope_at
 from .grid import HEADED, Grid, Roles, components_of, grid_of
 from .sweeps import progress_bar
 from .whole_runs import WholeRuns, between, flat, values_of
-from .whole_slopes import slope
 
 
 def attribution_patching(
@@ -218,14 +215,6 @@ def attributed(
     return found, asked.notes
 
 
-def check_method(method: Any) -> None:
-    """InputError for a method that there is not."""
-    if not isinstance(method, str) or method not in METHODS:
-        raise InputError(
-            f"method={method!r} is unknown; {closest(str(method), METHODS)}: one of {', '.join(METHODS)}"
-        )
-
-
 def _grid_of(model: TracedModel, component: Any, layers: Any, heads: Any, window: int, neurons: Any) -> Grid:
     """The grid of any components: beside components without heads, those with heads are patched whole."""
     names = components_of(component)
@@ -240,39 +229,6 @@ def _grid_of(model: TracedModel, component: Any, layers: Any, heads: Any, window
     parts = [grid_of(model, name, layers, None, window) for name in names]
     sites = {key: found for part in parts for key, found in part.sites.items()}
     return replace(parts[0], components=names, heads=None, sites=sites)
-
-
-def checked_metric(metric: Any, method: str, direction: str) -> Any:
-    """The metrics, functions made ready for both kinds of array; InputError for those that have no gradient to use."""
-    wanted = [_checked(one, method, direction) for one in several(metric)]
-    return wanted if isinstance(metric, list | tuple) else wanted[0]
-
-
-def _checked(metric: Any, method: str, direction: str) -> Any:
-    """A metric, a function made ready for both kinds of array; InputError for one that has no gradient to use."""
-    if callable(metric) and not isinstance(metric, metrics.Metric):
-        if getattr(metric, "every_position", False):
-            raise InputError(
-                "attribution differentiates the last position's logits: a metric of every one has no place"
-            )
-        return in_both(metric)
-    if not isinstance(metric, str) or metric not in metrics.METRICS:
-        return "logprob" if isinstance(metric, str) and metric == "auto" and method == "ig" else metric
-    kind = metrics.METRICS[metric]
-    if kind.gradient is None:
-        known = [name for name, one in metrics.METRICS.items() if one.gradient is not None]
-        raise InputError(f"{metric} has no gradient to estimate with; use one of {', '.join(known)}")
-    if method == "ig" and metric.startswith("prob"):
-        raise InputError(
-            f"method='ig' with {metric}: on the way from one run to the other a probability is near 0 or 1 most of the "
-            "time, and estimates were off by hundreds of times the largest effect; use logprob or logit_diff"
-        )
-    if method != "ig" and direction == "noise" and "clean" in kind.needs:
-        raise InputError(
-            f"{metric} compares with the clean run, which direction='noise' patches: it is flat there, and every "
-            "estimate would be 0. Use direction='denoise', method='ig', or a metric of answers"
-        )
-    return metric
 
 
 def _attribute(
@@ -295,21 +251,11 @@ def _attribute(
     measured = settle_whole(model, pair, logits=roles.clean_first(base, source), **answers)
     there = flat(base) if method != "ig" else between(base, source)  # on the way
     found = [
-        both.run(_slope(measured, i, method, roles.direction, there)).folded(runs.contexts, roles.base.length)
+        both.run(slope_at(measured, i, method, roles.direction, there)).folded(
+            runs.contexts, roles.base.length
+        )
         for i in range(len(measured.metrics))
     ]
     values = values_of(measured, base), values_of(measured, source)
     taken = time.perf_counter() - began
     return Attributed(pair, grid, roles, measured, found, *values, taken, runs.contexts)
-
-
-def _slope(measured: Any, number: int, method: str, direction: str, where: np.ndarray) -> Measure:
-    """What is differentiated of a metric; InputError when "auto" became one that cannot be, or it is flat."""
-    metric = measured.metrics[number]
-    if metric.name in metrics.METRICS:
-        _checked(metric.name, method, direction)
-    gradient = slope(measured, number)
-    if gradient is None:
-        raise InputError(f"metric {metric.name} has no gradient to estimate with")
-    metrics.check_gradient(metric.name, gradient, where)
-    return gradient

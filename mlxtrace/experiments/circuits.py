@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.circuit_pass import CircuitPass
 from ..errors import InputError
 from ..results.circuit_result import Circuit
 from .edge_runs import EdgePair, EdgePairs, graph_of, progress_bar
@@ -51,10 +50,8 @@ class CircuitRuns:
         pairs.check_lengths()
         columns, ends = [], []
         for pair in pairs.each(self.graph, "denoise"):
-            sweep, name = pair.sweep, pair.name
-            logits = CircuitPass(sweep.source, sweep.base, sweep.allowed // 4).logits(kept)
-            columns.append(pair.values(logits).mean(-1))
-            ends.append((pair.measured.clean[name], pair.measured.corrupted[name]))
+            columns.append(pair.of_circuits(kept))
+            ends.append((pair.measured.clean[pair.name], pair.measured.corrupted[pair.name]))
         clean, corrupted = np.array(ends).T
         return np.stack(columns, axis=1), clean, corrupted, made.ids
 

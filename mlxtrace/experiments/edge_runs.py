@@ -13,31 +13,48 @@ from typing import Any
 import numpy as np
 
 from ..engine.choice import choose
-from ..engine.path_sweep import Graph, PathCell, PathSweep, Receiver, Sender
-from ..engine.path_sweep import progress_bar as progress_bar
+from ..engine.circuit_pass import CircuitPass
+from ..engine.edge_gradients import edge_estimates
+from ..engine.path_sweep import Receiver, Sender
 from ..errors import AlignmentError, InputError
-from .answers import Measured, settle
 from .grid import positions_of
 from .pair_sets import PairSet
+from .path_runs import ALL, Graph, PathCell, PathRuns
+from .path_runs import progress_bar as progress_bar
 from .set_answers import SetAnswers, answers_of_set
+from .whole_answers import Measured, asked_of_pairs, settle_whole
+from .whole_runs import values_of
+from .whole_slopes import slope_of_context
 
 
 @dataclass(frozen=True)
 class EdgePair:
-    """One pair: its sweep, its one metric, and where in the base run contributions are changed."""
+    """One pair: its sweeps, its one metric, and where in the base run contributions are changed."""
 
-    sweep: PathSweep
+    runs: PathRuns
     measured: Measured
     at: tuple[int, ...]
+
+    @property
+    def sweep(self) -> Any:
+        """The sweep of its first context, or the only one."""
+        return self.runs.sweeps[0]
 
     @property
     def name(self) -> str:
         """What the metric is called."""
         return self.measured.metrics[0].name
 
-    def values(self, logits: np.ndarray) -> np.ndarray:
-        """The metric `[...]` of logits `[..., V]`, float64."""
-        return self.measured(logits.reshape(-1, logits.shape[-1]))[0].reshape(logits.shape[:-1])
+    def values(self, *logits: np.ndarray) -> np.ndarray:
+        """The metric `[circuits, rows]`, float64, of the logits `[circuits, rows, ...]` of each context."""
+        rows = [x.reshape(-1, *x.shape[2:]) for x in logits]
+        found = values_of(self.measured, self.runs.whole.stacked(np.concatenate(rows)))
+        return found[0].reshape(logits[0].shape[:2])
+
+    def of_circuits(self, kept: np.ndarray) -> np.ndarray:
+        """The metric `[circuits]` of circuits, bool `[circuits, senders, receivers]`; the source run is clean."""
+        passes = [CircuitPass(s.source, s.base, s.allowed // 4) for s in self.runs.sweeps]
+        return self.values(*(one.logits(kept) for one in passes)).mean(-1)
 
     def changes(self, graph: Graph, progress: bool | None = False) -> np.ndarray:
         """The change of the metric `[senders, receivers]` by every edge alone, `patched - base`."""
@@ -45,9 +62,24 @@ class EdgePair:
         senders = [Sender(node.name, (node,)) for node in graph.senders]
         receivers = [Receiver(read.name, (read,)) for read in graph.receivers]
         cells = [PathCell(senders[s], receivers[r], self.at) for s, r in places.tolist()]
-        outcome = self.sweep.run(cells, self.measured, progress)
+        outcome = self.runs.run(cells, self.measured, progress)
         scores[places[:, 0], places[:, 1]] = (outcome.values[0] - outcome.base[0]).mean(-1)
         return scores
+
+    def estimates(self, steps: int) -> np.ndarray:
+        """Estimates of the same from gradients: of all contexts they add up, what others score being held."""
+        if steps and len(self.runs.sweeps) > 1 and len(self.measured.target.all) > 1:
+            raise InputError(
+                "several right answers that differ before their last tokens are runs of their own, whose gradients "
+                'between two runs do not add up to those of their sum: use method="eap" or "exact", or one answer'
+            )
+        base, total = self.runs.logits()[0], 0.0
+        for i, sweep in enumerate(self.runs.sweeps):
+            gradient = slope_of_context(self.measured, 0, i, base)
+            if gradient is None:
+                raise InputError(f'the metric {self.name} has no gradient: use another, or method="exact"')
+            total = total + edge_estimates(sweep.edited, gradient, self.at, steps, sweep.allowed // 4).mean(0)
+        return np.asarray(total)
 
 
 def graph_of(model: Any) -> Graph:
@@ -79,32 +111,28 @@ class EdgePairs:
             None if positions is None else set(positions_of(positions, p.clean_prompt, p.regions))
             for p in made.pairs
         ]
-        self.asked = SetAnswers(made.targets, made.foils, metric, [])
+        wholes = asked_of_pairs(model, made)
+        self.asked = SetAnswers(made.targets, made.foils, metric, [], wholes)
         if not made.alone:
-            self.asked = answers_of_set(model, made, metric)
+            self.asked = answers_of_set(model, made, metric, True, wholes)
+
+    @property
+    def notes(self) -> list[str]:
+        """What is to be said of the answers of the set."""
+        whole = any(one is not None and one.contexts != ((),) for one in self.asked.asked)
+        return [*self.asked.notes, *([ALL] if whole and all(p is None for p in self.places) else [])]
 
     def each(self, graph: Any, direction: str) -> Iterator[EdgePair]:
         """The pairs, one after the other: the base run is patched, or corrupted, with the source run."""
         for i, pair in enumerate(self.made.pairs):
             role = pair.roles(direction)
-            at, source_at = (list(found.values()) for found in (role.at, role.source_at))
-            sweep = PathSweep(
-                self.model.resolver,
-                graph,
-                role.base,
-                role.source,
-                at,
-                source_at,
-                self.engine,
-                self.max_memory,
-            )
-            clean_first = role.clean_first(sweep.base.logits, sweep.source.logits)
+            whole, places = self.asked.asked[i], self.places[i]
+            runs = PathRuns(self.model, graph, role, whole, self.engine, self.max_memory)
             answers = self.asked.metric, self.asked.targets[i], self.asked.foils[i]
-            measured = settle(self.model, pair, *answers, clean_first, self.made.alone)
-            places = self.places[i]
-            yield EdgePair(
-                sweep, measured, tuple(x for p, x in role.at.items() if places is None or p in places)
-            )
+            logits = role.clean_first(*runs.logits())
+            measured = settle_whole(self.model, pair, *answers, logits, self.made.alone, whole)
+            at = tuple(x for p, x in role.at.items() if places is None or p in places)
+            yield EdgePair(runs, measured, at if places is not None else (*at, *runs.answer))
 
     def check_lengths(self) -> None:
         """AlignmentError for a pair whose prompts differ in length: all positions of a circuit are patched."""

@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 
 from ..arguments import whole_number
-from ..engine.edge_gradients import edge_estimates
 from ..errors import InputError, closest
 from ..results.edges_result import METHODS, Edges
-from .circuits import CircuitRuns, EdgePair, EdgePairs, graph_of, progress_bar
+from .circuits import CircuitRuns, EdgePairs, graph_of, progress_bar
 from .pair_sets import DIRECTIONS, Corrupted, OneOrMany, read_pairs
 
 FLAT = ("prob", "prob_diff")  # what gradients between two runs say nothing of: saturated at both ends
@@ -38,6 +37,7 @@ def edges(
     positions: Any = None,
     max_memory: int | None = None,
     progress: bool | None = None,
+    answers: Any = None,
 ) -> Edges:
     """Score every edge of the model: from each sender to each single read of the residual stream.
 
@@ -60,9 +60,11 @@ def edges(
         align: "strict" wants prompts of equal length; "ends" pairs their common tail.
         steps: of "eap-ig", inputs that gradients are averaged over: `base + j / steps (source - base)`, j from 1 to
             steps, as in its authors' code.
-        positions: where contributions are patched, together; None for all.
+        positions: where contributions are patched, together; None for all, those of an answer's tokens among them,
+            which are run behind the prompt where it has several.
         max_memory: bytes beside the weights; None: a quarter of what this process can still have.
         progress: True or False for a progress bar; None: in a terminal.
+        answers: in the target's place several that are right, as `activation_patching` takes them.
 
     Returns:
         `Edges`: `.scores` `[senders, receivers]`, `.top(k)`, `.circuit(n)`.
@@ -80,19 +82,19 @@ def edges(
         ('eap-ig', True, True)
     """
     _check(method, metric, direction)
-    made = read_pairs(model, clean_text, corrupted_text, subject, target, foil, align)
+    made = read_pairs(model, clean_text, corrupted_text, subject, target, foil, align, answers)
     graph, pairs = graph_of(model), EdgePairs(model, made, metric, positions, max_memory)
     steps = whole_number("steps", steps) if method == "eap-ig" else 0
     began, found, scores = time.perf_counter(), [], []
     one = progress if len(made.pairs) == 1 else False  # a single pair's progress is that of its edges
     with progress_bar(len(made.pairs), False if len(made.pairs) == 1 else progress) as bar:
         for pair in pairs.each(graph, direction):
-            scores.append(pair.changes(graph, one) if method == "exact" else _estimated(pair, steps))
+            scores.append(pair.changes(graph, one) if method == "exact" else pair.estimates(steps))
             found.append(pair.measured)
             bar.update(1)
     first = found[0]
     name = first.metrics[0].name
-    notes = [note for pair, one in zip(made.pairs, found, strict=True) for note in (*pair.notes, *one.notes)]
+    said = [[*pair.notes, *one.notes, *one.remarks] for pair, one in zip(made.pairs, found, strict=True)]
     result = Edges(
         per_pair=np.stack(scores),
         upstream=graph.upstream,
@@ -111,7 +113,7 @@ def edges(
         foils=["" if one.foil is None else one.foil.text for one in found],
         model=model.name,
         steps=steps,
-        notes=list(dict.fromkeys([*made.notes, *pairs.asked.notes, *notes])),
+        notes=list(dict.fromkeys([*made.notes, *pairs.notes, *sum(said, [])])),
         seconds=time.perf_counter() - began,
     )
     result._runs = CircuitRuns(model, metric, made, max_memory)
@@ -128,12 +130,3 @@ def _check(method: Any, metric: Any, direction: Any) -> None:
             f'metric={metric!r} says nothing with method="eap-ig": between both runs probabilities bend too sharply '
             'for a mean of gradients; use "logit_diff" or "logprob", or method="exact"'
         )
-
-
-def _estimated(pair: EdgePair, steps: int) -> np.ndarray:
-    """Estimates of the same from gradients."""
-    bound = pair.measured.metrics[0]
-    if bound.gradient is None:
-        raise InputError(f'the metric {bound.name} has no gradient: use another, or method="exact"')
-    sweep = pair.sweep
-    return edge_estimates(sweep.edited, bound.gradient, pair.at, steps, sweep.allowed // 4).mean(0)

@@ -18,24 +18,22 @@ import numpy as np
 from ..arguments import true_or_false
 from ..engine.path_sweep import (
     Graph,
-    PathCell,
-    PathSweep,
     Receiver,
     Sender,
     choose,
     graph_of,
-    progress_bar,
     reaches,
 )
 from ..engine.path_sweep import receivers as receivers_of
 from ..engine.path_sweep import senders as senders_of
 from ..errors import InputError
 from ..results.path_set import PathResult, PathSet
-from .answers import Measured, settle, several
 from .grid import Grid, Places
 from .pair_sets import AlignedPair, Corrupted, OneOrMany, PairSet, grids_of, read_pairs
+from .path_runs import ALL, PathCell, PathRuns, progress_bar
 from .protocol import TracedModel
 from .set_answers import SetAnswers, answers_of_set
+from .whole_answers import Measured, asked_of_pairs, settle_whole, several
 
 NORMED = (
     "a norm stands between this model's heads and the stream: a head's contribution is its part of what the norm "
@@ -61,6 +59,7 @@ def path_patching(
     max_memory: int | None = None,
     plot: bool = False,
     progress: bool | None = None,
+    answers: Any = None,
 ) -> PathResult:
     """Patch paths between components, each pair of a sender and a receiver by itself, and report what each changes.
 
@@ -80,7 +79,8 @@ def path_patching(
             read.
         positions: where the receiver reads the sender, which writes at the same place: None for the whole sequence
             together, "each", "regions", or some positions together, as for `activation_patching`. The earlier members
-            of a chain read the whole sequence.
+            of a chain read the whole sequence. The whole sequence has the tokens of an answer of several, which are run
+            behind the prompt; positions that are named are the prompt's.
         metric, target, foil, subject, direction, align, within: as for `activation_patching`; metrics are of the last
             position.
         together: what a read sees of others that are patched with it: "frozen", nothing (each is given the direct path
@@ -88,6 +88,7 @@ def path_patching(
         max_memory: bytes beside the weights (None: a quarter of what is free).
         plot: make the figure, as `result.figure`.
         progress: True or False for a progress bar; None: in a terminal.
+        answers: in the target's place several that are right, as for `activation_patching`.
 
     Returns:
         A `PathResult`: `.effect` (patched - base), `.recovery` (percent) and `.raw`, `[sender, receiver]`, with an axis
@@ -114,12 +115,12 @@ def path_patching(
     _check_together(together, ends[1])
     if any(getattr(m, "every_position", False) for m in several(metric)):
         raise InputError("paths are measured at the last position: give a metric of its logits")
-    made = read_pairs(model, clean_text, corrupted_text, subject, target, foil, align)
+    made = read_pairs(model, clean_text, corrupted_text, subject, target, foil, align, answers)
     grids = grids_of(model, made, Grid([], [], Places([]), None, 1, {}), positions, within)
     asked = _Asked(graph, *ends, [grid.places for grid in grids], positions, metric, direction, together)
     results, notes = _paths(model, made, asked, max_memory, progress)
     for note in results[0].notes if made.alone else ():
-        if note != NORMED:
+        if note not in (NORMED, ALL, *notes):
             warnings.warn(note, stacklevel=2)
     result = results[0] if made.alone else PathSet(results, made.ids, [*made.notes, *notes])
     if plot:
@@ -167,30 +168,35 @@ def _check_together(together: Any, receivers: list[Receiver]) -> None:
 def _paths(
     model: TracedModel, made: PairSet, asked: _Asked, max_memory: int | None, progress: bool | None
 ) -> tuple[list[PathResult], list[str]]:
-    """The result of each pair, and notes on the set."""
+    """The result of each pair, and notes on the set; of a pair alone what is no warning."""
     roles = [pair.roles(asked.direction) for pair in made.pairs]
-    answers = SetAnswers(made.targets, made.foils, asked.metric, [])
+    wholes = asked_of_pairs(model, made)
+    answers = SetAnswers(made.targets, made.foils, asked.metric, [], wholes)
     if not made.alone:
-        answers = answers_of_set(model, made, asked.metric)
-    engine, results = choose(model.resolver), []
+        answers = answers_of_set(model, made, asked.metric, True, wholes)
+    engine, results, remarks = choose(model.resolver), [], []
     ends = asked.senders, asked.receivers
     groups = [
         [tuple(role.at[p] for p in g) for g in place.groups]
         for role, place in zip(roles, asked.places, strict=True)
     ]
-    with progress_bar(sum(len(ends[0]) * len(ends[1]) * len(some) for some in groups), progress) as bar:
+    runs_of = [1 if whole is None else len(whole.contexts) for whole in answers.asked]
+    total = sum(n * len(some) for n, some in zip(runs_of, groups, strict=True))
+    with progress_bar(total * len(ends[0]) * len(ends[1]), progress) as bar:
         for i, (pair, role) in enumerate(zip(made.pairs, roles, strict=True)):
-            at = [role.at[p] for p in role.at], [role.source_at[p] for p in role.at]
-            sweep = PathSweep(model.resolver, asked.graph, role.base, role.source, *at, engine, max_memory)
-            logits = role.clean_first(sweep.base.logits, sweep.source.logits)
+            runs = PathRuns(model, asked.graph, role, answers.asked[i], engine, max_memory)
+            logits = role.clean_first(*runs.logits())
             wanted = answers.metric, answers.targets[i], answers.foils[i]
-            measured = settle(model, pair, *wanted, logits, made.alone)
-            cells = [PathCell(*cell) for cell in itertools.product(*ends, groups[i])]
-            found = sweep.run(cells, measured, bar, asked.together == "live")
+            measured = settle_whole(model, pair, *wanted, logits, made.alone, answers.asked[i])
+            places = [(*g, *runs.answer) for g in groups[i]] if asked.positions is None else groups[i]
+            cells = [PathCell(*cell) for cell in itertools.product(*ends, places)]
+            found = runs.run(cells, measured, bar, asked.together == "live")
             result = _labelled(model, pair, asked, asked.places[i], measured, found)
-            notes = [NORMED] if sweep.normed else []
+            remarks += measured.remarks
+            notes = [NORMED] if runs.normed else []
+            notes += [ALL] if runs.answer and asked.positions is None else []
             results.append(replace(result, notes=[*result.notes, *notes], part_of_set=not made.alone))
-    return results, answers.notes
+    return results, remarks if made.alone else answers.notes
 
 
 def _labelled(
@@ -224,7 +230,7 @@ def _labelled(
         positions=places.labels if places.axis == "position" else None,
         regions=places.labels if places.axis == "region" else None,
         plan=found.plan,
-        notes=[*pair.notes, *places.notes, *measured.notes],
+        notes=[*pair.notes, *places.notes, *measured.notes, *measured.remarks],
         settings={
             "positions": list(asked.positions) if isinstance(asked.positions, range) else asked.positions,
             "together": asked.together,

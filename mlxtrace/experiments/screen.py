@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
+from .attribution_metrics import check_method, checked_metric, metrics, several, slope
 from .attribution_patching import (
     Corrupted,
     Measured,
@@ -25,15 +26,10 @@ from .attribution_patching import (
     answers_of_set,
     asked_of_pairs,
     between,
-    check_method,
-    checked_metric,
     flat,
     grids_of,
-    metrics,
     read_pairs,
     settle_whole,
-    several,
-    slope,
 )
 from .grid import HEADED, Grid, components_of, grid_of, layers_of, whole_number
 from .screen_cells import ScreenCells

@@ -196,3 +196,80 @@ def test_all_cells_together_are_the_cells_one_by_one(llama, where, method):
     found = one.values()[0] - one.base[0]
     right = np.stack([one.attributions[0].of(cell) for cell in one.grid.cells(one.roles)])
     assert np.allclose(found, right, atol=1e-5)
+
+
+# ---- answers of several tokens
+
+
+WHOLE_CLEAN, WHOLE_CORRUPTED = [3, 17, 5, 90, 41, 8], [3, 17, 66, 12, 41, 8]
+WHOLE_TARGET, WHOLE_FOIL = [20, 31], [44, 9, 2]
+
+
+@pytest.mark.parametrize("method", ["atp", "ig"])
+@pytest.mark.parametrize(
+    "component", [["resid_pre", "attn", "mlp", "neuron"], ["head", "q", "pattern"], ["k", "v"]]
+)
+def test_of_whole_answers_they_are_the_sum_over_their_tokens(method, component):
+    """Each token behind those before it is an answer of one token to a longer prompt."""
+    model = InterpretableModel(make("llama", seed=1, num_hidden_layers=2))
+    where = {"component": component, "positions": list(range(6)), "method": method, "progress": False}
+
+    def run(clean, corrupted, **asked):
+        return np.asarray(model.attribution_patching(clean, corrupted, **where, **asked).scores)
+
+    def by_token(answer):
+        parts = [
+            run(WHOLE_CLEAN + answer[:i], WHOLE_CORRUPTED + answer[:i], metric="logprob", target=token)
+            for i, token in enumerate(answer)
+        ]
+        return sum(parts)
+
+    target, foil = by_token(WHOLE_TARGET), by_token(WHOLE_FOIL)
+    scale = np.abs([target, foil]).max()
+    both = WHOLE_CLEAN, WHOLE_CORRUPTED
+    np.testing.assert_allclose(run(*both, metric="logprob", target=WHOLE_TARGET), target, atol=3e-5 * scale)
+    against = run(*both, metric="logit_diff", target=WHOLE_TARGET, foil=WHOLE_FOIL)
+    np.testing.assert_allclose(against, target - foil, atol=6e-5 * scale)
+    mean = run(*both, metric="logprob_mean", target=WHOLE_TARGET)
+    np.testing.assert_allclose(mean, target / 2, atol=3e-5 * scale)
+
+
+def test_whole_answers_screen_in_full_and_look_at_the_prompts_end():
+    """`atp*` is the mean size of its drops, each the sum over all tokens; kl sees the position behind the prompt."""
+    model = InterpretableModel(make("gpt2", seed=1, n_layer=2))
+    where = {"component": ["attn", "mlp"], "positions": "each", "progress": False}
+    both = WHOLE_CLEAN, WHOLE_CORRUPTED
+    kl = model.attribution_patching(*both, metric="kl", **where)
+    whole = model.attribution_patching(*both, metric=["kl", "prob"], target=WHOLE_TARGET, **where)
+    np.testing.assert_allclose(whole.scores[:, 0], kl.scores, atol=2e-4 * np.abs(kl.scores).max())
+    exact = model.activation_patching(*both, metric=["kl", "prob"], target=WHOLE_TARGET, **where)
+    assert whole.clean == pytest.approx(exact.clean, rel=1e-4)
+    assert whole.corrupted == pytest.approx(exact.corrupted, rel=1e-4)
+    starred = model.attribution_patching(*both, metric="logprob", target=WHOLE_TARGET, method="atp*", **where)
+    assert starred.settings["approximate"] == "atp*" and np.isfinite(starred.scores).all()
+    assert any("scored whole" in note for note in starred.notes) and starred.target.tokens == (20, 31)
+    with pytest.raises(InputError, match="logit is of one token"):
+        model.attribution_patching(*both, metric="logit", target=WHOLE_TARGET, **where)
+
+
+def test_whole_answers_of_a_set_and_of_noise():
+    model = InterpretableModel(make("gpt2", seed=1, n_layer=2))
+    where = {"component": "mlp", "metric": "logprob", "progress": False}
+    pairs = [
+        prompts.Pair(WHOLE_CLEAN, WHOLE_CORRUPTED, tuple(WHOLE_TARGET), id="two"),
+        prompts.Pair(WHOLE_CLEAN, WHOLE_CORRUPTED, 7, id="one"),
+        prompts.Pair(WHOLE_CLEAN, WHOLE_CORRUPTED, answers=[WHOLE_TARGET, [50, 6]], id="any"),
+    ]
+    many = model.attribution_patching(pairs, **where)
+    for pair, single in zip(pairs, many.singles, strict=True):
+        alone = model.attribution_patching(pair, **where)
+        np.testing.assert_allclose(single.scores, alone.scores, atol=1e-5)
+    noise = GaussianNoise(subject=range(2, 4), level=0.3, samples=2)
+    whole = model.attribution_patching(WHOLE_CLEAN, noise, target=WHOLE_TARGET, positions=[2, 5], **where)
+    each = [
+        model.attribution_patching(
+            WHOLE_CLEAN + WHOLE_TARGET[:i], noise, target=WHOLE_TARGET[i], positions=[2, 5], **where
+        ).scores
+        for i in range(2)
+    ]
+    np.testing.assert_allclose(whole.scores, sum(each), rtol=1e-3, atol=1e-4)

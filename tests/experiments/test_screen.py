@@ -259,3 +259,28 @@ def test_on_the_demo_200_verified_cells_hold_the_ten_strongest():
             bound = most_above(len(rest), 300, int((rest[drawn] > threshold).sum()))
             right.append((rest > threshold).sum() <= bound)
     assert all(held) and np.mean(right) >= 0.93
+
+
+@pytest.mark.parametrize("component", ["neuron", ["head", "mlp"]])
+@pytest.mark.parametrize(
+    "answers",
+    [{"target": [20, 31], "foil": [44, 9, 2]}, {"answers": [[20, 31], [50, 7]], "foil": 90}],
+    ids=["one", "any"],
+)
+def test_whole_answers(component, answers):
+    """What is verified and audited are the numbers of the exact sweep of whole answers."""
+    model = InterpretableModel(models.make("gpt2", seed=4, n_layer=2))
+    options = {"metric": "logit_diff", **answers}
+    names = [component] if isinstance(component, str) else component
+    right = {}
+    for name in names:
+        heads = {"heads": "each"} if name == "head" else {}
+        right.update(exact(model, CLEAN, CORRUPTED, component=name, **heads, **options))
+    found = model.screen(CLEAN, CORRUPTED, component, verify=30, audit=20, progress=False, **options)
+    check(found, right)
+    assert any("scored whole" in note for note in found.notes)
+    pair = Pair(CLEAN, CORRUPTED, **answers)
+    many = model.screen([pair], None, component, verify=30, audit=20, progress=False, metric="logit_diff")
+    np.testing.assert_allclose(
+        [row["effect"] for row in many.verified], [row["effect"] for row in found.verified], atol=2e-5
+    )

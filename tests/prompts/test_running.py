@@ -238,3 +238,48 @@ def test_one_of_two_ranks_killed(whole, launch, tmp_path):
     assert len([n for n in kept if n.startswith("0001")]) == 2 and not Path(out, "average.npz").exists()
     finished(launch(out, "0"), whole, out)
     assert times == {name: Path(out, "traces", name).stat().st_mtime_ns for name in kept}
+
+
+# ---- attributes of several tokens
+
+
+LIBERTY = {"subject": "Statue of Liberty", "prompt": "The Statue of Liberty is located in the city of"}
+GATE = {"subject": "Golden Gate Bridge", "prompt": "The Golden Gate Bridge is located in the city of"}
+ONE_KIND = {"kinds": (None,), "samples": 2, "progress": False}
+
+
+def test_all_of_an_attribute_is_known_and_traced(tmp_path):
+    demo = mlxtrace.InterpretableModel("demo")
+    asked = [{**LIBERTY, "attribute": "New York"}, {**GATE, "attribute": "San Diego"}]
+    average = facts.run(demo, asked, tmp_path / "whole", **ONE_KIND)
+    assert average.ids == ["0000"] and average.skipped[0]["why"].startswith('the model says " San Fran')
+    there = CausalTrace.load(tmp_path / "whole" / "traces" / "0000.state.npz")
+    here = demo.causal_trace(
+        LIBERTY["prompt"],
+        LIBERTY["subject"],
+        samples=2,
+        target=" New York",
+        subjects=[LIBERTY["subject"], GATE["subject"]],
+        progress=False,
+    )
+    np.testing.assert_allclose(there.raw, here.raw, atol=1e-6)
+    assert there.answer.text == " New York" and len(there.answer.tokens) == 4
+    first = facts.run(demo, asked, tmp_path / "first", first_token=True, **ONE_KIND)
+    assert first.ids == ["0000", "0001"] and not first.skipped
+    one = CausalTrace.load(tmp_path / "first" / "traces" / "0000.state.npz")
+    assert one.answer.text == " New" and one.high_score > there.high_score
+
+
+def test_first_tokens_and_whole_attributes_are_not_mixed(tmp_path):
+    demo = mlxtrace.InterpretableModel("demo")
+    asked, paris = [{**LIBERTY, "attribute": "New York"}], [{"subject": "Louvre", "attribute": "Paris"}]
+    facts.run(demo, asked, tmp_path / "first", first_token=True, **ONE_KIND)
+    with pytest.raises(
+        InputError, match="the first token of each answer alone there and all of each answer here"
+    ):
+        facts.run(demo, asked, tmp_path / "first", **ONE_KIND)
+    paris[0]["prompt"] = "The Louvre is located in the city of"
+    facts.run(demo, paris, tmp_path / "one", first_token=True, **ONE_KIND)
+    facts.run(demo, paris, tmp_path / "one", **ONE_KIND)  # of one token each it is the same
+    with pytest.raises(InputError, match="first_token is True or False, not 1"):
+        facts.run(demo, paris, tmp_path / "one", first_token=1, **ONE_KIND)
