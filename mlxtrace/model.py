@@ -18,7 +18,7 @@ import mlx.nn as nn
 
 from . import blas
 from .anatomy.resolver import ModuleResolver
-from .errors import InputError, LoadError, SiteAttributeError
+from .errors import InputError, LoadError, SiteAttributeError, UnsupportedError
 from .experiments.activation_patching import activation_patching
 from .experiments.attribution_patching import attribution_patching
 from .experiments.causal_effects import causal_effects
@@ -264,6 +264,13 @@ class InterpretableModel(Reader):
     def layers(self) -> LayerList:
         """The layers in the order in which they run, to be traced: `model.layers[3].mlp.output`."""
         return LayerList(self)
+
+    def __call__(self, *_: Any, **__: Any) -> Any:
+        raise UnsupportedError(
+            "an InterpretableModel is not called: model.run_with_cache(prompt) gives logits and activations, "
+            "model.trace(prompt) reads and edits a pass, model.generate(prompt) gives text. mlx-lm's own functions "
+            "take the network, mlx_lm.generate(model.net, model.tokenizer, ...)"
+        )
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or "resolver" not in self.__dict__:

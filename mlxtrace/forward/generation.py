@@ -70,13 +70,6 @@ class Generation(str):
         made.finish_reason = reason
         return made
 
-
-def _logprob(row: mx.array, token: int) -> float:
-    """The log-probability of a token, in float64: MLX's own sums are float32."""
-    x = np.array(row.astype(mx.float32), dtype=np.float64)
-    most = x.max()
-    return float(x[token] - most - np.log(np.exp(x - most).sum()))
-
     def __enter__(self) -> Any:
         raise InputError(
             "model.generate(...) gives text, and is no block: to edit what is generated, give it "
@@ -84,6 +77,13 @@ def _logprob(row: mx.array, token: int) -> float:
         )
 
     def __exit__(self, *_: object) -> None: ...
+
+
+def _logprob(row: mx.array, token: int) -> float:
+    """The log-probability of a token, in float64: MLX's own sums are float32."""
+    x = np.array(row.astype(mx.float32), dtype=np.float64)
+    most = x.max()
+    return float(x[token] - most - np.log(np.exp(x - most).sum()))
 
 
 class Stepped(nn.Module):

@@ -10,19 +10,9 @@ from typing import Any
 from ..arguments import as_integer
 from ..errors import InputError, PositionError, TokenError, closest
 from ..intervention import Intervention, absolute, positioned
+from .other_names import OPTIONS
 
 WHERE = ("prompt", "new", "all")
-ELSEWHERE = {  # what other libraries call it
-    "max_new_tokens": "max_tokens",
-    "max_length": "max_tokens",
-    "n_tokens": "max_tokens",
-    **dict.fromkeys(
-        ("temp", "temperature", "top_p", "top_k", "min_p", "do_sample", "seed"),
-        "sampler=mlx_lm.sample_utils.make_sampler(temp=...) and mx.random.seed(...)",
-    ),
-    **dict.fromkeys(("hooks", "fwd_hooks", "edits"), "interventions={site: function}"),
-    **dict.fromkeys(("streamer", "verbose"), "stream=True, and print each response's text"),
-}
 
 
 @dataclass(frozen=True)
@@ -73,7 +63,7 @@ class Asked:
         known -= {"model", "tokenizer", "prompt", "kwargs"}
         for name in self.options:
             if name not in known:
-                cure = ELSEWHERE.get(name)
+                cure = OPTIONS.get(name)
                 hint = f"write {cure}" if cure else closest(name, known)
                 raise InputError(f"model.generate has no option {name!r}; {hint}")
         sampler, processors = self.options["sampler"], self.options["logits_processors"]

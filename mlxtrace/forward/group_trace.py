@@ -117,9 +117,9 @@ class GroupTrace(Trace):
         """Put a value in a site's place: one for all prompts, or a list with one for each."""
         self.read(site)[...] = value
 
-    def edited_sites(self) -> list[Site]:
+    def _edited_sites(self) -> list[Site]:
         """The sites that are edited in any of the passes."""
-        return [site for member in self._members for site in member.edited_sites()]
+        return [site for member in self._members for site in member._edited_sites()]
 
     def _begin(self, block: Trace) -> None:
         for member in self._members:

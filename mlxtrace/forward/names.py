@@ -20,6 +20,7 @@ from ..anatomy.resolver import ModuleResolver, Site
 from ..errors import EditError, InputError, MlxtraceError, PositionError, SiteAttributeError, closest
 from .activation import Activation
 from .open_traces import current
+from .other_names import METHODS
 
 
 class NamedModel(Protocol):
@@ -247,6 +248,8 @@ def child(model: NamedModel, path: str, name: str, visit: int = 0, layer: int | 
     try:
         value = getattr(paths[path], name)
     except AttributeError:
+        if not path and name in METHODS:
+            raise SiteAttributeError(f"an InterpretableModel has no {name!r}; here {METHODS[name]}") from None
         inside = submodules(model, path)
         sites = COMPONENTS if layer is not None else ("layers", "embed", "norm", "output") if not path else ()
         tied = ": its head is the embedding (tied), see `model.output`" if name == "lm_head" else ""

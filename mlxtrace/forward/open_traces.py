@@ -39,7 +39,7 @@ class OpenTrace(Protocol):
     @property
     def has_prompt(self) -> bool: ...
 
-    def edited_sites(self) -> list[Site]: ...
+    def _edited_sites(self) -> list[Site]: ...
 
     def read(self, site: Site) -> Any: ...
 
@@ -140,6 +140,6 @@ def refusing(trace: OpenTrace) -> Callable[[Any, bool], None]:
     def refuse(module: Any, own: bool) -> None:
         now = weakly()
         if now is not None and now in here():
-            refuse_beside(now.resolver, now.edited_sites(), module, own)
+            refuse_beside(now.resolver, now._edited_sites(), module, own)
 
     return refuse

@@ -127,11 +127,10 @@ class Steps(Calls):
 
     def _placed(self, site: Site, fn: Edit, length: int) -> Edit:
         """The function, told which positions the array holds."""
-        if site.side == "pattern":  # axis 1 is its heads
-            return fn
-        window = Window(
-            self.done, length, len(self.prompt), self.first, site.name, time_axis(self.resolver, site) == 1
-        )
+        counts = (
+            site.side != "pattern" and time_axis(self.resolver, site) == 1
+        )  # a pattern's axis 1 is its heads
+        window = Window(self.done, length, len(self.prompt), self.first, site.name, counts)
         return lambda x: window.run(fn, x)
 
     def _explained(self, key: str, site: Site, edit: Edit, length: int, of_prompt: bool) -> Edit:

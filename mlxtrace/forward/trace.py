@@ -241,7 +241,7 @@ class Trace(Block):
         only = {"", *(site.path for site in [*sites, *bases])}
         run.begin(block, None if self._kept is None else only, open_traces.refusing(block))
 
-    def edited_sites(self) -> list[Site]:
+    def _edited_sites(self) -> list[Site]:
         """The sites of the interventions, and those that the body has edited so far."""
         declared = [site for _, site, _ in self._declared]
         return [*declared, *self._edited, *(site for site, x in self._live if x.state.edited)]

@@ -185,6 +185,18 @@ FAULTS: list[tuple[str, str, str, str]] = [
     ("an edit at the wrong position", "interventions.py", "return put_at(x, index, rows_at(array, index, x, name))",
      "return put_at(x, mx.minimum(index + 1, x.shape[1] - 1), rows_at(array, index, x, name))"),
     ("scale adds", "interventions.py", "lambda x: (x * k).astype(x.dtype)", "lambda x: (x + k).astype(x.dtype)"),
+    # generating
+    ("text: edited keys forgotten", "forward/steps.py", "self.kept[port] = whole", "self.kept.pop(port, None)"),
+    ("text: positions of the pass", "forward/steps.py", "window = Window(self.done, length,", "window = Window(0, length,"),
+    ("text: negative positions from elsewhere", "intervention.py", "return number + prompt if number < 0",
+     "return number + prompt + 1 if number < 0"),
+    ("text: where='prompt' edits new tokens", "forward/steps.py", '"prompt" if of_prompt else "new")', '"prompt")'),
+    ("text: the prompt is seen in pieces", "forward/steps.py", 'if self.where != "new" and n < len(self.prompt):',
+     "if False:"),
+    ("text: logits of the first position", "forward/steps.py", "self._answer = logits[:, -1:]", "self._answer = logits[:, :1]"),
+    ("text: of a shorter prompt", "forward/generation.py", "mx.array(prompt.ids), **options)", "mx.array(prompt.ids[:-1]), **options)"),
+    ("text: rows of the first positions", "intervention.py", "mx.array(chosen))[:, self.start : end]",
+     "mx.array(chosen))[:, : self.length]"),
     # gradients
     ("gradients of another run", "engine/attribution_part.py", "return theirs - self.base_arrays[name]",
      "return theirs + self.base_arrays[name]"),
