@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import InputError
-from ..metrics import log_softmax
+from ..metrics import InputError, log_softmax
 
 
 @dataclass(frozen=True)

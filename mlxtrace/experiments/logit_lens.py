@@ -36,7 +36,7 @@ def logit_lens(
 
     Args:
         model: what is read; not given where this is called as its method.
-        prompt: text, ids, an array or a `Prompt`; one.
+        prompt: text, ids, an array, the messages of a chat, or a `Prompt`; one.
         target: the answer whose probability is followed, one token, as text (as it continues the prompt) or id; None:
             the model's own next token.
         layers: which; None for all.

@@ -46,7 +46,7 @@ def patchscope(
 
     Args:
         model: what is patched; not given where this is called as its method.
-        source: the prompt that is read: text, ids, an array or a `Prompt`; one.
+        source: the prompt that is read: text, ids, an array, the messages of a chat, or a `Prompt`; one.
         source_site: what is read: a site's name such as "layers.5.resid_post", or a layer's number for its output.
         source_position: at which token, a number or a region of one token ("last", "subject_last").
         target_prompt: the prompt that is written; None: the paper's identity prompt, "cat -> cat; 1135 -> 1135;
@@ -76,18 +76,18 @@ def patchscope(
         >>> scope.text, scope.top[0][0], scope.base_top[0][0]
         ('Paris', ' Paris', ' Rome')
     """
-    check_options(options)
     k = whole_number("k", k, 1, model.vocab_size)
     max_tokens = whole_number("max_tokens", max_tokens, 0)
+    check_options(options, max_tokens)
     check_mapping(mapping)
     read = site_of(model, source_site)
     written = read if target_site is None else site_of(model, target_site)
     scope = scope_of(model, source, source_position, target_prompt, target_position, target)
     vector = value_at(model, scope, read, written, mapping)
     edit: Any = {written.name: iv.replace_at(vector, scope.target_position)}
-    patched, plain = (scope.read(_logits(model, scope, edits), k) for edits in (edit, None))
     options |= {"interventions": edit, "where": "prompt"}
     said = model.generate(scope.target, max_tokens=max_tokens, **options) if max_tokens else None
+    patched, plain = (scope.read(_logits(model, scope, edits), k) for edits in (edit, None))
     generated = [] if said is None else [int(t) for t in said.tokens]
     return Patchscope(
         text="" if said is None else str(said),

@@ -47,7 +47,7 @@ def patchscope_map(
 
     Args:
         model: what is patched; not given where this is called as its method.
-        source: the prompt that is read: text, ids, an array or a `Prompt`; one.
+        source: the prompt that is read: text, ids, an array, the messages of a chat, or a `Prompt`; one.
         source_position: the token that is read, as a number or a region of one token ("last", "subject_last").
         target_prompt: the prompt that is written; None: the paper's identity prompt, "cat -> cat; 1135 -> 1135;
             hello -> hello; ?".

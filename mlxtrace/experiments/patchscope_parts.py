@@ -197,8 +197,12 @@ def check_mapping(mapping: Any) -> None:
         raise InputError(f"mapping is a function of an array, not {type(mapping).__name__}")
 
 
-def check_options(options: Mapping[str, Any]) -> None:
-    """InputError for an option of `generate` that a patchscope sets itself."""
+def check_options(options: Mapping[str, Any], max_tokens: int) -> None:
+    """InputError for an option of `generate` that a patchscope sets itself, and for any where nothing is generated."""
+    if options and not max_tokens:
+        raise InputError(
+            f"{next(iter(options))}= is of what is generated, and max_tokens=0 generates nothing: leave it out"
+        )
     if odd := [name for name in OURS if name in options]:
         raise InputError(
             f"{odd[0]}= is not for a patchscope, which reads the target prompt alone: call model.generate(...) with it"

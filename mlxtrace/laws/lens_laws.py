@@ -107,7 +107,7 @@ def _rank_error(rank: np.ndarray, logits: np.ndarray, targets: Sequence[int], li
 
 
 @law(
-    "a patchscope map is a loop of writes, and the same token put back changes nothing",
+    "a patchscope map is a loop of writes, and a token put back changes nothing",
     "patchscope, patchscope_map",
 )
 def scopes(tested: ModelUnderTest) -> Measurement:

@@ -71,6 +71,11 @@ class Scope(Protocol):
     def where(self) -> list[str]: ...
 
 
+def ending(prompt: str, most: int = 160) -> str:
+    """A prompt, or as much of its end as a caption or a table has room for."""
+    return prompt if len(prompt) <= most else f"… {prompt[-most:]}"
+
+
 def lens_title(component: str) -> str:
     """What a lens of a component is, in words."""
     return f"the {words_of(component)} of each layer, read by the model's final norm and head"
@@ -100,7 +105,7 @@ def lens(result: Lens, path: str | os.PathLike | None = None, of: str = "top") -
     with style():
         fig, framed = _draw(known, family(result.component), whose, "layer", "token")
         said = f"{quoted(result.answer)} {probability(result.final)}"
-        caption = [f"{result.model}: {result.prompt} → {said}", *_explained(framed, result.answer)]
+        caption = [f"{result.model}: {ending(result.prompt)} → {said}", *_explained(framed, result.answer)]
         headline(fig, f"Logit lens: {lens_title(result.component)}", caption)
     return finished(fig, path)
 
@@ -201,7 +206,7 @@ def _draw(known: Cells, colours: str, whose: str, y_label: str, x_label: str) ->
     named = n_columns <= MOST_ACROSS and n_rows <= MOST_UP
     across = 0.62 * n_columns if named else np.clip(0.2 * n_columns, 2.2, HIGHEST_UNNAMED)
     upright = x_label == "token" and (not named or max(map(_width, known.columns)) > CELL)
-    height = np.clip(0.22 * n_rows, 0.9, 9.0) + (1.0 if upright else 0.4)
+    height = np.clip(0.22 * n_rows, 1.3, 9.0) + (1.0 if upright else 0.4)
     fig = Figure(figsize=(max(across, 2.6) + 1.6, height + 1.1), layout="constrained")
     ax = fig.subplots()
     scale = Scale(0.0, max(float(known.values.max()), 1e-3), 0.0)

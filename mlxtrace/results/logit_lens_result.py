@@ -100,7 +100,8 @@ class LogitLens(Record):
     def plot(self, path: str | os.PathLike | None = None, of: str = "top") -> Any:
         """Draw a map, layers upwards and tokens across: the likeliest token of each cell.
 
-        Cells in which that is the answer are framed.
+        Cells in which that is the answer are framed. Beyond 20 positions or 40 layers there are colours only:
+        ask for fewer (`layers=`, `positions=`).
 
         Args:
             path: a PNG, PDF or SVG to write as well.
@@ -137,7 +138,7 @@ class LogitLens(Record):
 
     def _lines(self) -> list[str]:
         said = f"{quoted(self.answer)} {probability(self.final)}"
-        return [f"prompt: {self.prompt} → {said}", f"model: {self.model}"]
+        return [f"prompt: {token_maps.ending(self.prompt)} → {said}", f"model: {self.model}"]
 
     @property
     def _title(self) -> str:

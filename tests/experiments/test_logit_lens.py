@@ -1,5 +1,6 @@
 """The logit lens: norm and head by hand on every stream, one answer, and clear refusals."""
 
+import chat_tokenizers
 import mlx.core as mx
 import models
 import numpy as np
@@ -57,7 +58,7 @@ def test_long_prompts_in_little_memory(llama):
     ids = [(3 + 7 * i) % 160 for i in range(200)]
     small = llama.logit_lens(ids, target=9, k=2, max_memory=100_000)
     np.testing.assert_allclose(small.prob, llama.logit_lens(ids, target=9, k=2).prob, rtol=1e-4)
-    assert "the last" in repr(small) and "of 200 positions" in repr(small) and len(repr(small)) < 4000
+    assert "the last" in repr(small) and "of 200 positions" in repr(small) and len(repr(small)) < 2000
     assert small._repr_html_().count("<td") == 3 * 60
 
 
@@ -93,3 +94,15 @@ def test_a_model_whose_norm_is_not_found_is_refused_with_the_reason(name):
 
     with pytest.raises(UnsupportedError, match="no logit lens"):
         InterpretableModel(more_models.make(name)).logit_lens(IDS)
+
+
+def test_a_chat_is_one_prompt_and_its_turns_are_positions():
+    model = chat_tokenizers.model_of("chatml")
+    chat = [chat_tokenizers.user("Where is the Eiffel Tower?")]
+    lens = model.logit_lens(chat, positions="user[0]")
+    assert (
+        lens.positions == list(model.prompt(chat).regions["user[0]"])
+        and lens.prompt == model.prompt(chat).text
+    )
+    with pytest.raises(TokenError, match="2 prompts"):
+        model.logit_lens([chat, chat])

@@ -47,9 +47,13 @@ def test_an_answer_that_leaves_the_models_positions_is_refused():
 
 
 def test_options_of_its_own(llama):
-    parts.check_options({"sampler": None})
-    with pytest.raises(InputError, match="where="):
-        parts.check_options({"where": "all"})
+    parts.check_options({"sampler": None}, 1)
+    for options, tokens, said in (
+        ({"where": "all"}, 1, "where="),
+        ({"source_model": 1}, 0, "source_model=.*max_tokens=0"),
+    ):
+        with pytest.raises(InputError, match=said):
+            parts.check_options(options, tokens)
 
 
 def test_a_special_token_is_noted():
