@@ -149,7 +149,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--repeats", type=int, default=REPEATS)
     args = parser.parse_args()
-    print(f"{THREADS} threads\n\n| | ours, s | textbook, s | ratio | largest difference |\n|---|--:|--:|--:|--:|")
+    print(
+        f"{THREADS} threads\n\n| | ours, s | textbook, s | ratio | largest difference |\n|---|--:|--:|--:|--:|"
+    )
     shapes = [models.GPT2_TOY] if args.quick else [models.GPT2_SMALL, models.DEMO]
     for shape in shapes:
         for row in rows_of(shape, 8 if args.quick else NEW, SAMPLE, args.repeats):

@@ -66,6 +66,8 @@ def run(model: Any, facts: Any, out: str | os.PathLike, **options: Any) -> Avera
         raise InputError("there are no facts to trace")
     for fact in facts:
         if not all(isinstance(text, str) for text in (fact.subject, fact.prompt, fact.attribute, fact.id)):
-            raise InputError(f"a fact's subject, prompt, attribute and id are texts: {fact!r}")
+            chats = '; chats are traced as pairs, prompts.run(model, pairs, "causal_trace", out)'
+            more = chats if isinstance(fact.prompt, list | tuple) else ""
+            raise InputError(f"a fact's subject, prompt, attribute and id are texts: {fact!r}{more}")
     once([fact.id for fact in facts], "the facts given")
     return run_facts(model, list(facts), out, **options)

@@ -181,7 +181,7 @@ def _segments(
 ) -> tuple[Segment, ...]:
     """The runs of tokens that belong together: a token is of the first content that it shares a character with."""
     names = _names(messages)
-    owners = [_owner(token, spans) for token in tk.char_spans(tokenizer, text, ids)]
+    owners = [_owner(token, spans) for token in _with_spaces(text, tk.char_spans(tokenizer, text, ids))]
     starts = [i for i, owner in enumerate(owners) if i == 0 or owner != owners[i - 1]]
     segments = []
     for start, stop in zip(starts, [*starts[1:], len(owners)], strict=True):
@@ -189,6 +189,16 @@ def _segments(
         name, chars = (TEMPLATE, (0, 0)) if owner is None else (names[spans[owner][0]], spans[owner][1])
         segments.append(Segment(name, range(start, stop), chars))
     return tuple(segments)
+
+
+def _with_spaces(text: str, tokens: Sequence[Span]) -> list[Span]:
+    """The characters of tokens, with those of white space that a tokenizer has trimmed to nothing."""
+    found, reach = [], 0
+    for start, stop in tokens:
+        trimmed = reach < start == stop and text[reach:start].isspace()
+        found.append((reach, stop) if trimmed else (start, stop))
+        reach = max(reach, stop)
+    return found
 
 
 def _owner(token: Span, spans: Sequence[tuple[int, Span]]) -> int | None:

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from chat_tokenizers import assistant, make, model_of, system, user
 
-from mlxtrace import GaussianNoise, Substitution, prompts
+from mlxtrace import GaussianNoise, Substitution, facts, prompts
 from mlxtrace.errors import AlignmentError, EffectError, InputError, PositionError, SubjectError
 from mlxtrace.experiments.pairs import pair
 from mlxtrace.prompts import Pair, substitutes
+from mlxtrace.results.causal_trace_result import CausalTrace
 from mlxtrace.results.patching_result import PatchingResult
 
 CLEAN = [system("Answer in one word."), user("In which city is the Colosseum?")]
@@ -261,6 +262,18 @@ def test_a_folder_of_chats(model, tmp_path):
     assert json.loads(json.dumps(single.settings["pair"]["clean"])) == CLEAN
     with pytest.raises(InputError, match="begun with other settings"):
         prompts.run(model, [Pair(CLEAN, LONG, id="a")], out=tmp_path / "out", **options)
+
+
+def test_traces_of_many_chats(model, tmp_path):
+    """Facts are texts; chats with a subject are pairs."""
+    fact = facts.Fact("Louvre", CORRUPTED, "Paris", id="a")
+    with pytest.raises(InputError, match=r"are texts: .*; chats are traced as pairs, prompts\.run"):
+        facts.run(model, [fact], tmp_path / "facts")
+    pairs = [Pair(CORRUPTED, subject="Louvre", target="Paris")]
+    found = prompts.run(model, pairs, "causal_trace", tmp_path / "out", samples=2, noise=0.5, progress=False)
+    trace = model.causal_trace(CORRUPTED, "Louvre", target="Paris", samples=2, noise=0.5, progress=False)
+    single = CausalTrace.load(tmp_path / "out" / "pairs" / "0000.npz")
+    assert found.facts == 1 and (single.scores == trace.scores).all()
 
 
 def test_other_subjects_in_a_chat_of_another_day():

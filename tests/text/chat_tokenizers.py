@@ -123,6 +123,7 @@ PHI = """{% for message in messages %}{% if message['role'] == 'system' %}{{'<|s
 FAMILIES = {
     "llama-3": (LLAMA_3, "<|begin_of_text|>", ["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"], False),
     "chatml": (CHATML, None, ["<|im_start|>", "<|im_end|>"], False),
+    "trimmed": (CHATML, None, ["<|im_start|>", "<|im_end|>"], False),  # its offsets leave out white space
     "thinking": (THINKING, None, ["<|im_start|>", "<|im_end|>", "<think>", "</think>"], False),
     "gemma": (GEMMA, "<bos>", ["<start_of_turn>", "<end_of_turn>"], True),
     "mistral": (MISTRAL, "<s>", ["[INST]", "[/INST]"], True),
@@ -131,7 +132,7 @@ FAMILIES = {
 ALTERNATING = ("gemma", "mistral")
 
 
-def _bare(bos: str | None, marks: list[str], sentencepiece: bool) -> Tokenizer:
+def _bare(bos: str | None, marks: list[str], sentencepiece: bool, trimmed: bool = False) -> Tokenizer:
     """A BPE whose special tokens are the family's, and which puts the BOS before every text that it has one for."""
     specials = [*([bos] if bos else []), "</s>", "<unk>", *marks]
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>" if sentencepiece else None))
@@ -148,6 +149,8 @@ def _bare(bos: str | None, marks: list[str], sentencepiece: bool) -> Tokenizer:
     )
     tokenizer.train_from_iterator(CORPUS * 4, trainer)
     tokenizer.add_special_tokens([AddedToken(mark, special=True, normalized=False) for mark in marks])
+    if trimmed:
+        tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)
     if bos:
         tokenizer.post_processor = processors.TemplateProcessing(
             single=f"{bos} $A", special_tokens=[(bos, tokenizer.token_to_id(bos))]
@@ -163,7 +166,10 @@ def make(name: str) -> PreTrainedTokenizerFast | TokenizerWrapper:
         return TokenizerWrapper(make(family))
     template, bos, marks, sentencepiece = FAMILIES[family]
     made = PreTrainedTokenizerFast(
-        tokenizer_object=_bare(bos, marks, sentencepiece), bos_token=bos, eos_token="</s>", unk_token="<unk>"
+        tokenizer_object=_bare(bos, marks, sentencepiece, family == "trimmed"),
+        bos_token=bos,
+        eos_token="</s>",
+        unk_token="<unk>",
     )
     made.chat_template = template
     return made

@@ -48,6 +48,16 @@ def test_a_text_that_was_written_by_the_template_gets_no_second_bos(name):
     assert read(tokenizer, prompt.text).ids == prompt.ids
 
 
+@pytest.mark.parametrize("name", ["chatml", "trimmed", "wrapped thinking"])
+def test_white_space_is_of_the_content_that_has_it(name):
+    tokenizer = make(name)
+    contents = ["\nuser\n", " The\n\nRome ", "user"]
+    prompt = read(tokenizer, [user(contents[0]), assistant(contents[1]), user(contents[2])])
+    names = ["user[0]", "assistant[0]", "user[1]"]
+    said = [tokenizer.decode([prompt.ids[i] for i in prompt.regions[name]]) for name in names]
+    assert said == contents and prompt.note == ""
+
+
 def test_a_system_turn_has_no_number_where_it_is_alone():
     chat = [system("Answer in one word."), user("user")]
     assert texts(read(make("phi"), chat))["system"] == "Answer in one word."

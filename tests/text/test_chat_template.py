@@ -195,6 +195,26 @@ def test_contents_that_are_rewritten():
         written(single, [user("a\n\nb|c"), user("d")])  # which of them has the c?
 
 
+def test_a_template_that_says_what_stands_for_a_content():
+    text, spans, _ = written(Rewriting(lambda content: "zqcontentq0qz " + content), [user("a")])
+    assert spans == [(0, (15, 16))] and text[15] == "a"
+
+
+class Unlike:
+    """What it leaves open is another text than what it closes."""
+
+    def apply_chat_template(
+        self, messages, tokenize, add_generation_prompt=False, continue_final_message=False
+    ):
+        said = "".join(f"<{one['content']}" for one in messages)
+        return said[1:] if continue_final_message else said
+
+
+def test_a_last_message_that_cannot_be_continued():
+    with pytest.raises(TokenError, match="does not end with the last message, which cannot be continued"):
+        written(Unlike(), [user("a"), assistant("b")])
+
+
 def test_where_a_template_is_looked_for():
     assert template_of(make("phi")) == template_of(make("wrapped phi")) == FAMILIES["phi"][0]
     assert written(Own(), [user("a")]) == ("<user>a<assistant>", [(0, (6, 7))], "")
