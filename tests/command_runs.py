@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import shipped
 
 import mlxtrace
 from mlxtrace import InterpretableModel, patch
@@ -39,10 +40,8 @@ def loaded(monkeypatch):
     return asked
 
 
-def demo(kept=[]):  # noqa: B006
-    if not kept:
-        kept.append(InterpretableModel("demo"))
-    return kept[0]
+def demo():
+    return shipped.load("demo")
 
 
 def run(capsys, *argv: str, status: int = 0) -> tuple[str, str]:

@@ -22,13 +22,14 @@ if "MPLCONFIGDIR" not in os.environ and not os.access(os.path.expanduser("~"), o
     atexit.register(shutil.rmtree, os.environ["MPLCONFIGDIR"], ignore_errors=True)
 
 import mlxtrace
-from mlxtrace import blas
+from mlxtrace import blas, patch
 from mlxtrace.experiments import compare_bits
 
 TESTS = Path(__file__).parent
 sys.path[:0] = [str(TESTS), *(str(folder) for folder in TESTS.iterdir() if folder.is_dir())]
 
 import models  # noqa: E402
+import shipped  # noqa: E402
 
 # What compares numbers that another BLAS, other kernels or more threads round otherwise: whole rooms, and single files.
 NUMERICAL = {
@@ -81,6 +82,23 @@ _copy = functools.cache(compare_bits.quantized)
 def copied_once(monkeypatch):
     """Quantized copies of a model are made and probed once, however many tests and examples ask for one."""
     monkeypatch.setattr(compare_bits, "quantized", _copy)
+
+
+@pytest.fixture
+def shipped_once(monkeypatch):
+    """The models that ship are loaded once, however many scripts and examples load one."""
+    for module in (mlxtrace, patch):
+        monkeypatch.setattr(module, "InterpretableModel", shipped.load)
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Figures are made and files written, but nothing is drawn into them: where only their being there matters."""
+
+    def savefig(self, file, *_, **__):
+        file.write(b"undrawn")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", savefig)
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import doctest
-import functools
 import importlib
 import inspect
 import re
@@ -39,18 +38,10 @@ def documented(path: Path) -> list[str]:
 FILES = {module_name(path): path for path in sorted(ROOT.rglob("*.py"))}
 
 
-LOAD = mlxtrace.InterpretableModel
-_demo = functools.cache(
-    lambda: LOAD("demo")
-)  # once for all examples: what is measured of a model is measured once
-
-
 @pytest.mark.parametrize("name", [name for name, path in FILES.items() if documented(path)])
-def test_examples_run_by_themselves(name, tmp_path, monkeypatch, capsys, copied_once):
+def test_examples_run_by_themselves(name, tmp_path, monkeypatch, capsys, copied_once, shipped_once):
     """In an empty folder, without the module's own names, as after copying them into a console."""
     monkeypatch.chdir(tmp_path)
-    load = lambda *given, **more: _demo() if (given, more) == (("demo",), {}) else LOAD(*given, **more)  # noqa: E731
-    monkeypatch.setattr(mlxtrace, "InterpretableModel", load)
     monkeypatch.setenv("MPLBACKEND", "Agg")
     module = importlib.import_module(name)
     runner, found = doctest.DocTestRunner(), 0

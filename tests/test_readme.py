@@ -59,7 +59,7 @@ def test_the_examples_run_in_order_and_print_what_they_say(tmp_path, monkeypatch
 
 @trained
 @pytest.mark.parametrize("command", commands(), ids=lambda c: " ".join(c)[:60])
-def test_the_commands_run(command, tmp_path, monkeypatch, capsys, copied_once):
+def test_the_commands_run(command, tmp_path, monkeypatch, capsys, copied_once, shipped_once):
     monkeypatch.chdir(tmp_path)
     module, *options = command
     main = {"mlxtrace.patch": patch.main, "mlxtrace.check": check.main}[module]

@@ -110,8 +110,8 @@ def in_a_process(script: Path) -> str:
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_a_tutorial_runs(name, tmp_path, monkeypatch, capsys):
-    """The first in a process of its own, as users run them; the others here, where the package is loaded already."""
+def test_a_tutorial_runs(name, tmp_path, monkeypatch, capsys, copied_once, shipped_once):
+    """The first in a process of its own, as users run them; the others here, where package and models are loaded."""
     monkeypatch.chdir(tmp_path)
     script = TUTORIALS / f"{name}.py"
     if name == min(FIGURES):

@@ -6,8 +6,8 @@ import shutil
 
 import numpy as np
 import pytest
+import shipped
 
-import mlxtrace
 from mlxtrace import prompts
 from mlxtrace.prompts.pair_results import PairFolder
 
@@ -26,7 +26,7 @@ PAIRS = [of(place, "nowhere" if place == "Big Ben" else place) for place in PLAC
 
 @pytest.fixture(scope="module")
 def model():
-    return mlxtrace.InterpretableModel("demo")
+    return shipped.load("demo")
 
 
 @pytest.fixture(scope="module")

@@ -1,17 +1,10 @@
-"""Runs over pairs: files, numbers, what is refused before anything is written, kills, resumption, two ranks."""
+"""Runs over pairs: files, numbers, what is resumed, and averages."""
 
 from __future__ import annotations
 
 import json
-import os
-import random
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,15 +12,14 @@ import pytest
 from pair_runs import MISSING, OTHER, PAIRS, QUICK, model, names, of, out, same, times, whole  # noqa: F401
 
 import mlxtrace
-from mlxtrace import GaussianNoise, facts, prompts
-from mlxtrace.errors import EffectError, EngineError, InputError, LoadError, MlxtraceError
+from mlxtrace import GaussianNoise, prompts
+from mlxtrace.errors import EffectError, EngineError, InputError, LoadError
 from mlxtrace.prompts import pair_calls, pair_running
-from mlxtrace.prompts.pair_lists import digest_of, named
-from mlxtrace.prompts.pair_results import PairFolder
 from mlxtrace.results.average_trace import AverageTrace
 from mlxtrace.results.patching_set import PatchingSet
 
-ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.usefixtures("undrawn")  # but what fixtures of a module make is drawn
+
 IDS = ["0000", "0001", "0002", "0004", "0005"]
 
 
@@ -161,122 +153,6 @@ def test_limits_may_grow(model, whole, tmp_path):
     rest = prompts.run(model, PAIRS, out=tmp_path / "out", limit=10, **QUICK)
     assert rest.ids == IDS and before.items() <= times(tmp_path / "out").items()
     np.testing.assert_allclose(rest.per_pair, PatchingSet.load(whole / "average.npz").per_pair, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("changes", "says"),
-    [
-        ({"layers": [0, 5]}, r"layers is \[0, 6\] there and \[0, 5\] here"),
-        ({"component": "mlp"}, "component is 'resid_post' there and 'mlp' here"),
-        ({"positions": "subject"}, "positions"),
-        ({"direction": "noise"}, "direction"),
-        ({"metric": "logit"}, "metric is 'prob' there"),
-        ({"pairs": PAIRS[:5]}, "the pairs differ"),
-        ({"pairs": [*PAIRS[:5], replace(PAIRS[5], target=" Paris")]}, "the pairs differ"),
-        ({"pairs": [*PAIRS, of("Louvre")]}, "the pairs differ"),
-    ],
-)
-def test_settings_are_not_mixed(model, whole, changes, says):
-    before = times(whole)
-    given = {"pairs": PAIRS, **QUICK, **changes}
-    with pytest.raises(InputError, match=says):
-        prompts.run(model, out=whole, **given)
-    assert before == times(whole)
-
-
-def test_first_tokens_and_whole_answers_are_not_mixed(model, tmp_path, monkeypatch):
-    """A folder of before answers of several tokens were scored whole has their first tokens' scores."""
-    one, several = replace(of("Colosseum"), target=" Rome"), replace(of("Eiffel Tower"), foil=" New York")
-    with monkeypatch.context() as older:
-        older.setattr(pair_running, "any_of_several", lambda *given: False)
-        prompts.run(model, [one, replace(several, foil=None)], out=tmp_path / "one", **QUICK)
-    told = {**begun(tmp_path / "one"), "pairs": digest_of(named([one, several]))}
-    PairFolder(tmp_path / "two", told).begin()
-    prompts.run(model, [one, replace(several, foil=None)], out=tmp_path / "one", **QUICK)  # goes on as ever
-    with pytest.raises(
-        InputError, match="is the first token of each answer alone there and all of each answer here"
-    ):
-        prompts.run(model, [one, several], out=tmp_path / "two", **QUICK)
-
-
-def begun(folder):
-    return json.loads((folder / "settings.json").read_text())["settings"]
-
-
-def test_models_experiments_and_facts_are_not_mixed(model, whole, tmp_path, llama_folder):
-    other = mlxtrace.InterpretableModel(llama_folder)
-    with pytest.raises(InputError, match="the model's weights differ"):
-        prompts.run(other, PAIRS, out=whole, **{**QUICK, "layers": [0, 6]})
-    with pytest.raises(InputError, match="experiment is 'activation_patching' there and 'causal_trace' here"):
-        prompts.run(model, PAIRS, "causal_trace", whole, progress=False)
-    known, quick = facts.load()[:1], {"samples": 1, "kinds": (None,), "progress": False}
-    average = facts.run(model, known, tmp_path / "facts", **quick)
-    with pytest.raises(InputError, match="no folder of results of pairs"):
-        prompts.run(model, PAIRS, out=tmp_path / "facts", **QUICK)
-    with pytest.raises(InputError, match="no folder of traces of facts"):
-        facts.run(model, known, whole, **quick)
-    again = prompts.averages(tmp_path / "facts")
-    np.testing.assert_array_equal(again.indirect_effect, average.indirect_effect)
-
-
-NOTHING_WRITTEN = [
-    ({"pairs": []}, "no pairs"),
-    ({"pairs": "oio"}, "oio"),
-    ({"pairs": 3}, "as prompts.load gives it"),
-    ({"pairs": [{"clean": "x"}]}, "not a Pair"),
-    ({"pairs": [replace(PAIRS[0], id="a"), replace(PAIRS[1], id="a")]}, "two pairs have the id 'a'"),
-    ({"pairs": [PAIRS[0], replace(PAIRS[1], id="0000")]}, "two pairs have the id '0000'"),
-    ({"pairs": [PAIRS[0], replace(PAIRS[1], id=3)]}, "an id is a text"),
-    ({"pairs": [prompts.Pair("The Louvre is in")]}, "1 of 1 pairs have no corrupted prompt, such as 0000"),
-    ({"pairs": [PAIRS[3]]}, "none of the pairs can be used, such as 0000: "),
-    ({"experiment": "activation_patchin"}, "closest: activation_patching"),
-    ({"experiment": "compare_bits"}, "unknown"),
-    ({"out": None}, "name the folder"),
-    ({"limit": 0}, "limit"),
-    ({"componnt": "mlp"}, "has no option 'componnt'; closest: component"),
-    ({"target": " Paris"}, "each pair has its own target"),
-    ({"clean_text": "x"}, "each pair has its own clean_text"),
-    ({"plot": True}, "average.png"),
-    ({"plan_only": True}, "plan"),
-    ({"component": "mpl"}, "mpl"),
-    ({"component": "head", "heads": 99}, "head 99"),
-    ({"layers": 99}, "layer 99 does not exist"),
-    ({"metric": "probability"}, "probability"),
-    ({"metric": []}, "no metric"),
-    ({"direction": "up"}, "direction"),
-    ({"align": "both"}, "align"),
-    ({"window": 0}, "window"),
-    ({"engine": "steam"}, "engine"),
-    ({"max_memory": 10}, "memory"),
-    ({"positions": 99}, "99"),
-    ({"positions": "each"}, 'positions="each" needs pairs of one length, but these have'),
-    ({"positions": "nowhere"}, "nowhere"),
-    ({"corrupted": OTHER}, "has a corrupted prompt of its own"),
-    ({"experiment": "causal_trace", "corrupted": GaussianNoise()}, "draws its own noise"),
-]
-
-
-@pytest.mark.parametrize(("changes", "says"), NOTHING_WRITTEN, ids=lambda x: x if isinstance(x, str) else "")
-def test_what_means_nothing_is_refused_before_anything_is_written(model, tmp_path, changes, says):
-    options = {} if "experiment" in changes else QUICK
-    uncorrupted = [replace(pair, corrupted=None) for pair in PAIRS]
-    pairs = uncorrupted if "corrupted" in changes and "experiment" in changes else PAIRS
-    given = {"pairs": pairs, "out": tmp_path / "out", **options, **changes}
-    with pytest.raises(MlxtraceError, match=says):
-        prompts.run(model, **given)
-    assert not list(tmp_path.iterdir())
-
-
-def test_places_that_are_no_folder(model, tmp_path):
-    (tmp_path / "file").write_text("mine")
-    for place in (tmp_path / "file", tmp_path / "file" / "below", "", "a\0b"):
-        with pytest.raises(InputError):
-            prompts.run(model, PAIRS, out=place, **QUICK)
-    assert (tmp_path / "file").read_text() == "mine"
-    with pytest.raises(InputError, match="InterpretableModel"):
-        prompts.run("demo", PAIRS, out=tmp_path / "out")
-    with pytest.raises(LoadError):
-        prompts.averages(tmp_path / "nothing")
 
 
 def test_what_is_wrong_with_the_run_and_not_with_a_pair_stops_it(model, whole, out, monkeypatch):
@@ -424,160 +300,3 @@ def test_every_rank_returns_the_averages_and_the_first_writes_them(model, whole,
     before = times(out)
     assert prompts.run(model, PAIRS, out=out, **QUICK).ids == IDS
     assert not list(out.glob("average.*")) and before == times(out)
-
-
-# ---- killed
-
-SCRIPT = """
-import os, signal, sys
-sys.path.insert(0, {root!r})
-from mlxtrace import InterpretableModel, prompts
-from mlxtrace.prompts import pair_running
-
-out, write, victim = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-rank, real, replace = os.environ.get("MLX_RANK", "0"), os.fsync, os.replace
-pair_running.MOST = 2
-
-def fsync(file):
-    global write
-    write -= 1
-    if write == 0 and rank == victim:
-        os.ftruncate(file, 100)
-        os.kill(os.getpid(), signal.SIGKILL)
-    real(file)
-
-def told(part, path):
-    print("rank", rank, "wrote", os.path.basename(path), flush=True)
-    replace(part, path)
-
-os.fsync, os.replace = fsync, told
-pairs = [prompts.Pair(**fields) for fields in {pairs!r}]
-prompts.run(InterpretableModel("demo"), pairs, out=out, **{options!r})
-print("rank", rank, "done", flush=True)
-"""
-
-
-@pytest.fixture(scope="module")
-def script(tmp_path_factory):
-    fields = [{name: getattr(pair, name) for name in ("clean", "corrupted", "subject")} for pair in PAIRS]
-    path = tmp_path_factory.mktemp("script") / "script.py"
-    path.write_text(SCRIPT.format(root=str(ROOT), pairs=fields, options=QUICK))
-    return path
-
-
-@pytest.fixture
-def in_twos(monkeypatch):
-    monkeypatch.setattr(pair_running, "MOST", 2)
-
-
-@pytest.fixture
-def uninterrupted(model, in_twos, tmp_path):
-    prompts.run(model, PAIRS, out=tmp_path / "uninterrupted", **QUICK)
-    return tmp_path / "uninterrupted"
-
-
-def test_killed_in_mid_write_and_resumed_is_as_uninterrupted(model, script, uninterrupted, tmp_path):
-    out = tmp_path / "out"
-    killed = subprocess.run([sys.executable, script, out, "3", "0"], capture_output=True, text=True)
-    assert killed.returncode == -9, killed.stderr  # in mid write of the second result
-    assert len(names(out)) == 1 and (out / "settings.json").exists()
-    before = times(out)
-    prompts.run(model, PAIRS, out=out, **QUICK)
-    assert {name: times(out)[name] for name in names(out) if name in before} == {
-        name: when for name, when in before.items() if not name.endswith(".part")
-    }
-    same(out, uninterrupted)
-    assert not [path for path in out.rglob("*.part")]
-
-
-@pytest.mark.heavy
-def test_killed_in_writing_the_settings(model, script, uninterrupted, tmp_path):
-    out = tmp_path / "out"
-    killed = subprocess.run([sys.executable, script, out, "1", "0"], capture_output=True, text=True)
-    assert killed.returncode == -9, killed.stderr
-    assert not names(out) and not (out / "settings.json").exists()
-    prompts.run(model, PAIRS, out=out, **QUICK)
-    same(out, uninterrupted)
-    assert not [path for path in out.rglob("*.part")]
-
-
-@pytest.mark.heavy
-def test_killed_at_twenty_random_moments(model, script, uninterrupted, tmp_path):
-    out, rng, took = tmp_path / "out", random.Random(0), 0.0
-    start = time.monotonic()
-    subprocess.run([sys.executable, script, tmp_path / "timed", "0", "0"], check=True, capture_output=True)
-    took, kept = time.monotonic() - start, set()
-    for trial in range(20):
-        if trial % 5 == 0:
-            shutil.rmtree(out, ignore_errors=True)
-            kept = set()
-        child = subprocess.Popen([sys.executable, script, out, "0", "0"], stdout=subprocess.DEVNULL)
-        time.sleep(rng.uniform(0.3 * took, took))
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-        there = set(names(out)) if (out / "pairs").exists() else set()
-        assert kept <= there, "a file was lost"
-        kept = there
-        if trial % 5 == 4:
-            prompts.run(model, PAIRS, out=out, **QUICK)
-            same(out, uninterrupted)
-
-
-# ---- two ranks
-
-
-@pytest.fixture
-def launch(script):
-    """Two ranks on this machine, rank 1 dying in its n-th write (0: never); what they told."""
-    program = Path(sys.executable).parent / "mlx.launch"
-    if not program.exists():
-        pytest.skip("mlx.launch is not installed beside this Python")
-
-    def run(out, writes):
-        port = str(20000 + (os.getpid() + 7) % 20000)
-        command = [
-            program,
-            "-n",
-            "2",
-            "--backend",
-            "ring",
-            "--starting-port",
-            port,
-            "--python",
-            sys.executable,
-        ]
-        env = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # two ranks share this machine
-        given = [script, out, writes, "1"]
-        told = subprocess.run([*command, "--", *given], capture_output=True, text=True, timeout=300, env=env)
-        return told.stdout + told.stderr
-
-    return run
-
-
-def written(told):
-    return sorted(line.split("wrote ")[1].strip() for line in told.splitlines() if " wrote " in line)
-
-
-@pytest.mark.heavy
-def test_two_ranks_write_each_file_once(launch, uninterrupted, tmp_path):
-    out = tmp_path / "out"
-    told = launch(out, "0")
-    assert "rank 0 done" in told and "rank 1 done" in told, told
-    assert written(told) == sorted(
-        [*names(out), *(f"average{tail}" for tail in (".csv", ".npz", ".png", ".txt"))]
-    )
-    assert "rank 0 wrote 0" in told and "rank 1 wrote 0" in told
-    same(out, uninterrupted)
-
-
-@pytest.mark.heavy
-def test_one_of_two_ranks_killed(launch, uninterrupted, tmp_path):
-    out = tmp_path / "out"
-    told = launch(out, "2")  # rank 1 dies in its second write
-    assert "rank 0 done" not in told and not (out / "average.npz").exists(), told
-    kept = {name: when for name, when in times(out).items() if not name.endswith(".part")}
-    assert kept
-    told = launch(out, "0")
-    assert "rank 0 done" in told and "rank 1 done" in told, told
-    assert not set(kept) & set(written(told)) and kept.items() <= times(out).items()
-    same(out, uninterrupted)

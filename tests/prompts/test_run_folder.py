@@ -19,6 +19,8 @@ from mlxtrace.errors import InputError, LoadError
 from mlxtrace.prompts.fact_folder import FactFolder as Folder
 from mlxtrace.storage import locks
 
+pytestmark = pytest.mark.usefixtures("undrawn")  # but what fixtures of a module make is drawn
+
 QUICK = {"samples": 1, "window": 2, "progress": False, "kinds": (None,)}
 
 
