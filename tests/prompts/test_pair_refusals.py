@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,9 @@ from pair_runs import MISSING, OTHER, PAIRS, QUICK, model, names, of, out, same,
 import mlxtrace
 from mlxtrace import GaussianNoise, facts, prompts
 from mlxtrace.errors import InputError, LoadError, MlxtraceError
+from mlxtrace.prompts import pair_running
+from mlxtrace.prompts.pair_lists import digest_of, named
+from mlxtrace.prompts.pair_results import PairFolder
 
 pytestmark = pytest.mark.usefixtures("undrawn")  # but what fixtures of a module make is drawn
 
@@ -34,6 +38,25 @@ def test_settings_are_not_mixed(model, whole, changes, says):
     with pytest.raises(InputError, match=says):
         prompts.run(model, out=whole, **given)
     assert before == times(whole)
+
+
+def test_first_tokens_and_whole_answers_are_not_mixed(model, tmp_path, monkeypatch):
+    """A folder of before answers of several tokens were scored whole has their first tokens' scores."""
+    one, several = replace(of("Colosseum"), target=" Rome"), replace(of("Eiffel Tower"), foil=" New York")
+    with monkeypatch.context() as older:
+        older.setattr(pair_running, "any_of_several", lambda *given: False)
+        prompts.run(model, [one, replace(several, foil=None)], out=tmp_path / "one", **QUICK)
+    told = {**begun(tmp_path / "one"), "pairs": digest_of(named([one, several]))}
+    PairFolder(tmp_path / "two", told).begin()
+    prompts.run(model, [one, replace(several, foil=None)], out=tmp_path / "one", **QUICK)  # goes on as ever
+    with pytest.raises(
+        InputError, match="is the first token of each answer alone there and all of each answer here"
+    ):
+        prompts.run(model, [one, several], out=tmp_path / "two", **QUICK)
+
+
+def begun(folder):
+    return json.loads((folder / "settings.json").read_text())["settings"]
 
 
 def test_models_experiments_and_facts_are_not_mixed(model, whole, tmp_path, llama_folder):

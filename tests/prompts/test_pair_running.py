@@ -15,8 +15,6 @@ import mlxtrace
 from mlxtrace import GaussianNoise, prompts
 from mlxtrace.errors import EffectError, EngineError, InputError, LoadError
 from mlxtrace.prompts import pair_calls, pair_running
-from mlxtrace.prompts.pair_lists import digest_of, named
-from mlxtrace.prompts.pair_results import PairFolder
 from mlxtrace.results.average_trace import AverageTrace
 from mlxtrace.results.patching_set import PatchingSet
 
@@ -155,25 +153,6 @@ def test_limits_may_grow(model, whole, tmp_path):
     rest = prompts.run(model, PAIRS, out=tmp_path / "out", limit=10, **QUICK)
     assert rest.ids == IDS and before.items() <= times(tmp_path / "out").items()
     np.testing.assert_allclose(rest.per_pair, PatchingSet.load(whole / "average.npz").per_pair, atol=1e-5)
-
-
-def test_first_tokens_and_whole_answers_are_not_mixed(model, tmp_path, monkeypatch):
-    """A folder of before answers of several tokens were scored whole has their first tokens' scores."""
-    one, several = replace(of("Colosseum"), target=" Rome"), replace(of("Eiffel Tower"), foil=" New York")
-    with monkeypatch.context() as older:
-        older.setattr(pair_running, "any_of_several", lambda *given: False)
-        prompts.run(model, [one, replace(several, foil=None)], out=tmp_path / "one", **QUICK)
-    told = {**begun(tmp_path / "one"), "pairs": digest_of(named([one, several]))}
-    PairFolder(tmp_path / "two", told).begin()
-    prompts.run(model, [one, replace(several, foil=None)], out=tmp_path / "one", **QUICK)  # goes on as ever
-    with pytest.raises(
-        InputError, match="is the first token of each answer alone there and all of each answer here"
-    ):
-        prompts.run(model, [one, several], out=tmp_path / "two", **QUICK)
-
-
-def begun(folder):
-    return json.loads((folder / "settings.json").read_text())["settings"]
 
 
 def test_what_is_wrong_with_the_run_and_not_with_a_pair_stops_it(model, whole, out, monkeypatch):

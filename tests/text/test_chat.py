@@ -51,7 +51,7 @@ def test_a_text_that_was_written_by_the_template_gets_no_second_bos(name):
 @pytest.mark.parametrize("name", ["chatml", "trimmed", "wrapped thinking"])
 def test_white_space_is_of_the_content_that_has_it(name):
     tokenizer = make(name)
-    contents = ["\nuser\n", " The\n\nRome \n", "user"]
+    contents = ["\nuser\n", " The\n\nRome ", "user"]
     prompt = read(tokenizer, [user(contents[0]), assistant(contents[1]), user(contents[2])])
     names = ["user[0]", "assistant[0]", "user[1]"]
     said = [tokenizer.decode([prompt.ids[i] for i in prompt.regions[name]]) for name in names]
