@@ -1,7 +1,6 @@
 """Activation patching: which sites, patched from one run into another, carry an answer.
 
-It turns words (component, positions, window, direction, metric) into runs and cells, has the sweep run them, and
-labels what comes back.
+Words (component, positions, window, direction, metric) become runs and cells; what the sweep gives back is labelled.
 """
 
 from __future__ import annotations
@@ -141,13 +140,12 @@ def activation_patching(
             token, "together" all of them at once.
         engine: auto, fanout, flat or loop (see `engine.choice`).
         max_memory: bytes beside the weights that the runs, the kept activations and the passes may take (None: a
-            quarter of what this process can still have); the numbers stay the same, and what cannot be done in it
-            is refused before any pass.
+            quarter of what is free); the numbers stay the same, and what does not fit is refused.
         plot: make the figure, as `result.figure`.
         progress: True or False for a progress bar; None: in a terminal.
         plan_only: return the `Plan` and run nothing.
         neurons: with component="neuron": None for all of a layer's neurons together, "each" for every one by itself,
-            or the neurons to patch together. The model's `screen` finds the strongest without running each.
+            or the neurons to patch together. `screen` finds the strongest without running each.
         answers: in the target's place a list of answers that are right, whose probabilities are added; for a set also
             a list of such lists.
         source_model: another model of the same shape and tokens (fine-tuned, quantized), which makes the run that the
@@ -207,7 +205,7 @@ def patched(
     source_model: TracedModel | None = None,
     recovered: bool = True,
 ) -> tuple[list[PatchingResult], list[str]] | Plan:
-    """The result of each pair of a set that was read, and notes on the set; the plan for plan_only.
+    """The results of the pairs of a set that was read, and notes on it; the plan for plan_only.
 
     recovered: EffectError when the metric hardly moves over the set. Pairs that are only some of a set are without.
     """
@@ -238,8 +236,10 @@ def patched(
     found = sweep_pairs(model, jobs, settled, progress, **how)
     for note in found[0][0].notes if made.alone else ():
         warnings.warn(note, stacklevel=3)  # where the experiment was called
+    words = {name: said for measured, _ in found for name, said in measured.words.items()}
+    more: dict[str, Any] = across.settings | ({"words": words} if words else {})  # of titles
     results = [
-        labelled(model, pair, grid, *of, direction, positions, made.alone, notes, **across.settings)
+        labelled(model, pair, grid, *of, direction, positions, made.alone, notes, **more)
         for pair, grid, of in zip(made.pairs, grids, found, strict=True)
     ]
     return results, asked.notes

@@ -145,6 +145,11 @@ class Measured:
     notes: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
 
+    @property
+    def words(self) -> dict[str, str]:
+        """What titles call a metric that is another of these answers than of single tokens."""
+        return {}
+
     def __call__(self, logits: np.ndarray) -> np.ndarray:
         """Values `[metrics, rows]` of logits `[rows, V]`, or `[rows, T, V]` when a metric sees every position."""
         return np.stack([metric(_seen_by(metric, logits)) for metric in self.metrics])

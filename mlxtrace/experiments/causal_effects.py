@@ -91,6 +91,8 @@ def causal_effects(
         raise InputError(f"component is one name, not {component!r}: make a call for each")
     if component in HEADED:
         raise InputError(f"{component!r} has no effects by head here: use activation_patching")
+    if getattr(metric, "every_position", False):
+        raise InputError("effects are measured at the last position: give a metric of its logits")
     made = _pairs_of(model, base, source, subject, target, foil, align, answers)
     grids = grids_of(model, made, grid_of(model, component, layers, None, window), positions, within)
     wholes = asked_of_pairs(model, made) if made.answered else [None] * len(made.pairs)

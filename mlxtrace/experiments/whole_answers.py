@@ -4,9 +4,8 @@
     measured = settle_whole(model, pair, "prob", None, None, logits, asked=asked)
     measured.target.tokens, measured.clean["prob"]
 
-With a prompt P and an answer a1 a2 a3, the run is P a1 a2, and its last three positions say how likely each token is
-behind those before it. A run serves every answer that its tokens begin; two answers that part before their last tokens
-need a run each, which are rows of one sweep (see `sweeps.Job`).
+With a prompt P and an answer a1 a2 a3, the run is P a1 a2: its last three positions say how likely each token is behind
+those before it. Answers that part before their last tokens need a run each, rows of one sweep (see `sweeps.Job`).
 """
 
 from __future__ import annotations
@@ -88,8 +87,7 @@ def answer_logprob(window: np.ndarray, answer: Tokens) -> np.ndarray:
 class WholeMeasured(Measured):
     """The metrics of whole answers. A sweep over several contexts has each context's `part`, and they are `combined`.
 
-    places: of a metric that looks at one position's logits which position, counted from the prompt's last; None for
-    those of the answers' probabilities.
+    places: by metric the one position whose logits it looks at, from the prompt's last; None: it is of probabilities.
     """
 
     scoring: Any = None
@@ -98,6 +96,12 @@ class WholeMeasured(Measured):
     def __call__(self, logits: np.ndarray) -> np.ndarray:
         """Values `[metrics, rows]` of the only context."""
         return self.combined([self.part(0)(logits)])
+
+    @property
+    def words(self) -> dict[str, str]:
+        derived = [m.name for m, place in zip(self.metrics, self.places, strict=True) if place is None]
+        kinds = [metrics.METRICS[name] for name in derived]
+        return {kind.name: kind.words_whole for kind in kinds if kind.words_whole}
 
     def of(self, stack: np.ndarray) -> np.ndarray:
         """Values `[metrics, rows]` of plain runs `[contexts, rows, ...]`."""
@@ -170,9 +174,8 @@ def _said(scoring: Scoring, answer: Tokens, window: Sequence[np.ndarray]) -> boo
 
 def _text(model: TracedModel, prompt: Any, answer: Tokens) -> str:
     """What the tokens of an answer read as behind a prompt."""
-    if len(answer) == 1:
-        return model.token_to_str(answer[0])
-    return "".join(model.to_str_tokens([*prompt.ids, *answer])[len(prompt) :])
+    whole = model.to_str_tokens([*prompt.ids, *answer])
+    return model.token_to_str(answer[0]) if len(answer) == 1 else "".join(whole[len(prompt) :])
 
 
 def settle_whole(
@@ -292,6 +295,6 @@ def _remarks(
             said.append(
                 f"rank is that of {quoted(model.token_to_str(target[place or 0]))}, one token of the target"
             )
-        elif place == 0:
+        elif place == 0 and not metric.every_position:
             said.append(f"{metric.name} looks at the position after the prompt alone")
     return tuple(said)

@@ -6,6 +6,7 @@ A new law is a function with `@law(name, distrust)` in the file of its subject, 
 from __future__ import annotations
 
 from . import (
+    answer_laws,
     attention_laws,
     causal_effect_laws,
     causal_trace_laws,
@@ -72,6 +73,7 @@ EXPERIMENT_LAWS = (
     edge_laws.slopes,
     edge_laws.circuits,
     pair_set_laws.sets,
+    answer_laws.whole_answers,
     metric_laws.metrics,
     gradient_laws.small_changes,
     noise_laws.noise_by_hand,

@@ -143,7 +143,7 @@ def _effects(result: Patched, panels: list[Panel], mixed: bool) -> list[Panel]:
 
 
 def _label(results: Sequence[Patched], metric: str | None) -> str:
-    words = {words_of_metric(metric or result.metrics[0]) for result in results}
+    words = {words_of_metric(metric or result.metrics[0], result) for result in results}
     of = f" of {words.pop()}" if len(words) == 1 else ""
     return f"effect{of.replace('of', 'on')} (%)" if _mixed(results) else f"recovery{of} (%)"
 
@@ -156,7 +156,7 @@ def _title(results: Sequence[Patched]) -> str:
 
 def _said(result: Patched, metric: str | None) -> str:
     """What a result is, for the caption: what was patched, the metric, the model, and in how many layers."""
-    words = words_of_metric(metric or result.metrics[0])
+    words = words_of_metric(metric or result.metrics[0], result)
     return f"{describe(result)}, {words}, {result.model}, {len(result.coords['layer'])} layers"
 
 

@@ -24,10 +24,10 @@ class Panel(NamedTuple):
 
 
 class AnswerLike(Protocol):
-    """An answer token and its probability in either run."""
+    """An answer's tokens, and its probability in either run."""
 
     @property
-    def token(self) -> int: ...
+    def tokens(self) -> tuple[int, ...]: ...
     @property
     def text(self) -> str: ...
     @property

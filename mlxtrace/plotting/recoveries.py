@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -59,7 +60,7 @@ def plot(result: Patched, path: str | os.PathLike | None = None, metric: str | N
     path = checked(path)
     panels = result.panels(metric)
     metric = metric or result.metrics[0]
-    label = f"recovery of {words_of_metric(metric)} (%)"
+    label = f"recovery of {words_of_metric(metric, result)} (%)"
     with style():
         bars = panels[0].column_name == "component"
         fig = _bars(result, panels[0], label) if bars else _maps(result, panels, label)
@@ -137,8 +138,11 @@ def scale_of(recoveries: np.ndarray, noise: bool = False) -> Scale:
     return Scale(low + no_effect, high + no_effect, no_effect, noise)
 
 
-def words_of_metric(metric: str) -> str:
-    """What axes call a metric: "probability"; a function by its name."""
+def words_of_metric(metric: str, result: Any = None) -> str:
+    """What axes call a metric of a result: "probability"; a function by its name."""
+    other = getattr(result, "settings", {}).get("words", {})
+    if metric in other:
+        return other[metric]
     return METRICS[metric].words if metric in METRICS else token_label(metric)
 
 

@@ -81,9 +81,9 @@ def with_answers(targets: list[Any], answers: Any, alone: bool) -> list[Any]:
     """The targets, or in their place several answers that are right: the same for all pairs, or a list for each."""
     given = list(any_of(answers, targets[0]).answers)
     nested = [isinstance(one, Sequence) and not isinstance(one, str) for one in given]
-    if alone or not any(nested):
+    if alone or not all(nested):
         return [AnyOf(tuple(given))] * len(targets)
-    if not all(nested) or not all(isinstance(part, str | list | tuple) for one in given for part in one):
+    if not all(isinstance(part, str | list | tuple) for one in given for part in one):
         raise InputError(
             f"answers={answers!r} could be answers of several tokens for all pairs, or token ids for each: give texts, "
             "or each pair's own with prompts.Pair(answers=...)"
