@@ -223,7 +223,7 @@ def patched(
         return plan_of(model, jobs, **how)
     asked = SetAnswers(made.targets, made.foils, metric, [], wholes)
     if not made.alone:
-        asked = answers_of_set(model, made, metric, recovered, wholes, across)
+        asked = answers_of_set(model, made, metric, recovered, wholes, across.models)
 
     def settled(i: int, *logits: np.ndarray) -> Measured:
         clean_first = roles[i].clean_first(*logits)
@@ -237,9 +237,9 @@ def patched(
     for note in found[0][0].notes if made.alone else ():
         warnings.warn(note, stacklevel=3)  # where the experiment was called
     words = {name: said for measured, _ in found for name, said in measured.words.items()}
-    more = {"words": words} if words else {}  # of titles
+    more: dict[str, Any] = across.settings | ({"words": words} if words else {})  # of titles
     results = [
-        labelled(model, pair, grid, *of, direction, positions, made.alone, notes, **across.settings, **more)
+        labelled(model, pair, grid, *of, direction, positions, made.alone, notes, **more)
         for pair, grid, of in zip(made.pairs, grids, found, strict=True)
     ]
     return results, asked.notes
