@@ -168,15 +168,8 @@ def test_adapters_are_loaded_for_running_not_training(llama_folder, tmp_path):
 
 
 def test_on_the_command_line(made, llama_folder, capsys, tmp_path):
-    words = [
-        "--model",
-        str(llama_folder),
-        "--clean",
-        "Paris is in France",
-        "--corrupted",
-        "Paris is in London",
-    ]
-    words += ["--metric", "kl", "--align", "ends", "--quiet", "--adapter-path"]
+    asked = "--subject Paris --noise 0.5 --samples 2 --metric kl --quiet --adapter-path"
+    words = ["--model", str(llama_folder), "--clean", "Paris is in France", *asked.split()]
     table = tmp_path / "table.json"
     assert patch.main([*words, str(made), "--json", str(table)]) == 0
     assert json.loads(table.read_text())["model"] == f"{llama_folder} + {made}"

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..anatomy.resolver import ModuleResolver, Site
 from ..errors import InputError, MlxtraceError
-from .calibration import rows_of
-from .runs import capture, norm_input
+from .calibration import ModuleResolver, Site, capture, norm_input, rows_of
 
 
 def site_in(resolver: ModuleResolver, site: Site) -> Site:

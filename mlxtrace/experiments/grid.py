@@ -285,3 +285,14 @@ def on_pair(grid: Grid, pair: AlignedPair, positions: Any = None, within: Any = 
             "each, so it can only be patched between prompts of one length"
         )
     return replace(grid, places=places)
+
+
+def settings_of(pair: AlignedPair, grid: Grid, coords: dict[str, Any], positions: Any) -> dict[str, Any]:
+    """What a result says of how it was made, for titles."""
+    together = grid.neurons and "neuron" not in coords
+    return {
+        "positions": positions,
+        **({"within": grid.places.within} if grid.places.within else {}),
+        **({"neurons": list(grid.neurons[0])} if grid.neurons and together else {}),
+        **({"corruption": pair.corruption} if pair.corruption else {}),
+    }

@@ -109,8 +109,7 @@ def read_pairs(
     foil: Any = None,
     align: Any = "strict",
     answers: Any = None,
-    same: bool = False,
-    noised_by: Any = None,
+    **reading: Any,
 ) -> PairSet:
     """Read one pair or many; one error names every pair that cannot be used.
 
@@ -118,8 +117,7 @@ def read_pairs(
         clean: a prompt or a `Pair` (also one that is lined up already), or a list of them.
         corrupted: as `pair` takes it, or a list of one for each; None with `Pair`s, or one corruption for all of them.
         subject, target, foil: one for all, or a list of one for each; what a `Pair` says of itself it says there.
-        answers: several that are right, in the target's place; or a list of such lists, one for each.
-        same, noised_by: as `pair` takes them; without a corrupted prompt the clean one is both.
+        answers: several that are right, in the target's place; or a list of such lists. reading: as `pair` takes it.
     """
     alone = not is_many(clean)
     _check_second(clean, corrupted)
@@ -142,7 +140,7 @@ def read_pairs(
         columns[2] = with_answers(columns[2], answers, alone)
     asked = [_as_pair(*row) for row in zip(given, *columns, strict=True)]
     ids = _ids(asked)
-    pairs = each(ids, alone, lambda i: _read(model, asked[i], align, same, noised_by))
+    pairs = each(ids, alone, lambda i: _read(model, asked[i], align, reading))
     return PairSet(pairs, ids, [one.target for one in asked], [one.foil for one in asked], alone)
 
 
@@ -211,13 +209,10 @@ def _as_pair(clean: Any, corrupted: Any, subject: Any, target: Any, foil: Any) -
     )
 
 
-def _read(model: Any, asked: Pair, align: Any, same: bool, noised_by: Any) -> AlignedPair:
-    corrupted = asked.clean if same and asked.corrupted is None else asked.corrupted
-    if corrupted is None:
-        raise InputError(
-            "it has no corrupted prompt: give one, or a corruption such as GaussianNoise(subject=...)"
-        )
-    made = pair(model, asked.clean, corrupted, asked.subject, align, same, noised_by)
+def _read(model: Any, asked: Pair, align: Any, reading: dict[str, Any]) -> AlignedPair:
+    if asked.corrupted is None and not reading:
+        raise InputError("it has no corrupted prompt: give one, or noise, GaussianNoise(subject=...)")
+    made = pair(model, asked.clean, asked.corrupted, asked.subject, align, **reading)
     if not asked.regions:
         return made
     return replace(made, regions=regions_of(made.clean_prompt, asked.regions))

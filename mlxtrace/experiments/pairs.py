@@ -116,7 +116,8 @@ def pair(
         corrupted: a prompt, `GaussianNoise` or `Substitution`; None with an `AlignedPair`.
         subject: text or positions in the clean prompt; default: its own, or where the prompts differ.
         align: "strict" or "ends", for prompts of different lengths.
-        same: both may be the same tokens, run in two models. noised_by: whose embeddings are noised (None: `model`).
+        same: both may be the same tokens, run in two models; the clean prompt is both where there is no other.
+        noised_by: the model whose embeddings are noised; None: `model`.
     """
     check_align(align)
     if isinstance(clean, AlignedPair):
@@ -124,6 +125,7 @@ def pair(
     first = model.prompt(clean)
     if isinstance(corrupted, GaussianNoise):
         return _noised(noised_by or model, first, corrupted, subject)
+    corrupted = clean if same and corrupted is None else corrupted
     second = model.prompt(corrupted.text if isinstance(corrupted, Substitution) else corrupted)
     if first.ids == second.ids and not same:
         raise EffectError(

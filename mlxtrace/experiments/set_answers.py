@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from .pair_sets import PairSet, each, named
-from .source_models import ONE_MODEL
 from .sweeps import continued_logits, plain_logits
 from .whole_answers import Answers, Asked, answers_of, answers_whole, recovery, settle_whole, several
 
@@ -34,17 +33,17 @@ def answers_of_set(
     metric: Any,
     recovered: bool = True,
     asked: Sequence[Asked | None] = (),
-    across: Any = ONE_MODEL,
+    models: tuple[Any, Any] = (None, None),
 ) -> SetAnswers:
     """Run all prompts plainly; one error that names every pair whose answers cannot be what the metric needs.
 
     "auto" is kl when no pair's corrupted run has lost the answer, else prob. recovered: a recovery is wanted, and
     EffectError raised when the metric hardly moves on average. asked: the answers that are scored whole, by pair.
-    across: the models of the clean and of the corrupted runs, where these are two.
+    models: of the clean and of the corrupted runs, where these are two.
     """
     asked = asked or [None] * len(made.pairs)
-    clean = _plain_logits(across.clean or model, [pair.clean for pair in made.pairs], asked)
-    corrupted = _plain_logits(across.corrupted or model, [pair.corrupted for pair in made.pairs], asked)
+    clean = _plain_logits(models[0] or model, [pair.clean for pair in made.pairs], asked)
+    corrupted = _plain_logits(models[1] or model, [pair.corrupted for pair in made.pairs], asked)
 
     def read(i: int) -> Answers:
         whole = asked[i]

@@ -2,7 +2,7 @@
 
 reading = how_read(model, source_model, "denoise")      # what `read_pairs` is told besides
 across = between(model, source_model, made, "denoise", cells)
-across.clean, across.corrupted                          # the model of each run; None where both are one
+across.models                                           # that of the clean and that of the corrupted run
 """
 
 from __future__ import annotations
@@ -15,19 +15,18 @@ import mlx.core as mx
 
 from ..engine.two_models import check_shapes
 from ..errors import InputError
-from .pair_sets import PairSet, each
-from .pairs import AlignedPair
+from .pair_sets import AlignedPair, PairSet, each
 
 
 @dataclass(frozen=True)
 class Between:
-    """The models of the clean and of the corrupted run, where these are two, and what follows from that.
+    """What follows from that the source run is another model's.
 
-    how: what a sweep is told besides. settings: what a result says of it. notes: what is to be said of it.
+    models: of the clean and of the corrupted run; None where both are one. how: what a sweep is told besides.
+    settings: what a result says of it. notes: what is to be said of it.
     """
 
-    clean: Any = None
-    corrupted: Any = None
+    models: tuple[Any, Any] = (None, None)
     how: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -62,11 +61,11 @@ def between(model: Any, source_model: Any, made: PairSet, direction: str, cells:
     _check_vocabularies(model, other)
     each(made.ids, made.alone, lambda i: _check_reading(model, other, made.pairs[i]))
     said = check_shapes(model.resolver, other.resolver, [p.site for cell in cells for p in cell.patches])
-    clean, corrupted = (other, model) if direction == "denoise" else (model, other)
+    models = (other, model) if direction == "denoise" else (model, other)
     name, notes = _named(model, other), [said] if said else []
     if any(pair.corrupted.noised for pair in made.pairs):
-        notes.append(f"the noise is on the embeddings of {name if corrupted is other else model.name}")
-    return Between(clean, corrupted, {"source_resolver": other.resolver}, {"source_model": name}, notes)
+        notes.append(f"the noise is on the embeddings of {name if models[1] is other else model.name}")
+    return Between(models, {"source_resolver": other.resolver}, {"source_model": name}, notes)
 
 
 def _other(model: Any, source_model: Any) -> Any:
@@ -125,9 +124,12 @@ def _named(model: Any, other: Any) -> str:
 
 
 def _kind(model: Any) -> str:
-    """How its weights are kept: "4 bits", or a dtype."""
-    bits = {m.bits for _, m in model.net.named_modules() if hasattr(m, "bits") and "scales" in m}
+    """How its weights are kept: "4 bits", or a dtype; and whether adapters are on them."""
+    modules = [module for _, module in model.net.named_modules()]
+    bits = {m.bits for m in modules if hasattr(m, "bits") and "scales" in m}
+    adapted = " with adapters" if any("lora_a" in m for m in modules) else ""
     if bits:
-        return f"{' and '.join(map(str, sorted(bits)))} bits"
+        return f"{' and '.join(map(str, sorted(bits)))} bits{adapted}"
     weight = model.resolver.get_embedding_layer().get("weight")
-    return str(weight.dtype).removeprefix("mlx.core.") if isinstance(weight, mx.array) else "float"
+    kept = str(weight.dtype).removeprefix("mlx.core.") if isinstance(weight, mx.array) else "float"
+    return f"{kept}{adapted}"

@@ -147,7 +147,8 @@ class ActivationCache(Mapping):
             >>> x.shape, str(x.dtype), str(cache["layers.3.mlp"].dtype)
             ((1, 5, 128), 'float32', 'mlx.core.bfloat16')
         """
-        return in_numpy(self[name])
+        x = self[name]
+        return np.array(x.astype(mx.float32) if mx.issubdtype(x.dtype, mx.floating) else x)
 
     def save(self, path: str | os.PathLike) -> None:
         """Write everything to one safetensors file, whole or not at all, with a checksum.
@@ -203,11 +204,6 @@ class ActivationCache(Mapping):
 
     def __repr__(self) -> str:
         return f"ActivationCache({len(self)} activations, {self.nbytes / 1e6:.1f} MB)"
-
-
-def in_numpy(x: mx.array) -> np.ndarray:
-    """A copy of an array in NumPy, of floats in float32."""
-    return np.array(x.astype(mx.float32) if mx.issubdtype(x.dtype, mx.floating) else x)
 
 
 def _key(name: str) -> Key:

@@ -16,7 +16,6 @@ import mlx.core as mx
 import numpy as np
 
 from ..errors import EditError, InputError, OrderError
-from .cache import in_numpy
 from .groups import held
 from .trace import ActivationCache, Edit, Group, Groups, ModuleResolver, Site, Trace
 
@@ -189,7 +188,8 @@ class GroupCache(Mapping):
             [(6, 128), (7, 128)]
         """
         found, numbers = self[name], sorted(i for prompts, *_ in self.groups for i in prompts)
-        return [in_numpy(found[i]) for i in numbers]
+        floats = mx.issubdtype(found[0].dtype, mx.floating)
+        return [np.array(found[i].astype(mx.float32) if floats else found[i]) for i in numbers]
 
     @property
     def nbytes(self) -> int:

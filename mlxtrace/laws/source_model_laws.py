@@ -17,9 +17,18 @@ import numpy as np
 from mlx.utils import tree_flatten
 
 from ..experiments.noise import GaussianNoise
-from .law import DoesNotApply, Measurement, law
-from .model_under_test import LENGTH, SUBJECT, ModelUnderTest
-from .pair_by_hand import METRICS, NOISE_SEED, SAMPLES, PairByHand, drawn_by_hand, window_of
+from .law import Measurement, law
+from .pair_by_hand import (
+    METRICS,
+    NOISE_SEED,
+    SAMPLES,
+    SUBJECT,
+    DoesNotApply,
+    ModelUnderTest,
+    PairByHand,
+    drawn_by_hand,
+    window_of,
+)
 
 SCALED = 1.25  # what the other model's vectors are, of this one's
 LEVEL = 0.1
@@ -83,7 +92,8 @@ class _TwoModels:
 def between(tested: ModelUnderTest) -> Measurement:
     """Both directions; the same prompt in both models and another one; windows, heads, neurons, and noise."""
     two, n = _TwoModels(tested), tested.model.n_layers
-    some, every = [3, 6, LENGTH - 1], list(range(LENGTH))
+    every = list(range(len(tested.ids)))
+    some = [3, 6, every[-1]]
     first = sorted({0, n // 2, n - 1})
     main = tested.components_in_all(["mlp", "attn", "resid_post"], first)[0]
     stream = tested.components_in_all(["resid_post", "resid_pre", "mlp"], first)[0]

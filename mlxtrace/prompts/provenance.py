@@ -27,6 +27,8 @@ def fingerprint(net: nn.Module) -> str:
             facts.append(
                 [path, module.bits, getattr(module, "group_size", None), getattr(module, "mode", None)]
             )
+        if "lora_a" in module:  # adapters' scale is no weight
+            facts.append([path, module.scale])
     weights = dict(tree_flatten(net.parameters()))
     return checksums.of_arrays(weights, json.dumps(plain(facts), sort_keys=True))[:16]
 

@@ -385,3 +385,60 @@ def test_what_reading_is_told(base, other):
     assert how_read(base, base, "denoise") == {}
     assert how_read(base, other, "denoise") == {"same": True, "noised_by": base}
     assert how_read(base, other, "noise") == {"same": True, "noised_by": other}
+
+
+# ---- whole answers, metrics of every position, other experiments
+
+
+@pytest.mark.parametrize("direction", ["denoise", "noise"])
+@pytest.mark.parametrize("corrupted", [OTHER, CLEAN], ids=["two prompts", "one prompt"])
+def test_whole_answers(base, other, direction, corrupted):
+    asked = {"metric": "logprob", "component": "mlp", "direction": direction, "progress": False}
+    answers = {"target": [11, 12, 13], "foil": [14, 15]}
+    result = base.activation_patching(
+        CLEAN, corrupted, positions=[2, 6], source_model=other, **asked, **answers
+    )
+    tail, ids = [11, 12], (corrupted, CLEAN) if direction == "denoise" else (CLEAN, corrupted)
+    for layer in range(3):
+        _, kept = by_hand(other).run([*ids[1], *tail], keep=[("mlp", layer)])
+        write = Write("mlp", layer, [2, 6], kept["mlp", layer], [2, 6])
+        logits, _ = by_hand(base).run([*ids[0], *tail], [write])
+        log_probs = metrics.log_softmax(logits[-3:])
+        assert result.raw[layer] == pytest.approx(
+            sum(log_probs[i, t] for i, t in enumerate([11, 12, 13])), abs=1e-4
+        )
+
+
+def test_metrics_of_every_position(base, other):
+    @metrics.every_position
+    def of_one_token(logits):
+        return logits[..., 11].sum(-1)
+
+    result = base.activation_patching(
+        CLEAN, source_model=other, metric=of_one_token, component="resid_post", positions=[2], progress=False
+    )
+    for layer in range(3):
+        _, kept = by_hand(other).run(CLEAN, keep=[("resid_post", layer)])
+        logits, _ = by_hand(base).run(
+            CLEAN, [Write("resid_post", layer, [2], kept["resid_post", layer], [2])]
+        )
+        assert result.raw[layer] == pytest.approx(logits[:, 11].sum(), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "attribution_patching",
+        "path_patching",
+        "causal_effects",
+        "noising_window",
+        "screen",
+        "edges",
+        "circuit",
+    ],
+)
+def test_other_experiments_do_not_pass_over_it(base, other, name):
+    with pytest.raises(TypeError, match=f"{name}.* unexpected keyword argument 'source_model'"):
+        getattr(base, name)(CLEAN, OTHER, source_model=other)
+    with pytest.raises((TypeError, errors.InputError), match="source_model"):
+        prompts.run(base, [prompts.Pair(CLEAN, OTHER)], "causal_effects", "unused", source_model=other)

@@ -68,3 +68,22 @@ def test_values_are_told_the_same_in_every_process():
     assert told(lambda x: [y + 1 for y in x]) != told(lambda x: [y + 2 for y in x])
     assert told(lambda x, y=1: x) != told(lambda x, y=2: x)
     assert told(print).startswith("print ")
+
+
+def test_adapters_count_with_their_scale():
+    from mlx_lm.tuner.utils import linear_to_lora_layers
+
+    net = models.make("llama")
+    bare = fingerprint(net)
+    linear_to_lora_layers(net, 1, {"rank": 2, "scale": 8.0, "dropout": 0.0})
+    one = fingerprint(net)
+    for module in net.modules():
+        if "lora_a" in module:
+            module.scale = 4.0
+    assert len({bare, one, fingerprint(net)}) == 3
+
+
+def test_a_model_is_told_by_its_weights():
+    one, same, other = (mlxtrace.InterpretableModel(models.make("llama", seed=seed)) for seed in (0, 0, 1))
+    assert told(one) == told(same) != told(other)
+    assert told(one)[0] == "llama"
