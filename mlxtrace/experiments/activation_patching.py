@@ -13,7 +13,7 @@ import numpy as np
 
 from ..arguments import true_or_false
 from ..results.patching_set import PatchingResult, PatchingSet
-from .grid import Grid, grid_of
+from .grid import Grid, grid_of, settings_of
 from .pair_sets import AlignedPair, Corrupted, OneOrMany, PairSet, grids_of, read_pairs
 from .protocol import TracedModel
 from .set_answers import SetAnswers, answers_of_set
@@ -45,8 +45,8 @@ def activation_patching(
     progress: bool | None = None,
     plan_only: Literal[False] = False,
     neurons: Any = None,
-    source_model: TracedModel | None = None,
     answers: Any = None,
+    source_model: TracedModel | None = None,
 ) -> PatchingResult: ...
 
 
@@ -74,8 +74,8 @@ def activation_patching(
     *,
     plan_only: Literal[True],
     neurons: Any = None,
-    source_model: TracedModel | None = None,
     answers: Any = None,
+    source_model: TracedModel | None = None,
 ) -> Plan: ...
 
 
@@ -101,8 +101,8 @@ def activation_patching(
     progress: bool | None = None,
     plan_only: bool = False,
     neurons: Any = None,
-    source_model: TracedModel | None = None,
     answers: Any = None,
+    source_model: TracedModel | None = None,
 ) -> PatchingResult | Plan:
     """Patch sites from one run into another, and report how far the answer comes back.
 
@@ -146,11 +146,11 @@ def activation_patching(
         plan_only: return the `Plan` and run nothing.
         neurons: with component="neuron": None for all of a layer's neurons together, "each" for every one by itself,
             or the neurons to patch together. `screen` finds the strongest without running each.
+        answers: in the target's place a list of answers that are right, whose probabilities are added; for a set also
+            a list of such lists.
         source_model: another model of the same shape and tokens (fine-tuned, quantized), which makes the run that the
             activations come from: the clean one, or with "noise" the corrupted one. Without a corrupted_text both
             models run the clean one. Noise is on the embeddings of the corrupted run's model.
-        answers: in the target's place a list of answers that are right, whose probabilities are added; for a set also
-            a list of such lists.
 
     Returns:
         A `PatchingResult`: `.raw` (the metric) and `.recovery` (percent), float64, shaped `[layer]`,
@@ -295,17 +295,6 @@ def labelled(
         corrupted_text=pair.corrupted_text,
         model=model.name,
         notes=[*pair.notes, *places.notes, *measured.notes, *measured.remarks, *notes],
-        settings=_settings(pair, grid, coords, positions) | settings,
+        settings=settings_of(pair, grid, coords, positions) | settings,
         part_of_set=not alone,
     )
-
-
-def _settings(pair: AlignedPair, grid: Grid, coords: dict[str, Any], positions: Any) -> dict[str, Any]:
-    """What a result says of how it was made, for titles."""
-    together = grid.neurons and "neuron" not in coords
-    return {
-        "positions": positions,
-        **({"within": grid.places.within} if grid.places.within else {}),
-        **({"neurons": list(grid.neurons[0])} if grid.neurons and together else {}),
-        **({"corruption": pair.corruption} if pair.corruption else {}),
-    }

@@ -12,18 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.choice import choose
 from ..engine.circuit_pass import CircuitPass
 from ..engine.edge_gradients import edge_estimates
-from ..engine.path_sweep import Receiver, Sender
 from ..errors import AlignmentError, InputError
 from .grid import positions_of
 from .pair_sets import PairSet
-from .path_runs import ALL, Graph, PathCell, PathRuns
+from .path_runs import ALL, Graph, PathCell, PathRuns, Receiver, Sender, choose, values_of
 from .path_runs import progress_bar as progress_bar
 from .set_answers import SetAnswers, answers_of_set
 from .whole_answers import Measured, asked_of_pairs, settle_whole
-from .whole_runs import values_of
 from .whole_slopes import slope_of_context
 
 

@@ -113,7 +113,7 @@ def edges(
         foils=["" if one.foil is None else one.foil.text for one in found],
         model=model.name,
         steps=steps,
-        notes=list(dict.fromkeys([*made.notes, *pairs.notes, *sum(said, [])])),
+        notes=list(dict.fromkeys([*made.notes, *pairs.notes, *(note for some in said for note in some)])),
         seconds=time.perf_counter() - began,
     )
     result._runs = CircuitRuns(model, metric, made, max_memory)

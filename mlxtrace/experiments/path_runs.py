@@ -16,8 +16,29 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.path_sweep import Graph, Outcome, PathCell, PathSweep, progress_bar
-from .whole_runs import WholeRuns
+from ..engine.path_sweep import (
+    Graph,
+    Outcome,
+    PathCell,
+    PathSweep,
+    Receiver,
+    Sender,
+    choose,
+    progress_bar,
+)
+from .whole_runs import WholeRuns, values_of
+
+__all__ = [
+    "ALL",
+    "Graph",
+    "PathCell",
+    "PathRuns",
+    "Receiver",
+    "Sender",
+    "choose",
+    "progress_bar",
+    "values_of",
+]
 
 ALL = "all positions are patched together, and so are those of the answer's tokens behind the prompt"
 
@@ -79,4 +100,5 @@ class PathRuns:
             seconds=sum(plan.seconds for plan in plans),
             elapsed=sum(plan.elapsed or 0.0 for plan in plans),
         )
-        return Outcome(*(measured.combined(part) for part in parts), plan)
+        values, base, source = (measured.combined(part) for part in parts)
+        return Outcome(values, base, source, plan)

@@ -73,8 +73,8 @@ def values_of(measured: Any, logits: np.ndarray) -> np.ndarray:
 
 def between(base: np.ndarray, source: np.ndarray) -> np.ndarray:
     """Logits half of the way between both runs' means, `[contexts, read, V]` or `[1, V]`."""
-    both = [x[None] if x.ndim == 2 else x for x in (base, source)]
-    return sum(x.mean(1) for x in both) / 2
+    here, there = (x[None] if x.ndim == 2 else x for x in (base, source))
+    return (here.mean(1) + there.mean(1)) / 2
 
 
 def flat(logits: np.ndarray) -> np.ndarray:

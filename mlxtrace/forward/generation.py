@@ -153,6 +153,8 @@ def generate(
         True
     """
     refuse_in_trace(model.net)
+    if not isinstance(stream, bool):
+        raise InputError(f"stream is True or False, whether responses are given one by one, not {stream!r}")
     read = model.prompt(prompt)
     options = {
         **options,

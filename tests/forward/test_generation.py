@@ -10,6 +10,8 @@ import mlx_lm
 import models
 import numpy as np
 import pytest
+from mlx.utils import tree_map_with_path
+from mlx_lm.tuner.utils import linear_to_lora_layers
 
 from mlxtrace import InterpretableModel, errors
 from mlxtrace import interventions as iv
@@ -250,3 +252,38 @@ def test_a_generation_is_a_string(demo):
     assert text.logprobs.dtype == np.float64 and len(text.tokens) == 2
     without = InterpretableModel(demo.net).generate(demo.ids(PROMPT), 2)
     assert without.tokens == text.tokens and without == "".join(f"<{t}>" for t in text.tokens)
+
+
+def test_modules_that_are_called_twice_in_a_pass():
+    model = InterpretableModel(models.make("nanbeige"))
+    path = next(p for p, n in model.resolver.structure.visits.items() if n == 2 and p.endswith("layers.0"))
+    texts = []
+    for visit in (0, 1):
+        edit = {f"{path}@{visit}": iv.scale(1.7)}
+        texts.append(model.generate(IDS, 3, edit))
+        assert np.abs(texts[-1].logprobs - anew(model, texts[-1].tokens, edit)).max() < 5e-5
+    assert np.abs(texts[0].logprobs - texts[1].logprobs).max() > 1e-2
+    with pytest.raises(errors.SiteError, match="@1"):
+        model.generate(IDS, 3, {path: iv.scale(1.7)})
+
+
+def test_adapters():
+    net = models.make("llama", num_hidden_layers=2)
+    model = InterpretableModel(net)
+    plain = model.generate(IDS, 3)
+    linear_to_lora_layers(net, 1, {"rank": 2, "scale": 20.0, "dropout": 0.0})
+    mx.random.seed(0)
+    net.update(
+        tree_map_with_path(lambda p, x: mx.random.normal(x.shape) if "lora" in p else x, net.parameters())
+    )
+    edit = {"layers.1.self_attn.q_proj": iv.scale(1.5), "layers.0": iv.zero_at(2)}
+    text = model.generate(IDS, 3, edit)
+    assert np.abs(text.logprobs - anew(model, text.tokens, edit)).max() < 5e-5
+    assert np.abs(model.generate(IDS, 3).logprobs - plain.logprobs).max() > 1e-2
+
+
+def test_positions_are_told_where_there_are_tokens(llama):
+    """A pattern has its heads on the axis that holds tokens elsewhere."""
+    with pytest.raises(errors.EditError, match="axis 1"):
+        llama.generate(IDS, N, {"layers.1.pattern": iv.zero_at(1)})
+    llama.generate(IDS, N, {"layers.1.pattern": iv.scale(0.5)})

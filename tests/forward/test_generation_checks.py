@@ -120,6 +120,12 @@ def test_a_table_of_positions_is_not_read_past():
         Asked(T, 1, room, "all", {"sampler": None, "logits_processors": None}).check(room + T - 1)
 
 
+def test_a_stream_of_mlx_is_none(llama):
+    for stream in (mx.default_stream(mx.cpu), print, 1):
+        with pytest.raises(errors.InputError, match="stream is True or False"):
+            llama.generate(IDS, stream=stream)
+
+
 def test_prompts_that_are_none(llama):
     for prompt in ([], None, [[1, 2], [3, 4]], [1, 10**6]):
         with pytest.raises(errors.TokenError):

@@ -16,7 +16,7 @@ def test_every_law_is_registered_once():
     ]
     found = {id(x): x for module in modules for x in vars(module).values() if isinstance(x, Law)}
     assert [x.name for x in found.values() if x not in LAWS] == []
-    assert len(LAWS) == 58len({law.name for law in LAWS}) == len(found) + 1  # and the small model's, made there
+    assert len(LAWS) == len({law.name for law in LAWS}) == len(found) + 1  # and the small model's, made there
     assert [*MODEL_LAWS, *EXPERIMENT_LAWS] == LAWS[:-3]  # then the programs, and the small model
 
 
@@ -27,7 +27,7 @@ def test_every_law_says_what_to_distrust():
 
 
 def test_the_order_of_the_table():
-    assert len(LAWS) == 58
+    assert len(LAWS) == 57
     assert LAWS[0].name == "two plain runs agree to the bit"
     assert LAWS[22].name == "a layer adds what attn and mlp write, or it is said"
     assert LAWS[-1].name == "all of this on a small model of known make"
