@@ -36,7 +36,7 @@ from .experiments.screen import screen
 from .forward.generation import generate
 from .forward.group_trace import ActivationCache, Edit, Trace, trace_of
 from .forward.names import Activation, LayerList, SiteReference, child, current, part_names
-from .loading import Program, load_any
+from .loading import DROPOUTS, Program, check_dropout, load_any
 from .prompts.substitutes import substitutes
 from .text.reader import Prompts, Reader
 
@@ -149,7 +149,8 @@ class InterpretableModel(Reader):
                     arrays.append((id(x), str(x.dtype), x.shape))
             elif isinstance(x, dict):  # a module is one
                 if isinstance(x, nn.Module):
-                    _check_dropout(x)
+                    if isinstance(x, DROPOUTS):
+                        check_dropout(x)
                     modules.append(id(x))
                 left += x.items()
             elif isinstance(x, list):
@@ -293,12 +294,3 @@ class InterpretableModel(Reader):
     def __repr__(self) -> str:
         size = "quantized" if self.is_quantized else "float"
         return f"InterpretableModel({self.name!r}: {self.n_layers} layers, width {self.d_model}, {size})"
-
-
-def _check_dropout(module: nn.Module) -> None:
-    """LoadError for a dropout that acts: in training mode every pass would be another one."""
-    if isinstance(module, nn.Dropout | nn.Dropout2d | nn.Dropout3d) and module.training and module._p_1 < 1:
-        raise LoadError(
-            f"the model is in training mode, where its dropout ({1 - module._p_1:.2g}) makes every pass another one: "
-            "call .eval() of the module first"
-        )

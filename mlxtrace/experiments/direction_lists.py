@@ -8,10 +8,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import InputError, MlxtraceError
+from ..errors import EffectError, InputError, MlxtraceError, SiteError, UnsupportedError, closest
 from .grid import Prompt, TracedModel, indices_in, positions_of
 
-__all__ = ["Placed", "Prompt", "TracedModel", "indices_in", "read_lists"]
+__all__ = [
+    "EffectError",
+    "InputError",
+    "Placed",
+    "Prompt",
+    "SiteError",
+    "TracedModel",
+    "UnsupportedError",
+    "closest",
+    "indices_in",
+    "read_lists",
+]
 Placed = tuple[Prompt, tuple[int, ...]]  # a prompt, and where in it
 
 

@@ -16,9 +16,19 @@ from typing import Any
 import numpy as np
 
 from ..engine.runs import Keep, Run, Site, capture_sites, to_numpy
-from ..errors import EffectError, InputError, SiteError, UnsupportedError, closest
 from ..results.direction import Direction, plain
-from .direction_lists import Placed, Prompt, TracedModel, indices_in, read_lists
+from .direction_lists import (
+    EffectError,
+    InputError,
+    Placed,
+    Prompt,
+    SiteError,
+    TracedModel,
+    UnsupportedError,
+    closest,
+    indices_in,
+    read_lists,
+)
 from .separation import held_out
 
 METHODS = ("mean_difference",)

@@ -130,12 +130,8 @@ def read_pairs(
         target = target if answers is None else with_answers([target], answers, True)[0]
         return PairSet([pair(model, clean, corrupted, subject, align)], ["0"], [target], [foil], True)
     n = len(given)
-    columns = [
-        _column("corrupted", corrupted, n, alone),
-        _column("subject", subject, n, alone),
-        _column("target", target, n, alone),
-        _column("foil", foil, n, alone),
-    ]
+    second = {"corrupted": corrupted, "subject": subject, "target": target, "foil": foil}
+    columns = [_column(name, value, n, alone) for name, value in second.items()]
     if answers is not None:
         columns[2] = with_answers(columns[2], answers, alone)
     asked = [_as_pair(*row) for row in zip(given, *columns, strict=True)]
