@@ -13,7 +13,7 @@ import numpy as np
 
 from ..arguments import true_or_false
 from ..results.patching_set import PatchingResult, PatchingSet
-from .grid import Grid, grid_of
+from .grid import Grid, grid_of, settings_of
 from .pair_sets import AlignedPair, Corrupted, OneOrMany, PairSet, grids_of, read_pairs
 from .protocol import TracedModel
 from .set_answers import SetAnswers, answers_of_set
@@ -295,17 +295,6 @@ def labelled(
         corrupted_text=pair.corrupted_text,
         model=model.name,
         notes=[*pair.notes, *places.notes, *measured.notes, *measured.remarks, *notes],
-        settings=_settings(pair, grid, coords, positions) | settings,
+        settings=settings_of(pair, grid, coords, positions) | settings,
         part_of_set=not alone,
     )
-
-
-def _settings(pair: AlignedPair, grid: Grid, coords: dict[str, Any], positions: Any) -> dict[str, Any]:
-    """What a result says of how it was made, for titles."""
-    together = grid.neurons and "neuron" not in coords
-    return {
-        "positions": positions,
-        **({"within": grid.places.within} if grid.places.within else {}),
-        **({"neurons": list(grid.neurons[0])} if grid.neurons and together else {}),
-        **({"corruption": pair.corruption} if pair.corruption else {}),
-    }
