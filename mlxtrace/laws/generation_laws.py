@@ -103,18 +103,25 @@ def _editable(tested: ModelUnderTest) -> tuple[list[str], list[str]]:
 
     Only what is inside attention may be: its keys may be forgotten, or be others in a pass of one token.
     """
-    found, refused = [], []
+    names = {}
     for component in tested.components:
         layers = [layer for layer in tested.layers if tested.site_exists(component, layer)]
-        name = f"layers.{(layers or tested.layers_with(component, layers=tested.all_layers))[-1]}.{component}"
-        try:
-            _generated(tested, {name: _scaled}, "all")
-            found.append(name)
-        except UnsupportedError:
-            if component not in INSIDE:
-                raise
-            refused.append(name)
-    return found, refused
+        layers = layers or tested.layers_with(component, layers=tested.all_layers)
+        names[f"layers.{layers[-1]}.{component}"] = component
+    inside = [name for name, component in names.items() if component in INSIDE]
+    refused = []
+    if not _takes(tested, inside):
+        refused = [name for name in inside if not _takes(tested, [name])]
+    return [name for name in names if name not in refused], refused
+
+
+def _takes(tested: ModelUnderTest, names: list[str]) -> bool:
+    """Whether these sites can be edited together, and not at the cost of an error."""
+    try:
+        _generated(tested, dict.fromkeys(names, _scaled), "all")
+    except UnsupportedError:
+        return False
+    return True
 
 
 def _scaled(x: mx.array) -> mx.array:
