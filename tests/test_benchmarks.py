@@ -112,3 +112,10 @@ def test_edges_agree_with_two_traces_each(capsys):
     said = capsys.readouterr().out
     assert "172 edges" in said and "in CPU time" in said
     assert len(bench.sampled(30, 0)) < len(bench.sampled(0, 0)) == len(bench.places)
+
+
+def test_whole_answers_and_text_agree_with_the_textbook():
+    from benchmarks import answers
+
+    rows = answers.rows_of(models.GPT2_TOY, tokens=4, sample=4, repeats=1)  # raises where they differ
+    assert len(rows) == 2 and "36 cells" in rows[0] and "same tokens" in rows[1]
