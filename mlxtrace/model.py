@@ -17,7 +17,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from . import blas
-from .anatomy.resolver import ModuleResolver
+from .anatomy.resolver import ModuleResolver, inventory
 from .errors import InputError, LoadError, SiteAttributeError, UnsupportedError
 from .experiments.activation_patching import activation_patching
 from .experiments.attribution_patching import attribution_patching
@@ -77,7 +77,7 @@ class InterpretableModel(Reader):
         adapter_path: str | os.PathLike | None = None,
     ):
         self.net, self.tokenizer, self.name = load_any(model, tokenizer, dtype, adapter_path)
-        self.resolver, self._seen = ModuleResolver(self.net), self._parts()
+        self.resolver, self._seen = ModuleResolver(self.net), inventory(self.net)
         blas.notice()
 
     # ---- facts about the model
@@ -128,33 +128,12 @@ class InterpretableModel(Reader):
 
     def _renew(self) -> None:
         """Look at the model anew when its modules or arrays are others than before (quantized, say, or cast)."""
-        before, self._seen = self._seen, self._parts()
+        before, self._seen = self._seen, inventory(self.net)
         if before[0] != self._seen[0]:
             with contextlib.suppress(LoadError):  # one that cannot be probed says why when it is run
                 self.resolver = ModuleResolver(self.net)
         elif before[1] != self._seen[1]:
             self.resolver.measured.clear()
-
-    def _parts(self) -> tuple[list, list]:
-        """What tells the model's modules and arrays from others, without reading any weights.
-
-        It is asked for with every prompt, so it is one walk: `named_modules` and `parameters` take ten times as long.
-        """
-        modules, arrays = [], []
-        left: list[tuple[str, Any]] = [("", self.net)]
-        while left:
-            name, x = left.pop()
-            if isinstance(x, mx.array):
-                if not name.startswith("_"):
-                    arrays.append((id(x), str(x.dtype), x.shape))
-            elif isinstance(x, dict):  # a module is one
-                if isinstance(x, nn.Module):
-                    _check_dropout(x)
-                    modules.append(id(x))
-                left += x.items()
-            elif isinstance(x, list):
-                left += [(name, inner) for inner in x]
-        return modules, arrays
 
     # ---- tracing
 
@@ -293,12 +272,3 @@ class InterpretableModel(Reader):
     def __repr__(self) -> str:
         size = "quantized" if self.is_quantized else "float"
         return f"InterpretableModel({self.name!r}: {self.n_layers} layers, width {self.d_model}, {size})"
-
-
-def _check_dropout(module: nn.Module) -> None:
-    """LoadError for a dropout that acts: in training mode every pass would be another one."""
-    if isinstance(module, nn.Dropout | nn.Dropout2d | nn.Dropout3d) and module.training and module._p_1 < 1:
-        raise LoadError(
-            f"the model is in training mode, where its dropout ({1 - module._p_1:.2g}) makes every pass another one: "
-            "call .eval() of the module first"
-        )

@@ -59,8 +59,8 @@ REMARKS = [
 PLANTED = f"""## What the check would see
 
 The laws of experiments (`EXPERIMENT_LAWS` in `laws/registry.py`) ask for sweeps, traces and effects as a user does, and
-for generated text, lenses, directions and other models' activations, and hold them to loops by hand; they are not in the
-table. `python -m mlxtrace.check demo` fails on
+for generated text, lenses, directions and other models' activations, and hold them to loops by hand; they are not in
+the table. `python -m mlxtrace.check demo` fails on
 {len(FAULTS) - len(MISSED)} of {len(FAULTS)} planted faults (`tests/laws/test_mutations.py`: one at a time, in a copy of
 the package), written by the authors of the check, so not a sample of what may go wrong. To measure it again:
 `python tests/laws/test_mutations.py`, or `pytest -m heavy tests/laws/test_mutations.py`."""
