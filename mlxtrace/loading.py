@@ -164,15 +164,3 @@ def _why(name: str, local: bool, error: Exception) -> str:
     if kind in ("RepositoryNotFoundError", "GatedRepoError"):
         return f"cannot load {name!r}: the hub has no such model, or it needs a login ({kind})"
     return f"cannot load {name!r}: {kind}: {text}"
-
-
-DROPOUTS = (nn.Dropout, nn.Dropout2d, nn.Dropout3d)
-
-
-def check_dropout(module: Any) -> None:
-    """LoadError for a dropout that acts: in training mode every pass would be another one."""
-    if module.training and module._p_1 < 1:
-        raise LoadError(
-            f"the model is in training mode, where its dropout ({1 - module._p_1:.2g}) makes every pass another one: "
-            "call .eval() of the module first"
-        )

@@ -17,7 +17,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from . import blas
-from .anatomy.resolver import ModuleResolver
+from .anatomy.resolver import ModuleResolver, inventory
 from .errors import InputError, LoadError, SiteAttributeError, UnsupportedError
 from .experiments.activation_patching import activation_patching
 from .experiments.attribution_patching import attribution_patching
@@ -36,7 +36,7 @@ from .experiments.screen import screen
 from .forward.generation import generate
 from .forward.group_trace import ActivationCache, Edit, Trace, trace_of
 from .forward.names import Activation, LayerList, SiteReference, child, current, part_names
-from .loading import DROPOUTS, Program, check_dropout, load_any
+from .loading import Program, load_any
 from .prompts.substitutes import substitutes
 from .text.reader import Prompts, Reader
 
@@ -77,7 +77,7 @@ class InterpretableModel(Reader):
         adapter_path: str | os.PathLike | None = None,
     ):
         self.net, self.tokenizer, self.name = load_any(model, tokenizer, dtype, adapter_path)
-        self.resolver, self._seen = ModuleResolver(self.net), self._parts()
+        self.resolver, self._seen = ModuleResolver(self.net), inventory(self.net)
         blas.notice()
 
     # ---- facts about the model
@@ -128,34 +128,12 @@ class InterpretableModel(Reader):
 
     def _renew(self) -> None:
         """Look at the model anew when its modules or arrays are others than before (quantized, say, or cast)."""
-        before, self._seen = self._seen, self._parts()
+        before, self._seen = self._seen, inventory(self.net)
         if before[0] != self._seen[0]:
             with contextlib.suppress(LoadError):  # one that cannot be probed says why when it is run
                 self.resolver = ModuleResolver(self.net)
         elif before[1] != self._seen[1]:
             self.resolver.measured.clear()
-
-    def _parts(self) -> tuple[list, list]:
-        """What tells the model's modules and arrays from others, without reading any weights.
-
-        It is asked for with every prompt, so it is one walk: `named_modules` and `parameters` take ten times as long.
-        """
-        modules, arrays = [], []
-        left: list[tuple[str, Any]] = [("", self.net)]
-        while left:
-            name, x = left.pop()
-            if isinstance(x, mx.array):
-                if not name.startswith("_"):
-                    arrays.append((id(x), str(x.dtype), x.shape))
-            elif isinstance(x, dict):  # a module is one
-                if isinstance(x, nn.Module):
-                    if isinstance(x, DROPOUTS):
-                        check_dropout(x)
-                    modules.append(id(x))
-                left += x.items()
-            elif isinstance(x, list):
-                left += [(name, inner) for inner in x]
-        return modules, arrays
 
     # ---- tracing
 

@@ -6,9 +6,10 @@ import functools
 from collections.abc import Hashable
 from typing import Any
 
+import mlx.core as mx
 import mlx.nn as nn
 
-from ..errors import PositionError, UnsupportedError
+from ..errors import LoadError, PositionError, UnsupportedError
 from . import head_counts
 from .probe import Layer, Structure, module_paths, probe
 
@@ -114,3 +115,35 @@ class ModelParts:
             for kv in (False, True)
         )
         return query, key_value
+
+
+def inventory(net: nn.Module) -> tuple[list, list]:
+    """The ids of a model's modules; and the ids, dtypes and shapes of its arrays, private ones left out.
+
+    It is asked for with every prompt, so it is one walk: `named_modules` and `parameters` take ten times as long.
+    LoadError for a dropout that acts.
+    """
+    modules, arrays = [], []
+    left: list[tuple[str, Any]] = [("", net)]
+    while left:
+        name, x = left.pop()
+        if isinstance(x, mx.array):
+            if not name.startswith("_"):
+                arrays.append((id(x), str(x.dtype), x.shape))
+        elif isinstance(x, dict):  # a module is one
+            if isinstance(x, nn.Module):
+                _check_dropout(x)
+                modules.append(id(x))
+            left += x.items()
+        elif isinstance(x, list):
+            left += [(name, inner) for inner in x]
+    return modules, arrays
+
+
+def _check_dropout(module: nn.Module) -> None:
+    """LoadError for a dropout that acts: in training mode every pass would be another one."""
+    if isinstance(module, nn.Dropout | nn.Dropout2d | nn.Dropout3d) and module.training and module._p_1 < 1:
+        raise LoadError(
+            f"the model is in training mode, where its dropout ({1 - module._p_1:.2g}) makes every pass another one: "
+            "call .eval() of the module first"
+        )

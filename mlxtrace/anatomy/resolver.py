@@ -21,6 +21,7 @@ from .architecture_exceptions import unwrapped_name
 from .components import ALIASES, COMPONENTS, GLOBAL_SITES, canonical
 from .finders import FINDERS, Missing, Place
 from .model_parts import ModelParts
+from .model_parts import inventory as inventory
 from .sites import Site
 
 

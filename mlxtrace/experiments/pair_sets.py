@@ -279,9 +279,7 @@ def grids_of(model: Any, made: PairSet, grid: Grid, positions: Any, within: Any 
             'positions="regions", or a call for each length'
         )
     if grids[0].places.axis == "position" and any(g.places.labels != grids[0].places.labels for g in grids):
-        raise InputError(
-            'positions="each" needs pairs with the same paired positions: use positions="regions"'
-        )
+        raise InputError('positions="each" needs pairs with the same paired positions: use "regions"')
     if positions is None or isinstance(positions, str) or len(set(lengths)) == 1:
         return grids
     return _counted_from_the_start(grids, lengths)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from .. import metrics
-from ..errors import InputError, PositionError, TokenError
+from ..errors import InputError, MlxtraceError, PositionError, TokenError
 from ..experiments.protocol import Prompt, TracedModel
 from ..plotting.labels import probability, quoted
 from .fact_files import Fact
@@ -26,14 +28,55 @@ class Known:
     answer: tuple[int, ...] | None = None
 
 
-def read_known(model: TracedModel, fact: Fact, first_token: bool = False) -> Known:
+@dataclass(frozen=True)
+class FactReader:
+    """Reads facts, each text once: its prompt, and its attribute's tokens behind it."""
+
+    model: TracedModel
+    kept: dict[tuple[str, str], Any] = field(default_factory=dict)
+
+    def prompt(self, fact: Fact) -> Prompt:
+        """The prompt that was read."""
+        key = fact.prompt, ""
+        if key not in self.kept:
+            self.kept[key] = self.model.prompt(fact.prompt)
+        return self.kept[key]
+
+    def answers(self, fact: Fact) -> Iterator[tuple[int, ...]]:
+        """The attribute's tokens, with a space before it and with none; of those where the tokenizer says so."""
+        for attribute in (f" {fact.attribute}", fact.attribute):
+            key = fact.prompt, attribute
+            if key not in self.kept:
+                try:
+                    self.kept[key] = self.model.answer_tokens(attribute, self.prompt(fact))
+                except TokenError:
+                    self.kept[key] = None
+            if self.kept[key] is not None:
+                yield self.kept[key]
+
+    def is_several(self, fact: Fact) -> bool:
+        """Whether the attribute may be several tokens: without a space only where the prompt asks for none."""
+        try:
+            prompt = self.prompt(fact)
+            first = next(self.answers(fact), None)
+            bare = not prompt.text[-1:].isalnum() and any(len(tokens) > 1 for tokens in self.answers(fact))
+        except MlxtraceError:  # it cannot be traced at all
+            return False
+        return first is None or len(first) > 1 or bare
+
+
+def read_known(
+    model: TracedModel, fact: Fact, first_token: bool = False, reader: FactReader | None = None
+) -> Known:
     """A fact as a model that knows it reads it.
 
-    first_token: it is known by the first token of its attribute, as in the code of Meng et al. 2022.
+    first_token: it is known by the first token of its attribute, as in the code of Meng et al. 2022. reader: which has
+    read facts before.
     """
+    reader = FactReader(model) if reader is None else reader
     try:
-        prompt = model.prompt(fact.prompt)
-        answer, instead = _said(model, fact, prompt, first_token)
+        prompt = reader.prompt(fact)
+        answer, instead = _said(model, fact, prompt, first_token, reader)
         if instead:
             return Known(None, f"the model says {instead}, not {quoted(fact.attribute)}")
         return Known(prompt.with_subject(fact.subject), "", answer)
@@ -42,13 +85,13 @@ def read_known(model: TracedModel, fact: Fact, first_token: bool = False) -> Kno
 
 
 def _said(
-    model: TracedModel, fact: Fact, prompt: Prompt, first_token: bool
+    model: TracedModel, fact: Fact, prompt: Prompt, first_token: bool, reader: FactReader
 ) -> tuple[tuple[int, ...] | None, str]:
     """The tokens of the attribute that the model says, and "" - or what it says instead."""
     logits = _last(model, prompt.ids)
-    top, nearly = int(logits.argmax()), ""
-    answers = answers_of(model, fact, prompt)
-    for tokens in answers:
+    top, nearly, there = int(logits.argmax()), "", False
+    for tokens in reader.answers(fact):
+        there = True
         if tokens[0] != top:
             continue
         if first_token or len(tokens) == 1:
@@ -65,21 +108,10 @@ def _said(
     text = model.token_to_str(top).strip()
     if text == fact.attribute:
         return None, ""
-    if not answers and text != "" and fact.attribute.startswith(text):
+    if not there and text != "" and fact.attribute.startswith(text):
         return (None, "") if first_token else _spelled(model, fact, prompt, top)
     says = f"{quoted(model.token_to_str(top))} ({probability(float(metrics.softmax(logits)[top]))})"
     return None, says
-
-
-def answers_of(model: TracedModel, fact: Fact, prompt: Prompt) -> list[tuple[int, ...]]:
-    """The attribute's tokens behind the prompt, with a space before it and with none; where the tokenizer says so."""
-    found = []
-    for attribute in (f" {fact.attribute}", fact.attribute):
-        try:
-            found.append(model.answer_tokens(attribute, prompt))
-        except TokenError:
-            continue
-    return found
 
 
 def _spelled(model: TracedModel, fact: Fact, prompt: Prompt, top: int) -> tuple[tuple[int, ...] | None, str]:

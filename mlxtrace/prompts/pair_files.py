@@ -12,8 +12,7 @@ from typing import Any
 
 from ..arguments import whole_number
 from ..errors import InputError
-from ..text.pair import Pair
-from .pair_entries import parse
+from .pair_entries import Pair, parse
 from .pair_formats import SUFFIXES, read_entries
 from .pair_reading import check_read
 from .pair_sources import found

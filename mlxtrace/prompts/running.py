@@ -18,11 +18,11 @@ from typing import Any
 import mlx.core as mx
 
 from ..arguments import true_or_false, whole_number
-from ..errors import InputError, MlxtraceError
+from ..errors import InputError
 from ..experiments.causal_trace import TracedModel, causal_trace
 from .filling import Filling, Made, Ranks
 from .folder_averages import AverageTrace, FactFolder, average_folder
-from .known import Fact, Known, answers_of, read_known
+from .known import Fact, FactReader, Known, read_known
 from .noise_scale import GaussianNoise, level_of_run
 from .provenance import digest, fingerprint
 
@@ -74,7 +74,7 @@ def run_facts(
     kinds, whole = _kinds(kinds), not true_or_false("first_token", first_token)
     whole_number("window", window)
     chosen = list(facts) if limit is None else list(facts)[: whole_number("limit", limit)]
-    ranks = Ranks(group)
+    ranks, reader = Ranks(group), FactReader(model)
     drawn = GaussianNoise(level=noise, samples=samples, seed=seed, replace=replace)
     if ranks.rank == 0:
         FactFolder(out).make()
@@ -82,14 +82,14 @@ def run_facts(
     options = {"window": window, "samples": samples, "seed": seed, "replace": replace}
     settings = {**options, "window": int(window), "noise": str(noise), "noise_level": told}
     settings |= {"weights": fingerprint(model.net), "facts": digest([fact.to_dict() for fact in facts])}
-    if whole and any(_is_several(model, fact) for fact in facts):
+    if whole and any(reader.is_several(fact) for fact in facts):
         settings |= {FactFolder.whole: True}  # a folder of facts of one token each is the same either way
     folder = FactFolder(out, settings, model.name)
     options |= {"noise": level, "engine": engine, "max_memory": max_memory, "progress": False}
 
     def make(batch: Sequence[Fact], missing: dict[str, list]) -> Iterator[Made]:
         for fact in batch:
-            known = read_known(model, fact, first_token)
+            known = read_known(model, fact, first_token, reader)
             yield from _traced(model, fact, known, missing[fact.id], options, notes)
 
     filling = Filling(folder, ranks)
@@ -140,15 +140,6 @@ def _traced(
         trace = causal_trace(model, known.prompt, kind=kind, **options, **whole)
         trace.notes, trace.settings = [*notes, *trace.notes], {}
         yield Made(fact.to_dict(), kind, trace)
-
-
-def _is_several(model: TracedModel, fact: Fact) -> bool:
-    """Whether a fact's attribute may be several tokens behind its prompt."""
-    try:
-        answers = answers_of(model, fact, model.prompt(fact.prompt))
-    except MlxtraceError:  # it cannot be traced at all
-        return False
-    return not answers or any(len(tokens) > 1 for tokens in answers)
 
 
 def _kinds(kinds: Iterable[str | None] | str | None) -> list[str | None]:

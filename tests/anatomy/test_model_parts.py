@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import mlx.core as mx
 import mlx.nn as nn
 import models
 import pytest
 
 from mlxtrace import InterpretableModel, errors
-from mlxtrace.anatomy.model_parts import ModelParts
+from mlxtrace.anatomy.model_parts import ModelParts, inventory
 
 
 def test_getters():
@@ -59,3 +60,34 @@ def test_no_norm_is_said():
     object.__setattr__(parts.structure, "norm", None)
     with pytest.raises(errors.UnsupportedError, match="no final norm"):
         parts.get_final_norm()
+
+
+def small():
+    return nn.Sequential(nn.Linear(2, 3), nn.Dropout(0.1), nn.Linear(3, 2, bias=False)).eval()
+
+
+def test_every_module_and_every_array_is_in_it():
+    net = small()
+    modules, arrays = inventory(net)
+    assert sorted(modules) == sorted(id(module) for _, module in net.named_modules())
+    assert sorted(shape for _, _, shape in arrays) == [(2, 3), (3,), (3, 2)]
+    net._hidden = mx.zeros(5)
+    assert inventory(net) == (modules, arrays)
+
+
+def test_another_module_another_array_and_another_dtype_are_seen():
+    net = small()
+    modules, arrays = inventory(net)
+    net.layers[2].weight = mx.array(net.layers[2].weight)
+    assert inventory(net)[0] == modules
+    assert inventory(net)[1] != arrays
+    net.layers[2] = nn.Linear(3, 2, bias=False)
+    assert inventory(net)[0] != modules
+    before = inventory(net)[1]
+    net.set_dtype(mx.float16)
+    assert {dtype for _, dtype, _ in before} != {dtype for _, dtype, _ in inventory(net)[1]}
+
+
+def test_a_dropout_that_acts_is_refused():
+    with pytest.raises(errors.LoadError, match=r"dropout \(0.1\)"):
+        inventory(small().train())
