@@ -59,7 +59,11 @@ def positions_in(positions: int | slice | range | Sequence[int], length: int) ->
     numbers = [as_integer(p) for p in found]
     found = [p for p in numbers if p is not None]
     if len(found) < len(numbers):
-        raise InputError(f"Positions are an int, a list of ints, a slice or a range, not {positions!r}.")
+        name = positions if isinstance(positions, str) else None
+        region = f"; those of a region are model.prompt(...).regions[{name!r}]" if name else ""
+        raise InputError(
+            f"Positions are an int, a list of ints, a slice or a range, not {positions!r}{region}."
+        )
     outside = [p for p in found if not -length <= p < length]
     if outside:
         raise PositionError(

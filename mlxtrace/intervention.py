@@ -160,7 +160,14 @@ def _from_start(position: Any, prompt: int) -> int:
     """A position from the prompt's start; PositionError when it lies before it, InputError when it is none."""
     number = as_integer(position)
     if number is None:
-        raise InputError(f"Positions are an int, a list of ints, a slice or a range, not {position!r}.")
+        region = (
+            f"; those of a region are model.prompt(...).regions[{position!r}]"
+            if isinstance(position, str)
+            else ""
+        )
+        raise InputError(
+            f"Positions are an int, a list of ints, a slice or a range, not {position!r}{region}."
+        )
     if number < -prompt:
         raise PositionError(f"Position {number} lies before the prompt, which has {prompt} tokens.")
     return number + prompt if number < 0 else number

@@ -267,6 +267,8 @@ def recovery(patched: Any, clean: float, corrupted: float, name: str = "") -> np
         other = (
             'a metric of the whole distribution (metric="kl")' if name != "kl" else "a stronger corruption"
         )
+        if name in ("prob", "prob_diff") and 0 < max(abs(clean), abs(corrupted)) < 1e-6:
+            other = f'metric="logprob", which tells improbable answers apart, or {other}'
         raise EffectError(
             f"the corruption hardly moves {name or 'the metric'}: clean {clean:.6g}, corrupted "
             f"{corrupted:.6g}, a gap of {gap:.2g} where {least:.2g} is the least that means anything, so "

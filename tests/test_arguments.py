@@ -68,6 +68,7 @@ def test_positions_in_every_form(given, found):
         ([1, -4], InputError, "same token twice"),
         (1.0, InputError, "Positions are"),
         ("12", InputError, "Positions are"),
+        ("user[0]", InputError, "regions\\['user"),
         (b"\x01", InputError, "Positions are"),
         (None, InputError, "Positions are"),
         ([True], InputError, "Positions are"),

@@ -64,6 +64,14 @@ def test_bind_all_names_each_metric_once():
             metrics.bind_all(bad, **context)
 
 
+def test_a_refused_recovery_of_improbable_answers_names_the_metric_that_tells_them_apart():
+    with pytest.raises(EffectError, match='metric="logprob"'):
+        metrics.recovery(0.0, 4e-74, 4e-81, "prob")
+    with pytest.raises(EffectError) as refused:
+        metrics.recovery(0.0, 0.5, 0.5, "prob")
+    assert "logprob" not in str(refused.value)
+
+
 def test_recovery():
     np.testing.assert_allclose(
         metrics.recovery([0.1, 0.9, 0.5, 0.0, 1.3], 0.9, 0.1), [0, 100, 50, -12.5, 150]

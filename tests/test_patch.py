@@ -138,7 +138,7 @@ def test_answers_of_several_tokens_and_several_right_ones(loaded, capsys):
     assert '" San Francisco" 3 tokens, " New York" 4 tokens' in out and "log-probability" in out
     run(capsys, *prompts, "--answers", " San Francisco| Rome", "--metric", "prob", "--json", "a.json")
     found = json.loads(Path("a.json").read_text())
-    assert found["target"]["text"] == " San Francisco| Rome" and len(found["target"]["others"]) == 1
+    assert found["target"]["text"] == '" San Francisco" or " Rome"' and len(found["target"]["others"]) == 1
     ranked = [
         "--edges",
         "eap",

@@ -15,6 +15,7 @@ import numpy as np
 from .. import metrics
 from ..errors import EffectError, InputError
 from ..metrics import Metric, recovery
+from ..plotting.labels import one_or_another as one_or_another
 from ..plotting.labels import probability, quoted
 from ..results.saved import Answer
 from .pairs import AlignedPair

@@ -27,6 +27,7 @@ from .answers import (
     answer_token,
     begins,
     chosen_metrics,
+    one_or_another,
     quoted,
     recovery,
 )
@@ -154,12 +155,11 @@ def answers_whole(
         parts = [scoring.logprobs(i, logits) for i, logits in enumerate(window)]
         probs.append(np.exp(np.logaddexp.reduce(parts)).mean(-1))
     (ours, theirs), others = zip(*probs, strict=True), target[1:]
-    told = "|".join(_text(model, pair.clean_prompt, answer) for answer in target)
+    told = one_or_another([_text(model, pair.clean_prompt, answer) for answer in target])
     said = any(_said(scoring, answer, windows[1]) for answer in target) and ours[1] > 0.8 * ours[0]
-    other = _text(model, pair.corrupted_prompt, foil)
     answers = Answers(
         Answer(target[0][0], told, float(ours[0]), float(ours[1]), target[0], others),
-        Answer(foil[0], other, float(theirs[0]), float(theirs[1]), foil),
+        Answer(foil[0], _text(model, pair.corrupted_prompt, foil), float(theirs[0]), float(theirs[1]), foil),
         said,
     )
     return answers, scoring
@@ -253,9 +253,9 @@ def _check_whole(kind: metrics.MetricKind, scoring: Scoring) -> None:
     several, lengths = len(scoring.target) > 1, {len(answer) for answer in scoring.target}
     whole = several or max(lengths) > 1
     if whole and kind.whole is None and "target" in kind.needs and (kind.name != "rank" or several):
-        what = "several answers" if several else "an answer of several tokens"
+        what = "several answers have" if several else "an answer of several tokens has"
         raise InputError(
-            f"{kind.name} is of one token, and {what} has none: use logprob, prob or logit_diff, or give one token"
+            f"{kind.name} is of one token, and {what} none: use logprob, prob or logit_diff, or give one token"
         )
     if kind.name == "logprob_mean" and len(lengths) > 1:
         raise InputError(

@@ -37,6 +37,7 @@ def declared(resolver: ModuleResolver, interventions: Mapping[str, Edit]) -> lis
         if not callable(fn):
             array = isinstance(fn, mx.array) or hasattr(fn, "__mlx_array__")
             hint = "; iv.add_vector(...) or iv.replace_with(...) makes one of it" if array else ""
+            hint = "; iv.compose(f, g, ...) makes one of several" if isinstance(fn, list | tuple) else hint
             raise InputError(
                 f"the intervention at {key!r} is {type(fn).__name__}, not a function array -> array{hint}"
             )

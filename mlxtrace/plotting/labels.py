@@ -19,6 +19,7 @@ __all__ = [
     "PLACES",
     "WITHIN",
     "describe",
+    "one_or_another",
     "over",
     "position_label",
     "probability",
@@ -30,6 +31,7 @@ __all__ = [
     "uncertain",
     "words_of",
 ]
+OR = '" or "'  # between the texts of several answers
 OF_A_RATIO = "95 %: 1.96 standard errors of a ratio of means (Cochran 1977, section 2.11)"
 OF_A_MEAN = "95 %: 1.96 s / sqrt(n) over the pairs"
 OF_A_DIFFERENCE = "95 %: 1.96 standard errors of a difference of ratios of means, paired and linearised"
@@ -114,8 +116,16 @@ def _by(result: Patched, run: str) -> str:
 
 
 def quoted(text: str) -> str:
-    """The text in double quotes, safe to print."""
-    return printable(json.dumps(text, ensure_ascii=False))
+    """The text in double quotes, safe to print; the texts of several answers have theirs."""
+    several = text[:1] == text[-1:] == '"' and OR in text
+    return printable(text if several else json.dumps(text, ensure_ascii=False))
+
+
+def one_or_another(texts: Sequence[str]) -> str:
+    """What several answers, each of which is right, are called: `" Paris" or " Rome"`."""
+    return (
+        texts[0] if len(texts) == 1 else " or ".join(json.dumps(text, ensure_ascii=False) for text in texts)
+    )
 
 
 def probability(p: float) -> str:

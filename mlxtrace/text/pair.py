@@ -53,7 +53,7 @@ class AnyOf:
     answers: tuple[Any, ...]
 
     def __repr__(self) -> str:
-        return "|".join(map(str, self.answers))
+        return " or ".join(f'"{one}"' if isinstance(one, str) else str(one) for one in self.answers)
 
 
 def any_of(answers: Any, target: Any = None) -> AnyOf:

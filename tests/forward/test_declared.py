@@ -20,6 +20,7 @@ WRONG = {
     "a shape": (lambda x: x[:, :3], errors.EditError, "shape"),
     "a list": (lambda x: [x], errors.EditError, "list"),
     "no function": (3, errors.InputError, "not a function"),
+    "several functions": ([abs, abs], errors.InputError, "compose"),
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from test_patching_result import make
 
+from mlxtrace.plotting import labels
 from mlxtrace.plotting.labels import describe, text_bar, text_map
 from mlxtrace.results.patching_result import PatchingResult
 
@@ -31,3 +32,9 @@ def test_a_map_in_characters_has_a_shade_for_each_fifth():
         "  bb  ▓█·-",
     ]
     assert text_map(["a"], np.zeros((1, 2)), 0.0) == ["  a  ··"]
+
+
+def test_several_answers_are_quoted_each_by_itself():
+    assert labels.quoted(labels.one_or_another([" Paris", " Rome"])) == '" Paris" or " Rome"'
+    assert labels.quoted(labels.one_or_another([" Paris"])) == '" Paris"'
+    assert labels.quoted('"') == '"\\""' and labels.quoted("") == '""' and labels.quoted("a|b") == '"a|b"'
