@@ -8,7 +8,10 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from mlxtrace import InterpretableModel, check
+from mlxtrace.laws.registry import EXPERIMENT_LAWS, MODEL_LAWS
 
+# The laws after these are of the installation, whatever the model: test_check.py measures them.
+OF_A_MODEL = (*MODEL_LAWS, *EXPERIMENT_LAWS)
 VOCAB, WIDTH, HEADS = 64, 32, 4
 
 
@@ -140,7 +143,7 @@ class Model(nn.Module):
         return self.lm_head(self.norm(h))
 
 
-def rows_of(layer, laws=None, **options):
+def rows_of(layer, laws=OF_A_MODEL, **options):
     return {row.law: row for row in check.run(Model(layer, **options), laws)}
 
 
