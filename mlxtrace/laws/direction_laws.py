@@ -33,7 +33,16 @@ def _sites(tested: ModelUnderTest) -> list[tuple[str, int]]:
     found = [name for name in wanted if name in tested.by_hand.places and _plain(tested, name)]
     if not found:
         raise DoesNotApply("no site with a vector for each token is in the layers that are looked at")
+    found = [name for name in found if _differs(tested, name)]
+    if not found:
+        raise DoesNotApply("the activations of the layers that are looked at are the same for every prompt")
     return found
+
+
+def _differs(tested: ModelUnderTest, name: tuple[str, int]) -> bool:
+    """Whether a site's activations depend on the prompt at all; where they do not there is no direction."""
+    one, other = (_raw(tested, name, of[0], [-1]) for of in _classes(tested))
+    return relative_error(one, other) > tested.limit
 
 
 def _plain(tested: ModelUnderTest, name: tuple[str, int]) -> bool:

@@ -115,7 +115,7 @@ class Prompt:
         """
         if self.tokenizer is None or not isinstance(answer, str):
             return tk.answer_token(self.tokenizer, answer, None, vocab_size)
-        return tk.answer_token(self.tokenizer, answer, self.text, vocab_size, self.plain_ids)
+        return self.answer_tokens(answer, vocab_size)[0]
 
     def answer_tokens(self, answer: Any, vocab_size: int | None = None) -> tuple[int, ...]:
         """All tokens of an answer as it continues this prompt.
@@ -139,7 +139,17 @@ class Prompt:
         """
         if self.tokenizer is None or not isinstance(answer, str):
             return tk.answer_tokens(self.tokenizer, answer, None, vocab_size)
-        return tk.answer_tokens(self.tokenizer, answer, self.text, vocab_size, self.plain_ids)
+        key = answer, vocab_size
+        if key not in self._answers:
+            self._answers[key] = tk.answer_tokens(
+                self.tokenizer, answer, self.text, vocab_size, self.plain_ids
+            )
+        return self._answers[key]
+
+    @cached_property
+    def _answers(self) -> dict[tuple[str, int | None], tuple[int, ...]]:
+        """The answers that were read behind this prompt, by text: each is read once."""
+        return {}
 
     def find(self, subject: str | int | range | Sequence[int], occurrence: int = 1) -> range:
         """The positions of a text in the prompt.
