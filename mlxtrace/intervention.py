@@ -135,6 +135,12 @@ class Window:
 _here: ContextVar[Window | None] = ContextVar("mlxtrace_window", default=None)
 
 
+def starts_at() -> int:
+    """The position of the first token of what is edited now: 0 but in the pass of a new token."""
+    window = _here.get()
+    return 0 if window is None else window.start
+
+
 def absolute(positions: Any, prompt: int, end: int) -> list[int]:
     """Positions from the start of a prompt of `prompt` tokens, in the order given; an open slice ends at `end`.
 

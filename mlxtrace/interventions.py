@@ -22,7 +22,7 @@ import mlx.core as mx
 
 from .arguments import as_integer
 from .errors import InputError
-from .intervention import Edit, Intervention, direction_site, only_at
+from .intervention import Edit, Intervention, direction_site, only_at, starts_at
 from .values import Positions, Value, as_array, finite_number, fitted, put_at, rows_at
 
 
@@ -202,7 +202,7 @@ def noise(std: float, seed: int = 0) -> Intervention:
     """Add Gaussian noise: x + std n, with n drawn from N(0, 1).
 
     The draw depends on the seed and x's shape alone: every call adds the same noise, and MLX's global random
-    state is left as it was.
+    state is left as it was. While text is generated, each new token has noise of its own, by the seed and its position.
 
     Args:
         std: the standard deviation, in units of the activation; 0 or more.
@@ -229,7 +229,10 @@ def noise(std: float, seed: int = 0) -> Intervention:
         raise InputError(f"noise(seed={seed!r}): the seed is an integer from 0 to 2**64 - 1.")
 
     def edit(x: mx.array) -> mx.array:
-        draw = mx.random.normal(x.shape, key=mx.random.key(number)) * std
+        key, start = mx.random.key(number), starts_at()
+        if start:  # a new token's draw in the prompt's stead would be one vector for all of them
+            key = mx.random.split(key, start + 1)[start]
+        draw = mx.random.normal(x.shape, key=key) * std
         return (x.astype(mx.float32) + draw).astype(x.dtype)
 
     return Intervention(f"noise({std:g}, seed={seed})", edit)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import mlx.core as mx
 import numpy as np
 import pytest
@@ -91,3 +93,16 @@ def test_positions_that_are_none(positions):
 def test_positions_as_numpy_and_mlx_give_them():
     assert absolute(np.array([1, -1]), T, T) == [1, T - 1] == absolute(mx.array([1, -1]), T, T)
     assert absolute(np.int64(-1), T, T) == [T - 1] and absolute(range(2, 4), T, T) == [2, 3]
+
+
+def test_noise_differs_from_new_token_to_new_token_and_is_the_same_again():
+    blur, whole = iv.noise(1.0, seed=3), mx.zeros((1, T, D))
+
+    def drawn(start, length):
+        window = Window(start, length, T, {}, "layers.0", True)
+        return np.array(window.run(blur, mx.zeros((1, length, D))))
+
+    new = [drawn(p, 1) for p in range(T, T + N)]
+    assert all(np.abs(a - b).max() > 0.1 for a, b in pairwise(new))
+    assert all(np.array_equal(a, drawn(p, 1)) for a, p in zip(new, range(T, T + N), strict=True))
+    assert np.array_equal(drawn(0, T), np.array(blur(whole)))  # a prompt's is what a trace adds
