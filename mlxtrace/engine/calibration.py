@@ -52,7 +52,8 @@ def per_model(
 
 def short_ids(resolver: ModuleResolver) -> tuple[int, ...]:
     """The token ids of the short prompt that everything is measured on."""
-    return tuple(np.array(probe_tokens(resolver.structure.vocab_size))[0].tolist())
+    ids = np.array(probe_tokens(resolver.structure.vocab_size))[0].tolist()
+    return tuple(ids[: resolver.structure.max_length])
 
 
 def rows_of(resolver: ModuleResolver, rows: int) -> Run:
