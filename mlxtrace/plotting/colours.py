@@ -48,15 +48,6 @@ def shades(family: str, parts: np.ndarray, flip: bool = False) -> np.ndarray:
     return 1 - tint + tint * colours
 
 
-def stops(family: str, flip: bool = False, steps: int = 11) -> list[tuple[float, str]]:
-    """The same scale as `(place from 0 to 1, "#rrggbb")`, for what draws without matplotlib; 0.5 is no effect."""
-    places = np.linspace(0, 1, steps)
-    return [
-        (float(place), to_hex(colour))
-        for place, colour in zip(places, shades(family, 2 * places - 1, flip), strict=True)
-    ]
-
-
 def tint(family: str, below: bool = False) -> str:
     """The colour of the strongest cells of a table, "r,g,b" as CSS has it; their opacity is the effect's size."""
     colour = palette(PALETTES[family][below])(0.75)
@@ -84,7 +75,7 @@ def seen(colour: Any) -> Any:
     ground, mixed = _luminance(to_rgb(mpl.rcParams["axes.facecolor"])), np.array(to_rgb(colour))
     while (_luminance(mixed) + 0.05) / (ground + 0.05) < LEAST_CONTRAST:
         mixed = mixed + 0.05 * (1 - mixed)
-    return to_hex(mixed)
+    return tuple(mixed.tolist())
 
 
 def _dark() -> bool:
