@@ -16,10 +16,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
+from .charts import HELPS, HURTS, NODES, Look, Sheet, seen, style
 from .circuit_dot import dot_text
-from .colours import HELPS, HURTS, NODES, seen
-from .kit import style
-from .sheet import Look, Sheet
 
 NODE = re.compile(r"([am])(\d+)(?:\.h(\d+))?")
 WIDTH, HEIGHT = 0.62, 0.3  # of a node, in inches

@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from ..anatomy.components import KINDS, short_words
 from ..errors import InputError
 from .arrays import matrix
-from .colours import ink
 from .heatmaps import Map, Scale, draw
 from .kit import (
     capital,
@@ -22,6 +21,7 @@ from .kit import (
     family,
     finished,
     headline,
+    ink,
     plain_axes,
     style,
     ticks,
