@@ -16,9 +16,23 @@ from .certainty import HATCHED, hatch, uncertain
 from .colours import ink, shades
 from .kit import escape
 from .room import Size, fitted, label_room, pooled, size_of, tick
-from .rows import FAINT, Cut, Rows
-from .sheet import Sheet
+from .rows import FAINT, MOST, Cut, Rows, matter
+from .sheet import Look, Sheet
 
+__all__ = [
+    "FAINT",
+    "MOST",
+    "Look",
+    "Map",
+    "Rows",
+    "Scale",
+    "Sheet",
+    "draw",
+    "hatched",
+    "hatching_explained",
+    "matter",
+]
+FEW = 8  # cuts that have a row of their own; more are lines
 SMALL = 6.5  # points of letters inside a map
 MOST_DRAWN = 10_000  # cells that are drawn one by one
 
@@ -29,6 +43,7 @@ class Map:
 
     halves: half-widths of the 95 % intervals, of the same shape; colours are hatched where these cover no effect.
     first: indices of rows whose labels are kept where there is no room for all.
+    lines: before which rows, and which columns, others are left out.
     """
 
     values: np.ndarray
@@ -40,6 +55,7 @@ class Map:
     halves: np.ndarray | None = None
     scale: Any = None  # a `Scale` of its own, instead of the figure's
     first: Collection[int] = ()
+    lines: tuple[Collection[int], Collection[int]] = ((), ())
 
 
 class Scale(NamedTuple):
@@ -70,6 +86,7 @@ def draw(
     rows: Rows | None = None,
     upwards: bool = False,
     cell: float = 0.2,
+    square: bool = False,
 ) -> Any:
     """The maps in a grid with shared axes and one scale; a colour bar for each colour.
 
@@ -79,11 +96,12 @@ def draw(
     rows: which rows of each map are shown; default: all.
     upwards: whether the first row is at the bottom.
     cell: inches that a column would like to have.
+    square: whether each map is as high as it is wide.
     """
     sheet = Sheet() if sheet is None else sheet
     maps, gaps = _cropped(maps, rows)
     names = [escape(name) for name in maps[0].columns]
-    size = _sized(sheet, maps, names, upright, cell)
+    size = _sized(sheet, maps, names, upright, cell=cell, square=square)
     axes = sheet.axes(size.rows, size.columns, sharex=True, sharey=True)
     shown = list(axes.flat)[: len(maps)]
     for ax in list(axes.flat)[len(maps) :]:
@@ -104,10 +122,13 @@ def draw(
 
 
 def _cropped(maps: list[Map], rows: Rows | None) -> tuple[list[Map], dict[int, Cut]]:
-    """The maps with the rows that are shown, and an empty one for each cut: the cuts by their rows."""
+    """The maps with the rows that are shown, and an empty one for each of a few cuts: the cuts by their rows."""
     if rows is None or not rows.cuts:
         return maps, {}
     at: list[int | Cut] = list(rows.shown)
+    if len(rows.cuts) > FEW:
+        lines = [cut.at for cut in rows.cuts if 0 < cut.at < len(at)]
+        return [replace(_with_rows(one, at), lines=(lines, one.lines[1])) for one in maps], {}
     for cut in reversed(rows.cuts):
         at.insert(cut.at, cut)
     gaps = {i: row for i, row in enumerate(at) if isinstance(row, Cut)}
@@ -126,14 +147,14 @@ def _with_rows(one: Map, at: list[int | Cut]) -> Map:
     return replace(one, values=values, halves=halves, rows=names, first=first)
 
 
-def _sized(sheet: Sheet, maps: list[Map], names: list[str], upright: bool, cell: float) -> Size:
+def _sized(sheet: Sheet, maps: list[Map], names: list[str], upright: bool, **shape: Any) -> Size:
     """As large as the maps would be, and then as large as what they are drawn on is."""
     several = len({m.family for m in maps}) > 1
     known: dict[str, Any] = {
         "beside": label_room(maps[0].rows) + 0.3,
         "below": label_room(names) + 0.2 if upright else 0.4,
         "bars": len(maps) if several else 1 + sum(m.scale is not None for m in maps),
-        "cell": cell,
+        **shape,
     }
     size = size_of(len(maps), *maps[0].values.shape, **known)
     sheet.open(*size.figure)
@@ -156,6 +177,9 @@ def _mesh(ax: Any, one: Map, scale: Scale, size: Size, gaps: dict[int, Cut]) -> 
     else:
         mesh = ax.pcolormesh(values, edgecolors="face", linewidth=0.2, **looks)
         hatch(ax, hatched(one, scale))
+    look: Any = {"colors": ink(0.5), "linewidth": 0.6, "linestyle": ":", "zorder": 1.6}
+    ax.hlines(list(one.lines[0]), 0, n_columns, **look)
+    ax.vlines(list(one.lines[1]), 0, n_rows, **look)
     for row, cut in gaps.items():
         _gap(ax, row, n_columns, cut.words if size.holds(cut.words, n_rows) else "")
     return mesh

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from ..errors import InputError
 from ..metric_table import METRICS
-from .heatmaps import Map, Scale, draw, hatching_explained
+from .heatmaps import MOST, Look, Map, Rows, Scale, Sheet, draw, hatching_explained, matter
 from .kit import (
     WHISKERS_MEAN,
     capital,
@@ -27,8 +27,6 @@ from .kit import (
 )
 from .labels import describe, position_label, run_lines, words_of
 from .protocols import Panel, Patched
-from .rows import MOST, Rows, matter
-from .sheet import Look, Sheet
 
 MAX_HEADS = 16  # panels of one figure; the strongest are kept
 LETTERS = 28  # of a prompt in a caption, for each inch: two lines
