@@ -6,6 +6,7 @@ show(result.plot())          # puts the figure below the cell; the same figure, 
 
 from __future__ import annotations
 
+import html
 import sys
 import warnings
 from typing import Any, TypeVar
@@ -13,7 +14,7 @@ from typing import Any, TypeVar
 from tqdm.std import TqdmWarning
 from tqdm.std import tqdm as text_bar
 
-__all__ = ["in_notebook", "show", "tqdm"]
+__all__ = ["Displayed", "in_notebook", "preformatted", "show", "tqdm"]
 T = TypeVar("T")
 
 
@@ -55,3 +56,17 @@ def _bar() -> Any:
 
 
 tqdm: Any = _bar()  # by where it is imported: a notebook is one from its start
+
+
+def preformatted(text: str) -> str:
+    """A print as HTML: its first line in bold, the rest as it stands, in the notebook's own colours."""
+    title, _, rest = text.partition("\n")
+    body = f'<pre style="line-height:1.2;white-space:pre;overflow-x:auto">{html.escape(rest)}</pre>'
+    return f"<b>{html.escape(title)}</b>{body if rest else ''}"
+
+
+class Displayed:
+    """Base of what a notebook shows as it prints, unless it has tables of its own."""
+
+    def _repr_html_(self) -> str:
+        return preformatted(str(self))
