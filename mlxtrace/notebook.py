@@ -61,7 +61,7 @@ tqdm: Any = _bar()  # by where it is imported: a notebook is one from its start
 def preformatted(text: str) -> str:
     """A print as HTML: its first line in bold, the rest as it stands, in the notebook's own colours."""
     title, _, rest = text.partition("\n")
-    body = f'<pre style="line-height:1.2;white-space:pre;overflow-x:auto">{html.escape(rest)}</pre>'
+    body = f'<pre style="line-height:1.2;white-space:pre-wrap">{html.escape(rest)}</pre>'
     return f"<b>{html.escape(title)}</b>{body if rest else ''}"
 
 

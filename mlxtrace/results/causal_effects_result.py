@@ -18,7 +18,6 @@ from ..anatomy.components import COMPONENTS
 from ..errors import InputError
 from .printing import (
     CELLS,
-    MOST,
     OF_A_MEAN,
     SHADES,
     TINTS,
@@ -27,6 +26,7 @@ from .printing import (
     bars,
     document,
     heat,
+    most_rows,
     over,
     page,
     probability,
@@ -239,7 +239,7 @@ class CausalEffects(Record):
         for title, name in MAPS:
             values, unsure = getattr(self, name), uncertain(getattr(self, name), self.halves.get(name))
             heading = f"  {title}: {across('layer', self.layers)}; {SHADES} of {self.change:z.4f}"
-            rows = {**self._rows(), "most": MOST // 2}
+            rows = {**self._rows(), "most": most_rows("position", 2)}
             lines += shaded(heading, self._names(), values.T, self.change, unsure.T, **rows)
         return lines
 

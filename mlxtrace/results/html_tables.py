@@ -13,7 +13,7 @@ import numpy as np
 
 from .text_maps import ALL, cut, elided, matter, of_rows, printable
 
-CELLS = 1800  # of all maps of a result: under 200 KB
+CELLS = 3000  # of all maps of a result: under 200 KB
 NAME = 40  # characters of a name
 BELOW = "128,128,128"  # tint of what is below zero
 LEFT = ' style="text-align:left"'
@@ -95,7 +95,8 @@ def _cell(text: str, share: float, tint: str) -> str:
         return "<td></td>"
     if abs(share) < 0.02:
         return f"<td>{html.escape(text)}</td>"
-    colour = f"rgba({tint if share > 0 else BELOW},{min(abs(share), 1) * 0.75:.2f})"
+    colour = "".join(f"{int(part):02x}" for part in (tint if share > 0 else BELOW).split(","))
+    colour = f"#{colour}{round(191 * min(abs(share), 1)):02x}"
     return f'<td style="background:{colour}">{html.escape(text)}</td>'
 
 

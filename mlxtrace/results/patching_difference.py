@@ -19,13 +19,13 @@ from .cells import WHERE, Panel, cells_of, panels_of
 from .intervals import known
 from .printing import (
     CELLS,
-    MOST,
     OF_A_DIFFERENCE,
     SHADES,
     across,
     bars,
     document,
     heat,
+    most_rows,
     over,
     page,
     quoted,
@@ -215,7 +215,7 @@ class PatchingDifference(Saved):
         most = float(np.nan_to_num(np.abs(self.recovery)).max())
         shades = f"{SHADES} of {most:.1f} points, - where the second is higher"
         heading = f"  {panel.component}{head}: {across(panel.column_name, panel.columns)}; {shades}"
-        options = {**self._rows(panel), "column": panel.column_name, "most": MOST if maps == 1 else MOST // 2}
+        options = {**self._rows(panel), "column": panel.column_name, "most": most_rows(panel.row_name, maps)}
         marks = uncertain(panel.values, panel.halves)
         return shaded(heading, self._names(panel), panel.values, most, marks, **options)
 

@@ -8,47 +8,61 @@ from typing import Any
 import numpy as np
 
 from ..arguments import whole_number
+from ..notebook import Displayed
 from ..plotting.labels import (
     OF_A_DIFFERENCE,
     OF_A_MEAN,
+    OF_A_RATIO,
     WITHIN,
+    describe,
     one_line,
     over,
+    position_label,
     probability,
     quoted,
+    run_lines,
     short,
     text_bar,
     uncertain,
 )
-from ..terminal import width
+from ..terminal import padded, width
 from .html_tables import CELLS, TINTS, document, heat, listed, strongest
-from .text_maps import MOST, SHADES, across, cut, elided, printable, shaded
+from .text_maps import ALL, SHADES, across, cut, elided, most_rows, printable, shaded
 
 __all__ = [
+    "ALL",
     "CELLS",
-    "MOST",
     "OF_A_DIFFERENCE",
     "OF_A_MEAN",
+    "OF_A_RATIO",
     "SHADES",
     "TINTS",
     "WITHIN",
+    "Displayed",
     "across",
     "bars",
     "cut",
+    "describe",
     "document",
+    "elided",
     "heat",
     "listed",
+    "most_rows",
     "over",
+    "padded",
     "page",
+    "position_label",
     "probability",
     "quoted",
+    "run_lines",
     "shaded",
     "short",
     "strongest",
     "top_rows",
     "uncertain",
+    "width",
 ]
-PROMPT = 400  # characters of a line of a page; of longer ones the middle is left out
+PROMPT = 300  # characters of a line of a page; of longer ones the middle is left out
 BARS, LINE = 24, 112  # columns of a bar at most, and of a table of bars
 
 
@@ -56,7 +70,9 @@ def page(title: str, lines: Iterable[str], notes: Iterable[str], body: Sequence[
     """A result in words: a title, what must be known to read it, notes, and under an empty line tables or maps."""
     known = [elided(one_line(line), PROMPT) for line in lines]
     known += [one_line(f"note: {note}") for note in notes]
-    return printable("\n".join([title, *(f"  {line}" for line in known), *([""] if body else []), *body]))
+    return printable(
+        "\n".join([elided(title, PROMPT), *(f"  {line}" for line in known), *([""] if body else []), *body])
+    )
 
 
 def bars(

@@ -7,22 +7,26 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..anatomy.components import COMPONENTS
-from ..plotting.labels import OF_A_RATIO, describe, position_label, quoted, run_lines, short
-from ..plotting.protocols import Panel, Patched
-from .cells import WHERE
+from .cells import WHERE, Panel, Patched
 from .printing import (
     CELLS,
-    MOST,
+    OF_A_RATIO,
     SHADES,
     TINTS,
     across,
     bars,
     cut,
+    describe,
     document,
     heat,
+    most_rows,
     over,
     page,
+    position_label,
+    quoted,
+    run_lines,
     shaded,
+    short,
     strongest,
     uncertain,
 )
@@ -144,7 +148,7 @@ def _text_map(result: Patched, panel: Panel, maps: int) -> list[str]:
         100,
         uncertain(panel.values, panel.halves, result.no_effect),
         column=panel.column_name,
-        most=MOST if maps == 1 else MOST // 2,
+        most=most_rows(panel.row_name, maps),
         **_kept(result, panel),
     )
 

@@ -24,6 +24,7 @@ __all__ = [
     "cut",
     "elided",
     "matter",
+    "most_rows",
     "of_rows",
     "printable",
     "shaded",
@@ -31,6 +32,7 @@ __all__ = [
 ]
 LINE, NAME = 108, 32  # columns of a line, and of a row's name at most
 MOST = 40  # rows that are all shown, and that a longer map is cut to
+LAYERS = 128  # the same where rows are layers, of which a model has no more
 MARKED = 6  # gaps that are marked where they are; more are said below the map
 SHADES = "░ ▒ ▓ █ from 5, 25, 45, 65 %"  # what `text_map` draws
 ALL = "to_rows() has all"
@@ -39,6 +41,13 @@ ALL = "to_rows() has all"
 def across(name: str, labels: Sequence) -> str:
     """What stands across a map: "layers 0-11 across"."""
     return f"{name}s {cut(short(list(labels)), 40)} across"
+
+
+def most_rows(row: str, maps: int) -> int:
+    """How many rows one of several maps may have."""
+    if maps > 1:
+        return MOST // 2
+    return LAYERS if row == "layer" else MOST
 
 
 def of_rows(said: str, row: str) -> str:

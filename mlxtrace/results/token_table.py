@@ -4,10 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..terminal import cut, padded, width
-from .printing import SHADES, document, heat, page, probability, quoted, shaded, short
+from .printing import (
+    ALL,
+    SHADES,
+    cut,
+    document,
+    heat,
+    padded,
+    page,
+    probability,
+    quoted,
+    shaded,
+    short,
+    width,
+)
 
 __all__ = [
+    "ALL",
     "SHADES",
     "cut",
     "document",
