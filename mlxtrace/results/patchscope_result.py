@@ -6,7 +6,6 @@ scope.prob                 # of the answer; of a map [target layers, source laye
 
 from __future__ import annotations
 
-import html
 import os
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -21,6 +20,7 @@ from .token_table import (
     cut,
     document,
     heat,
+    listed,
     marked,
     page,
     probability,
@@ -175,13 +175,12 @@ class Patchscope(Scoped):
         return page(f"Patchscope on {self.model}", self.lines, self.notes, body)
 
     def _repr_html_(self) -> str:
-        lines = [f"<b>Patchscope on {html.escape(self.model)}</b>", *map(html.escape, self.lines)]
-        lines += [f"note: {html.escape(note)}" for note in self.notes]
-        rows = ["<tr><th>patched</th><th></th><th>as it is</th><th></th></tr>"]
-        for (a, p), (b, q) in zip(self.top, self.base_top, strict=True):
-            cells = (html.escape(shown(a, 24)), probability(p), html.escape(shown(b, 24)), probability(q))
-            rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
-        return f"{'<br>'.join(lines)}<table>{''.join(rows)}</table>"
+        both = zip(self.top, self.base_top, strict=True)
+        rows = [
+            {"patched": shown(a, 24), "p": p, "as it is": shown(b, 24), "p as it is": q}
+            for (a, p), (b, q) in both
+        ]
+        return document(f"Patchscope on {self.model}", self.lines, self.notes, [listed(rows, len(rows))])
 
 
 @dataclass(repr=False, eq=False, kw_only=True)
