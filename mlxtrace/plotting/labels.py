@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from ..anatomy.components import COMPONENTS
 from ..terminal import padded, printable, width
 from .certainty import uncertain
+from .elided import elided, elided_pair, model_name
 from .protocols import Patched
 
 __all__ = [
+    "NATURAL",
     "OF_A_DIFFERENCE",
     "OF_A_MEAN",
     "OF_A_RATIO",
     "PLACES",
     "WITHIN",
     "describe",
+    "elided",
+    "elided_pair",
+    "model_name",
     "one_or_another",
     "over",
+    "place_of",
     "position_label",
     "probability",
     "quoted",
@@ -31,10 +38,15 @@ __all__ = [
     "uncertain",
     "words_of",
 ]
+LEAST = 60  # characters that are left to a prompt
 OR = '" or "'  # between the texts of several answers
 OF_A_RATIO = "95 %: 1.96 standard errors of a ratio of means (Cochran 1977, section 2.11)"
 OF_A_MEAN = "95 %: 1.96 s / sqrt(n) over the pairs"
 OF_A_DIFFERENCE = "95 %: 1.96 standard errors of a difference of ratios of means, paired and linearised"
+NATURAL = (  # where `direct` and `indirect` are met: the literature's effects of these names are others
+    "natural indirect effect (Pearl 2001; Vig et al. 2020): direct - base run; natural direct effect: source run - "
+    "indirect - base run"
+)
 WITHIN = {  # how a region's tokens are patched
     "mean": "each region, mean over its tokens",
     "last": "each region's last token",
@@ -60,7 +72,7 @@ def describe(result: Patched) -> str:
         what += f" {short(result.settings['neurons'])}"
     window = f", {result.window} layers at a time" if result.window > 1 else ""
     other = result.settings.get("source_model")
-    what += f" with that of {other}" if other else ""
+    what += f" with that of {model_name(other)}" if other else ""
     said = f"{verb} the {what}{over(result.ids)} ({where}{window})"
     method = result.settings.get("approximate")
     return f"Approximate ({method}): {said[0].lower()}{said[1:]}" if method else said
@@ -72,12 +84,16 @@ def over(ids: Sequence[str]) -> str:
 
 
 def _where(result: Patched) -> str:
-    """The positions that were patched, in words."""
     positions = result.settings.get("positions")
     if "region" in result.dims:
         return WITHIN.get(result.settings.get("within", ""), "each region")
     if "position" in result.dims or (isinstance(positions, str) and positions == "each"):
         return "each token"
+    return place_of(positions)
+
+
+def place_of(positions: Any) -> str:
+    """The positions that were patched together, as they were given, in words."""
     if positions is None:
         return "whole sequence"
     if isinstance(positions, str):
@@ -85,20 +101,36 @@ def _where(result: Patched) -> str:
     return f"position {short(np.ravel(positions).tolist())}"
 
 
-def run_lines(result: Patched) -> list[tuple[str, str]]:
-    """The two runs in words: ("clean", 'The Eiffel Tower is in → " Paris" 0.98'), then ("corrupted", ...)."""
-    lines = []
-    for run, text in (("clean", result.clean_text), ("corrupted", result.corrupted_text)):
-        if run == "corrupted" and text == result.clean_text:
-            text = result.settings.get("corruption", text)
-        text = _by(result, run) + one_line(text)
-        answers = [a for a in (result.target, result.foil) if a is not None]
-        if len(answers) == 2 and answers[0].tokens == answers[1].tokens:
-            answers = answers[:1]
-        answers.sort(key=lambda a: -getattr(a, f"{run}_prob"))
-        shown = ", ".join(f"{quoted(a.text)} {probability(getattr(a, f'{run}_prob'))}" for a in answers)
-        lines.append((run, f"{text} → {shown}" if shown else text))
-    return lines
+def run_lines(result: Patched, most: int | None = None) -> list[tuple[str, str]]:
+    """The two runs in words: ("clean", 'The Eiffel Tower is in → " Paris" 0.98'), then ("corrupted", ...).
+
+    most: characters of a line; longer prompts are cut around where they differ. None: they are whole.
+    """
+    answers = {run: _answers(result, run) for run in ("clean", "corrupted")}
+    texts = dict(
+        zip(answers, map(one_line, _prompts(result, most, max(map(len, answers.values())))), strict=True)
+    )
+    return [
+        (run, _by(result, run) + (f"{text} → {answers[run]}" if answers[run] else text))
+        for run, text in texts.items()
+    ]
+
+
+def _prompts(result: Patched, most: int | None, taken: int) -> tuple[str, str]:
+    """Both prompts, in the characters that the answers leave; the corrupted one is its noise where it is the same."""
+    clean, corrupted = result.clean_text, result.corrupted_text
+    left = None if most is None else max(most - taken - len("corrupted:  → "), LEAST)
+    if corrupted == clean:
+        return clean if left is None else elided(clean, left), result.settings.get("corruption", corrupted)
+    return (clean, corrupted) if left is None else elided_pair(clean, corrupted, left)
+
+
+def _answers(result: Patched, run: str) -> str:
+    answers = [a for a in (result.target, result.foil) if a is not None]
+    if len(answers) == 2 and answers[0].tokens == answers[1].tokens:
+        answers = answers[:1]
+    answers.sort(key=lambda a: -getattr(a, f"{run}_prob"))
+    return ", ".join(f"{quoted(a.text)} {probability(getattr(a, f'{run}_prob'))}" for a in answers)
 
 
 def one_line(text: str) -> str:
@@ -112,7 +144,7 @@ def _by(result: Patched, run: str) -> str:
         result.settings.get("source_model"),
         "corrupted" if result.direction == "noise" else "clean",
     )
-    return f"run by {other if run == source else result.model}: " if other else ""
+    return f"run by {model_name(other if run == source else result.model)}: " if other else ""
 
 
 def quoted(text: str) -> str:

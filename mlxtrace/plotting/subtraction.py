@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import os
+from typing import Unpack
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from .charts import by_layer, nothing_is_flat
+from .colours import LESS, MORE, ink, seen
 from .heatmaps import Map, Scale, draw, hatching_explained
 from .kit import (
     WHISKERS_MEAN,
-    checked,
+    capital,
     escape,
-    finished,
-    headline,
-    plain_axes,
     style,
-    ticks,
     token_label,
     whiskers,
 )
+from .labels import words_of
 from .protocols import Panel, Subtracted
-
-MORE, LESS = "#5e3c99", "#e08214"  # purple and orange, as the maps are
+from .sheet import Look, Sheet
 
 
 def difference(
-    result: Subtracted, path: str | os.PathLike | None = None, metric: str | None = None
+    result: Subtracted,
+    path: str | os.PathLike | None = None,
+    metric: str | None = None,
+    **look: Unpack[Look],
 ) -> Figure:
     """What `result_a - result_b` is: bars with whiskers, or maps whose uncertain cells are hatched.
 
@@ -34,6 +36,7 @@ def difference(
         result: a difference of two results of activation patching.
         path: where the figure goes as well, .png, .pdf or .svg; its folder exists.
         metric: whose difference is shown; default: the first.
+        look: `ax` or `fig` to draw on, and `caption`, as in every plot.
 
     Returns:
         A matplotlib Figure.
@@ -50,36 +53,32 @@ def difference(
         >>> difference(one - other).axes[0].get_ylabel()
         'difference (percentage points)'
     """
-    path = checked(path)
+    sheet = Sheet(path, **look)
     panels = result.panels(metric)
     label, names = "difference (percentage points)", f"{result.names[0]} less {result.names[1]}"
     with style():
         bars = panels[0].column_name == "component"
-        fig, explained = _bars(result, panels[0], label) if bars else _maps(result, panels, label)
+        explained = _bars(result, panels[0], label, sheet) if bars else _maps(result, panels, label, sheet)
         title = result.title if " less " in result.title else f"{names}: {result.title}"
-        headline(fig, title, [f"recovery: {names}", *explained])
-    return finished(fig, path)
+        sheet.headline(title, [f"recovery: {names}", *explained])
+    return sheet.finish()
 
 
-def _bars(result: Subtracted, panel: Panel, label: str) -> tuple[Figure, list[str]]:
+def _bars(result: Subtracted, panel: Panel, label: str, sheet: Sheet) -> list[str]:
     n, layers = len(panel.columns), len(panel.rows)
-    width = float(np.clip(0.8 + 0.2 * layers, 3.2 if n > 1 else 5, 12))
-    fig = Figure(figsize=(width * n, 3.4), layout="constrained")
-    axes = fig.subplots(1, n, sharey=True, squeeze=False)[0]
-    for i, (ax, component) in enumerate(zip(axes, panel.columns, strict=True)):
+    for i, (ax, component) in enumerate(
+        zip(by_layer(sheet, panel.rows, n, y_label=label), panel.columns, strict=True)
+    ):
         values = panel.values[:, i]
-        ax.bar(range(layers), values, color=[MORE if v >= 0 else LESS for v in values], width=0.8)
+        ax.bar(range(layers), values, color=[seen(MORE if v >= 0 else LESS) for v in values], width=0.8)
         whiskers(ax, range(layers), values, None if panel.halves is None else panel.halves[:, i])
-        ax.axhline(0, color="black", linewidth=0.8)
-        plain_axes(ax)
-        ticks(ax.xaxis, [str(x) for x in panel.rows], most=int(width * 4))
-        ax.set_xlabel("layer")
-        ax.set_title(escape(component) if n > 1 else "")
-    axes[0].set_ylabel(escape(label))
-    return fig, [WHISKERS_MEAN] if len(result.ids) > 1 else []
+        ax.axhline(0, color=ink(), linewidth=0.8)
+        nothing_is_flat(ax, panel.values)
+        ax.set_title(escape(capital(words_of(component))) if n > 1 else "")
+    return [WHISKERS_MEAN] if len(result.ids) > 1 else []
 
 
-def _maps(result: Subtracted, panels: list[Panel], label: str) -> tuple[Figure, list[str]]:
+def _maps(result: Subtracted, panels: list[Panel], label: str, sheet: Sheet) -> list[str]:
     maps = []
     for p in panels:
         rows = [token_label(result.tokens[i]) if p.row_name == "position" else str(i) for i in p.rows]
@@ -88,6 +87,6 @@ def _maps(result: Subtracted, panels: list[Panel], label: str) -> tuple[Figure, 
         maps.append(Map(p.values, rows, columns, "resid", title if len(panels) > 1 else "", halves=p.halves))
     most = max(float(np.nan_to_num(np.abs(m.values)).max()) for m in maps)
     scale = Scale(-max(most, 1.0), max(most, 1.0), 0.0)  # a map of nothing must not look like a finding
-    across, down = panels[0].column_name, panels[0].row_name
-    fig = draw(maps, scale, label, across, "layer" if down == "layer" else "")
-    return fig, hatching_explained(maps, scale, "difference")
+    x_label, down = panels[0].column_name, panels[0].row_name
+    draw(maps, scale, label, x_label, "layer" if down == "layer" else "", sheet=sheet)
+    return hatching_explained(maps, scale, "difference")

@@ -10,6 +10,7 @@ import numpy as np
 from ..arguments import whole_number
 from ..notebook import Displayed
 from ..plotting.labels import (
+    NATURAL,
     OF_A_DIFFERENCE,
     OF_A_MEAN,
     OF_A_RATIO,
@@ -17,6 +18,7 @@ from ..plotting.labels import (
     describe,
     one_line,
     over,
+    place_of,
     position_label,
     probability,
     quoted,
@@ -32,6 +34,7 @@ from .text_maps import ALL, SHADES, across, cut, elided, most_rows, printable, s
 __all__ = [
     "ALL",
     "CELLS",
+    "NATURAL",
     "OF_A_DIFFERENCE",
     "OF_A_MEAN",
     "OF_A_RATIO",
@@ -51,6 +54,7 @@ __all__ = [
     "over",
     "padded",
     "page",
+    "place_of",
     "position_label",
     "probability",
     "quoted",
