@@ -212,7 +212,7 @@ def _labelled(
         notes=[*pair.notes, *places.notes, *answers.notes, *answered.remarks, *notes],
         component=grid.components[0],
         layers=grid.layers,
-        window=grid.window,
+        window=grid.windows[grid.components[0]],
         tokens=list(pair.clean_prompt.tokens),
         base_tokens=list(pair.corrupted_prompt.tokens),
         subject_range=pair.subject,
