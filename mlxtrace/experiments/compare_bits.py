@@ -15,10 +15,10 @@ from typing import Any, overload
 
 import mlx.core as mx
 import mlx.nn as nn
-from tqdm import tqdm
 
 from ..arguments import whole_number
 from ..errors import InputError, SubjectError
+from ..notebook import tqdm
 from ..results.comparison_set import Comparison, ComparisonSet
 from .causal_trace import causal_trace
 from .pair_sets import AnyOf, Pair, each, is_many, right_answer, with_answers

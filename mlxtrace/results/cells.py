@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ..plotting.protocols import Panel
+from ..plotting.protocols import Panel as Panel
+from ..plotting.protocols import Patched as Patched
 
 WHERE = ("layer", "head", "neuron", "position", "region")  # how lists of cells say where one is
 
