@@ -210,7 +210,7 @@ def facts(model: InterpretableModel, args: argparse.Namespace, say: Output) -> S
     if args.plan:
         chosen = len(args.known[: args.limit])
         return _show_plan(say, model, f"{chosen} facts, {len(kinds)} traces of each, into {args.out}")
-    given = {name: getattr(args, name) for name in FACT_OPTIONS}
+    given: dict[str, Any] = {name: getattr(args, name) for name in FACT_OPTIONS}
     given = {"window": "auto"} | {name: value for name, value in given.items() if value is not None}
     average = run_facts(
         model, args.known, args.out, kinds=kinds, progress=False if args.quiet else None, **given

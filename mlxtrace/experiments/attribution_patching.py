@@ -48,7 +48,7 @@ def attribution_patching(
     layers: int | Iterable[int] | None = None,
     positions: Any = None,
     heads: Any = None,
-    window: int = 1,
+    window: int | str | dict[str, int] = 1,
     metric: Any = "auto",
     target: Any = None,
     foil: Any = None,
@@ -183,7 +183,7 @@ def attributed(
     layers: int | Iterable[int] | None = None,
     positions: Any = None,
     heads: Any = None,
-    window: int = 1,
+    window: int | str | dict[str, int] = 1,
     metric: Any = "auto",
     direction: str = "denoise",
     within: str | None = None,
@@ -216,7 +216,7 @@ def attributed(
     return found, asked.notes
 
 
-def _grid_of(model: TracedModel, component: Any, layers: Any, heads: Any, window: int, neurons: Any) -> Grid:
+def _grid_of(model: TracedModel, component: Any, layers: Any, heads: Any, window: Any, neurons: Any) -> Grid:
     """The grid of any components: beside components without heads, those with heads are patched whole."""
     names = components_of(component)
     headed = [name for name in names if name in HEADED]
