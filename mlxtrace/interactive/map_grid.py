@@ -51,7 +51,7 @@ def facets(
     down = -(-len(maps) // ACROSS)
     across = -(-len(maps) // down)
     body = float(np.clip(ROW * len(maps[0].rows), 120, TALLEST / down))
-    figure = plotly("subplots").make_subplots(
+    figure = plotly().subplots.make_subplots(
         rows=down,
         cols=across,
         shared_xaxes="all",
@@ -70,7 +70,9 @@ def facets(
         if i + across >= len(maps):
             place = {"row": i // across + 1, "col": i % across + 1}
             figure.update_xaxes(title_text=one.x_label or x_label, showticklabels=True, **place)
+    figure.update_xaxes(nticks=max(4, 28 // across))
     _bars(figure, families, scale, hover)
+    _ground(figure, maps)
     marks = [UNCERTAIN] if any(hatched(one, scale).any() for one in maps) else []
     right = 80 + 14 * len(families)
     return dress(figure, title, [*caption, *marks], body * down + 34 * (down - 1), len(maps) > 1, right=right)
@@ -78,7 +80,6 @@ def facets(
 
 def slides(
     maps: Sequence[Map],
-    names: Sequence[str],
     scale: Scale,
     hover: Hover,
     title: str,
@@ -87,19 +88,19 @@ def slides(
     y_label: str = "",
     upwards: bool = False,
 ) -> Any:
-    """One map at a time, chosen with a slider; the one with the strongest cell first."""
-    figure = plotly().Figure()
+    """One map at a time, chosen with a slider by its title; the one with the strongest cell first."""
+    figure = plotly().graph_objects.Figure()
     families = list(dict.fromkeys(one.family for one in maps))
     strength = [float(np.nan_to_num(np.abs(one.values - scale.white)).max()) for one in maps]
     first, owners = int(np.argmax(strength)), []
     for i, one in enumerate(maps):
-        for trace in _traces(one, scale, hover, families.index(one.family), names[i]):
+        for trace in _traces(one, scale, hover, families.index(one.family)):
             trace.visible = i == first
             figure.add_trace(trace)
             owners.append(i)
     steps = [
-        {"method": "restyle", "label": name, "args": [{"visible": [owner == i for owner in owners]}]}
-        for i, name in enumerate(names)
+        {"method": "restyle", "label": one.title, "args": [{"visible": [owner == i for owner in owners]}]}
+        for i, one in enumerate(maps)
     ]
     _axes(figure, maps[0], y_label, upwards)
     figure.update_xaxes(title_text=x_label)
@@ -107,20 +108,23 @@ def slides(
     figure.update_layout(
         sliders=[{"active": first, "steps": steps, "pad": {"t": 46}, "currentvalue": {"prefix": "shown: "}}]
     )
+    _ground(figure, maps)
     marks = [UNCERTAIN] if any(hatched(one, scale).any() for one in maps) else []
     body = float(np.clip(ROW * len(maps[0].rows), 120, TALLEST))
     return dress(figure, title, [*caption, *marks], body, below=150, right=80 + 14 * len(families))
 
 
-def _traces(one: Map, scale: Scale, hover: Hover, axis: int, name: str = "") -> list[Any]:
+def _traces(one: Map, scale: Scale, hover: Hover, axis: int) -> list[Any]:
     """The map, and the marks of its uncertain cells."""
-    go = plotly()
+    go = plotly().graph_objects
     said = f"{hover.row} <b>%{{y}}</b><br>{hover.column} <b>%{{x}}</b>"
     said += f"<br>{hover.value} <b>%{{z:{hover.form}}}{hover.unit}</b>"
     halves = _halves(one, hover)
     if halves is not None:
-        said += "<br>%{customdata}" if halves.dtype == object else f"<br>± %{{customdata:{hover.form}}} (95 %)"
-    title = name or one.title
+        said += (
+            "<br>%{customdata}" if halves.dtype == object else f"<br>± %{{customdata:{hover.form}}} (95 %)"
+        )
+    gap = 0 if max(one.values.shape) > 40 or np.isnan(one.values).any() else 0.5
     heatmap = go.Heatmap(
         z=np.ascontiguousarray(one.values, np.float32),
         x=one.columns,
@@ -128,9 +132,9 @@ def _traces(one: Map, scale: Scale, hover: Hover, axis: int, name: str = "") -> 
         coloraxis=f"coloraxis{axis + 1 if axis else ''}",
         customdata=halves,
         hoverongaps=False,
-        hovertemplate=said + (f"<extra>{title}</extra>" if title else "<extra></extra>"),
-        xgap=0.5 if one.values.shape[1] < 100 else 0,
-        ygap=0.5,
+        hovertemplate=said + f"<extra>{one.title}</extra>",
+        xgap=gap,
+        ygap=gap,
     )
     rows, columns = np.nonzero(hatched(one, scale))
     if not 0 < len(rows) <= MARKED:
@@ -150,7 +154,7 @@ def _halves(one: Map, hover: Hover) -> np.ndarray | None:
     """Half-widths for hovering: numbers, or where some cells have none, texts."""
     if one.halves is None or np.isnan(one.halves).all():
         return None
-    if np.isfinite(one.halves).all():
+    if np.isfinite(one.halves[~np.isnan(one.values)]).all():
         return np.ascontiguousarray(one.halves, np.float32)
     texts = [
         "no interval" if np.isnan(half) else f"± {half:{hover.form}} (95 %)" for half in one.halves.ravel()
@@ -166,6 +170,12 @@ def _axes(figure: Any, one: Map, y_label: str, upwards: bool) -> None:
     side = {} if upwards else {"autorange": "reversed"}
     figure.update_yaxes(**plain, **side, categoryorder="array", categoryarray=one.rows, tickfont_size=11)
     figure.layout.yaxis.title.text = y_label
+
+
+def _ground(figure: Any, maps: Sequence[Map]) -> None:
+    """Grey where there is no value, as in the printed maps."""
+    if any(np.isnan(one.values).any() for one in maps):
+        figure.update_layout(plot_bgcolor="#dedede")
 
 
 def _bars(figure: Any, families: Sequence[str], scale: Scale, hover: Hover) -> None:
