@@ -135,7 +135,9 @@ def _traces(one: Map, scale: Scale, hover: Hover, axes: dict[tuple[str, Scale], 
     said += f"<br>{hover.named(one)} <b>%{{z:{hover.form}}}{hover.unit}</b>"
     halves = _halves(one, hover)
     if halves is not None:
-        said += "<br>%{customdata}" if halves.dtype == object else f"<br>± %{{customdata:{hover.form}}} (95 %)"
+        said += (
+            "<br>%{customdata}" if halves.dtype == object else f"<br>± %{{customdata:{hover.form}}} (95 %)"
+        )
     gap = 0 if max(one.values.shape) > 40 or np.isnan(one.values).any() else 0.5
     heatmap = go.Heatmap(
         z=np.ascontiguousarray(one.values, np.float32),
