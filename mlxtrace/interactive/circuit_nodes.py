@@ -38,7 +38,8 @@ def circuit(result: Drawn, path: str | os.PathLike | None = None, *, most: int |
     figure.add_trace(_handles(links, places, result.metric))
     _nodes(figure, links, places)
     hidden = {"visible": False, "zeroline": False, "showgrid": False}
-    x, y = np.array(list(places.values())).T
+    y = np.array([at[1] for at in places.values()])
+    x = np.concatenate([[at[0] for at in places.values()], figure.data[-1].x])
     figure.update_xaxes(**hidden, range=[x.min() - 0.8, x.max() + 0.8])
     figure.update_yaxes(**hidden, range=[y.min() - 0.5, y.max() + 0.5])
     figure.update_layout(hovermode="closest", showlegend=False)

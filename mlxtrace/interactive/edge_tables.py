@@ -9,7 +9,19 @@ import numpy as np
 
 from ..plotting.edge_maps import Scored as Edges
 from ..plotting.path_maps import Paths
-from .toolbox import Hover, Map, Scale, capital, checked, facets, finished, numbered, safe, strongest_lines
+from .toolbox import (
+    Hover,
+    Map,
+    Scale,
+    capital,
+    checked,
+    facets,
+    finished,
+    numbered,
+    prompts,
+    safe,
+    strongest_lines,
+)
 
 MOST = 300  # senders or receivers that are shown
 GREY = "grey: no edge, as the receiver comes before the sender"
@@ -84,7 +96,7 @@ def paths(result: Paths, path: str | os.PathLike | None = None, *, most: int = M
     base = "clean" if result.direction == "noise" else "corrupted"
     value = f"change of {safe(result.metrics[0])}"
     effect, half = (_first(result, x) for x in (result.effect, getattr(result, "effect_interval", None)))
-    caption = [f"{run}: {said}" for run, said in result.runs] + [f"{value}: patched less the {base} run"]
+    caption = [*prompts(result.runs), f"{value}: patched less the {base} run"]
     if effect.ndim == 2:
         values = np.where(result.edge, effect, np.nan)
         one, said = _strongest(values, half, result.senders, result.receivers, most)

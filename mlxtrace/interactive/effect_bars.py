@@ -24,6 +24,7 @@ from .toolbox import (
     finished,
     numbered,
     over,
+    prompts,
     refuse_rows,
     rows_that_matter,
     safe,
@@ -50,7 +51,7 @@ def effects(result: Effects, path: str | os.PathLike | None = None, *, rows: Any
     path = checked(path)
     where = f" ({WITHIN.get(result.within, 'each region')})" if result.regions is not None else ""
     title = f"Causal effects of the {words_of(result.component)}{over(result.ids)}{where}"
-    caption = [f"{run}: {said}" for run, said in result.runs] + [NATURAL]
+    caption = [*prompts(result.runs), NATURAL]
     across = "layer" if result.window == 1 else f"centre of {result.window} layers"
     if result.direct.ndim == 1:
         refuse_rows(rows)
@@ -123,5 +124,5 @@ def noising(result: NoisedButAWindow, path: str | os.PathLike | None = None) -> 
     ]
     across = f"centre of the {result.window} restored layers"
     options: dict[str, Any] = {"form": ".4f", "lines": lines, "x_label": across}
-    caption: Sequence[str] = [f"prompt: {result.prompt}"]
+    caption: Sequence[str] = prompts([("prompt", result.prompt)])
     return finished(bar_figure([bars], f"p({safe(answer)})", "centre", "", title, caption, **options), path)

@@ -25,6 +25,7 @@ from .toolbox import (
     finished,
     heads_that_fit,
     position_label,
+    prompts,
     refuse_rows,
     rows_that_matter,
     run_lines,
@@ -63,7 +64,7 @@ def recoveries(
     panels = result.panels(metric)
     metric = metric or result.metrics[0]
     value = safe(f"recovery of {words_of_metric(metric, result)}")
-    title, caption = describe(result), [f"{run}: {line}" for run, line in run_lines(result)]
+    title, caption = describe(result), prompts(run_lines(result))
     _check(panels[0], rows, heads)
     if panels[0].column_name == "component":
         figure = bar_figure(_bars(result, panels[0]), value, "layer", " %", title, caption)

@@ -21,6 +21,7 @@ from .toolbox import (
     numbered,
     plotly,
     probability,
+    prompts,
     quoted,
     safe,
     token,
@@ -84,7 +85,7 @@ def lens(result: Lens, path: str | os.PathLike | None = None, *, of: str = "top"
     cells = Cells(values, lines, first, result.rank[:, shown] == 0, [str(i) for i in result.layers], columns)
     whose = "p(likeliest token)" if of == "top" else f"p({answer})"
     said = f"{quoted(result.answer)} {probability(result.final)}"
-    caption = [f"{result.model}: {result.prompt} → {said}", *cut]
+    caption = [*prompts([(result.model, f"{result.prompt} → {said}")]), *cut]
     figure = _map(cells, family(result.component), whose, ("layer", "token"))
     mark = f"frames: {quoted(result.answer)} is the likeliest token"
     title = f"Logit lens: {token_maps.lens_title(result.component)}"
@@ -137,15 +138,7 @@ def _map(cells: Cells, colours: str, whose: str, names: tuple[str, str]) -> Any:
         textfont={"size": 10},
     )
     figure = go.Figure(heatmap)
-    up, along = np.nonzero(cells.marked)
-    if len(up):
-        figure.add_scatter(
-            x=[cells.columns[j] for j in along],
-            y=[cells.rows[i] for i in up],
-            mode="markers",
-            marker={"symbol": "square-open", "size": 13, "color": FRAME, "line": {"width": 1.5}},
-            hoverinfo="skip",
-        )
+    figure.update_layout(shapes=_frames(cells.marked))
     plain = {"showgrid": False, "zeroline": False, "automargin": True, "type": "category", "ticks": ""}
     figure.update_xaxes(**plain, categoryorder="array", categoryarray=cells.columns, title_text=names[1])
     figure.update_yaxes(**plain, categoryorder="array", categoryarray=cells.rows, title_text=names[0])
@@ -153,6 +146,17 @@ def _map(cells: Cells, colours: str, whose: str, names: tuple[str, str]) -> Any:
     axis = {"cmin": 0.0, "cmax": scale.high, "colorscale": colour_scale(scale, colours), "colorbar": bar}
     figure.update_layout(coloraxis=axis)
     return figure
+
+
+def _frames(marked: np.ndarray) -> list[dict[str, Any]]:
+    """A frame around each marked cell; neighbours of a row share one, so that a file stays small."""
+    found = []
+    for i, row in enumerate(marked):
+        edges = np.flatnonzero(np.diff([False, *row.tolist(), False]))
+        for start, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
+            place = {"x0": start - 0.47, "x1": end - 0.53, "y0": i - 0.44, "y1": i + 0.44}
+            found.append({"type": "rect", **place, "line": {"color": FRAME, "width": 1.5}})
+    return found
 
 
 def _dressed(figure: Any, cells: Cells, title: str, caption: Sequence[str], mark: str) -> Any:

@@ -20,7 +20,7 @@ from .crops import heads_that_fit, numbered, refuse_rows, rows_that_matter, stro
 from .frame import dress, rgb
 from .html import checked, finished, plotly
 from .map_grid import Hover, colour_scale, facets, slides
-from .texts import elided, safe, token
+from .texts import prompts, safe, token
 
 __all__ = [
     "NATURAL",
@@ -36,7 +36,6 @@ __all__ = [
     "colour_scale",
     "describe",
     "dress",
-    "elided",
     "facets",
     "family",
     "finished",
@@ -46,6 +45,7 @@ __all__ = [
     "plotly",
     "position_label",
     "probability",
+    "prompts",
     "quoted",
     "refuse_rows",
     "rgb",

@@ -20,6 +20,7 @@ from .toolbox import (
     finished,
     numbered,
     probability,
+    prompts,
     quoted,
     rows_that_matter,
     safe,
@@ -56,7 +57,7 @@ def trace(result: Trace, path: str | os.PathLike | None = None, *, rows: Any = "
     maps, said = _cropped([_map(result, "")], result, scale, rows)
     cut = f", {short_words(result.severed)} severed" if result.severed else ""
     title = f"Impact of restoring {words} after corrupted input{cut}"
-    caption = [f"prompt: {result.prompt} → {quoted(result.answer.text)}", ends, *said]
+    caption = [*prompts([("prompt", f"{result.prompt} → {quoted(result.answer.text)}")]), ends, *said]
     return finished(facets(maps, scale, Hover("token", "layer", value, ".4f"), title, caption, across), path)
 
 
@@ -92,7 +93,7 @@ def comparison(result: ComparedTraces, path: str | os.PathLike | None = None, *,
     maps, said = _cropped(maps, first, scale, rows)
     value = f"p({safe(first.answer.text.strip())})"
     caption = [
-        f"prompt: {first.prompt} → {quoted(first.answer.text)}",
+        *prompts([("prompt", f"{first.prompt} → {quoted(first.answer.text)}")]),
         f"correlation {result.correlation:.4f}, largest difference {result.largest_difference:.4f}",
     ]
     title = f"Impact of restoring {short_words(first.kind)}"
