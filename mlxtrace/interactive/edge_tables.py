@@ -47,19 +47,28 @@ def edges(result: Scored, path: str | os.PathLike | None = None, *, most: int = 
     """
     path = checked(path)
     values = np.where(result.upstream, result.scores, np.nan)
-    one, said = _strongest(values, result.interval, result.senders, result.receivers, most)
+    one, said = _strongest(values, result.interval, result.senders, result.receivers, most, "attn")
     largest = max(float(np.nan_to_num(np.abs(values)).max()), 1e-12)
     scale, hover = (
-        Scale(-largest, largest, 0.0),
+        Scale(-largest, largest, 0.0, flip=True),
         Hover("sender", "receiver", f"change of {safe(result.metric)}", ".4g"),
     )
-    caption = ["in the order of the stream; a layer's heads come before its MLP", GREY, *said]
+    caption = [
+        "blue above 0, red below; in the order of the stream, a layer's heads before its MLP",
+        GREY,
+        *said,
+    ]
     title = capital(result.title)
     return finished(facets([one], scale, hover, title, caption, "receiver", "sender"), path)
 
 
 def _strongest(
-    values: np.ndarray, halves: np.ndarray | None, down: list[str], across: list[str], most: int
+    values: np.ndarray,
+    halves: np.ndarray | None,
+    down: list[str],
+    across: list[str],
+    most: int,
+    family: str = "resid",
 ) -> tuple[Map, list[str]]:
     """The rows and columns with the strongest values, and what is said of the others."""
     size = np.nan_to_num(np.abs(values))
@@ -69,7 +78,7 @@ def _strongest(
         values[at],
         [down[i] for i in rows],
         [across[j] for j in columns],
-        "resid",
+        family,
         halves=None if halves is None else halves[at],
     )
     left = (values.shape[0] - len(rows), values.shape[1] - len(columns))

@@ -79,7 +79,7 @@ def screen(found: Screened, path: str | os.PathLike | None = None) -> Any:
 def _points(found: Screened, cells: slice, linear: float, colour: str, name: str) -> Any:
     x, y = found.estimates[cells], found.effects[cells]
     texts = [
-        f"{_named(row)}<br>effect <b>{effect:.4g}</b>, exact<br>estimate {guess:.4g}, place {rank + 1} of the ranking"
+        f"{_named(row)}<br>effect <b>{effect:.4g}</b>, exact<br>estimate {guess:.4g}, place {rank} of the ranking"
         for row, effect, guess, rank in zip(found.rows[cells], y, x, found.ranks[cells], strict=True)
     ]
     return plotly().graph_objects.Scatter(
