@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 import os
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 
@@ -135,16 +135,17 @@ class Patchscope(Scoped):
         rows = [(True, *pair) for pair in self.top] + [(False, *pair) for pair in self.base_top]
         return [{"patched": patched, "token": token, "prob": p} for patched, token, p in rows]
 
-    def plot(self, path: str | os.PathLike | None = None) -> Any:
+    def plot(self, path: str | os.PathLike | None = None, **look: Unpack[token_maps.Look]) -> Any:
         """Draw bars: the likeliest tokens with the patch, and without.
 
         Args:
             path: a PNG, PDF or SVG to write as well.
+            look: `ax=` or `fig=` to draw on, `caption=False`.
 
         Returns:
             The matplotlib `Figure`.
         """
-        return token_maps.said(self, path)
+        return token_maps.said(self, path, **look)
 
     @property
     def lines(self) -> list[str]:
@@ -243,16 +244,17 @@ class PatchscopeMap(Scoped):
                 rows.append(row | {"top": first[i][j], "top_prob": float(self.probabilities[i, j])})
         return rows
 
-    def plot(self, path: str | os.PathLike | None = None) -> Any:
+    def plot(self, path: str | os.PathLike | None = None, **look: Unpack[token_maps.Look]) -> Any:
         """Draw the map: source layers across, target layers upwards, the colour is the answer's probability.
 
         Args:
             path: a PNG, PDF or SVG to write as well.
+            look: `ax=` or `fig=` to draw on, `caption=False`.
 
         Returns:
             The matplotlib `Figure`.
         """
-        return token_maps.scope(self, path)
+        return token_maps.scope(self, path, **look)
 
     @property
     def _lines(self) -> list[str]:
