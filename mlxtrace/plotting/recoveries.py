@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 
 from ..errors import InputError
 from ..metric_table import METRICS
-from .colours import ink
 from .heatmaps import MOST, Look, Map, Rows, Scale, Sheet, draw, hatching_explained, matter
 from .kit import (
     WHISKERS_MEAN,
@@ -19,6 +18,7 @@ from .kit import (
     colour_of,
     escape,
     family,
+    ink,
     plain_axes,
     style,
     ticks,

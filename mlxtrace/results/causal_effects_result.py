@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 
@@ -199,16 +199,20 @@ class CausalEffects(Record):
         """
         return top_rows(self.to_rows(), "direct", k)
 
-    def plot(self, path: str | os.PathLike | None = None) -> Any:
+    def plot(
+        self, path: str | os.PathLike | None = None, rows: Any = "auto", **look: Unpack[plotting.Look]
+    ) -> Any:
         """Draw direct and indirect effects, as bars by layer or as maps of tokens and layers.
 
         Args:
             path: a PNG, PDF or SVG to write as well.
+            rows: which tokens a map shows: "auto", of a long prompt those that matter; "all"; or positions.
+            look: `fig` to draw on, and `caption`, as in every plot.
 
         Returns:
             The matplotlib `Figure`.
         """
-        return plotting.effects(self, path)
+        return plotting.effects(self, path, rows, **look)
 
     def __repr__(self) -> str:
         together = f", {self.window} layers at a time" if self.window > 1 else ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 
@@ -152,16 +152,17 @@ class ComparisonSet(Explored):
                 rows.append(row)
         return rows
 
-    def plot(self, path: str | os.PathLike | None = None) -> Any:
+    def plot(self, path: str | os.PathLike | None = None, **look: Unpack[plotting.Look]) -> Any:
         """Draw both models' mean maps, and their difference, whose uncertain cells are marked.
 
         Args:
             path: a PNG, PDF or SVG to write as well.
+            look: `fig` to draw on, and `caption`, as in every plot.
 
         Returns:
             The matplotlib `Figure`.
         """
-        return plotting.compared_averages(self, path)
+        return plotting.compared_averages(self, path, **look)
 
     def __repr__(self) -> str:
         width, lines = max(map(len, self.names)), []

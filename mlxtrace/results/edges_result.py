@@ -10,12 +10,12 @@ from __future__ import annotations
 import html
 import os
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..plotting.edge_maps import edge_map
+from ..plotting.edge_maps import Look, edge_map
 from .circuit_edges import edge_of, ranked
 from .circuit_result import METHODS, Circuit
 from .intervals import mean_of
@@ -247,11 +247,12 @@ class Edges(Record):
         head = "<tr><th>sender</th><th>receiver</th><th>score</th></tr>"
         return f"<b>{html.escape(self.title)}</b>{said}<table>{head}{rows}</table>"
 
-    def plot(self, path: str | os.PathLike | None = None) -> Figure:
+    def plot(self, path: str | os.PathLike | None = None, **look: Unpack[Look]) -> Figure:
         """Draw the scores as a map, senders down and receivers across, in the order of the stream.
 
         Args:
             path: where the figure goes as well, .png, .pdf or .svg; its folder exists.
+            look: `ax` or `fig` to draw on, and `caption`, as in every plot.
 
         Returns:
             A matplotlib Figure.
@@ -267,7 +268,7 @@ class Edges(Record):
             >>> figure.axes[0].get_xlabel()
             'receiver'
         """
-        return edge_map(self, path)
+        return edge_map(self, path, **look)
 
     # ---- to keep
 
