@@ -10,7 +10,7 @@ from . import blas  # noqa: E402
 
 blas.preload()
 
-from . import compiled, errors, interventions, metrics, plotting, prompts  # noqa: E402
+from . import compiled, errors, interactive, interventions, metrics, plotting, prompts  # noqa: E402
 from .anatomy.resolver import ModuleResolver  # noqa: E402
 from .engine.corruption import GaussianNoise, Substitution  # noqa: E402
 from .forward.cache import ActivationCache  # noqa: E402
@@ -69,6 +69,7 @@ __all__ = [
     "compiled",
     "errors",
     "facts",
+    "interactive",
     "interventions",
     "metrics",
     "plotting",

@@ -161,9 +161,9 @@ def whiskers(ax: Any, at: Any, values: np.ndarray, halves: np.ndarray | None, wi
     ax.errorbar(at, values, yerr=np.nan_to_num(halves), capsize=float(np.clip(8 * inches, 1, 3)), **WHISKERS)
 
 
-def headline(fig: Figure, text: str, caption: list[str]) -> None:
+def headline(fig: Any, text: str, caption: list[str]) -> None:
     """The title above, what was run below, both wrapped to the figure's width."""
-    inches = fig.get_figwidth()
+    inches = fig.bbox.width / fig.dpi
     if text:
         n = -(-len(text) // max(20, int(inches * 10)))  # lines, of about the same length
         text = escape(text)
