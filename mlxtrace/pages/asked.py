@@ -6,7 +6,8 @@ asked.clean, asked.answers, asked.gaps
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,28 @@ class Asked:
     @property
     def key(self) -> tuple:
         """What two results share that are of the same question."""
-        return self.model, self.clean, self.corrupted, self.pairs
+        return self.model, self.clean, "" if self.noise else self.corrupted, self.pairs
+
+
+def questions_of(asked: Sequence[Asked]) -> list[Asked]:
+    """What some results are of, once for those of the same question: with all that any of them knows.
+
+    Args:
+        asked: of each result.
+
+    Returns:
+        One for each question, in order.
+    """
+    found = []
+    for key in dict.fromkeys(one.key for one in asked):
+        same = [one for one in asked if one.key == key]
+        tokens = next((one for one in same if one.tokens), same[0])
+        answers = next(
+            (one.answers for one in same if any(a.clean is not None for a in one.answers)), same[0].answers
+        )
+        gaps = {gap.metric: gap for one in reversed(same) for gap in one.gaps}
+        found.append(replace(tokens, answers=answers, gaps=tuple(gaps.values())))
+    return found
 
 
 def asked_of(result: Any) -> Asked:

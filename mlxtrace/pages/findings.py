@@ -53,9 +53,10 @@ def _trace(result: Any) -> str:
         which = "last subject token"
     around = "layer" if result.window == 1 else f"{result.window} layers around"
     return (
-        f"Restoring the {_restored(result.kind)} of {around} {best['layer']} at the {which} {quoted(best['token'])} brings "
-        f"the probability of {quoted(result.answer.text)} from {probability(result.low_score)} back to "
-        f"{probability(best['score'])}; it is {probability(result.high_score)} in the clean run."
+        f"Restoring the {_restored(result.kind)} of {around} {best['layer']} at the {which} "
+        f"{quoted(best['token'])} brings the probability of {quoted(result.answer.text)} from "
+        f"{probability(result.low_score)} back to {probability(best['score'])}; it is "
+        f"{probability(result.high_score)} in the clean run."
     )
 
 
@@ -102,14 +103,18 @@ def _effects(result: Any) -> str:
     row = result.top(1)[0]
     where = f" at position {row['position']}" if "position" in row else ""
     where = f" at {quoted(row['region'])}" if "region" in row else where
-    return f"Strongest: {result.component} layer {row['layer']}{where}, direct {row['direct']:.3g}, indirect {row['indirect']:.3g}."
+    return (
+        f"Strongest: {result.component} layer {row['layer']}{where}, direct {row['direct']:.3g}, indirect "
+        f"{row['indirect']:.3g}."
+    )
 
 
 def _noising(result: Any) -> str:
     layer = result.layers[int(np.argmax(result.scores))]
     return (
-        f"The answer survives best with the layers around {layer} left clean: {probability(float(result.scores.max()))}, "
-        f"against {probability(result.noised)} with all noised and {probability(result.clean)} in the clean run."
+        f"The answer survives best with the layers around {layer} left clean: "
+        f"{probability(float(result.scores.max()))}, against {probability(result.noised)} with all noised and "
+        f"{probability(result.clean)} in the clean run."
     )
 
 
@@ -128,8 +133,9 @@ def _lens(result: Any) -> str:
     if best is None:
         return f"{quoted(result.answer)} is read with {probability(result.final)} at the end of the model."
     return (
-        f"At the last position {quoted(result.answer)} is read with more than one half from layer {result.layers[best]} on "
-        f"for the first time ({probability(last[best])}); at the end of the model it has {probability(result.final)}."
+        f"At the last position {quoted(result.answer)} is read with more than one half from layer "
+        f"{result.layers[best]} on for the first time ({probability(last[best])}); at the end of the model it has "
+        f"{probability(result.final)}."
     )
 
 

@@ -25,23 +25,24 @@ PATCHING = (
     "Zhang and Nanda 2023 (arXiv:2309.16042), Heimersheim and Nanda 2024 (arXiv:2404.15255)"
 )
 BOTH_WAYS = (
-    "Restoring (denoising) copies an activation of the clean run into the corrupted one and asks whether it suffices to "
-    "bring the answer back: 0 % is nothing, 100 % all of it. Corrupting (noising) copies the other way and asks whether "
-    "the clean run needs it: 100 % is unharmed, 0 % as broken as the corrupted run."
+    "Restoring (denoising) copies an activation of the clean run into the corrupted one and asks whether it "
+    "suffices to bring the answer back: 0 % is nothing, 100 % all of it. Corrupting (noising) copies the other "
+    "way and asks whether the clean run needs it: 100 % is unharmed, 0 % as broken as the corrupted run."
 )
 METHODS = {
     "maps": Method(
         "Where: tokens and layers",
-        "Each cell is one experiment: one activation, at one token (or region) and one layer, is copied from one run into "
-        f"the other, and the run goes on from there. {BOTH_WAYS} Layer outputs hold all that has been computed up to "
-        "there, so their map shows the route of the information; the outputs of MLPs and of attention are what is written "
-        "at that place, so their maps show where it is looked up and moved.",
+        "Each cell is one experiment: one activation, at one token (or region) and one layer, is copied from one "
+        f"run into the other, and the run goes on from there. {BOTH_WAYS} Layer outputs hold all that has been "
+        "computed up to there, so their map shows the route of the information; the outputs of MLPs and of "
+        "attention are what is written at that place, so their maps show where it is looked up and moved.",
         RECOVERY,
         PATCHING,
     ),
     "layers": Method(
         "Which layers",
-        f"The activations of one layer (or of several together) are copied at all named positions at once. {BOTH_WAYS}",
+        "The activations of one layer (or of several together) are copied at all named positions at once. "
+        f"{BOTH_WAYS}",
         RECOVERY,
         PATCHING,
     ),
@@ -59,33 +60,36 @@ METHODS = {
     ),
     "attribution": Method(
         "Estimates by gradients",
-        "What patching would do, estimated from one backward pass instead of run. It is approximate, and wrong where the "
-        "model is far from linear (a saturated softmax has no gradient): it is a guide to what to run, not a result.",
+        "What patching would do, estimated from one backward pass instead of run. It is approximate, and wrong "
+        "where the model is far from linear (a saturated softmax has no gradient): it is a guide to what to run, "
+        "not a result.",
         "estimate = gradient of the metric · (source activation − base activation)",
         "Nanda 2023, attribution patching; AtP*: Kramár et al. 2024 (arXiv:2403.00745); integrated gradients: "
         "Sundararajan et al. 2017 (arXiv:1703.01365)",
     ),
     "traces": Method(
         "Where: causal trace",
-        "Noise on the embeddings of the subject's tokens loses the answer. Then the noised run is repeated with one state, "
-        "at one token and layer, put back to what it is in the clean run. The number is the answer's probability with that "
-        "state restored, mean over the samples of noise: as low as the noised run's, the state carries nothing; as high as "
-        "the clean run's, it carries the answer.",
+        "Noise on the embeddings of the subject's tokens loses the answer. Then the noised run is repeated with "
+        "one state, at one token and layer, put back to what it is in the clean run. The number is the answer's "
+        "probability with that state restored, mean over the samples of noise: as low as the noised run's, the "
+        "state carries nothing; as high as the clean run's, it carries the answer.",
         "indirect effect = p(answer, state restored) − p(answer, noised)",
         "Meng et al. 2022 (arXiv:2202.05262, section 2 and appendix B)",
     ),
     "averages": Method(
         "Averages over facts",
-        "The causal traces of many facts: each cell is the mean over the facts of how far restoring one state, of a token "
-        "in that role, brings the answer's probability back; with 95 % intervals, facts being the units.",
+        "The causal traces of many facts: each cell is the mean over the facts of how far restoring one state, of "
+        "a token in that role, brings the answer's probability back; with 95 % intervals, facts being the units.",
         "average indirect effect = mean of p(answer, state restored) − p(answer, noised); interval: ± 1.96 s / √n",
         "Meng et al. 2022 (arXiv:2202.05262, figure 2 and appendix B)",
     ),
     "effects": Method(
         "Direct and indirect effects",
-        "The same component is patched both ways between two prompts: the other prompt's activation put into the base run "
-        "(does it bring the other answer?), and the base's put into the other run (does that answer need it?).",
-        "direct = metric(base run, source activation); indirect = metric(source run) − metric(source run, base activation)",
+        "The same component is patched both ways between two prompts: the other prompt's activation put into the "
+        "base run (does it bring the other answer?), and the base's put into the other run (does that answer need "
+        "it?).",
+        "direct = metric(base run, source activation); indirect = metric(source run) − metric(source run, base "
+        "activation)",
         "Vig et al. 2020 (arXiv:2004.12265), whose natural indirect effect is the first less the base run's metric; "
         "Pearl 2001",
     ),
@@ -97,31 +101,32 @@ METHODS = {
     ),
     "screen": Method(
         "Single cells: screened, verified, audited",
-        "Gradients rank all cells; the best of the ranking are run exactly, and a random sample of all others as well, which "
-        "bounds what the ranking may have missed. Effects are measured; only the order in which cells were tried is not.",
+        "Gradients rank all cells; the best of the ranking are run exactly, and a random sample of all others as "
+        "well, which bounds what the ranking may have missed. Effects are measured; only the order in which cells "
+        "were tried is not.",
         EFFECT,
-        "ranking: Kramár et al. 2024 (arXiv:2403.00745); bound: Clopper and Pearson 1934, one-sided 95 %, for sampling "
-        "without replacement",
+        "ranking: Kramár et al. 2024 (arXiv:2403.00745); bound: Clopper and Pearson 1934, one-sided 95 %, for "
+        "sampling without replacement",
     ),
     "paths": Method(
         "Which paths",
-        "One receiver reads what one sender writes in the other run, while everything else it reads stays as it is: the "
-        "effect of one connection, not of the whole sender.",
+        "One receiver reads what one sender writes in the other run, while everything else it reads stays as it "
+        "is: the effect of one connection, not of the whole sender.",
         EFFECT,
         "Wang et al. 2022 (arXiv:2211.00593); Goldowsky-Dill et al. 2023 (arXiv:2304.05969)",
     ),
     "edges": Method(
         "Which edges",
-        "Each edge from a sender (embedding, head, MLP) to one read of a receiver gets a score: what changes when it alone "
-        "carries the other run's value.",
+        "Each edge from a sender (embedding, head, MLP) to one read of a receiver gets a score: what changes when "
+        "it alone carries the other run's value.",
         EFFECT,
-        "exact, one by one: Conmy et al. 2023 (arXiv:2304.14997); EAP: Syed et al. 2023 (arXiv:2310.10348); EAP-IG: Hanna "
-        "et al. 2024 (arXiv:2403.17806)",
+        "exact, one by one: Conmy et al. 2023 (arXiv:2304.14997); EAP: Syed et al. 2023 (arXiv:2310.10348); "
+        "EAP-IG: Hanna et al. 2024 (arXiv:2403.17806)",
     ),
     "circuit": Method(
         "The circuit",
-        "A set of edges stays clean while all others carry the corrupted run's values. Faithfulness is how much of what "
-        "tells the two runs apart is left: 1 is all that the model does, 0 no more than the corrupted run.",
+        "A set of edges stays clean while all others carry the corrupted run's values. Faithfulness is how much "
+        "of what tells the two runs apart is left: 1 is all that the model does, 0 no more than the corrupted run.",
         "faithfulness = (circuit − corrupted) / (clean − corrupted), mean over mean of the pairs",
         "Wang et al. 2022 (arXiv:2211.00593); sizes, CPR and CMD: Mueller et al. 2025 (MIB, arXiv:2504.13151)",
     ),
@@ -133,15 +138,15 @@ METHODS = {
     ),
     "difference": Method(
         "The difference of two results",
-        "One result's recoveries less another's, cell by cell; of sets pair by pair, so that the interval is that of the "
-        "paired difference.",
+        "One result's recoveries less another's, cell by cell; of sets pair by pair, so that the interval is that "
+        "of the paired difference.",
         "difference = recovery of the first − recovery of the second, percentage points",
         "interval: linearised ratios of means (Cochran 1977, section 2.11)",
     ),
     "lens": Method(
         "What each layer would say",
-        "The model's own final norm and output matrix read the stream in the middle of the model. It shows what is written "
-        "there in the directions of tokens, not what later layers make of it.",
+        "The model's own final norm and output matrix read the stream in the middle of the model. It shows what "
+        "is written there in the directions of tokens, not what later layers make of it.",
         "probabilities = softmax(W_U · norm(stream))",
         "logit lens: nostalgebraist 2020",
     ),

@@ -12,6 +12,7 @@ import io
 from dataclasses import dataclass
 from typing import Any
 
+from ..interactive import div, recoveries
 from ..plotting.labels import describe
 from .elements import Html, el
 from .number_tables import folded, table
@@ -86,7 +87,9 @@ def _panel(part: Any, kind: str) -> Panel:
     patched = hasattr(part, "panels") and hasattr(part, "direction")
     title = describe(part) if patched else _title(part)
     beside = (kind, *part.components, part.window, tuple(part.dims)) if patched else ()
-    return Panel(kind, title, el("figure", made, *caption), _numbers(part), tuple(part_notes(part)), part, beside)
+    return Panel(
+        kind, title, el("figure", made, *caption), _numbers(part), tuple(part_notes(part)), part, beside
+    )
 
 
 def part_notes(part: Any) -> list[str]:
@@ -109,11 +112,8 @@ def _title(part: Any) -> str:
 
 def _figure(part: Any) -> tuple[Html, list[str]]:
     """The figure, and the lines of its caption that say more than the page does; a picture where there is no other."""
-    from .. import interactive
-    from ..interactive.html import div
-
     if isinstance(part, OneComponent):
-        drawn = interactive.recoveries(part)
+        drawn = recoveries(part)
     elif hasattr(part, "explore"):
         drawn = part.explore()
     elif hasattr(part, "plot"):
@@ -169,4 +169,7 @@ def _numbers(part: Any) -> Html:
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:
     found = {name: value for name, value in row.items() if name not in UNSHOWN}
-    return {name.removesuffix("_recovery") + " recovery" if name.endswith("_recovery") else name: value for name, value in found.items()}
+    return {
+        name.removesuffix("_recovery") + " recovery" if name.endswith("_recovery") else name: value
+        for name, value in found.items()
+    }

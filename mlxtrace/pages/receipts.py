@@ -85,7 +85,9 @@ def _prompt(title: str, tokens: Sequence[str], marked: set[int], subject: Sequen
         if i > last + 1:
             parts.append(el("span", f" … {i - last - 1} tokens … ", class_="gap"))
         kind = "token subject" if i in subject else "token"
-        parts.append(el("mark" if i in marked else "span", _visible(tokens[i]), class_=kind, title=f"position {i}"))
+        parts.append(
+            el("mark" if i in marked else "span", _visible(tokens[i]), class_=kind, title=f"position {i}")
+        )
         last = i
     cut = "" if len(shown) == len(tokens) else f", of which {len(tokens) - len(shown)} are not shown"
     heading = el("h3", title, " ", el("span", f"({len(tokens)} tokens{cut})", class_="gap"))
