@@ -119,7 +119,9 @@ def _traces(one: Map, scale: Scale, hover: Hover, axis: int, name: str = "") -> 
     said += f"<br>{hover.value} <b>%{{z:{hover.form}}}{hover.unit}</b>"
     halves = _halves(one, hover)
     if halves is not None:
-        said += "<br>%{customdata}" if halves.dtype == object else f"<br>± %{{customdata:{hover.form}}} (95 %)"
+        said += (
+            "<br>%{customdata}" if halves.dtype == object else f"<br>± %{{customdata:{hover.form}}} (95 %)"
+        )
     title = name or one.title
     heatmap = go.Heatmap(
         z=np.ascontiguousarray(one.values, np.float32),

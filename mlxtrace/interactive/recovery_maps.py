@@ -55,7 +55,9 @@ def recoveries(
     if x_label == "layer" and result.window > 1:
         x_label = f"centre of {result.window} layers"
     maps = [_map(result, panel) for panel in panels]
-    scale = printed.scale_of(np.concatenate([one.values.ravel() for one in maps]), result.direction == "noise")
+    scale = printed.scale_of(
+        np.concatenate([one.values.ravel() for one in maps]), result.direction == "noise"
+    )
     y_label = panels[0].row_name if panels[0].row_name == "layer" else ""
     if panels[0].head is None:
         figure = map_grid.facets(maps, scale, hover, title, caption, x_label, y_label)
@@ -69,7 +71,12 @@ def _map(result: Patched, panel: Panel) -> Any:
     names = [str(column) for column in panel.columns]
     title = printed.capital(printed.words_of(panel.component)) if panel.head is None else _head(panel)
     return printed.Map(
-        panel.values, labels(result, panel), names, printed.family(panel.component), title, halves=panel.halves
+        panel.values,
+        labels(result, panel),
+        names,
+        printed.family(panel.component),
+        title,
+        halves=panel.halves,
     )
 
 

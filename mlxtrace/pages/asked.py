@@ -27,7 +27,7 @@ class Said:
 
 @dataclass(frozen=True)
 class Gap:
-    """A metric in the clean and in the corrupted run; half: of the difference's 95 % interval over the pairs, or NaN."""
+    """A metric in either run; half: the half-width of the gap's 95 % interval over the pairs, NaN where there is none."""
 
     metric: str
     clean: float

@@ -49,8 +49,8 @@ def el(tag: str, *children: Any, **attributes: Any) -> Html:
     Args:
         tag: its name.
         children: texts, which are escaped, and pieces of HTML.
-        attributes: `class_="x"` is `class="x"`, and `aria_label` `aria-label`; True is an attribute without a value, and
-            None or False none.
+        attributes: `class_="x"` is `class="x"`, and `aria_label` `aria-label`; True is an attribute without a
+            value, and None or False none.
 
     Returns:
         The HTML.

@@ -1,4 +1,4 @@
-"""The sections of a page in their order: in short, the prompts, the corruption, the panels, caveats, how to make it again.
+"""The sections of a page: in short, the prompts, the corruption, the panels, what to object, how to make it again.
 
 made = sections_of(results, None, None, About())
 made.title, made.body, made.figures

@@ -10,14 +10,16 @@ body { margin: 0; background: #fff; color: var(--ink); line-height: 1.5;
   font: 17px/1.5 Charter, "Bitstream Charter", "Iowan Old Style", Georgia, "DejaVu Serif", serif; }
 main { max-width: 76rem; margin: 0 auto; padding: 2.2rem 1.2rem 4rem; }
 h1 { font-size: 1.85rem; line-height: 1.2; margin: 0 0 .5rem; max-width: 46rem; overflow-wrap: anywhere; }
-h2 { font-size: 1.35rem; line-height: 1.25; margin: 2.6rem 0 .5rem; padding-top: .7rem; border-top: 1px solid var(--line); }
+h2 { font-size: 1.35rem; line-height: 1.25; margin: 2.6rem 0 .5rem; padding-top: .7rem;
+  border-top: 1px solid var(--line); }
 h3 { font-size: 1.06rem; line-height: 1.3; margin: 1.4rem 0 .25rem; }
 p, ul, ol, dl { margin: .45rem 0; max-width: 46rem; }
 li { margin: .25rem 0; }
 a { color: #1d4f91; }
 .lede { color: var(--soft); font-size: 1.02rem; }
 .small, figcaption, caption, summary, nav { font-size: .88rem; }
-.summary { background: var(--pale); border-left: 4px solid #5a4b8c; padding: .5rem 1.1rem; margin: 1.3rem 0; max-width: 52rem; }
+.summary { background: var(--pale); border-left: 4px solid #5a4b8c; padding: .5rem 1.1rem;
+  margin: 1.3rem 0; max-width: 52rem; }
 .summary h2 { border: 0; margin: 0; padding: 0; font-size: 1.1rem; }
 .caveats { border-left: 4px solid #b26a00; }
 nav ul { list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: .2rem 1.1rem; max-width: none; }
@@ -27,9 +29,11 @@ nav li { margin: 0; }
 .method { color: var(--ink); }
 .source { color: var(--soft); font-size: .88rem; }
 code, pre, .token { font-family: ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; font-size: .84rem; }
-pre { background: var(--pale); padding: .7rem .9rem; overflow-x: auto; white-space: pre-wrap; overflow-wrap: anywhere; border-radius: 3px; }
+pre { background: var(--pale); padding: .7rem .9rem; overflow-x: auto; white-space: pre-wrap;
+  overflow-wrap: anywhere; border-radius: 3px; }
 .tokens { max-width: 62rem; line-height: 2.05; margin: .2rem 0 .7rem; }
-.token { border: 1px solid var(--line); border-radius: 3px; padding: .1rem .22rem; margin: 0 .1rem; white-space: pre-wrap;
+.token { border: 1px solid var(--line); border-radius: 3px; padding: .1rem .22rem; margin: 0 .1rem;
+  white-space: pre-wrap;
   overflow-wrap: anywhere; background: #fff; }
 mark.token { background: var(--mark); border-color: #d79a2b; color: inherit; }
 .token.subject { box-shadow: inset 0 -2px 0 #5a4b8c; }
@@ -49,7 +53,8 @@ tbody tr + tr > * { border-top: 1px solid var(--line); }
 td.number, th.number { text-align: right; white-space: nowrap; }
 details { margin: .3rem 0; }
 summary { cursor: pointer; color: #1d4f91; }
-footer { margin-top: 2.5rem; color: var(--soft); font-size: .86rem; border-top: 1px solid var(--line); padding-top: .6rem; }
+footer { margin-top: 2.5rem; color: var(--soft); font-size: .86rem;
+  border-top: 1px solid var(--line); padding-top: .6rem; }
 @media (max-width: 520px) {
   body { font-size: 16px; }
   main { padding: 1.1rem .8rem 2.5rem; }
