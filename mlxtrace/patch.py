@@ -98,7 +98,7 @@ def patch(model: InterpretableModel, args: argparse.Namespace, say: Output) -> S
         say(written)
     if args.bare and not args.quiet:
         _farewell(args, settings, say)
-    _report(further, model, args, say, [result], both)
+    report_runs.write(further, model, args, say, [result], both)
     return result.notes
 
 
@@ -159,7 +159,7 @@ def trace(model: InterpretableModel, args: argparse.Namespace, say: Output) -> S
     written = _write(result, result, args, say)
     if written and not args.quiet:
         say(written)
-    _report(further, model, args, say, [result])
+    report_runs.write(further, model, args, say, [result])
     return result.notes
 
 
@@ -186,7 +186,7 @@ def pairs(model: InterpretableModel, args: argparse.Namespace, say: Output) -> S
         say(written)
     if args.out is not None and not args.quiet:
         say(f"a file for each pair, and their average: {Path(args.out).resolve()}")
-    _report(further, model, args, say, [result])
+    report_runs.write(further, model, args, say, [result])
     return result.notes
 
 
@@ -210,7 +210,7 @@ def ranked(model: InterpretableModel, args: argparse.Namespace, say: Output) -> 
     settings = {**_patching_settings(args), "metric": [rankings.metric_of(args)]}
     settings |= {} if many else {**_answers(args), "foil": args.foil}
     further = report_runs.further_runs(model, args, given, noise, settings)
-    _report(further, model, args, say, [found.result, *found.more], given)
+    report_runs.write(further, model, args, say, [found.result, *found.more], given)
     return found.result.notes
 
 
@@ -228,7 +228,7 @@ def facts(model: InterpretableModel, args: argparse.Namespace, say: Output) -> S
     say(average)
     if not args.quiet:
         say(f"traces, tables and figures: {Path(args.out).resolve()}")
-    _report([], model, args, say, [average])
+    report_runs.write([], model, args, say, [average])
     return ()
 
 
@@ -257,17 +257,6 @@ def _write(result: Any, mapped: Any, args: argparse.Namespace, say: Output) -> s
     finally:
         say(result)
     return "\n".join(lines)
-
-
-def _report(
-    further: Sequence[Any], model: Any, args: Any, say: Output, results: list, given: Any = None
-) -> None:
-    """Run what the page of `--report` wants besides, write it, and say both."""
-    if further and not args.quiet:
-        say(f"for the report: {'; '.join(one.words for one in further)}")
-    written = report_runs.written(further, model, args, results, given)
-    if written and not args.quiet:
-        say(written)
 
 
 def _farewell(args: argparse.Namespace, settings: dict, say: Output) -> None:

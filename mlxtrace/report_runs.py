@@ -2,7 +2,7 @@
 
     further = further_runs(model, args, given, corrupted, settings)
     planned(further, plan)                       # the plans of all, as text
-    written(further, model, args, [result])      # runs them, and writes the page
+    write(further, model, args, print, [result]) # runs them, and writes the page
 
 The arguments are the parsed options of the command, which are checked already.
 """
@@ -161,27 +161,28 @@ def planned(further: Sequence[Further], plan: Any) -> str:
     return "\n\n".join(parts)
 
 
-def written(
+def write(
     further: Sequence[Further],
     model: Any,
     args: argparse.Namespace,
+    say: Callable[[str], None],
     results: Sequence[Any],
     given: Any = None,
-) -> str:
+) -> None:
     """Run what the page wants, and write it; nothing without `--report`.
 
     Args:
         further: as `further_runs` gives it.
         model: the model that all is run on.
         args: the options.
+        say: where it is said what is run, and where the page is; not with `--quiet`.
         results: what was asked.
         given: the pair, where it is one.
-
-    Returns:
-        A line that names the page; "" where none is wanted.
     """
     if args.report is None:
-        return ""
+        return
+    if further and not args.quiet:
+        say(f"for the report: {'; '.join(one.words for one in further)}")
     found, missing = list(results), []
     for one in further:
         try:
@@ -191,8 +192,9 @@ def written(
     tops = (
         [_tops(model, run) for run in (given.clean, given.corrupted)] if hasattr(given, "alignment") else []
     )
-    about = About(args.command, weights_of(model), tops, missing)
-    return f"report: {report(found, args.report, about=about).absolute()}"
+    page = report(found, args.report, about=About(args.command, weights_of(model), tops, missing))
+    if not args.quiet:
+        say(f"report: {page.absolute()}")
 
 
 def _tops(model: Any, run: Any) -> list[tuple[str, float]]:

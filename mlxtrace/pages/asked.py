@@ -27,7 +27,7 @@ class Said:
 
 @dataclass(frozen=True)
 class Gap:
-    """A metric in either run; half: the half-width of the gap's 95 % interval over the pairs, NaN where there is none."""
+    """A metric in either run; half: the half-width of its 95 % interval over the pairs, or NaN."""
 
     metric: str
     clean: float
