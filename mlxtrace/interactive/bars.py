@@ -40,7 +40,7 @@ def bar_figure(
     """Panels beside each other, up to four, and below; `lines` are drawn across all, with their names."""
     down = -(-len(panels) // 4)
     columns = -(-len(panels) // down)
-    figure = plotly("subplots").make_subplots(
+    figure = plotly().subplots.make_subplots(
         rows=down,
         cols=columns,
         shared_xaxes="all",
@@ -78,7 +78,7 @@ def _bars(one: Bars, value: str, across: str, unit: str, form: str) -> Any:
             said += f"<br>{height - half:{form}} to {height + half:{form}}{unit} (95 %)"
         texts.append(said)
     error = {"type": "data", "array": np.nan_to_num(halves), "color": "#333", "thickness": 1, "width": 2}
-    return plotly().Bar(
+    return plotly().graph_objects.Bar(
         x=one.labels,
         y=one.values - one.start,
         base=one.start,

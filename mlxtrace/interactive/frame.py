@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .html import plotly
 from .texts import safe, wrapped
 
 FONT = {"family": "Helvetica, Arial, sans-serif", "size": 12, "color": "#222"}
@@ -37,7 +36,7 @@ def dress(
         autosize=True,
         height=whole,
         paper_bgcolor="white",
-        plot_bgcolor="white",
+        plot_bgcolor=figure.layout.plot_bgcolor or "white",
         font=FONT,
         margin={"t": top, "b": below, "l": 60, "r": right},
         hoverlabel={"align": "left", "bgcolor": "white", "font": FONT},
@@ -55,11 +54,6 @@ def dress(
         meta={"title": safe(title), "caption": lines},
     )
     return figure
-
-
-def figure() -> Any:
-    """An empty figure of plotly."""
-    return plotly().Figure()
 
 
 def rgb(colour: Sequence[float]) -> str:

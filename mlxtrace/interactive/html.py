@@ -7,7 +7,6 @@ script() + div(one) + div(two)   # what a page of several figures holds
 from __future__ import annotations
 
 import html
-import importlib
 import os
 from pathlib import Path
 from typing import Any
@@ -20,19 +19,23 @@ OLDEST = 6
 BUTTONS = ["toImage", "zoom2d", "pan2d", "resetScale2d"]
 CONFIG = {"displaylogo": False, "responsive": True, "modeBarButtons": [BUTTONS]}
 # Nothing is fetched: what stands in the file is all there is.
-POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:"
+INLINE = ("script-src 'unsafe-inline'", "style-src 'unsafe-inline'", "img-src data: blob:", "font-src data:")
+POLICY = "; ".join(("default-src 'none'", *INLINE))
 
 
-def plotly(part: str = "graph_objects") -> Any:
-    """A module of plotly, which is imported when the first figure is made; UnsupportedError where it is missing."""
+def plotly() -> Any:
+    """plotly with the parts that figures need, imported when the first is made; UnsupportedError without it."""
     try:
-        version = importlib.import_module("plotly").__version__
-        found = importlib.import_module(f"plotly.{part}")
+        import plotly
+        import plotly.graph_objects
+        import plotly.io
+        import plotly.offline
+        import plotly.subplots
     except ImportError as error:
         raise UnsupportedError(INSTALL) from error
-    if int(version.split(".")[0]) < OLDEST:
-        raise UnsupportedError(f"{INSTALL} (there is {version})")
-    return found
+    if int(plotly.__version__.split(".")[0]) < OLDEST:
+        raise UnsupportedError(f"{INSTALL} (there is {plotly.__version__})")
+    return plotly
 
 
 def checked(path: str | os.PathLike | None) -> Path | None:
@@ -57,13 +60,13 @@ def div(figure: Any) -> str:
     Returns:
         HTML: an element of its own id, and the script that draws into it.
     """
-    made = plotly("io").to_html(figure, config=CONFIG, include_plotlyjs=False, full_html=False)
+    made = plotly().io.to_html(figure, config=CONFIG, include_plotlyjs=False, full_html=False)
     return str(made)
 
 
 def script() -> str:
     """plotly.js itself, once for all figures of a page: a script element of about 5 MB."""
-    return f"<script>{plotly('offline').get_plotlyjs()}</script>"
+    return f"<script>{plotly().offline.get_plotlyjs()}</script>"
 
 
 def document(title: str, body: str, style: str = "") -> str:

@@ -13,20 +13,30 @@ from .html import plotly
 
 ACROSS = 4  # maps beside each other
 ROW = 17  # pixels of a row
+BETWEEN = 34  # pixels between maps above each other
 TALLEST = 900
 STEPS = 48  # colours of a scale
 MARKED = 5000  # uncertain cells that are marked at most
+BAR, NUMBERS = 13, 62  # pixels of a colour bar, and of the numbers beside it
 UNCERTAIN = "/ marks colours whose 95 % interval covers no effect"
 
 
 class Hover(NamedTuple):
-    """What hovering says: the names of rows, columns and values, how numbers are written, and their unit."""
+    """What hovering says: the names of rows, columns and values, how numbers are written, and their unit.
+
+    own: the name of the values of maps with a scale of their own.
+    """
 
     row: str
     column: str
     value: str
     form: str = ".3f"
     unit: str = ""
+    own: str = ""
+
+    def named(self, one: Map) -> str:
+        """What a map's values are called."""
+        return self.value if one.scale is None else self.own
 
 
 def colour_scale(scale: Scale, family: str) -> list[list]:
@@ -47,38 +57,38 @@ def facets(
     y_label: str = "",
     upwards: bool = False,
 ) -> Any:
-    """Maps in a grid with shared axes and one scale."""
+    """Maps in a grid with shared axes, on one scale but for those that have their own."""
     down = -(-len(maps) // ACROSS)
     across = -(-len(maps) // down)
     body = float(np.clip(ROW * len(maps[0].rows), 120, TALLEST / down))
-    figure = plotly("subplots").make_subplots(
+    whole = body * down + BETWEEN * (down - 1)
+    figure = plotly().subplots.make_subplots(
         rows=down,
         cols=across,
         shared_xaxes="all",
         shared_yaxes="all",
         horizontal_spacing=0.03,
-        vertical_spacing=min(0.9 / max(1, down - 1), 34 / (body * down + 34 * (down - 1))),
+        vertical_spacing=BETWEEN / whole if down > 1 else 0.0,
         subplot_titles=[one.title for one in maps] if len(maps) > 1 else None,
     )
-    families = list(dict.fromkeys(one.family for one in maps))
+    axes = _axes_of(maps, scale)
     for i, one in enumerate(maps):
         place = {"row": i // across + 1, "col": i % across + 1}
-        for trace in _traces(one, scale, hover, families.index(one.family)):
+        for trace in _traces(one, scale, hover, axes):
             figure.add_trace(trace, **place)
-    _axes(figure, maps[0], y_label, upwards)
+    _sides(figure, maps[0], y_label, upwards)
     for i, one in enumerate(maps):
         if i + across >= len(maps):
             place = {"row": i // across + 1, "col": i % across + 1}
             figure.update_xaxes(title_text=one.x_label or x_label, showticklabels=True, **place)
-    _bars(figure, families, scale, hover)
-    marks = [UNCERTAIN] if any(hatched(one, scale).any() for one in maps) else []
-    right = 80 + 14 * len(families)
-    return dress(figure, title, [*caption, *marks], body * down + 34 * (down - 1), len(maps) > 1, right=right)
+    figure.update_xaxes(nticks=max(4, 28 // across))
+    right = _bars(figure, maps, axes, hover)
+    said = [*caption, *_ground(figure, maps, scale)]
+    return dress(figure, title, said, whole, len(maps) > 1, right=right)
 
 
 def slides(
     maps: Sequence[Map],
-    names: Sequence[str],
     scale: Scale,
     hover: Hover,
     title: str,
@@ -86,55 +96,59 @@ def slides(
     x_label: str = "",
     y_label: str = "",
     upwards: bool = False,
+    first: int | None = None,
 ) -> Any:
-    """One map at a time, chosen with a slider; the one with the strongest cell first."""
-    figure = plotly().Figure()
-    families = list(dict.fromkeys(one.family for one in maps))
-    strength = [float(np.nan_to_num(np.abs(one.values - scale.white)).max()) for one in maps]
-    first, owners = int(np.argmax(strength)), []
+    """One map at a time, chosen with a slider by its title; at first the one with the strongest cell."""
+    figure = plotly().graph_objects.Figure()
+    axes, owners = _axes_of(maps, scale), []
+    if first is None:
+        first = int(np.argmax([np.nan_to_num(np.abs(one.values - scale.white)).max() for one in maps]))
     for i, one in enumerate(maps):
-        for trace in _traces(one, scale, hover, families.index(one.family), names[i]):
+        for trace in _traces(one, scale, hover, axes):
             trace.visible = i == first
             figure.add_trace(trace)
             owners.append(i)
     steps = [
-        {"method": "restyle", "label": name, "args": [{"visible": [owner == i for owner in owners]}]}
-        for i, name in enumerate(names)
+        {"method": "restyle", "label": one.title, "args": [{"visible": [owner == i for owner in owners]}]}
+        for i, one in enumerate(maps)
     ]
-    _axes(figure, maps[0], y_label, upwards)
+    _sides(figure, maps[0], y_label, upwards)
     figure.update_xaxes(title_text=x_label)
-    _bars(figure, families, scale, hover)
+    right = _bars(figure, maps, axes, hover)
     figure.update_layout(
         sliders=[{"active": first, "steps": steps, "pad": {"t": 46}, "currentvalue": {"prefix": "shown: "}}]
     )
-    marks = [UNCERTAIN] if any(hatched(one, scale).any() for one in maps) else []
     body = float(np.clip(ROW * len(maps[0].rows), 120, TALLEST))
-    return dress(figure, title, [*caption, *marks], body, below=150, right=80 + 14 * len(families))
+    return dress(figure, title, [*caption, *_ground(figure, maps, scale)], body, below=150, right=right)
 
 
-def _traces(one: Map, scale: Scale, hover: Hover, axis: int, name: str = "") -> list[Any]:
+def _axes_of(maps: Sequence[Map], scale: Scale) -> dict[tuple[str, Scale], str]:
+    """The colour axis of each family and scale."""
+    keys = dict.fromkeys((one.family, one.scale or scale) for one in maps)
+    return {key: f"coloraxis{i + 1 if i else ''}" for i, key in enumerate(keys)}
+
+
+def _traces(one: Map, scale: Scale, hover: Hover, axes: dict[tuple[str, Scale], str]) -> list[Any]:
     """The map, and the marks of its uncertain cells."""
-    go = plotly()
+    go = plotly().graph_objects
     said = f"{hover.row} <b>%{{y}}</b><br>{hover.column} <b>%{{x}}</b>"
-    said += f"<br>{hover.value} <b>%{{z:{hover.form}}}{hover.unit}</b>"
+    said += f"<br>{hover.named(one)} <b>%{{z:{hover.form}}}{hover.unit}</b>"
     halves = _halves(one, hover)
     if halves is not None:
-        said += (
-            "<br>%{customdata}" if halves.dtype == object else f"<br>± %{{customdata:{hover.form}}} (95 %)"
-        )
-    title = name or one.title
+        said += "<br>%{customdata}" if halves.dtype == object else f"<br>± %{{customdata:{hover.form}}} (95 %)"
+    gap = 0 if max(one.values.shape) > 40 or np.isnan(one.values).any() else 0.5
     heatmap = go.Heatmap(
         z=np.ascontiguousarray(one.values, np.float32),
         x=one.columns,
         y=one.rows,
-        coloraxis=f"coloraxis{axis + 1 if axis else ''}",
+        coloraxis=axes[one.family, one.scale or scale],
         customdata=halves,
         hoverongaps=False,
-        hovertemplate=said + (f"<extra>{title}</extra>" if title else "<extra></extra>"),
-        xgap=0.5 if one.values.shape[1] < 100 else 0,
-        ygap=0.5,
+        hovertemplate=said + f"<extra>{one.title}</extra>",
+        xgap=gap,
+        ygap=gap,
     )
-    rows, columns = np.nonzero(hatched(one, scale))
+    rows, columns = np.nonzero(hatched(one, one.scale or scale))
     if not 0 < len(rows) <= MARKED:
         return [heatmap]
     marks = go.Scatter(
@@ -152,7 +166,7 @@ def _halves(one: Map, hover: Hover) -> np.ndarray | None:
     """Half-widths for hovering: numbers, or where some cells have none, texts."""
     if one.halves is None or np.isnan(one.halves).all():
         return None
-    if np.isfinite(one.halves).all():
+    if np.isfinite(one.halves[~np.isnan(one.values)]).all():
         return np.ascontiguousarray(one.halves, np.float32)
     texts = [
         "no interval" if np.isnan(half) else f"± {half:{hover.form}} (95 %)" for half in one.halves.ravel()
@@ -160,7 +174,7 @@ def _halves(one: Map, hover: Hover) -> np.ndarray | None:
     return np.array(texts, object).reshape(one.halves.shape)
 
 
-def _axes(figure: Any, one: Map, y_label: str, upwards: bool) -> None:
+def _sides(figure: Any, one: Map, y_label: str, upwards: bool) -> None:
     """Categories in the order of the map, the first on top unless `upwards`."""
     plain = {"showgrid": False, "zeroline": False, "automargin": True, "type": "category", "ticks": ""}
     plain |= {"showline": True, "mirror": True, "linecolor": "#999", "linewidth": 1}
@@ -170,12 +184,25 @@ def _axes(figure: Any, one: Map, y_label: str, upwards: bool) -> None:
     figure.layout.yaxis.title.text = y_label
 
 
-def _bars(figure: Any, families: Sequence[str], scale: Scale, hover: Hover) -> None:
-    """A colour bar for each family, beside each other, with numbers at the last."""
-    for i, family in enumerate(families):
-        last = i == len(families) - 1
-        bar = {"thickness": 11, "outlinewidth": 0, "x": 1, "xanchor": "left", "xpad": 8 + 13 * i}
+def _ground(figure: Any, maps: Sequence[Map], scale: Scale) -> list[str]:
+    """Grey where there is no value, as in the printed maps; and what is said of marks."""
+    if any(np.isnan(one.values).any() for one in maps):
+        figure.update_layout(plot_bgcolor="#dedede")
+    uncertain = [int(hatched(one, one.scale or scale).sum()) for one in maps]
+    return [UNCERTAIN] if any(0 < n <= MARKED for n in uncertain) else []
+
+
+def _bars(figure: Any, maps: Sequence[Map], axes: dict[tuple[str, Scale], str], hover: Hover) -> int:
+    """A colour bar for each family beside each other, with numbers at the last of a scale; the pixels they take."""
+    keys, at = list(axes), 8
+    names = {(one.family, one.scale): hover.named(one) for one in maps}
+    for key, following in zip(keys, [*keys[1:], None], strict=True):
+        (family, scale), last = key, following is None or following[1] != key[1]
+        name = names.get((family, scale)) or names.get((family, None), "")
+        bar = {"thickness": BAR - 2, "outlinewidth": 0, "x": 1, "xanchor": "left", "xpad": at}
         bar |= {"showticklabels": last, "ticksuffix": hover.unit.replace(" %", "%")}
-        bar |= {"title": {"text": hover.value if last else "", "side": "right"}}
-        axis = {"cmin": scale.low, "cmax": scale.high, "colorscale": colour_scale(scale, family)}
-        figure.update_layout({f"coloraxis{i + 1 if i else ''}": {**axis, "colorbar": bar}})
+        bar |= {"title": {"text": name if last else "", "side": "right"}}
+        colours = {"cmin": scale.low, "cmax": scale.high, "colorscale": colour_scale(scale, family)}
+        figure.update_layout({axes[key]: {**colours, "colorbar": bar}})
+        at += BAR + (NUMBERS if last else 0)
+    return at

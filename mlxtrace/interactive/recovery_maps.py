@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from ..errors import InputError
 from ..plotting import recoveries as printed
 from ..plotting.protocols import Panel, Patched
 from . import map_grid
 from .bars import Bars, bar_figure
+from .crops import heads_that_fit, rows_that_matter
 from .html import checked, finished
 from .texts import safe, token
-
-CELLS = 150_000  # numbers of one figure, so that a file with plotly.js stays below 6 MB
 
 
 def recoveries(
@@ -47,24 +47,44 @@ def recoveries(
     metric = metric or result.metrics[0]
     value = safe(f"recovery of {printed.words_of_metric(metric, result)}")
     title, caption = printed.describe(result), [f"{run}: {line}" for run, line in printed.run_lines(result)]
+    _check(panels[0], rows, heads)
     if panels[0].column_name == "component":
         figure = bar_figure(_bars(result, panels[0]), value, "layer", " %", title, caption)
         return finished(figure, path)
-    x_label = "head" if panels[0].column_name == "head" else "layer"
-    hover = map_grid.Hover(panels[0].row_name, x_label, value, ".1f", " %")
-    if x_label == "layer" and result.window > 1:
-        x_label = f"centre of {result.window} layers"
     maps = [_map(result, panel) for panel in panels]
-    scale = printed.scale_of(
-        np.concatenate([one.values.ravel() for one in maps]), result.direction == "noise"
-    )
-    y_label = panels[0].row_name if panels[0].row_name == "layer" else ""
+    scale = printed.scale_of(np.concatenate([x.values.ravel() for x in maps]), result.direction == "noise")
+    caption += _beyond(maps, scale)
+    if panels[0].row_name == "position":
+        keep = {*(result.subject_range or ()), len(result.tokens) - 1}
+        maps, cut = rows_that_matter(maps, scale, rows, panels[0].rows, keep)
+        caption += cut
+    row = "token" if panels[0].row_name == "position" else panels[0].row_name
+    hover = map_grid.Hover(row, panels[0].column_name, value, ".1f", " %")
+    across = hover.column
+    if across == "layer" and result.window > 1:
+        across = f"centre of {result.window} layers"
+    down = "layer" if row == "layer" else ""
     if panels[0].head is None:
-        figure = map_grid.facets(maps, scale, hover, title, caption, x_label, y_label)
-    else:
-        names = [one.title for one in maps]
-        figure = map_grid.slides(maps, names, scale, hover, title, caption, x_label, y_label)
-    return finished(figure, path)
+        return finished(map_grid.facets(maps, scale, hover, title, caption, across, down), path)
+    some, left = heads_that_fit(maps, [panel.head for panel in panels], scale, heads)
+    maps = [maps[i] for i in some]
+    return finished(map_grid.slides(maps, scale, hover, title, [*caption, *left], across, down), path)
+
+
+def _check(panel: Panel, rows: Any, heads: Any) -> None:
+    """InputError for a choice of rows or heads that the figure does not have."""
+    if panel.row_name != "position" and not (isinstance(rows, str) and rows in ("auto", "all")):
+        raise InputError(f"rows={rows!r}: this result has no map with a row for each token")
+    if panel.head is None and not (isinstance(heads, str) and heads in ("auto", "all")):
+        raise InputError(f"heads={heads!r}: this result has no map for each head")
+
+
+def _beyond(maps: Sequence[Any], scale: Any) -> list[str]:
+    """What is said of values that the colours do not reach."""
+    values = np.concatenate([one.values.ravel() for one in maps])
+    least, most = float(np.nanmin(values)), float(np.nanmax(values))
+    ends = ((least, scale.low, least < scale.low - 1e-9), (most, scale.high, most > scale.high + 1e-9))
+    return [f"colours end at {end:.0f} %, values at {value:.0f} %" for value, end, beyond in ends if beyond]
 
 
 def _map(result: Patched, panel: Panel) -> Any:

@@ -12,6 +12,7 @@ import io
 from dataclasses import dataclass
 from typing import Any
 
+from ..errors import UnsupportedError
 from ..interactive import div, recoveries
 from ..plotting.labels import describe
 from .elements import Html, el
@@ -112,14 +113,11 @@ def _title(part: Any) -> str:
 
 def _figure(part: Any) -> tuple[Html, list[str]]:
     """The figure, and the lines of its caption that say more than the page does; a picture where there is no other."""
-    if isinstance(part, OneComponent):
-        drawn = recoveries(part)
-    elif hasattr(part, "explore"):
-        drawn = part.explore()
-    elif hasattr(part, "plot"):
-        return _picture(part.plot()), []
-    else:
-        return Html(el("pre", repr(part))), []
+    try:
+        drawn = recoveries(part) if isinstance(part, OneComponent) else part.explore()
+    except (AttributeError, UnsupportedError):
+        drawn = part.plot() if hasattr(part, "plot") else None
+        return (Html(el("pre", repr(part))) if drawn is None else _picture(drawn)), []
     lines = _bare(drawn)
     return Html(f'<div class="plot">{div(drawn)}</div>'), lines
 

@@ -17,7 +17,9 @@ PROBE = """
 const found = {errors: [], hovers: [], popped: window.popped || 0};
 addEventListener("error", e => found.errors.push(String(e.message)));
 addEventListener("securitypolicyviolation", e => found.errors.push("blocked: " + e.blockedURI));
-addEventListener("load", () => setTimeout(() => {
+const wait = ms => new Promise(done => setTimeout(done, ms));
+addEventListener("load", async () => {
+  await wait(300);
   for (const plot of document.querySelectorAll(".js-plotly-plot")) {
     const points = POINTS;
     for (const point of points) {
@@ -26,6 +28,7 @@ addEventListener("load", () => setTimeout(() => {
         else Plotly.Fx.hover(plot, [point], Object.keys(plot._fullLayout._plots));
       }
       catch (e) { found.errors.push("hover: " + e); }
+      await wait(120);  // plotly hovers every 50 ms at most
       const texts = [...plot.querySelectorAll(".hoverlayer text")].map(t => t.textContent);
       found.hovers.push(texts.join(" | "));
     }
@@ -38,7 +41,7 @@ addEventListener("load", () => setTimeout(() => {
   out.id = "found";
   out.textContent = JSON.stringify(found);
   document.body.append(out);
-}, 300));
+});
 </script>
 """
 
@@ -61,9 +64,15 @@ def opened(path: Path, points: list[dict[str, Any]], folder: Path) -> Seen:
         pytest.skip("no chromium")
     probed = folder / f"probed_{path.name}"
     text = path.read_text(encoding="utf-8")
-    probed.write_text(text.replace("<head>", f"<head>{PROBE.replace('POINTS', json.dumps(points))}", 1), "utf-8")
+    probed.write_text(
+        text.replace("<head>", f"<head>{PROBE.replace('POINTS', json.dumps(points))}", 1), "utf-8"
+    )
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=1000,900", "--dump-dom"]
-    options += [f"--user-data-dir={folder / 'browser'}", "--virtual-time-budget=20000", "--enable-logging=stderr"]
+    options += [
+        f"--user-data-dir={folder / 'browser'}",
+        "--virtual-time-budget=20000",
+        "--enable-logging=stderr",
+    ]
     run = subprocess.run([browser, *options, probed.as_uri()], capture_output=True, text=True, timeout=120)
     said = re.search(r'<pre id="found">(.*?)</pre>', run.stdout, re.DOTALL)
     assert said, run.stderr[-2000:]
