@@ -12,17 +12,25 @@ from typing import Any
 
 import numpy as np
 
+from ..plotting.labels import quoted
 from ..results.intervals import mean_of
 
 
 @dataclass(frozen=True)
 class Said:
-    """An answer and its probability in either run, over a set of pairs its mean; None where it is not known."""
+    """An answer and its probability in either run, over a set of pairs its mean; None where it is not known.
+
+    role: "answer" or "foil". text: "" where each pair of a set has its own.
+    """
 
     role: str
     text: str
     clean: float | None
     corrupted: float | None
+
+    @property
+    def words(self) -> str:
+        return quoted(self.text) if self.text else "each pair's own"
 
 
 @dataclass(frozen=True)
@@ -76,6 +84,9 @@ def questions_of(asked: Sequence[Asked]) -> list[Asked]:
         One for each question, in order.
     """
     found = []
+    asked = [one for one in asked if one.clean] or asked[
+        :1
+    ]  # circuits and averages do not know their prompts
     for key in dict.fromkeys(one.key for one in asked):
         same = [one for one in asked if one.key == key]
         tokens = next((one for one in same if one.tokens), same[0])
@@ -144,6 +155,8 @@ def _texts(one: Any) -> tuple[str, str]:
 
 
 def _answers(one: Any) -> list[Said]:
+    if getattr(one, "singles", ()):
+        return _answers_of_set(one.singles)
     found = []
     for role, names in (("answer", ("target", "source_answer", "answer")), ("foil", ("foil", "base_answer"))):
         answer = next((getattr(one, name) for name in names if getattr(one, name, None) is not None), None)
@@ -154,6 +167,19 @@ def _answers(one: Any) -> list[Said]:
     for role, name in (("answer", "targets"), ("foil", "foils")):
         texts = list(dict.fromkeys(getattr(one, name, ())))
         found += [Said(role, texts[0], None, None)] if len(texts) == 1 else []
+    return found
+
+
+def _answers_of_set(singles: Sequence[Any]) -> list[Said]:
+    """The answers of pairs, with the means of their probabilities; those that every pair has."""
+    each = [_answers(single) for single in singles]
+    found = []
+    for role in ("answer", "foil"):
+        same = [said for answers in each for said in answers if said.role == role and said.clean is not None]
+        if len(same) == len(singles):
+            text = same[0].text if len({said.text for said in same}) == 1 else ""
+            ends = [float(np.mean([getattr(said, run) for said in same])) for run in ("clean", "corrupted")]
+            found.append(Said(role, text, *ends))
     return found
 
 

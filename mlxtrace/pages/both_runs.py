@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..metrics import METRICS
 from ..plotting.labels import probability, quoted
-from .asked import Asked
+from .asked import Asked, Said
 from .elements import Html, el, joined
 from .number_tables import number, table
 
@@ -64,16 +65,25 @@ def sentences(asked: Asked) -> list[str]:
     for said in asked.answers:
         if said.role == "answer" and said.clean is not None and said.corrupted is not None:
             found.append(
-                f"In the clean run the probability of {quoted(said.text)} is {mean}{probability(said.clean)}, in "
+                f"In the clean run the probability of {_named(said)} is {mean}{probability(said.clean)}, in "
                 f"the corrupted run {probability(said.corrupted)}. {_verdict(said.clean, said.corrupted)}"
             )
     for gap in asked.gaps[:1]:
         half = f" ± {number(gap.half)}" if gap.half == gap.half else ""
         found.append(
-            f"What counts as 100 % is the gap of {gap.metric} between the runs, {mean}{number(gap.size)}{half}: "
-            f"{number(gap.clean)} clean, {number(gap.corrupted)} corrupted."
+            f"What counts as 100 % is the gap of the {metric_words(gap.metric)} between the runs, "
+            f"{mean}{number(gap.size)}{half}: {number(gap.clean)} clean, {number(gap.corrupted)} corrupted."
         )
     return found
+
+
+def metric_words(name: str) -> str:
+    """What sentences call a metric: "logit difference"; functions of users by their names."""
+    return METRICS[name].words if name in METRICS else name
+
+
+def _named(said: Said) -> str:
+    return quoted(said.text) if said.text else "each pair's own answer"
 
 
 def _verdict(clean: float, corrupted: float) -> str:
@@ -95,8 +105,8 @@ def _rows(asked: Asked) -> list[dict]:
                 "corrupted run": said.corrupted,
                 "gap": said.clean - said.corrupted,
             }
-            rows.append({"": f"{words[said.role]}: {quoted(said.text)}", **ends})
+            rows.append({"": f"{words[said.role]}: {said.words}", **ends})
     for gap in asked.gaps:
         ends = {"clean run": gap.clean, "corrupted run": gap.corrupted, "gap": gap.size}
-        rows.append({"": f"metric: {gap.metric}", **ends})
+        rows.append({"": f"metric: {metric_words(gap.metric)}", **ends})
     return rows

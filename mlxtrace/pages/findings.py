@@ -10,9 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from ..anatomy.components import COMPONENTS
 from ..plotting.labels import probability, quoted
 from ..results.strongest import strongest
-from .methods import kind_of
+from .methods import METHODS, kind_of
+
+PATCHED = ("maps", "layers", "heads", "neurons", "attribution")
 
 
 def found(result: Any, kind: str | None = None) -> str:
@@ -34,9 +37,38 @@ def found(result: Any, kind: str | None = None) -> str:
         True
     """
     kind = kind or kind_of(result) or ""
-    patched = {"maps", "layers", "heads", "neurons", "attribution"}
-    say: Callable[[Any], str] = strongest if kind in patched else WORDS.get(kind, _nothing)
+    say: Callable[[Any], str] = _patched if kind in PATCHED else WORDS.get(kind, _nothing)
     return say(result)
+
+
+def label(result: Any, kind: str) -> str:
+    """What a sentence of `found` is of, where it stands by itself: "Tokens and layers, corrupting".
+
+    Args:
+        result: what any experiment returns.
+        kind: which of `METHODS` made it.
+
+    Returns:
+        A few words.
+    """
+    heading = METHODS[kind].heading.removeprefix("Where: ").removeprefix("Which ")
+    heading = f"{heading[:1].upper()}{heading[1:]}"
+    if kind not in PATCHED:
+        return heading
+    return f"{heading}, {'corrupting' if result.direction == 'noise' else 'restoring'}"
+
+
+def _patched(result: Any) -> str:
+    """The strongest sites, with the words of components in the place of their names."""
+    said = strongest(result)
+    for name in result.components:
+        words = "" if name == "head" else COMPONENTS[name].words
+        for start in ("most: ", "; "):
+            said = said.replace(f"{start}{name} layer", f"{start}{words + ' of ' if words else ''}layer")
+            said = said.replace(
+                f"{start}{name} nowhere", f"{start}{words or 'no head'}{' nowhere' if words else ''}"
+            )
+    return said
 
 
 def _nothing(_: Any) -> str:
@@ -72,7 +104,7 @@ def _averages(result: Any) -> str:
         half = result.interval[at]
         around = "" if np.isnan(half) else f" ± {half:.2g}"
         value = f"{result.indirect_effect[at]:.2g}{around}"
-        parts.append(f"{_restored(kind)}s at the {role} token, layer {layer} ({value})")
+        parts.append(f"{_restored(kind)}s at the {role}, layer {layer} ({value})")
     return f"Largest average indirect effects: {'; '.join(parts)}."
 
 

@@ -30,6 +30,22 @@ BOTH_WAYS = (
     "way and asks whether the clean run needs it: 100 % is unharmed, 0 % as broken as the corrupted run."
 )
 METHODS = {
+    "traces": Method(
+        "Where: causal trace",
+        "Noise on the embeddings of the subject's tokens loses the answer. Then the noised run is repeated with "
+        "one state, at one token and layer, put back to what it is in the clean run. The number is the answer's "
+        "probability with that state restored, mean over the samples of noise: as low as the noised run's, the "
+        "state carries nothing; as high as the clean run's, it carries the answer.",
+        "indirect effect = p(answer, state restored) − p(answer, noised)",
+        "Meng et al. 2022 (arXiv:2202.05262, section 2 and appendix B)",
+    ),
+    "averages": Method(
+        "Averages over facts",
+        "The causal traces of many facts: each cell is the mean over the facts of how far restoring one state, of "
+        "a token in that role, brings the answer's probability back; with 95 % intervals, facts being the units.",
+        "average indirect effect = mean of p(answer, state restored) − p(answer, noised); interval: ± 1.96 s / √n",
+        "Meng et al. 2022 (arXiv:2202.05262, figure 2 and appendix B)",
+    ),
     "maps": Method(
         "Where: tokens and layers",
         "Each cell is one experiment: one activation, at one token (or region) and one layer, is copied from one "
@@ -66,22 +82,6 @@ METHODS = {
         "estimate = gradient of the metric · (source activation − base activation)",
         "Nanda 2023, attribution patching; AtP*: Kramár et al. 2024 (arXiv:2403.00745); integrated gradients: "
         "Sundararajan et al. 2017 (arXiv:1703.01365)",
-    ),
-    "traces": Method(
-        "Where: causal trace",
-        "Noise on the embeddings of the subject's tokens loses the answer. Then the noised run is repeated with "
-        "one state, at one token and layer, put back to what it is in the clean run. The number is the answer's "
-        "probability with that state restored, mean over the samples of noise: as low as the noised run's, the "
-        "state carries nothing; as high as the clean run's, it carries the answer.",
-        "indirect effect = p(answer, state restored) − p(answer, noised)",
-        "Meng et al. 2022 (arXiv:2202.05262, section 2 and appendix B)",
-    ),
-    "averages": Method(
-        "Averages over facts",
-        "The causal traces of many facts: each cell is the mean over the facts of how far restoring one state, of "
-        "a token in that role, brings the answer's probability back; with 95 % intervals, facts being the units.",
-        "average indirect effect = mean of p(answer, state restored) − p(answer, noised); interval: ± 1.96 s / √n",
-        "Meng et al. 2022 (arXiv:2202.05262, figure 2 and appendix B)",
     ),
     "effects": Method(
         "Direct and indirect effects",

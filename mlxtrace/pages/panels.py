@@ -105,7 +105,8 @@ def _title(part: Any) -> str:
     if hasattr(part, "title") and isinstance(part.title, str):
         return part.title
     first = repr(part).splitlines()[0].strip()
-    return f"{first[:1].upper()}{first[1:]}" if len(first) <= 110 else f"{first[:109]}…"
+    words = first.removeprefix(f"{type(part).__name__}: ")
+    return f"{words[:1].upper()}{words[1:]}" if len(words) <= 110 else f"{words[:109]}…"
 
 
 # ---- the figure

@@ -15,16 +15,29 @@ from ..plotting.labels import quoted
 from .asked import Asked, asked_of, questions_of
 from .both_runs import both_runs, sentences
 from .elements import Html, el, joined
-from .findings import found
+from .findings import PATCHED, found, label
 from .methods import METHODS, kind_of
+from .pair_table import pair_list
 from .panels import Panel, panels_of
 from .receipts import receipt
 from .reproduction import About, reproduction
 from .weaknesses import weaknesses
 
+MOST_NAMED = 40  # facts
 MOST_SAID = 8  # findings of the summary
 MOST_ASKED = 6  # pairs of prompts of which each has its own receipt
 WIDEST = 70  # characters of a prompt in the question
+SMALL = ("maps", "traces", "heads", "attribution")  # kinds whose figures stand two in a row
+WAYS = (
+    "The strongest sites, in percent of the answer: that comes back when they are restored (do they suffice?), "
+    "that is left when they are corrupted (are they needed?)."
+)
+METHOD = (
+    "A clean run gives the answer; a corrupted run, whose prompt differs in a few tokens, is meant to lose it. "
+    "Then single activations of one run are copied into the other, one place at a time, and the answer is "
+    "measured again: places that bring it back, or break it, are where the model holds or uses what the answer "
+    "needs."
+)
 
 
 @dataclass(frozen=True)
@@ -53,7 +66,7 @@ def sections_of(results: Sequence[Any], title: str | None, question: str | None,
     asks = question or question_of(questions[0])
     objections = weaknesses(results, asked)
     sections = [
-        ("prompts", "The prompts", _prompts(questions)),
+        ("prompts", "The prompts", _prompts(questions, results)),
         ("corruption", "Is the corruption any good?", _corruption(questions, about)),
         *_of_kinds(panels),
         ("caveats", "What to object", _caveats(objections, results, about)),
@@ -63,7 +76,7 @@ def sections_of(results: Sequence[Any], title: str | None, question: str | None,
     body = [
         el("h1", title or asks),
         el("p", asks, class_="lede") if title else "",
-        el("p", _lede(questions, about), class_="lede"),
+        _lede(questions, about),
         _summary(results, questions, objections),
         _contents(sections),
         *(el("section", el("h2", heading), content, id=name) for name, heading, content in sections),
@@ -98,30 +111,37 @@ def question_of(asked: Asked) -> str:
     return f"What happens in {asked.model} after {quoted(clean)}?" if clean else f"Results of {asked.model}"
 
 
-def _lede(questions: Sequence[Asked], about: About) -> str:
+def _lede(questions: Sequence[Asked], about: About) -> Html:
+    """The model and the material, and what is done with them, for someone who has not seen the method."""
     models = list(dict.fromkeys(asked.model for asked in questions if asked.model))
     weights = f" ({about.weights})" if about.weights else ""
-    n = max(len(asked.pairs) for asked in questions)
-    of = (
-        f"{n} pairs of prompts"
-        if n > 1
-        else "one pair of prompts"
-        if len(questions) == 1
-        else f"{len(questions)} questions"
-    )
-    return f"Model: {' and '.join(models)}{weights}. Activation patching and causal tracing of {of}."
+    asked = questions[0]
+    n = len(asked.pairs)
+    of = f"{n} {'pairs of prompts' if asked.clean else 'facts'}" if n > 1 else "one pair of prompts"
+    of = "one prompt, with and without noise on its subject" if asked.noise and n < 2 else of
+    of = f"{len(questions)} questions" if len(questions) > 1 else of
+    lines = [el("p", f"Model: {' and '.join(models)}{weights}. Material: {of}.", class_="lede")]
+    if any(gap for asked in questions for gap in asked.gaps):
+        lines.append(el("p", METHOD))
+    return joined(lines)
 
 
 def _summary(results: Sequence[Any], questions: Sequence[Asked], objections: Sequence[str]) -> Html:
     """What was found, in sentences; maps of layer outputs say nothing that others do not say better."""
-    lines = sentences(questions[0])[:1]
+    items = [el("li", line) for line in sentences(questions[0])[:1]]
     told = [one for one in results if not _only_stream(one)] or list(results)
-    lines += [said for said in map(found, told) if said]
-    lines = list(dict.fromkeys(lines))[:MOST_SAID]
-    items = [el("li", line) for line in lines]
+    kinds = list(METHODS)
+    for one in sorted(told, key=lambda one: kinds.index(kind_of(one) or "")):
+        kind = kind_of(one) or ""
+        if said := found(one, kind):
+            said = said.removeprefix("Restores most: ").removeprefix("Breaks most: ")
+            items.append(el("li", el("b", f"{label(one, kind)}: "), f"{said[:1].upper()}{said[1:]}"))
+    if any(kind_of(one) in PATCHED for one in told):
+        items.insert(1, el("li", WAYS))
+    items = list(dict.fromkeys(items))[:MOST_SAID]
     if objections:
         link = el("a", "what to object", href="#caveats")
-        items.append(el("li", f"Before you quote this: {objections[0]} Further: ", link, "."))
+        items.append(el("li", el("b", "Before you quote this: "), f"{objections[0]} More under ", link, "."))
     return el("div", el("h2", "In short"), el("ul", *items), class_="summary") if items else Html("")
 
 
@@ -135,25 +155,27 @@ def _contents(sections: Sequence[tuple[str, str, Html]]) -> Html:
     return el("nav", el("ul", *links), aria_label="contents")
 
 
-def _prompts(questions: Sequence[Asked]) -> Html:
+def _prompts(questions: Sequence[Asked], results: Sequence[Any]) -> Html:
     parts = []
     for asked in questions[:MOST_ASKED]:
-        if len(asked.pairs) > 1:
-            parts.append(
-                el(
-                    "p",
-                    f"{len(asked.pairs)} pairs of prompts; clean: {asked.clean}. Corrupted: "
-                    f"{asked.corrupted or asked.noise}.",
-                )
-            )
-        if asked.tokens and "…" not in asked.tokens:
-            parts.append(receipt(asked.tokens, asked.corrupted_tokens, asked.subject, asked.noise))
-        elif asked.clean and len(asked.pairs) < 2:
-            rows = [("Clean prompt", asked.clean), ("Corrupted prompt", asked.corrupted or asked.noise)]
-            parts += [joined([el("h3", name), el("pre", text)]) for name, text in rows if text]
+        own = [one for one in results if asked_of(one).key == asked.key]
+        singles = next((one.singles for one in own if hasattr(one, "singles")), [])
+        parts.append(pair_list(singles) if len(singles) > 1 else _one_prompt(asked))
     if len(questions) > MOST_ASKED:
         parts.append(el("p", f"{len(questions) - MOST_ASKED} further prompts are not shown."))
     return joined(parts)
+
+
+def _one_prompt(asked: Asked) -> Html:
+    if asked.tokens and "…" not in asked.tokens:
+        return receipt(asked.tokens, asked.corrupted_tokens, asked.subject, asked.noise)
+    if not asked.clean:
+        names = ", ".join(asked.pairs[:MOST_NAMED])
+        more = f" and {len(asked.pairs) - MOST_NAMED} more" if len(asked.pairs) > MOST_NAMED else ""
+        said = f"{len(asked.pairs)} facts, by their ids: {names}{more}." if asked.pairs else ""
+        return el("p", said) if said else Html("")
+    rows = [("Clean prompt", asked.clean), ("Corrupted prompt", asked.corrupted or asked.noise)]
+    return joined(joined([el("h3", name), el("pre", text)]) for name, text in rows if text)
 
 
 def _corruption(questions: Sequence[Asked], about: About) -> Html:
@@ -186,6 +208,9 @@ def _beside(panels: Sequence[Panel]) -> list[list[Panel]]:
         both = sorted(same, key=lambda panel: getattr(panel.result, "direction", "") == "noise")
         two = len(same) == 2 and len({panel.result.direction for panel in same}) == 2
         rows += [both] if two else [[panel] for panel in same]
+    if panels[0].kind in SMALL and all(len(row) == 1 for row in rows):
+        ordered = [row[0] for row in rows]
+        return [ordered[i : i + 2] for i in range(0, len(ordered), 2)]
     return rows
 
 

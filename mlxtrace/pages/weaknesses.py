@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .asked import Asked
+from .asked import Asked, questions_of
 
 SMALL = 0.2  # of probability: a corruption that lowers the answer by less leaves a gap of which percent mean little
 UNSURE = 0.5  # of the clean answer's probability
@@ -18,6 +18,7 @@ SURE = 0.99
 SMALL_LOGIT = 1.0
 FEW = 10  # pairs
 WIDE = 1 / 3  # of the layers: a window that spans more says little about where
+FAITHFUL = 0.8
 BEYOND = 115.0  # percent
 
 
@@ -40,13 +41,13 @@ def weaknesses(results: Sequence[Any], asked: Sequence[Asked]) -> list[str]:
         >>> [said for said in weaknesses([result], [asked_of(result)]) if "8 layers" in said] != []
         True
     """
-    found = []
-    for one in asked:
-        found += [*_of_answers(one), *_of_gaps(one), *_of_pairs(one)]
+    found, more = [], []
+    for one in questions_of(asked):
+        found += [*_of_answers(one), *_of_gaps(one)]
+        more += [*_of_pairs(one), *_of_runs(one)]
     for result, one in zip(results, asked, strict=True):
-        found += [*_of_numbers(result, one), *_of_layers(result)]
-    found += _of_all(results, asked)
-    return list(dict.fromkeys(found))
+        found += [*_of_layers(result), *_of_numbers(result, one)]
+    return list(dict.fromkeys([*found, *more, *_of_all(results, asked)]))
 
 
 # ---- the corruption
@@ -55,9 +56,9 @@ def weaknesses(results: Sequence[Any], asked: Sequence[Asked]) -> list[str]:
 def _of_answers(asked: Asked) -> list[str]:
     found, by_role = [], {said.role: said for said in asked.answers}
     answer, foil = by_role.get("answer"), by_role.get("foil")
-    if answer and foil and answer.text == foil.text:
+    if answer and foil and answer.text and answer.text == foil.text:
         found.append(
-            f"Both runs have the same answer, {answer.text!r}: the corruption does not change what the model says, "
+            f"Both runs have the same answer, {answer.words}: the corruption does not change what the model says, "
             "so there is little for a patch to bring back, whatever the percentages. Choose a corrupted prompt "
             "with another answer."
         )
@@ -66,7 +67,7 @@ def _of_answers(asked: Asked) -> list[str]:
     over = " on average" if asked.pairs else ""
     if answer.clean < UNSURE:
         found.append(
-            f"The model is unsure of {answer.text!r} even in the clean run (probability {answer.clean:.2g}{over}): "
+            f"The model is unsure of {answer.words} even in the clean run (probability {answer.clean:.2g}{over}): "
             "what is located may be a guess rather than something that it knows."
         )
     drop = answer.clean - answer.corrupted
@@ -98,6 +99,13 @@ def _of_gaps(asked: Asked) -> list[str]:
                 f"The pairs hardly agree on the gap itself: {gap.metric} differs by {gap.size:.3g} ± "
                 f"{gap.half:.2g} (95 %)."
             )
+    return found
+
+
+def _of_runs(asked: Asked) -> list[str]:
+    """What the two runs are, however large the gap between them is."""
+    found = []
+    for gap in asked.gaps:
         if gap.metric == "prob" and gap.clean > SURE and gap.corrupted < 1 - SURE:
             found.append(
                 "Probabilities saturate: the answer goes from almost 1 to almost 0, so that a patch seems to do "
@@ -140,6 +148,11 @@ def _of_numbers(result: Any, asked: Asked) -> list[str]:
         method = settings.get("approximate") or getattr(result, "method", "gradients")
         found.append(
             f"Some numbers are estimates by gradients ({method}), not measured: verify the strongest by patching."
+        )
+    if isinstance(result, float) and result < FAITHFUL:
+        found.append(
+            f"The circuit is not faithful: with it alone {100 * result:.0f} % of the gap is left. It is no "
+            "explanation of what the model does; take more edges, and see the curve."
         )
     if hasattr(result, "missed_bound") and result.verify < result.live:
         found.append(
