@@ -219,7 +219,8 @@ def weights_of(model: Any) -> str:
         >>> weights_of(InterpretableModel("demo"))
         'float32, 12 layers of width 128, 8 heads'
     """
-    dtypes = {str(x.dtype).removeprefix("mlx.core.") for _, x in tree_flatten(model.net.parameters())}
+    arrays: dict[str, Any] = dict(tree_flatten(model.net.parameters()))
+    dtypes = {str(x.dtype).removeprefix("mlx.core.") for x in arrays.values()}
     floats = sorted(name for name in dtypes if "float" in name)
     bits = sorted({module.bits for _, module in model.net.named_modules() if hasattr(module, "bits")})
     quantized = f"quantized to {' and '.join(map(str, bits))} bits, " if model.is_quantized else ""

@@ -159,7 +159,7 @@ def _answers(one: Any) -> list[Said]:
         return _answers_of_set(one.singles)
     found = []
     for role, names in (("answer", ("target", "source_answer", "answer")), ("foil", ("foil", "base_answer"))):
-        answer = next((getattr(one, name) for name in names if getattr(one, name, None) is not None), None)
+        answer: Any = next((getattr(one, name) for name in names if getattr(one, name, None) is not None), None)
         if isinstance(answer, str):
             found.append(Said(role, answer, None, None))
         elif hasattr(answer, "clean_prob"):

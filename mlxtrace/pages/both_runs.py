@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from ..metrics import METRICS
 from ..plotting.labels import probability, quoted
 from .asked import Asked, Said
-from .elements import Html, el, joined
+from .elements import Html, el, joined, prose
 from .number_tables import number, table
 
 Tops = Sequence[tuple[str, float]]
@@ -32,7 +32,7 @@ def both_runs(asked: Asked, tops: Sequence[Tops] = ()) -> Html:
         >>> "100 %" in both_runs(Asked("demo", gaps=(Gap("logit_diff", 8.0, -9.0),)))
         True
     """
-    parts = [el("p", sentence) for sentence in sentences(asked)]
+    parts = [el("p", prose(sentence)) for sentence in sentences(asked)]
     rows = _rows(asked)
     if rows:
         over = f", means over {len(asked.pairs)} pairs" if asked.pairs else ""

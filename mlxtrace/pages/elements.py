@@ -6,12 +6,14 @@ el("p", "tokens such as ", el("code", "</script>"))      # <p>tokens such as <co
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterable
 from typing import Any
 
 from ..terminal import printable
 
 VOID = {"meta", "br", "col"}
+QUOTATION = re.compile(r"&quot;(?:(?!&quot;).){1,40}?&quot;")
 
 
 class Html(str):
@@ -36,6 +38,24 @@ def text(value: Any) -> Html:
     if isinstance(value, Html):
         return value
     return Html("" if value is None else html.escape(printable(value)))
+
+
+def prose(sentence: str) -> Html:
+    """A sentence whose short quotations, and whose numbers with their percent, are not broken at the end of a line.
+
+    Args:
+        sentence: plain text.
+
+    Returns:
+        The HTML.
+
+    Example:
+        >>> from mlxtrace.pages.elements import prose
+        >>> prose('The answer is " <b>".')
+        'The answer is <span class="whole">&quot; &lt;b&gt;&quot;</span>.'
+    """
+    kept = QUOTATION.sub(lambda found: f'<span class="whole">{found[0]}</span>', text(sentence))
+    return Html(kept.replace(" %", "\N{NO-BREAK SPACE}%"))
 
 
 def joined(parts: Iterable[Any]) -> Html:

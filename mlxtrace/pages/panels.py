@@ -114,18 +114,27 @@ def _title(part: Any) -> str:
 
 def _figure(part: Any) -> tuple[Html, list[str]]:
     """The figure, and the lines of its caption that say more than the page does; a picture where there is no other."""
+    drawn = _interactive(part)
+    if drawn is not None:
+        lines = _bare(drawn)
+        return Html(f'<div class="plot">{div(drawn)}</div>'), lines
+    return _picture(part.plot()) if hasattr(part, "plot") else el("pre", repr(part)), []
+
+
+def _interactive(part: Any) -> Any:
+    """The figure to look around in; None for results that have none."""
+    one: Any = part
+    if isinstance(part, OneComponent):
+        return recoveries(one)
     try:
-        drawn = recoveries(part) if isinstance(part, OneComponent) else part.explore()
-    except (AttributeError, UnsupportedError):
-        drawn = part.plot() if hasattr(part, "plot") else None
-        return (Html(el("pre", repr(part))) if drawn is None else _picture(drawn)), []
-    lines = _bare(drawn)
-    return Html(f'<div class="plot">{div(drawn)}</div>'), lines
+        return one.explore() if hasattr(part, "explore") else None
+    except UnsupportedError:
+        return None
 
 
 def _bare(drawn: Any) -> list[str]:
     """Take the title and the caption off a figure of plotly; the lines of the caption that are not of the prompts."""
-    meta, layout = drawn.layout.meta or {}, drawn.layout
+    layout, meta = drawn.layout, drawn.layout.meta or {}
     top = layout.margin.t or 0
     if layout.height and top > HEADROOM:
         layout.height -= top - HEADROOM
@@ -154,15 +163,14 @@ def _numbers(part: Any) -> Html:
     """The strongest cells as a table that is shown when it is asked for."""
     if not hasattr(part, "to_rows"):
         return Html("")
-    ranked = hasattr(part, "top") and callable(part.top)
-    every = part.to_rows()
+    ranked, every = callable(getattr(part, "top", None)), part.to_rows()
     rows = part.top(MOST) if ranked else every[:MOST]
     if not rows:
         return Html("")
     rows = [_shown(row) for row in rows]
     what = "strongest" if ranked else "first"
     said = f"The {len(rows)} {what} of {len(every)}" if len(rows) < len(every) else f"All {len(rows)}"
-    units = {name: "%" for name in rows[0] if name.endswith("recovery")}
+    units = dict.fromkeys((name for name in rows[0] if name.endswith("recovery")), "%")
     return folded(f"Numbers: {said[0].lower()}{said[1:]}", table(rows, f"{said} rows of the result.", units))
 
 

@@ -102,7 +102,7 @@ def python_lines(results: Sequence[Any]) -> list[str]:
         >>> from mlxtrace.pages.reproduction import python_lines
         >>> prompts = "The Eiffel Tower is in the city of", "The Colosseum is in the city of"
         >>> result = InterpretableModel("demo").activation_patching(*prompts, progress=False)
-        >>> print(python_lines([result])[1])
+        >>> print(python_lines([result])[2])
         model = InterpretableModel('demo')
     """
     lines = ["import mlxtrace", "from mlxtrace import InterpretableModel"]
@@ -121,7 +121,7 @@ def python_lines(results: Sequence[Any]) -> list[str]:
         )
         names.append(name)
     what = names[0] if len(names) == 1 else f"[{', '.join(names)}]"
-    return [*lines[1:2], *lines[2:], *lines[:1], f'mlxtrace.report({what}, "report.html")']
+    return [*lines, f'mlxtrace.report({what}, "report.html")']
 
 
 def _unknown(result: Any) -> str:

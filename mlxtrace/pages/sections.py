@@ -14,7 +14,7 @@ from typing import Any
 from ..plotting.labels import quoted
 from .asked import Asked, asked_of, questions_of
 from .both_runs import both_runs, sentences
-from .elements import Html, el, joined
+from .elements import Html, el, joined, prose
 from .findings import PATCHED, found, label
 from .methods import METHODS, kind_of
 from .pair_table import pair_list
@@ -74,7 +74,7 @@ def sections_of(results: Sequence[Any], title: str | None, question: str | None,
     ]
     sections = [section for section in sections if section[2]]
     body = [
-        el("h1", title or asks),
+        el("h1", prose(title or asks)),
         el("p", asks, class_="lede") if title else "",
         _lede(questions, about),
         _summary(results, questions, objections),
@@ -128,20 +128,22 @@ def _lede(questions: Sequence[Asked], about: About) -> Html:
 
 def _summary(results: Sequence[Any], questions: Sequence[Asked], objections: Sequence[str]) -> Html:
     """What was found, in sentences; maps of layer outputs say nothing that others do not say better."""
-    items = [el("li", line) for line in sentences(questions[0])[:1]]
+    items = [el("li", prose(line)) for line in sentences(questions[0])[:1]]
     told = [one for one in results if not _only_stream(one)] or list(results)
     kinds = list(METHODS)
     for one in sorted(told, key=lambda one: kinds.index(kind_of(one) or "")):
         kind = kind_of(one) or ""
         if said := found(one, kind):
             said = said.removeprefix("Restores most: ").removeprefix("Breaks most: ")
-            items.append(el("li", el("b", f"{label(one, kind)}: "), f"{said[:1].upper()}{said[1:]}"))
+            items.append(el("li", el("b", f"{label(one, kind)}: "), prose(f"{said[:1].upper()}{said[1:]}")))
     if any(kind_of(one) in PATCHED for one in told):
         items.insert(1, el("li", WAYS))
     items = list(dict.fromkeys(items))[:MOST_SAID]
     if objections:
         link = el("a", "what to object", href="#caveats")
-        items.append(el("li", el("b", "Before you quote this: "), f"{objections[0]} More under ", link, "."))
+        items.append(
+            el("li", el("b", "Before you quote this: "), prose(f"{objections[0]} More under "), link, ".")
+        )
     return el("div", el("h2", "In short"), el("ul", *items), class_="summary") if items else Html("")
 
 
@@ -219,7 +221,7 @@ def _row(panels: Sequence[Panel]) -> Html:
         el(
             "article",
             el("h3", panel.title),
-            el("p", found(panel.result, panel.kind)),
+            el("p", prose(found(panel.result, panel.kind))),
             panel.figure,
             panel.numbers,
         )
@@ -232,7 +234,9 @@ def _caveats(objections: Sequence[str], results: Sequence[Any], about: About) ->
     notes = dict.fromkeys(str(note) for one in results for note in getattr(one, "notes", ()))
     parts = []
     if objections:
-        parts.append(el("div", el("ul", *(el("li", line) for line in objections)), class_="summary caveats"))
+        parts.append(
+            el("div", el("ul", *(el("li", prose(line)) for line in objections)), class_="summary caveats")
+        )
     for heading, lines in (("Notes of the runs", notes), ("What could not be run", about.missing)):
         if lines:
             parts += [el("h3", heading), el("ul", *(el("li", line) for line in lines))]

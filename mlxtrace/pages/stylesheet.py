@@ -32,11 +32,13 @@ code, pre, .token { font-family: ui-monospace, "DejaVu Sans Mono", Menlo, Consol
 pre { background: var(--pale); padding: .7rem .9rem; overflow-x: auto; white-space: pre-wrap;
   overflow-wrap: anywhere; border-radius: 3px; }
 .tokens { max-width: 62rem; line-height: 2.05; margin: .2rem 0 .7rem; }
-.token { border: 1px solid var(--line); border-radius: 3px; padding: .1rem .22rem; margin: 0 .1rem;
-  white-space: pre-wrap;
+.token { display: inline-block; max-width: 100%; line-height: 1.35; vertical-align: middle;
+  border: 1px solid var(--line); border-radius: 3px; padding: .1rem .22rem;
+  margin: 0 .1rem;  white-space: pre-wrap;
   overflow-wrap: anywhere; background: #fff; }
 mark.token { background: var(--mark); border-color: #d79a2b; color: inherit; }
 .token.subject { box-shadow: inset 0 -2px 0 #5a4b8c; }
+.whole { white-space: nowrap; }
 .gap { color: var(--soft); font-size: .85rem; }
 .side { display: grid; grid-template-columns: minmax(0, 1fr); gap: .4rem 1.6rem; }
 @media (min-width: 1000px) { .side.two { grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); } }
@@ -66,7 +68,8 @@ footer { margin-top: 2.5rem; color: var(--soft); font-size: .86rem;
   main { max-width: none; padding: 0; }
   nav, .modebar-container { display: none !important; }
   .side.two { grid-template-columns: minmax(0, 1fr); }
-  figure, table, .tokens, .summary, pre { break-inside: avoid; }
+  article, figure, table, .tokens, .summary { break-inside: avoid; }
+  details:not([open]) { display: none; }
   h1, h2, h3, caption { break-after: avoid; }
   .scroll { overflow: visible; }
   a { color: inherit; text-decoration: none; }

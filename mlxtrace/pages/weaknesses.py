@@ -149,9 +149,10 @@ def _of_numbers(result: Any, asked: Asked) -> list[str]:
         found.append(
             f"Some numbers are estimates by gradients ({method}), not measured: verify the strongest by patching."
         )
-    if isinstance(result, float) and result < FAITHFUL:
+    share = float(getattr(result, "real", 1.0))  # a `Faithfulness` is a number
+    if share < FAITHFUL:
         found.append(
-            f"The circuit is not faithful: with it alone {100 * result:.0f} % of the gap is left. It is no "
+            f"The circuit is not faithful: with it alone {100 * share:.0f} % of the gap is left. It is no "
             "explanation of what the model does; take more edges, and see the curve."
         )
     if hasattr(result, "missed_bound") and result.verify < result.live:
