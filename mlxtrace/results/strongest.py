@@ -25,9 +25,9 @@ def strongest(result: PatchingResult) -> str:
     key = f"{result.metrics[0]}_recovery"
     sign = -1 if result.direction == "noise" else 1
     inner = [c for c in result.components if not c.startswith("resid")]  # the stream holds all there is
-    parts = []
+    parts, every = [], result.to_rows()
     for component in inner or result.components:
-        rows = [row for row in result.to_rows() if row["component"] == component]
+        rows = [row for row in every if row["component"] == component]
         rows = [
             row for row in rows if row[key] is not None and _half(row, key) < abs(row[key] - result.no_effect)
         ]
