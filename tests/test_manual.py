@@ -1,4 +1,4 @@
-"""The manual is true: its examples run and print what pages say, figures are as its script makes them, and it builds."""
+"""The manual is true: examples run and print what pages say, figures are as their script makes them, and it builds."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import pytest
 import shipped
 
 import mlxtrace
+from mlxtrace import errors, metrics
 
 ROOT = Path(mlxtrace.__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -158,6 +159,59 @@ def test_every_figure_is_made_by_the_script_and_shown():
     assert made == set(figures().FIGURES) == set(numbers())
     text = "".join(path.read_text(encoding="utf-8") for path in PAGES.values())
     assert not [name for name in made if f"figures/{name}.png" not in text]
+
+
+def quoted(found: dict) -> list[tuple[str, str]]:
+    """What pages say of the figures: (page, words)."""
+    plan, metric, noise, window = (found[name] for name in ("engine", "metrics", "corruption", "windows"))
+    heads, layers, middle = metric["head"], metric["attention"], ", middle subject tokens"
+    one, three, ten = (window[f"attn, last token, {layers}"] for layers in (1, 3, 10))
+    levels = [f"{noise[f'noise s{level}{middle}']:.0f}" for level in (1, 3, 10)]
+    return [
+        ("engine", f"{plan['null']} of {plan['cells']} cells"),
+        ("engine", f"{plan['fanout']:,} token-layers"),
+        ("engine", f"in place of {plan['textbook']:,}"),
+        ("choosing", f"The demo, {noise['pairs']} pairs"),
+        ("choosing", f"brings back {noise[f'another subject{middle}']:.0f} % at most"),
+        ("choosing", "among noised pieces {} % (s1), {} % (s3) and {} % (s10)".format(*levels)),
+        ("choosing", f"falls only from {noise['clean']:.1f} to {noise['noise s1, corrupted']:.1f}"),
+        ("choosing", f"The demo, {metric['pairs']} pairs"),
+        (
+            "choosing",
+            f"restores {layers['logit_diff']:.0f} % of the logit difference and {layers['prob']:.0f} % of",
+        ),
+        ("choosing", f"restores {heads['logit_diff']:.1f} % and {heads['prob']:.3f} %"),
+        ("choosing", f"The demo, {window['facts']} facts"),
+        ("choosing", f"restores {one[0]:.2f} at most, of three layers {three[0]:.2f}"),
+        ("choosing", f"half of it or more for centres {three[1][0]} to {three[1][-1]}"),
+        (
+            "choosing",
+            f"restores {ten[0]:.2f}, and half of that or more for every centre from {ten[1][0]} to {ten[1][-1]}",
+        ),
+    ]
+
+
+def test_pages_quote_the_figures():
+    for name, words in quoted(numbers()):
+        text = " ".join(PAGES[name].read_text(encoding="utf-8").split())
+        assert words in text, words
+
+
+def test_every_metric_is_in_the_table_with_its_floor():
+    rows = dict(re.findall(r"^\| `(\w+)` \|.*\| (.+) \|$", PAGES["reference/metrics"].read_text(), re.M))
+    assert set(rows) == set(metrics.METRICS)
+    for name, words in rows.items():
+        floors = [float(x) for x in re.findall(r"\d[\d.e-]*", words)]
+        assert floors == [x for x in metrics.METRICS[name].floor if x], name
+
+
+def test_the_errors_of_the_page_are_those_that_are_raised():
+    """Each of its titles names a class, and so does the symptom below it."""
+    page = PAGES["errors"]
+    titles = re.findall(r"^## (\w+): ", page.read_text(encoding="utf-8"), re.M)
+    raised = [x.printed.partition(":")[0] for x in examples.examples(page) if x.printed]
+    assert titles == raised and len(titles) >= 12
+    assert {name for name in vars(errors) if name.endswith("Error")} >= set(titles)
 
 
 @pytest.mark.parametrize("name", ["engine", "directions"])
