@@ -12,6 +12,7 @@ import griffe
 
 # What an experiment is given first, where users call it as a method.
 MODELS = ("TracedModel", "GeneratingModel")
+QUOTES = "\"'"
 ERRORS = re.compile(r"(?:^|(?<=[.;] ))((?:\w+Error(?:, )?)+): ")
 
 
@@ -20,20 +21,22 @@ class Docstrings(griffe.Extension):
 
     def on_instance(self, *, obj: griffe.Object, **_: Any) -> None:
         if obj.docstring:
-            obj.docstring.value = rewritten(obj.docstring.value)
+            obj.docstring.value = rewritten(obj.docstring.value, str(getattr(obj, "returns", None) or ""))
 
     def on_function(self, *, func: griffe.Function, **_: Any) -> None:
         func.overloads = None  # for type checkers
         first = func.parameters[0] if len(func.parameters) else None
-        if first is not None and first.name == "model" and str(first.annotation).strip("\"'") in MODELS:
+        if first is not None and first.name == "model" and str(first.annotation).strip(QUOTES) in MODELS:
             del func.parameters["model"]
 
 
-def rewritten(text: str) -> str:
-    """A docstring in the form that griffe knows."""
+def rewritten(text: str, returns: str = "") -> str:
+    """A docstring in the form that griffe knows; returns: what the signature says that the function gives."""
     text = re.sub(r"^Example:$", "Examples:", text, flags=re.M)
     text = re.sub(r":math:`(.+?)`", _formula, text)
     text = re.sub(r"^    model: .*not given where this is called.*\n(?:     .*\n)*", "", text, flags=re.M)
+    if returns:  # else what stands before the first colon would be taken for the type
+        text = re.sub(r"^(Returns:\n +)", lambda found: f"{found[0]}{returns.strip(QUOTES)}: ", text, flags=re.M)
     before, title, after = text.partition("\nRaises:\n")
     if not title:
         return text
