@@ -36,7 +36,9 @@ def rewritten(text: str, returns: str = "") -> str:
     text = re.sub(r":math:`(.+?)`", _formula, text)
     text = re.sub(r"^    model: .*not given where this is called.*\n(?:     .*\n)*", "", text, flags=re.M)
     if returns:  # else what stands before the first colon would be taken for the type
-        text = re.sub(r"^(Returns:\n +)", lambda found: f"{found[0]}{returns.strip(QUOTES)}: ", text, flags=re.M)
+        text = re.sub(
+            r"^(Returns:\n +)", lambda found: f"{found[0]}{returns.strip(QUOTES)}: ", text, flags=re.M
+        )
     before, title, after = text.partition("\nRaises:\n")
     if not title:
         return text
