@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.colors import Colormap, ListedColormap, Normalize
 from matplotlib.figure import Figure
 
 from .certainty import HATCHED, hatch, uncertain
-from .kit import PALETTES, escape, ticks
+from .colours import shades
+from .kit import escape, ticks
 
 FAINT = 0.05  # of the scale: what is nearer to no effect looks white
 
@@ -43,14 +43,9 @@ class Scale(NamedTuple):
 
     def colours(self, family: str) -> Colormap:
         """White at `white`, the family's colour on one side and its opposite on the other, equally steep."""
-        up, down = PALETTES[family][:: -1 if self.flip else 1]
         steepest = max(self.high - self.white, self.white - self.low)
         steps = np.linspace(self.low - self.white, self.high - self.white, 256) / steepest
-        above, below = (mpl.colormaps[name](np.abs(steps)) for name in (up, down))
-        colours = np.where(steps[:, None] >= 0, above, below)
-        # the palettes start off-white: nothing must be white
-        tint = np.minimum(np.abs(steps) / 0.15, 1)[:, None]
-        return ListedColormap(1 - tint + tint * colours)
+        return ListedColormap(shades(family, steps, self.flip))
 
 
 def draw(

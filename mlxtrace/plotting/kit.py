@@ -24,12 +24,12 @@ from ..anatomy.components import COMPONENTS
 from ..errors import InputError
 from ..storage import writable, write_atomic
 from ..terminal import printable
+from .colours import PALETTES, ink, palette, seen
 
 SUFFIXES = (".png", ".pdf", ".svg")
 DPI = 200
-WHISKERS = {"fmt": "none", "ecolor": "0.15", "elinewidth": 0.9, "capthick": 0.9}
+WHISKERS = {"fmt": "none", "elinewidth": 0.9, "capthick": 0.9}
 WHISKERS_MEAN = "whiskers: 95 % intervals over the pairs"
-PALETTES = {"resid": ("Purples", "Oranges"), "mlp": ("Greens", "RdPu"), "attn": ("Reds", "Blues")}
 FALLBACK_FONTS = (  # for tokens that the first font cannot draw, if installed
     "Hiragino Sans",
     "PingFang SC",
@@ -136,7 +136,7 @@ def family(component: str | None) -> str:
 
 def colour_of(component: str | None, shade: float = 0.7) -> Any:
     """A component's colour, from 0 (white) to 1 (darkest); None: of layer outputs."""
-    return mpl.colormaps[PALETTES[family(component)][0]](shade)
+    return seen(palette(PALETTES[family(component)][0])(shade))
 
 
 def ticks(axis: Any, labels: list[str], most: int, offset: float = 0.0) -> None:
@@ -148,7 +148,7 @@ def ticks(axis: Any, labels: list[str], most: int, offset: float = 0.0) -> None:
 
 def plain_axes(ax: Any) -> None:
     """Axes of bars and lines: a faint grid behind them, and no frame above and to the right."""
-    ax.grid(axis="y", color="0.9", linewidth=0.6)
+    ax.grid(axis="y", color=ink(0.1), linewidth=0.6)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
 
@@ -158,7 +158,14 @@ def whiskers(ax: Any, at: Any, values: np.ndarray, halves: np.ndarray | None, wi
     if halves is None or np.isnan(halves).all():
         return
     inches = 0.8 * ax.get_figure().get_figwidth() / max(len(values), 1) * width
-    ax.errorbar(at, values, yerr=np.nan_to_num(halves), capsize=float(np.clip(8 * inches, 1, 3)), **WHISKERS)
+    ax.errorbar(
+        at,
+        values,
+        yerr=np.nan_to_num(halves),
+        capsize=float(np.clip(8 * inches, 1, 3)),
+        ecolor=ink(0.85),
+        **WHISKERS,
+    )
 
 
 def headline(fig: Any, text: str, caption: list[str]) -> None:
@@ -172,7 +179,7 @@ def headline(fig: Any, text: str, caption: list[str]) -> None:
     if caption:  # no break between answer and number
         glued = [escape(line).replace('" ', '"\u00a0') for line in caption]
         lines = [textwrap.fill(line, max(30, int(inches * 16)), subsequent_indent="    ") for line in glued]
-        fig.supxlabel("\n".join(lines), fontsize=8, color="0.25", x=0.01, ha="left")
+        fig.supxlabel("\n".join(lines), fontsize=8, color=ink(0.75), x=0.01, ha="left")
 
 
 # ---- texts

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..metric_table import METRICS
+from .colours import ink
 from .heatmaps import Map, Scale, draw, hatching_explained
 from .kit import (
     WHISKERS_MEAN,
@@ -81,7 +82,7 @@ def _bars(result: Patched, panel: Panel, label: str) -> Figure:
         colours = [light if b != (result.direction == "noise") else dark for b in below]
         ax.bar(range(layers), values - result.no_effect, bottom=result.no_effect, color=colours, width=0.8)
         whiskers(ax, range(layers), values, half)
-        ax.axhline(result.no_effect, color="black", linewidth=0.8)
+        ax.axhline(result.no_effect, color=ink(), linewidth=0.8)
         plain_axes(ax)
         ax.set_xlim(-0.6, layers - 0.4)
         ax.margins(y=0.08)

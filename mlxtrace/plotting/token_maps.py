@@ -12,6 +12,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from .colours import FRAME, ink
 from .heatmaps import Scale
 from .kit import (
     InputError,
@@ -29,7 +30,6 @@ from .labels import probability, quoted, words_of
 
 MOST_ACROSS, MOST_UP = 20, 40  # columns and rows of a map whose cells have room for a token
 CELL = 8  # of a token, that many narrow characters fit
-FRAME = "#e6550d"  # seen on white and on the darkest colours
 HIGHEST_UNNAMED = 9.0  # inches across of a map of colours alone
 
 
@@ -167,7 +167,7 @@ def said(result: Spoken, path: str | os.PathLike | None = None) -> Figure:
     path = checked(path)
     with style():
         fig = Figure(figsize=(6.4, 1.3 + 0.24 * len(result.top)), layout="constrained")
-        parts = (("patched", result.top, "0.25"), ("as it is", result.base_top, "0.6"))
+        parts = (("patched", result.top, ink(0.75)), ("as it is", result.base_top, ink(0.4)))
         for ax, (title, top, colour) in zip(fig.subplots(1, 2, sharex=True), parts, strict=True):
             ax.barh(range(len(top)), [p for _, p in top], color=colour, height=0.7)
             ax.set_yticks(range(len(top)), [token_label(token) for token, _ in top])

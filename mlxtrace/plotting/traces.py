@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from ..anatomy.components import KINDS, short_words
 from ..errors import InputError
 from .arrays import matrix
+from .colours import ink
 from .heatmaps import Map, Scale, draw
 from .kit import (
     capital,
@@ -141,7 +142,7 @@ def severed(traces: Mapping[str | None, Traced], path: str | os.PathLike | None 
             at = np.arange(len(effect)) + (i - (len(traces) - 1) / 2) * width
             ax.bar(at, effect, width, color=colour_of(cut), label=label)
         ticks(ax.xaxis, [str(layer) for layer in range(len(effect))], most=24)
-        ax.axhline(0, color="black", linewidth=0.8)
+        ax.axhline(0, color=ink(), linewidth=0.8)
         ax.set_xlabel("layer whose output is restored")
         ax.set_ylabel("indirect effect")
         ax.legend(frameon=False, fontsize=7)

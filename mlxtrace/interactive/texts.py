@@ -1,0 +1,51 @@
+"""Texts as plotly draws them literally: no tags, no links, no formulas, however a prompt or a token is written."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+from ..terminal import printable
+
+INERT = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "$": "&#36;", "%{": "&#37;{"}
+LONGEST = 24  # characters of a token
+WIDE = 110  # characters of a line above a figure
+LINES = 2  # of a prompt
+
+
+def safe(text: str) -> str:
+    """The text without anything that plotly would interpret: tags, entities, formulas, templates.
+
+    Args:
+        text: any text, of a user, a tokenizer or a file.
+
+    Returns:
+        What draws the same characters.
+
+    Example:
+        >>> from mlxtrace.interactive.texts import safe
+        >>> safe("<b>5 & 6</b>")
+        '&lt;b&gt;5 &amp; 6&lt;/b&gt;'
+    """
+    text = printable(text)
+    for mark, inert in INERT.items():
+        text = text.replace(mark, inert)
+    return text
+
+
+def token(text: str, most: int = LONGEST) -> str:
+    """A token as a label: spaces as `·`, line breaks as `↵`, cut in the middle."""
+    text = text.replace(" ", "·").replace("\n", "↵").replace("\t", "⇥")
+    return safe(elided(text, most))
+
+
+def elided(text: str, most: int) -> str:
+    """The text, its middle left out where it is longer than `most` characters."""
+    left = most // 2
+    return text if len(text) <= most else f"{text[:left]}…{text[len(text) - (most - left - 1) :]}"
+
+
+def wrapped(lines: Sequence[str], wide: int = WIDE) -> list[str]:
+    """Lines of a caption, broken and inert; the middle of a line that is longer than `LINES` is left out."""
+    short = [elided(" ".join(line.split()), LINES * wide - 8) for line in lines]
+    return [safe(part) for line in short for part in textwrap.wrap(line, wide, subsequent_indent="   ")]
