@@ -215,6 +215,7 @@ UNTESTED = {
     "version": "one constant",
     "engine.protocol": "types only",
     "experiments.protocol": "types only",
+    "interactive.toolbox": "names only",
     "plotting.protocols": "types only",
     "demo.corpus": "test_demo.py tests the demo's scripts together",
     "demo.site": "as above",

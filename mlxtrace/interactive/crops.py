@@ -11,6 +11,7 @@ import numpy as np
 from ..errors import InputError
 from ..plotting.heatmaps import Map, Scale
 from ..plotting.rows import matter
+from .texts import token
 
 CELLS = 150_000  # numbers of one figure, so that its file stays below 6 MB with plotly.js
 
@@ -86,3 +87,26 @@ def heads_that_fit(
         f"the {most} strongest of {len(maps)} heads; the others are at most {rest:.2g} from no effect; "
         'heads="all" has them'
     ]
+
+
+def refuse_rows(rows: Any) -> None:
+    """InputError for a choice of rows where there is no row for each token."""
+    if not (isinstance(rows, str) and rows in ("auto", "all")):
+        raise InputError(f"rows={rows!r}: this result has no map with a row for each token")
+
+
+def numbered(tokens: Sequence[str], positions: Collection[int], subject: Collection[int] | None) -> list[str]:
+    """The labels of rows: the position, its token, and `*` where it is of the subject; each is there once."""
+    return [f"{p} {token(tokens[p])}{'*' if p in (subject or ()) else ''}" for p in positions]
+
+
+def strongest_lines(size: np.ndarray, most: int) -> np.ndarray:
+    """The indices of the largest `most`, in their own order.
+
+    Example:
+        >>> import numpy as np
+        >>> from mlxtrace.interactive.crops import strongest_lines
+        >>> strongest_lines(np.array([1.0, 5.0, 0.0, 3.0]), 2).tolist()
+        [1, 3]
+    """
+    return np.sort(np.argsort(-np.nan_to_num(size), kind="stable")[:most])

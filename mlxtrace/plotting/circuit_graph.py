@@ -89,7 +89,7 @@ def _row(name: str) -> tuple[float, int]:
     return 2.0 * int(found[2]) + (found[1] == "m"), int(found[3] or 0)
 
 
-def _places(rows: list[tuple[str, str, str, float]]) -> dict[str, tuple[float, float]]:
+def places_of(rows: list[tuple[str, str, str, float]]) -> dict[str, tuple[float, float]]:
     """Where each node is, in inches: a row for each layer's heads and for its MLP, as far as they are in the circuit.
 
     Within a row nodes stand in the order of the mean place of what they are joined with below: lines cross less.
@@ -116,7 +116,7 @@ def _places(rows: list[tuple[str, str, str, float]]) -> dict[str, tuple[float, f
 
 
 def _figure(rows: list[tuple[str, str, str, float]]) -> Figure:
-    places = _places(rows)
+    places = places_of(rows)
     x, y = np.array(list(places.values())).T
     across, up = x.max() - x.min() + 1.4, y.max() + 0.9
     fig = Figure(figsize=(max(across, 4.2), max(up, 2.4) + 0.9), layout="constrained")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -91,6 +91,8 @@ class CausalEffects(Record):
         >>> bool((abs(effects.natural_direct + effects.indirect - effects.change) < 1e-9).all())
         True
     """
+
+    EXPLORED: ClassVar[str] = "effects"
 
     direct: np.ndarray
     indirect: np.ndarray

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -51,6 +51,8 @@ class CausalTrace(Record):
         (120, True)
         >>> figure = trace.plot()
     """
+
+    EXPLORED: ClassVar[str] = "trace"
 
     raw: np.ndarray
     low_score: float

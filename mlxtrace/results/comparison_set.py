@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from .. import plotting
 from ..text.regions import ROLES, roles_of
 from .comparison import RULE, Comparison
+from .explored import Explored
 from .intervals import FEW, mean_of, ratio_of_means
 from .printing import page
 
@@ -24,7 +25,7 @@ SHOWN = 5  # prompts that a line names
 WIDE = 24  # characters of a model's name above a column
 
 
-class ComparisonSet:
+class ComparisonSet(Explored):
     """The same traces of many prompts on two models: means by the role of a token and layer, and their differences.
 
     Differences are paired: each prompt's second score less its first, averaged over the tokens of a role. Intervals
@@ -49,6 +50,8 @@ class ComparisonSet:
         (2, 2)
         >>> figure = result.plot()
     """
+
+    EXPLORED: ClassVar[str] = "compared_averages"
 
     def __init__(self, singles: Sequence[Comparison], ids: Sequence[str], notes: Sequence[str] = ()) -> None:
         self.singles, self.ids, self.notes = list(singles), list(ids), list(notes)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import html
 import os
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -66,6 +66,8 @@ class Edges(Record):
         >>> edges.curve(sizes=(0.2, 1), random=0).cpr > 0, edges.shapes()["clean"]
         (True, (1,))
     """
+
+    EXPLORED: ClassVar[str] = "edges"
 
     per_pair: np.ndarray
     upstream: np.ndarray

@@ -55,6 +55,8 @@ class PatchingDifference(Saved):
         >>> figure = found.plot()
     """
 
+    EXPLORED: ClassVar[str] = "differences"
+
     ARRAYS: ClassVar[tuple[str, ...]] = ("first", "second", "interval", "n")
     no_effect = 0.0
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import html
 import os
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -72,6 +72,8 @@ class Screened(Record):
         >>> found.top(1) == found.verified[:1], 0 <= found.missed_bound <= 1
         (True, True)
     """
+
+    EXPLORED: ClassVar[str] = "screen"
 
     model: str
     methods: dict[str, str]
