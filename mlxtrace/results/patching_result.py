@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -258,18 +258,23 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
     def _repr_html_(self) -> str:
         return tables.as_html(self)
 
-    def plot(self, path: str | os.PathLike | None = None, metric: str | None = None) -> Figure:
+    def plot(
+        self,
+        path: str | os.PathLike | None = None,
+        metric: str | None = None,
+        rows: Any = "auto",
+        **look: Unpack[plotting.Look],
+    ) -> Figure:
         """The figure that fits the dims: bars by layer, or a heatmap for each component (and head).
 
         Args:
-            path: where the figure goes as well, .png, .pdf or .svg; its folder exists.
-            metric: whose recoveries are drawn; default: the first.
+            path, metric, rows, look: see `plotting.plot`: a file, whose recoveries, which tokens, and what is drawn on.
 
         Returns:
             A matplotlib Figure.
 
         Raises:
-            InputError: for an unknown metric, or a path that cannot be written, before drawing.
+            InputError: for an unknown metric, rows that are not there, or a path that cannot be written.
 
         Example:
             >>> from mlxtrace import InterpretableModel
@@ -279,7 +284,7 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
             >>> figure.axes[0].get_ylabel()
             'recovery of probability (%)'
         """
-        return plotting.plot(self, path, metric=metric)
+        return plotting.plot(self, path, metric=metric, rows=rows, **look)
 
     # -- to keep ---------------------------------------------------------------------------------
 
