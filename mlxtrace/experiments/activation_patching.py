@@ -289,7 +289,7 @@ def labelled(
         corrupted_tokens=list(pair.corrupted_prompt.tokens),
         subject_range=pair.subject,
         direction=direction,
-        window=grid.window,
+        window=max(grid.windows.values()),
         plan=outcome.plan,
         clean_text=pair.clean_text,
         corrupted_text=pair.corrupted_text,

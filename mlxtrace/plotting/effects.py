@@ -22,7 +22,7 @@ from .kit import (
     token_labels,
     whiskers,
 )
-from .labels import WITHIN, over, words_of
+from .labels import NATURAL, WITHIN, over, words_of
 from .protocols import Effects, NoisedButAWindow
 
 
@@ -51,7 +51,7 @@ def effects(result: Effects, path: str | os.PathLike | None = None) -> Figure:
     words = words_of(result.component)
     with style():
         fig, explained = _effect_bars(result) if result.direct.ndim == 1 else _effect_maps(result)
-        caption = [*(f"{run}: {said}" for run, said in result.runs), *explained]
+        caption = [*(f"{run}: {said}" for run, said in result.runs), NATURAL, *explained]
         where = f" ({WITHIN.get(result.within, 'each region')})" if result.regions is not None else ""
         headline(fig, f"Causal effects of the {words}{over(result.ids)}{where}", caption)
     return finished(fig, path)
@@ -83,8 +83,8 @@ def _effect_maps(result: Effects) -> tuple[Figure, list[str]]:
     columns, colours = [str(layer) for layer in result.layers], family(result.component)
     maps = []
     for name, title in (
-        ("direct_change", "Direct (less the base run)"),
-        ("indirect", "Indirect (drop in the source run)"),
+        ("direct_change", "Direct less the base run: natural indirect effect"),
+        ("indirect", "Indirect: drop in the source run"),
     ):
         halves = result.halves.get(name)
         values = getattr(result, name).T

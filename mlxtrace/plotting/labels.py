@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from .certainty import uncertain
 from .protocols import Patched
 
 __all__ = [
+    "NATURAL",
     "OF_A_DIFFERENCE",
     "OF_A_MEAN",
     "OF_A_RATIO",
@@ -21,6 +23,7 @@ __all__ = [
     "describe",
     "one_or_another",
     "over",
+    "place_of",
     "position_label",
     "probability",
     "quoted",
@@ -35,6 +38,10 @@ OR = '" or "'  # between the texts of several answers
 OF_A_RATIO = "95 %: 1.96 standard errors of a ratio of means (Cochran 1977, section 2.11)"
 OF_A_MEAN = "95 %: 1.96 s / sqrt(n) over the pairs"
 OF_A_DIFFERENCE = "95 %: 1.96 standard errors of a difference of ratios of means, paired and linearised"
+NATURAL = (  # where `direct` and `indirect` are met: the literature's effects of these names are others
+    "natural indirect effect (Pearl 2001; Vig et al. 2020): direct - base run; natural direct effect: source run - "
+    "indirect - base run"
+)
 WITHIN = {  # how a region's tokens are patched
     "mean": "each region, mean over its tokens",
     "last": "each region's last token",
@@ -72,12 +79,16 @@ def over(ids: Sequence[str]) -> str:
 
 
 def _where(result: Patched) -> str:
-    """The positions that were patched, in words."""
     positions = result.settings.get("positions")
     if "region" in result.dims:
         return WITHIN.get(result.settings.get("within", ""), "each region")
     if "position" in result.dims or (isinstance(positions, str) and positions == "each"):
         return "each token"
+    return place_of(positions)
+
+
+def place_of(positions: Any) -> str:
+    """The positions that were patched together, as they were given, in words."""
     if positions is None:
         return "whole sequence"
     if isinstance(positions, str):

@@ -1,7 +1,9 @@
 """Effects of one component, patched both ways between two prompts: arrays that print, make tables, save and load.
 
-effects.direct, effects.indirect     # [layers], or [layers, positions]
+effects.direct, effects.indirect     # [layers], or [layers, positions]: the metric when restored, the drop when removed
 effects.total                        # the effect of changing the whole prompt
+effects.natural_indirect             # Pearl's and Vig et al.'s: direct - base_value
+effects.natural_direct               # and the part of the change that does not go through the component
 """
 
 from __future__ import annotations
@@ -17,12 +19,14 @@ from .. import plotting
 from ..anatomy.components import COMPONENTS
 from ..errors import InputError
 from .printing import (
+    NATURAL,
     OF_A_MEAN,
     SHADES,
     WITHIN,
     bars,
     over,
     page,
+    place_of,
     probability,
     quoted,
     text_map,
@@ -31,10 +35,24 @@ from .printing import (
 )
 from .saved import Answer, Record
 
+EFFECTS = ("direct", "indirect", "natural_indirect", "natural_direct")  # of each cell
+
 
 @dataclass(repr=False, eq=False)
 class CausalEffects(Record):
     """Effects of one component, by layer `[layers]` or by layer and position (or region) `[layers, positions]`.
+
+    `direct` is the metric as it is read when the component is restored, `indirect` how far it falls when the component
+    is corrupted. In the literature these words mean other numbers (Pearl 2001; Vig et al. 2020, section 3). With
+    `Y(prompt, z)` for the metric when the component has the value z, and `Z(prompt)` for its value in a run:
+
+        natural indirect effect  = Y(base, Z(source)) - Y(base, Z(base))   = direct - base_value
+        natural direct effect    = Y(source, Z(base)) - Y(base, Z(base))   = (source_value - indirect) - base_value
+        total effect             = Y(source, Z(source)) - Y(base, Z(base)) = change = natural_direct + indirect
+
+    So `indirect` is the natural indirect effect of the way back (source to base) with its sign turned; it equals
+    `natural_indirect` only where the component does not interact with what goes round it. All are differences; Vig et
+    al. divide theirs by `Y(base, Z(base))`.
 
     The metric is of the source's answer; `prob_diff` and `logit_diff` set it against the base's. In an `Answer`
     `clean_prob` is the source run's probability, `corrupted_prob` the base run's.
@@ -56,7 +74,7 @@ class CausalEffects(Record):
         notes: what must be known to read the numbers.
         regions: names in the place of positions, or None.
         within: how a region's tokens were patched: "mean", "last" or "together".
-        settings: of the run into a folder that it is of, if it is of one.
+        settings: `positions` as they were given, and those of the run into a folder, if it is of one.
 
     Example:
         >>> from mlxtrace import InterpretableModel
@@ -66,9 +84,11 @@ class CausalEffects(Record):
         >>> effects.direct.shape, effects.source_answer.text
         ((12,), ' Paris')
         >>> len(effects.to_rows()), sorted(effects.top(1)[0])
-        (12, ['component', 'direct', 'indirect', 'layer'])
+        (12, ['component', 'direct', 'indirect', 'layer', 'natural_direct', 'natural_indirect'])
         >>> figure = effects.plot()
         >>> abs(effects.change - (effects.source_value - effects.base_value)) < 1e-9
+        True
+        >>> bool((abs(effects.natural_direct + effects.indirect - effects.change) < 1e-9).all())
         True
     """
 
@@ -129,8 +149,18 @@ class CausalEffects(Record):
 
     @property
     def direct_change(self) -> np.ndarray:
-        """direct - base_value: what the source's activation adds in the base run."""
+        """direct - base_value: what the source's activation adds in the base run, as `natural_indirect`."""
         return self.direct - self.base_value
+
+    @property
+    def natural_indirect(self) -> np.ndarray:
+        """The natural indirect effect: `Y(base, Z(source)) - Y(base, Z(base))`, which is direct - base_value."""
+        return self.direct_change
+
+    @property
+    def natural_direct(self) -> np.ndarray:
+        """The natural direct effect: `Y(source, Z(base)) - Y(base, Z(base))`, which is change - indirect."""
+        return (self.source_value - self.indirect) - self.base_value
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         if not np.isfinite([self.base_value, self.source_value]).all():
@@ -142,7 +172,9 @@ class CausalEffects(Record):
         return {"direct": shape, "indirect": shape}
 
     def to_rows(self) -> list[dict[str, Any]]:
-        """One dict per cell: component, layer, position and token or region (in maps), direct, indirect."""
+        """One dict per cell: component, layer, position and token or region (in maps), direct, indirect, then the
+        literature's natural_indirect and natural_direct."""
+        arrays = {name: getattr(self, name) for name in EFFECTS}
         rows = []
         for index in np.ndindex(*self.direct.shape):
             row: dict[str, Any] = {"component": self.component, "layer": self.layers[index[0]]}
@@ -151,8 +183,7 @@ class CausalEffects(Record):
                 row["token"] = self.tokens[row["position"]]
             if self.regions is not None:
                 row["region"] = self.regions[index[1]]
-            row["direct"], row["indirect"] = float(self.direct[index]), float(self.indirect[index])
-            rows.append(row)
+            rows.append(row | {name: float(array[index]) for name, array in arrays.items()})
         return rows
 
     def top(self, k: int = 5) -> list[dict[str, Any]]:
@@ -186,6 +217,7 @@ class CausalEffects(Record):
         )
         if self.metric == "prob":
             lines.append(f"total: {self._with_half('total')}, of each run's own answer")
+        lines.append(NATURAL)
         if self.halves and len(self.ids) > 1:
             lines.append(f"means{over(self.ids)}, ± {OF_A_MEAN}; ? where it covers no effect")
         what = f"{type(self).__name__} of the {COMPONENTS[self.component].words}{over(self.ids)}"
@@ -195,7 +227,7 @@ class CausalEffects(Record):
     def _where(self) -> str:
         if self.regions is not None:
             return WITHIN.get(self.within, "each region")
-        return "whole sequence" if self.positions is None else "each token"
+        return place_of(self.settings.get("positions")) if self.positions is None else "each token"
 
     def _with_half(self, name: str) -> str:
         half = self.halves.get(name)
@@ -216,7 +248,10 @@ class CausalEffects(Record):
         else:
             names = [f"{p:>3} {quoted(self.tokens[p])[1:-1]}" for p in self.positions or []]
         lines = []
-        shown = (("direct - base", "direct_change"), ("indirect", "indirect"))
+        shown = (
+            ("natural indirect effect: direct - base run", "direct_change"),
+            ("indirect: the drop in the source run", "indirect"),
+        )
         for title, name in shown:
             values, halves = getattr(self, name), self.halves.get(name)
             lines.append(f"  {title}: layers {self.layers[0]}-{self.layers[-1]} across; {SHADES}")

@@ -82,7 +82,7 @@ class CausalTrace(Record):
 
     @property
     def indirect_effect(self) -> np.ndarray:
-        """`[positions, layers]`: scores - low_score (Meng et al. 2022, section 2.1)."""
+        """`[positions, layers]`: scores - low_score (Meng et al. 2022, section 2.1): the natural indirect effect."""
         return self.scores - self.low_score
 
     @property

@@ -9,11 +9,13 @@ import numpy as np
 
 from ..arguments import whole_number
 from ..plotting.labels import (
+    NATURAL,
     OF_A_DIFFERENCE,
     OF_A_MEAN,
     WITHIN,
     one_line,
     over,
+    place_of,
     probability,
     quoted,
     text_bar,
@@ -23,6 +25,7 @@ from ..plotting.labels import (
 from ..terminal import printable
 
 __all__ = [
+    "NATURAL",
     "OF_A_DIFFERENCE",
     "OF_A_MEAN",
     "SHADES",
@@ -30,6 +33,7 @@ __all__ = [
     "bars",
     "over",
     "page",
+    "place_of",
     "probability",
     "quoted",
     "text_map",

@@ -54,6 +54,8 @@ def test_maps_have_the_tokens_that_were_patched_down():
     np.testing.assert_allclose(drawn(direct), result.direct_change.T)
     np.testing.assert_allclose(drawn(indirect), result.indirect.T)
     assert labels(direct.yaxis) == ["·Eiffel*", "·in"]
+    assert direct.get_title() == "Direct less the base run: natural indirect effect"
+    assert "natural direct effect: source run - indirect - base run" in " ".join(fig.get_supxlabel().split())
     caption = fig.get_supxlabel().replace("\u00a0", " ")
     assert 'base: Paris is in → " France" 0.70' in caption and 'source: Rio is in → " Brazil" 0.90' in caption
 
