@@ -86,7 +86,8 @@ def size_of(
         ]
         shrunk = [min(shrunk)] * 2 if square else shrunk
         usual = across == -(-maps // -(-maps // 4))  # up to four beside each other where all fit
-        score = (round(min(shrunk), 2), 2 if usual else int(across * down == maps))
+        full = across * down == maps
+        score = (round(min(shrunk) * (1.0 if full or usual else 0.8), 2), int(usual))
         if score > best:
             w, h = (size * part for size, part in zip(natural, shrunk, strict=True))
             total = (beside + across * w + between + 0.5, down * (h + 0.35) + below + 0.9)

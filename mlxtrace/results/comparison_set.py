@@ -9,22 +9,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, Unpack
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 
 from .. import plotting
 from ..text.regions import ROLES, roles_of
 from .comparison import RULE, Comparison
+from .explored import Explored
 from .intervals import FEW, mean_of, ratio_of_means
-from .printing import page
+from .printing import Displayed, page
 
 LEAST_EFFECT = 0.01  # of the answer's probability; with less there is no peak to speak of
 SHOWN = 5  # prompts that a line names
 WIDE = 24  # characters of a model's name above a column
 
 
-class ComparisonSet:
+class ComparisonSet(Explored, Displayed):
     """The same traces of many prompts on two models: means by the role of a token and layer, and their differences.
 
     Differences are paired: each prompt's second score less its first, averaged over the tokens of a role. Intervals
@@ -49,6 +50,8 @@ class ComparisonSet:
         (2, 2)
         >>> figure = result.plot()
     """
+
+    EXPLORED: ClassVar[str] = "compared_averages"
 
     def __init__(self, singles: Sequence[Comparison], ids: Sequence[str], notes: Sequence[str] = ()) -> None:
         self.singles, self.ids, self.notes = list(singles), list(ids), list(notes)

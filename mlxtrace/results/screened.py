@@ -7,10 +7,9 @@ found.missed_bound           # the largest share of these that can be stronger t
 
 from __future__ import annotations
 
-import html
 import os
 from dataclasses import dataclass, field
-from typing import Any, Unpack
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -72,6 +71,8 @@ class Screened(Record):
         >>> found.top(1) == found.verified[:1], 0 <= found.missed_bound <= 1
         (True, True)
     """
+
+    EXPLORED: ClassVar[str] = "screen"
 
     model: str
     methods: dict[str, str]
@@ -211,9 +212,6 @@ class Screened(Record):
 
     def __repr__(self) -> str:
         return text(self)
-
-    def _repr_html_(self) -> str:
-        return f"<pre style='white-space:pre-wrap'>{html.escape(text(self))}</pre>"
 
     def plot(self, path: str | os.PathLike | None = None, **look: Unpack[Look]) -> Figure:
         """Estimate against effect for every cell that was run, with the threshold.
