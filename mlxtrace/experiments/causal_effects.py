@@ -3,6 +3,7 @@
     effects = model.causal_effects("Paris is in the country of", "Rio is in the country of")
     effects.direct           # [layers]: P(" Brazil") in the base run with the source run's activation
     effects.indirect         # [layers]: how far P(" Brazil") falls in the source run with the base's activation
+    effects.natural_indirect # [layers]: direct - P(" Brazil") in the base run, as Pearl and Vig et al. define it
 
 Interchange interventions (Vig et al. 2020, section 3; Geiger et al. 2021): the base run is patched with
 activations of the source run (is the component sufficient for the source's answer?) and the source run with those of
@@ -36,7 +37,7 @@ def causal_effects(
     *,
     layers: int | Iterable[int] | None = None,
     positions: Any = None,
-    window: int = 1,
+    window: int | str | dict[str, int] = 1,
     metric: str | Callable[[Any], Any] = "prob",
     target: Any = None,
     foil: Any = None,
@@ -51,7 +52,13 @@ def causal_effects(
     """Total, direct and indirect effect of a component, patched both ways between two prompts.
 
     `direct = metric(base run with the source's activation)` and
-    `indirect = metric(source run) - metric(source run with the base's activation)`.
+    `indirect = metric(source run) - metric(source run with the base's activation)`. The literature's words mean other
+    numbers (Pearl 2001; Vig et al. 2020, section 3), and the result has both:
+    `natural_indirect = metric(base run with the source's activation) - metric(base run) = direct - base_value`,
+    `natural_direct = metric(source run with the base's activation) - metric(base run)
+    = (source_value - indirect) - base_value`, and the total effect `change = source_value - base_value` is
+    `natural_direct + indirect`: `indirect` is the natural indirect effect of the way back, from source to base, with
+    its sign turned.
 
     Args:
         model: what is traced; not given where this is called as its method.
@@ -62,7 +69,7 @@ def causal_effects(
         layers: None for all.
         positions: None for the whole sequence together; "each" for a layer x position map; "subject",
             "subject_last", "last", an int or a list: those together; "regions" for a layer x region map.
-        window: layers patched together, `[l - window//2, l + ceil(window/2))`.
+        window: layers patched together, `[l - window//2, l + ceil(window/2))`, or "auto" as in `activation_patching`.
         metric: prob, logprob, logprob_mean, logit, rank (of the source's answer), logit_diff and prob_diff (source's
             answer less base's), kl, l2, cosine (to the source run), or a function of logits.
         target, foil: the source's and the base's answer; default: the runs' top tokens. Answers of several tokens are
@@ -70,7 +77,8 @@ def causal_effects(
         subject, align, within, engine, max_memory, progress, answers: as in `activation_patching`.
 
     Returns:
-        A `CausalEffects`: `.direct` and `.indirect`, float64 `[layers]` or `[layers, positions]`, in the metric's unit.
+        A `CausalEffects`: `.direct` and `.indirect`, `.natural_indirect` and `.natural_direct`, float64 `[layers]` or
+        `[layers, positions]`, in the metric's unit.
         Of a set an `EffectsSet`, with intervals and the numbers of every pair.
 
     Raises:
@@ -121,8 +129,9 @@ def causal_effects(
     direct = sweep_pairs(model, jobs["denoise"], settled, progress, **how)
     indirect = sweep_pairs(model, jobs["noise"], lambda i, *_: answered[i].measure, progress, **how)
     notes = notes_of(model, jobs["denoise"][0].cells)
+    outcomes = [{"denoise": a[1], "noise": b[1]} for a, b in zip(direct, indirect, strict=True)]
     results = [
-        _labelled(model, pair, grid, answered[i], {"denoise": direct[i][1], "noise": indirect[i][1]}, notes)
+        _labelled(model, pair, grid, answered[i], outcomes[i], notes, positions)
         for i, (pair, grid) in enumerate(zip(made.pairs, grids, strict=True))
     ]
     return results[0] if made.alone else EffectsSet(results, made.ids, made.notes)
@@ -174,6 +183,7 @@ def _labelled(
     answered: Answered,
     outcomes: dict[str, Outcome],
     notes: list[str],
+    positions: Any,
 ) -> CausalEffects:
     """Both sweeps' values by layer, or by layer and position or region."""
     places, answers = grid.places, answered.answers
@@ -182,6 +192,7 @@ def _labelled(
         name: places.averages(outcome.values[0].mean(-1).reshape(shape), 1)
         for name, outcome in outcomes.items()
     }
+    at = None if positions is None or isinstance(positions, str | int) else np.ravel(positions).tolist()
     if places.axis is None:
         values = {name: found[:, 0] for name, found in values.items()}
     return CausalEffects(
@@ -194,13 +205,14 @@ def _labelled(
         positions=places.labels if places.axis == "position" else None,
         regions=places.labels if places.axis == "region" else None,
         within=places.within,
+        settings={"positions": positions if at is None else at},
         metric=answered.metric,
         model=model.name,
         plan={name: outcome.plan for name, outcome in outcomes.items()},
         notes=[*pair.notes, *places.notes, *answers.notes, *answered.remarks, *notes],
         component=grid.components[0],
         layers=grid.layers,
-        window=grid.window,
+        window=grid.windows[grid.components[0]],
         tokens=list(pair.clean_prompt.tokens),
         base_tokens=list(pair.corrupted_prompt.tokens),
         subject_range=pair.subject,

@@ -39,6 +39,11 @@ def _effects(tested: ModelUnderTest, pair: PairByHand, component: str, metric: s
             for direction in ("denoise", "noise")
         )
         errors += [abs(found.direct[i] - restored), abs(found.indirect[i] - (source - removed))]
+        # the literature's: each half-and-half run less the base run
+        errors += [
+            abs(found.natural_indirect[i] - (restored - base)),
+            abs(found.natural_direct[i] - (removed - base)),
+        ]
     scale = pair.scale if metric == "logit" else pair.probability_scale(max(abs(source), abs(base)))
     return max(errors) / scale
 

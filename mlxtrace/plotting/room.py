@@ -181,10 +181,12 @@ class Thinned(Locator):
 
     def _shown(self) -> list[int]:
         n, need = len(self.at), self._need()
+        gaps = np.abs(np.diff(self.at)) if n > 1 else np.ones(1)
+        each = float(gaps.mean()) or 1.0
         step = next(
-            s for p in range(9) for s in (k * 10**p for k in STEPS) if n <= s * self.most and s >= need
+            s for p in range(9) for s in (k * 10**p for k in STEPS) if n <= s * self.most and s * each >= need
         )
-        if step == 1:
+        if step == 1 and gaps.min() >= need:
             return list(range(n))
         kept: list[int] = []
         for i in [*self.first, *range(0, n, step)]:

@@ -9,20 +9,21 @@ from __future__ import annotations
 import dataclasses
 import os
 from dataclasses import dataclass
-from typing import Any, Unpack
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 
 from .. import plotting
 from .causal_trace_result import CausalTrace
-from .printing import page, quoted
+from .explored import Explored
+from .printing import Displayed, page, quoted
 
 TIE = 0.01  # of the total effect
 RULE = f"peaks within {100 * TIE:g} % of the total effect count as ties"
 
 
 @dataclass(repr=False, eq=False)
-class Comparison:
+class Comparison(Explored, Displayed):
     """The same trace on two models, with the same answer and the same noise, and how they differ.
 
     Args:
@@ -41,6 +42,8 @@ class Comparison:
         12
         >>> figure = result.plot()
     """
+
+    EXPLORED: ClassVar[str] = "comparison"
 
     first: CausalTrace
     second: CausalTrace

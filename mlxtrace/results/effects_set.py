@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .causal_effects_result import CausalEffects
+from .causal_effects_result import EFFECTS, CausalEffects
 from .intervals import known, mean_of
 from .over_pairs import answer_of, note_of_regions, notes_of, plan_of, several, shared, tokens_of
 from .record_set import RecordSet
@@ -22,6 +22,7 @@ SAME = ("model", "component", "metric", "layers", "positions", "window", "within
 
 def _traits(single: CausalEffects) -> dict[str, Any]:
     kept = {name: getattr(single, name) for name in SAME}
+    kept["asked positions"] = single.settings.get("positions")
     return {**kept, "places": "regions" if single.regions is not None else "no regions"}
 
 
@@ -37,6 +38,8 @@ class EffectsSet(RecordSet, CausalEffects):
     Attributes:
         direct, indirect: means. direct_interval, indirect_interval: the half-widths of their intervals.
         direct_change, direct_change_interval: the mean of direct - base_value, pair by pair, and its half-width.
+        natural_indirect, natural_direct: the literature's effects (see `CausalEffects`), means of the pairs' own, each
+            with its `_interval`. Where every pair has a cell, `natural_direct + indirect` is `change` there.
         per_pair: {"direct": `[pairs, layers]` or `[pairs, layers, regions]`, "indirect": the same}; NaN where a pair
             has no such region.
         n: pairs per cell.
@@ -72,9 +75,12 @@ class EffectsSet(RecordSet, CausalEffects):
         regions = self._all_regions()
         self.per_pair = {name: self._stacked(name) for name in ("direct", "indirect")}
         base = np.array([single.base_value for single in self.singles])
-        base = base.reshape(-1, *[1] * first.direct.ndim)
+        source = np.array([single.source_value for single in self.singles])
+        base, source = (values.reshape(-1, *[1] * first.direct.ndim) for values in (base, source))
         self._found = {name: mean_of(values) for name, values in self.per_pair.items()}
         self._found["direct_change"] = mean_of(self.per_pair["direct"] - base)
+        self._found["natural_indirect"] = self._found["direct_change"]
+        self._found["natural_direct"] = mean_of((source - self.per_pair["indirect"]) - base)
         for name in ("change", "total"):
             self._found[name] = mean_of([getattr(single, name) for single in self.singles])
         super().__init__(
@@ -92,6 +98,7 @@ class EffectsSet(RecordSet, CausalEffects):
             plan=plan if plan is not None else plan_of(self.singles),
             notes=list(dict.fromkeys([*notes, *self._own_notes(regions)])),
             regions=regions,
+            settings={"positions": first.settings.get("positions")},
             **{name: getattr(first, name) for name in SAME},
         )
 
@@ -125,21 +132,36 @@ class EffectsSet(RecordSet, CausalEffects):
         return self._found["direct_change"].half
 
     @property
+    def natural_indirect_interval(self) -> np.ndarray:
+        """The half-width of the 95 % interval of `natural_indirect`."""
+        return self._found["natural_indirect"].half
+
+    @property
+    def natural_direct(self) -> np.ndarray:
+        """The natural direct effect: the mean of (source_value - indirect) - base_value, pair by pair."""
+        return self._found["natural_direct"].value
+
+    @property
+    def natural_direct_interval(self) -> np.ndarray:
+        """The half-width of the 95 % interval of `natural_direct`."""
+        return self._found["natural_direct"].half
+
+    @property
     def total(self) -> float:
         """The mean of the pairs' totals."""
         return float(self._found["total"].value)
 
     @property
     def halves(self) -> dict[str, np.ndarray]:
-        """Half-widths of the 95 % intervals: of direct, indirect, direct_change, change and total."""
+        """Half-widths of the 95 % intervals: of the effects of cells, change and total."""
         return {name: found.half for name, found in self._found.items()}
 
     def to_rows(self) -> list[dict[str, Any]]:
-        """The cells as a table, as for one pair, then n and the ends of both intervals (None for one pair)."""
+        """The cells as a table, as for one pair, then n and the ends of the intervals (None for one pair)."""
         rows = super().to_rows()
         for row, index in zip(rows, np.ndindex(*self.direct.shape), strict=True):
             row["n"] = int(self.n[index])
-            for name in ("direct", "indirect"):
+            for name in EFFECTS:
                 value, half = (float(part[index]) for part in self._found[name][:2])
                 row[f"{name}_low"], row[f"{name}_high"] = known(value - half), known(value + half)
         return rows

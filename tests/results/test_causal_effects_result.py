@@ -92,10 +92,34 @@ def test_totals():
 
 
 def test_rows_by_layer_and_by_position():
-    assert made().to_rows()[1] == {"component": "mlp", "layer": 5, "direct": 0.6, "indirect": 0.4}
+    row = made().to_rows()[1]
+    natural = row.pop("natural_indirect"), row.pop("natural_direct")
+    assert row == {"component": "mlp", "layer": 5, "direct": 0.6, "indirect": 0.4}
+    assert natural == pytest.approx((0.6 - 0.1, 0.9 - 0.4 - 0.1))
     row = made([0, 2]).to_rows()[1]
     assert (row["layer"], row["position"], row["token"]) == (3, 2, " in")
     assert made().top(1)[0]["layer"] == 5 and len(made([0, 2]).top(3)) == 3
+
+
+@pytest.mark.parametrize("positions", [None, [0, 2]])
+def test_the_literatures_effects_by_their_formulas(positions):
+    """Pearl 2001; Vig et al. 2020, section 3: differences from the base run of runs that are made of both."""
+    found = made(positions)
+    base, source = found.base_value, found.source_value
+    base_with_source, source_with_base = found.direct, source - found.indirect
+    np.testing.assert_allclose(found.natural_indirect, base_with_source - base, atol=1e-12)
+    np.testing.assert_allclose(found.natural_direct, source_with_base - base, atol=1e-12)
+    way_back = source_with_base - source  # the natural indirect effect from the source to the base
+    np.testing.assert_allclose(found.natural_direct - way_back, found.change, atol=1e-12)
+    assert not np.allclose(found.natural_indirect, found.indirect)  # or neither name would need the other
+    text = repr(found)
+    assert "natural indirect effect (Pearl 2001; Vig et al. 2020): direct - base run" in text
+
+
+def test_what_was_patched_together_is_said():
+    assert "(whole sequence)" in repr(made())
+    assert "(last token)" in repr(made(settings={"positions": "last"}))
+    assert "(position 1, 2)" in repr(made(settings={"positions": [1, 2]}))
 
 
 def test_words():

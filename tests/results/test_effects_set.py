@@ -53,6 +53,14 @@ def test_every_number_by_hand():
         assert (found.direct_change[layer], found.direct_change_interval[layer]) == pytest.approx(
             mean_and_half(moved)
         )
+        assert found.natural_indirect[layer] == found.direct_change[layer]
+        past = [one.source_value - one.indirect[layer] - one.base_value for one in found.singles]
+        for name, values in (("natural_indirect", moved), ("natural_direct", past)):
+            half = getattr(found, f"{name}_interval")[layer]
+            assert (getattr(found, name)[layer], half) == pytest.approx(mean_and_half(values))
+            row = found.to_rows()[layer]
+            assert (row[name], row[f"{name}_high"] - row[name]) == pytest.approx(mean_and_half(values))
+    np.testing.assert_allclose(found.natural_direct + found.indirect, found.change)
     changes = [one.source_value - one.base_value for one in found.singles]
     assert (found.change, float(found.halves["change"])) == pytest.approx(mean_and_half(changes))
     totals = [one.total for one in found.singles]
@@ -67,6 +75,9 @@ def test_regions_that_pairs_lack():
     moved = [one.direct[1, 1] - one.base_value for one in having]
     assert (found.direct[1, 1], found.direct_interval[1, 1]) == pytest.approx(mean_and_half(values))
     assert found.direct_change[1, 1] == pytest.approx(mean_and_half(moved)[0])
+    past = [one.source_value - one.indirect[1, 1] - one.base_value for one in having]
+    there = found.natural_direct[1, 1], found.natural_direct_interval[1, 1]
+    assert there == pytest.approx(mean_and_half(past))  # of the pairs that have it, on both sides
     last = [one.indirect[0, one.regions.index("END")] for one in found.singles]
     assert found.indirect[0, 2] == pytest.approx(mean_and_half(last)[0])
     assert "pairs by region: IO 5, S 2, END 5" in repr(found)
