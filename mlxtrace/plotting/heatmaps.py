@@ -119,7 +119,7 @@ def draw(
             ax.tick_params(axis="x", labelbottom=True)
     if not upwards:
         shown[0].invert_yaxis()
-    _colour_bars(sheet, shown, meshes, maps, scale, label, own_label)
+    _colour_bars(sheet, shown, meshes, maps, scale, (label, own_label), size)
     sheet.said += [*([] if rows is None else rows.said), *_clipped(maps, scale), *_pooling(maps[0], size)]
     return sheet.whole
 
@@ -242,9 +242,10 @@ def _pooling(one: Map, size: Size) -> list[str]:
 
 
 def _colour_bars(
-    sheet: Sheet, axes: list, meshes: list, maps: list[Map], scale: Scale, label: str, own_label: str
+    sheet: Sheet, axes: list, meshes: list, maps: list[Map], scale: Scale, labels: tuple[str, str], size: Size
 ) -> None:
     """One for all maps that share the scale, or one for each colour; one for each map that has its own scale."""
+    label, own_label = ("\n".join(fitted(escape(x), 0.9 * size.high, 9, 4)) for x in labels)
     many_colours = len({m.family for m in maps}) > 1
     shared = [i for i, one in enumerate(maps) if one.scale is None]
     for ax, mesh, one in zip(axes, meshes, maps, strict=True):
@@ -260,11 +261,10 @@ def _colour_bars(
 def _colour_bar(sheet: Sheet, mesh: Any, ax: Any, label: str, scale: Scale, values: np.ndarray) -> None:
     height = sheet.inches[1]
     extend = ("neither", "max", "min", "both")[2 * _beyond(values, scale)[0] + _beyond(values, scale)[1]]
-    words = "\n".join(fitted(escape(label), 0.75 * height, 9, 3))
     where = ax if isinstance(ax, list) and len(ax) > 1 else ax[0] if isinstance(ax, list) else ax
     aspect = height / (0.16 if isinstance(ax, list) else 0.2)
     bar = sheet.fig.colorbar(
-        mesh, ax=where, extend=extend, pad=0.02, aspect=aspect, label=words, format=Plain()
+        mesh, ax=where, extend=extend, pad=0.02, aspect=aspect, label=label, format=Plain()
     )
     bar.outline.set_visible(False)
 

@@ -32,6 +32,11 @@ class Size(NamedTuple):
     height: float
     figure: tuple[float, float]
 
+    @property
+    def high(self) -> float:
+        """Inches of a colour bar beside all."""
+        return self.rows * self.height + 0.35 * (self.rows - 1)
+
     def letters(self, cells: int, across: bool = False) -> float:
         """Points of the labels of so many cells along a side."""
         fits = 72 * (self.width if across else self.height) / max(cells, 1) / LINE
