@@ -246,7 +246,7 @@ class CausalEffects(Record):
 
     def _with_half(self, name: str) -> str:
         half = self.halves.get(name)
-        return f"{getattr(self, name):z.4f}" + ("" if half is None or np.isnan(half) else f" ± {half:.4f}")
+        return f"{getattr(self, name):z.4f}" + ("" if half is None or np.isnan(half) else f" ± {half:z.4f}")
 
     def _bars(self) -> list[str]:
         columns, halves = {"direct": self.direct, "indirect": self.indirect}, self.halves

@@ -219,7 +219,7 @@ class PatchingDifference(Saved):
     def _map(self, panel: Panel, maps: int) -> list[str]:
         head = "" if panel.head is None else f" {panel.head}"
         most = float(np.nan_to_num(np.abs(self.recovery)).max())
-        shades = f"{SHADES} of {most:.1f} points, - where the second is higher"
+        shades = f"{SHADES} of {most:z.1f} points, - where the second is higher"
         heading = f"  {panel.component}{head}: {across(panel.column_name, panel.columns)}; {shades}"
         options = {**self._kept(panel), "column": panel.column_name, "most": most_rows(panel.row_name, maps)}
         marks = uncertain(panel.values, panel.halves)
@@ -230,7 +230,7 @@ class PatchingDifference(Saved):
         marks = uncertain(panel.values, panel.halves)
 
         def cell(i: int, j: int) -> str:
-            half = "" if np.isnan(halves[i, j]) else f" ± {halves[i, j]:.1f}"
+            half = "" if np.isnan(halves[i, j]) else f" ± {halves[i, j]:z.1f}"
             return f"{panel.values[i, j]:z.1f}{half}{' ?' if marks[i, j] else ''}"
 
         corner = f"{panel.component}{'' if panel.head is None else f' {panel.head}'}" or panel.row_name

@@ -266,7 +266,7 @@ class PatchscopeMap(Scoped):
     def _lines(self) -> list[str]:
         return [
             *self.where,
-            f"p({quoted(self.answer)}) as it is: {probability(self.base_prob)}; largest {self.prob.max():.4f}",
+            f"p({quoted(self.answer)}) as it is: {probability(self.base_prob)}; largest {self.prob.max():z.4f}",
         ]
 
     def __repr__(self) -> str:
@@ -275,13 +275,13 @@ class PatchscopeMap(Scoped):
         largest = float(self.prob.max())
         read = cut(short(self.layers), 40)
         where = f"target layers down, source layers across: {read}"
-        heading = f"p({quoted(self.answer)}), {where}; {SHADES} of {largest:.4f}"
+        heading = f"p({quoted(self.answer)}), {where}; {SHADES} of {largest:z.4f}"
         body = shaded(heading, names, self.prob, largest, row="layer", labels=self.target_layers)
         body += ["", "strongest:"]
         for row in sorted(self.to_rows(), key=lambda row: -row["prob"])[:STRONGEST]:
             said = f"{shown(row['top'], 16)} {probability(row['top_prob'])}"
             body.append(
-                f"  {row['prob']:.4f}  source {row['source_layer']}, target {row['target_layer']}: says {said}"
+                f"  {row['prob']:z.4f}  source {row['source_layer']}, target {row['target_layer']}: says {said}"
             )
         return page(title, self._lines, self.notes, body)
 

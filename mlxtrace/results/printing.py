@@ -109,7 +109,7 @@ def bars(
     for i, label in enumerate(labels):
         cells = []
         for column, of_column in columns.items():
-            half = f" ± {known[column][i]:.{digits}f}" if column in known else ""
+            half = f" ± {known[column][i]:z.{digits}f}" if column in known else ""
             mark = " ?" if column in unsure and unsure[column][i] else ""
             number = (numbers or columns)[column][i]
             drawn = text_bar(np.nan_to_num(of_column[i]), low, high, bar)

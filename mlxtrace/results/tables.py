@@ -118,7 +118,7 @@ def _text_bars(result: Patched, panel: Panel) -> list[str]:
         unsure={c: unsure[:, i] for c, i in columns.items()},
         digits=1,
         numbers={c: panel.values[:, i] for c, i in columns.items()},
-        of=f" of the change from {result.no_effect:g}" if result.no_effect else "",
+        of=f" of the change from {result.no_effect:zg}" if result.no_effect else "",
     )
 
 
