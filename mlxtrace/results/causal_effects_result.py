@@ -283,9 +283,9 @@ class CausalEffects(Record):
         (title, lines), tint, parts = self._said(), TINTS[COMPONENTS[self.component].colour], []
         for what, name in MAPS:
             values, options = getattr(self, name).T, {**self._rows(), "cells": CELLS // 2}
-            shares = values / (self.change or 1.0)
-            numbers = [[f"{x:z.3f}" for x in row] for row in values]
-            parts.append(heat(what, self._names(), self.layers, shares, numbers, tint, **options))
+            cell = [[f"{x:z.3f}" for x in row] for row in values]
+            options["whole"] = self.change
+            parts.append(heat(what, self._names(), self.layers, values, cell, tint, **options))
         below = f"layers across; colour: of the change, {self.change:z.4f}"
         return document(title, [*lines, below], self.notes, parts)
 

@@ -165,14 +165,15 @@ class CausalTrace(Record):
 
     def _repr_html_(self) -> str:
         title, lines = self._said()
-        shares = self.indirect_effect / (self.total_effect or 1.0)
         table = heat(
             "position",
             self._names(),
             range(self.raw.shape[1]),
-            shares,
+            self.scores,
             lambda i, j: f"{self.scores[i, j]:z.3f}",
             TINTS[self.kind or "resid"],
+            whole=self.total_effect,
+            white=self.low_score,
             labels=self.positions,
             keep=self._kept(),
         )

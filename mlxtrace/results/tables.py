@@ -175,9 +175,11 @@ def _html_panel(result: Patched, panel: Panel, cells: int) -> str:
         panel.component + head or panel.row_name,
         _names(result, panel),
         panel.columns,
-        (panel.values - result.no_effect) / 100,
+        panel.values,
         cell,
         [TINTS[COMPONENTS[panel.component or c].colour] for c in panel.columns],
+        whole=100.0,
+        white=result.no_effect,
         cells=cells,
         **_kept(result, panel),
     )
