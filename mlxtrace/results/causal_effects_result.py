@@ -27,6 +27,7 @@ from .printing import (
     WITHIN,
     across,
     bars,
+    decimals,
     document,
     heat,
     most_rows,
@@ -282,9 +283,8 @@ class CausalEffects(Record):
             return super()._repr_html_()
         (title, lines), tint, parts = self._said(), TINTS[COMPONENTS[self.component].colour], []
         for what, name in MAPS:
-            values, options = getattr(self, name).T, {**self._rows(), "cells": CELLS // 2}
-            cell = [[f"{x:z.3f}" for x in row] for row in values]
-            options["whole"] = self.change
+            values, options = getattr(self, name).T, {**self._rows(), "whole": self.change}
+            cell, options["cells"] = decimals(values), CELLS // 2
             parts.append(heat(what, self._names(), self.layers, values, cell, tint, **options))
         below = f"layers across; colour: of the change, {self.change:z.4f}"
         return document(title, [*lines, below], self.notes, parts)

@@ -16,7 +16,7 @@ import numpy as np
 from .. import metrics, plotting
 from ..anatomy.components import KINDS, short_words
 from ..errors import InputError
-from .printing import SHADES, TINTS, document, heat, page, probability, quoted, shaded, top_rows
+from .printing import SHADES, TINTS, decimals, document, heat, page, probability, quoted, shaded, top_rows
 from .saved import Answer, Record
 
 
@@ -170,7 +170,7 @@ class CausalTrace(Record):
             self._names(),
             range(self.raw.shape[1]),
             self.scores,
-            lambda i, j: f"{self.scores[i, j]:z.3f}",
+            decimals(self.scores),
             TINTS[self.kind or "resid"],
             whole=self.total_effect,
             white=self.low_score,

@@ -50,7 +50,7 @@ def heat(
     names: Sequence[Any],
     columns: Sequence[Any],
     numbers: np.ndarray,
-    cell: Callable[[int, int], str] | Sequence[Sequence[str]],
+    cell: Callable[[int, int], str],
     tints: str | Sequence[str],
     *,
     whole: float = 1.0,
@@ -66,7 +66,7 @@ def heat(
         corner: what stands above the names.
         names, columns: of rows and columns.
         numbers: what the colours are of; NaN is no value.
-        cell: the text of a cell, by its row and column: a function of these, or texts.
+        cell: the text of a cell, by its row and column.
         tints: the colour, as "red,green,blue", of all columns or of each.
         whole: what is as far from `white` as this is in full colour.
         white: what has no colour.
@@ -76,7 +76,6 @@ def heat(
     Returns:
         A `<table>`, and a line with what is left out.
     """
-    said_at = cell if callable(cell) else lambda i, j: cell[i][j]
     shares = (numbers - white) / (whole or 1.0)
     rows = matter(
         numbers,
@@ -92,11 +91,16 @@ def heat(
     heads = "".join(_head(c, tint) for c, tint in zip(columns, each, strict=True))
     body = [f"<tr><th>{safe(corner)}</th>{heads}</tr>"]
     for i in rows.shown:
-        line = "".join(_cell(said_at(i, j), shares[i, j], each[j]) for j in range(len(columns)))
+        line = "".join(_cell(cell(i, j), shares[i, j], each[j]) for j in range(len(columns)))
         body.append(f"<tr><th{LEFT}>{safe(cut(str(names[i]), NAME))}</th>{line}</tr>")
     said = [of_rows(line, row) for line in rows.said]
     left = f"<i{WRAPPED}>{'; '.join([*said, ALL])}</i>" if said else ""
     return f"<table>{''.join(body)}</table>{left}"
+
+
+def decimals(values: np.ndarray, digits: int = 3) -> Callable[[int, int], str]:
+    """The text of a cell by its row and column: its number."""
+    return lambda i, j: f"{values[i, j]:z.{digits}f}"
 
 
 def _head(name: Any, tint: str) -> str:

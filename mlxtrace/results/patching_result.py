@@ -128,10 +128,6 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
         """
         return self._rows()
 
-    def _by_cell(self, values: np.ndarray, at: np.ndarray | None = None) -> np.ndarray:
-        """Values `[cells, metrics]`, of all cells or of some, by their places in the order of the rows."""
-        return self._metric_last(values).reshape(-1, len(self.metrics))[slice(None) if at is None else at]
-
     def _rows(self, at: np.ndarray | None = None) -> list[dict[str, Any]]:
         cells = cells_of(self.dims, self.coords, self.components[0], self.tokens, at)
         return with_metrics(

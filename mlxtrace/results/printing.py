@@ -28,7 +28,7 @@ from ..plotting.labels import (
     uncertain,
 )
 from ..terminal import padded, width
-from .html_tables import CELLS, TINTS, document, heat, listed, strongest
+from .html_tables import CELLS, TINTS, decimals, document, heat, listed, strongest
 from .text_maps import ALL, SHADES, across, cut, elided, most_rows, printable, shaded
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "across",
     "bars",
     "cut",
+    "decimals",
     "describe",
     "document",
     "elided",
