@@ -2,15 +2,81 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from .colours import seen
-from .kit import escape, plain_axes, ticks
+import numpy as np
 
+from .colours import (
+    AUDIT,
+    HELPS,
+    HURTS,
+    LESS,
+    MORE,
+    NODES,
+    ROLES,
+    THRESHOLD,
+    VERIFIED,
+    diverging,
+    ink,
+    seen,
+    series,
+)
+from .kit import (
+    WHISKERS_MEAN,
+    capital,
+    colour_of,
+    escape,
+    family,
+    plain_axes,
+    style,
+    ticks,
+    token_label,
+    token_labels,
+    whiskers,
+)
+from .room import fitted, pooled, tick
+from .rows import Rows, matter, no_rows
+from .sheet import Look, Sheet
+
+__all__ = [  # of all that charts are made with: their files import it here
+    "AUDIT",
+    "HELPS",
+    "HURTS",
+    "LESS",
+    "MORE",
+    "NODES",
+    "ROLES",
+    "THRESHOLD",
+    "VERIFIED",
+    "WHISKERS_MEAN",
+    "Look",
+    "Rows",
+    "Sheet",
+    "band",
+    "by_layer",
+    "capital",
+    "colour_of",
+    "diverging",
+    "escape",
+    "family",
+    "ink",
+    "legend",
+    "matter",
+    "no_rows",
+    "nothing_is_flat",
+    "plain_axes",
+    "pooled",
+    "seen",
+    "series",
+    "style",
+    "tick",
+    "title",
+    "token_label",
+    "token_labels",
+    "whiskers",
+]
 BESIDE = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0), "borderaxespad": 0.4}
-LETTER = 0.0085  # inches that a letter is wide, for each point of its size
 MOST_OF_AXES = 0.6  # of the height, that a legend within an axes takes at most
 
 
@@ -49,18 +115,20 @@ def by_layer(
             ax.set_xlabel(escape(x_label))
             ax.tick_params(axis="x", labelbottom=True)
         if i % columns == 0:
-            ax.set_ylabel(broken(escape(y_label), 34))
+            ax.set_ylabel(
+                "\n".join(fitted(escape(y_label), max(1.2, 0.8 * sheet.inches[1] / rows - 0.7), 9, 3))
+            )
     return axes[:panels]
 
 
-def legend(ax: Any, given: bool = False, size: float = 7.5, most: int = 30, **options: Any) -> Any:
+def legend(ax: Any, given: bool = False, size: float = 7.5, inches: float = 1.8, **options: Any) -> Any:
     """The legend of an axes, to the right of it; within an axes that the user gave, above the data.
 
     Args:
         ax: what has labelled artists.
         given: whether it is the user's own, beside which there may be no room.
         size: points of the letters.
-        most: letters of a line; longer labels are broken.
+        inches: of a line; longer labels are broken, and cut after the third.
         options: of matplotlib's `legend`, such as handles.
     """
     if not (options.get("handles") or ax.get_legend_handles_labels()[0]):
@@ -68,7 +136,7 @@ def legend(ax: Any, given: bool = False, size: float = 7.5, most: int = 30, **op
     place = {"loc": "upper right", "borderaxespad": 0.3} if given else BESIDE
     found = ax.legend(frameon=False, fontsize=size, **place, **options)
     for text in found.get_texts():
-        text.set_text(broken(text.get_text(), most))
+        text.set_text("\n".join(fitted(text.get_text(), inches, size, 3)))
     if given:
         _make_room(ax, found)
     return found
@@ -78,23 +146,19 @@ def _make_room(ax: Any, found: Any) -> None:
     """Raise the upper end of the y axis, so that the legend stands above all data."""
     ax.figure.draw_without_rendering()
     part = min(found.get_window_extent().height / ax.bbox.height + 0.05, MOST_OF_AXES)
-    low, high = ax.get_ylim()
-    ax.set_ylim(low, low + (high - low) / (1 - part))
+    scale = ax.yaxis.get_transform()  # the axis may be logarithmic
+    low, high = scale.transform(np.array(ax.get_ylim()))
+    ax.set_ylim(top=float(scale.inverted().transform(np.array([low + (high - low) / (1 - part)]))[0]))
 
 
 def title(ax: Any, text: str, inches: float, size: float = 9, **options: Any) -> None:
     """The title of a panel, in as many lines as its width in inches asks for."""
-    ax.set_title(broken(escape(text), max(10, int(inches / (LETTER * size)))), fontsize=size, **options)
-
-
-def broken(text: str, most: int) -> str:
-    """The text in lines of at most so many letters, as far as its words go; names without spaces are parted."""
-    return "\n".join(textwrap.wrap(text, most, break_on_hyphens=False)) if len(text) > most else text
+    ax.set_title("\n".join(fitted(escape(text), inches, size, 2)), fontsize=size, **options)
 
 
 def nothing_is_flat(ax: Any, *values: Any) -> None:
     """An axis around 0 where all is 0: nothing must not look like a finding."""
-    if not any((x == x) & (x != 0) for array in values for x in array.flat):
+    if not any(np.nan_to_num(array).any() for array in values):
         ax.set_ylim(-1, 1)
 
 

@@ -8,10 +8,7 @@ from typing import Any, Protocol, Unpack
 import numpy as np
 from matplotlib.figure import Figure
 
-from .charts import band, legend
-from .colours import AUDIT, HELPS, ink, seen
-from .kit import WHISKERS_MEAN, plain_axes, style
-from .sheet import Look, Sheet
+from .charts import AUDIT, HELPS, WHISKERS_MEAN, Look, Sheet, band, ink, legend, plain_axes, seen, style
 
 
 class Curved(Protocol):
@@ -69,7 +66,7 @@ def circuit_curve(curve: Curved, path: str | os.PathLike | None = None, **look: 
         ax.set_xlabel(f"edges of {curve.total}")
         ax.set_ylabel("faithfulness")
         plain_axes(ax)
-        legend(ax, sheet.ax is not None, most=24)
+        legend(ax, sheet.ax is not None)
         caption = [
             f"metric: {curve.metric}; CPR {curve.cpr:.3f}, CMD {curve.cmd:.3f} (areas over shares of edges)"
         ]

@@ -16,10 +16,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
+from .charts import HELPS, HURTS, NODES, Look, Sheet, seen, style
 from .circuit_dot import dot_text
-from .colours import HELPS, HURTS, NODES, seen
-from .kit import style
-from .sheet import Look, Sheet
 
 NODE = re.compile(r"([am])(\d+)(?:\.h(\d+))?")
 WIDTH, HEIGHT = 0.62, 0.3  # of a node, in inches
@@ -111,7 +109,7 @@ def _row(name: str) -> tuple[float, int]:
     return 2.0 * int(found[2]) + (found[1] == "m"), int(found[3] or 0)
 
 
-def _places(links: list[Link]) -> Places:
+def places_of(links: list[Link]) -> Places:
     """Where each node is, in inches: a row for each layer's heads and for its MLP, as far as they are in the circuit.
 
     Within a row nodes stand in the order of the mean place of what they are joined with below: lines cross less. Many
@@ -174,10 +172,10 @@ def _drawn(circuit: Drawn, sheet: Sheet, most: int | None) -> int:
     fits, whole = min(1, last), most is None and not given
     while not whole and fits < last:  # the more edges the more nodes: search by halves
         n = (fits + last + 1) // 2
-        room = (SMALLEST * _span(_places(circuit.links(n))) <= page).all()
+        room = (SMALLEST * _span(places_of(circuit.links(n))) <= page).all()
         fits, last = (n, last) if room else (fits, n - 1)
     links = circuit.links(last)
-    places = _places(links)
+    places = places_of(links)
     span = np.maximum(_span(places), (3.0, 1.6))
     size = 1.0 if whole else float(min(1.0, *(page / span)))
     if not given:

@@ -11,7 +11,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.colors import Colormap, LinearSegmentedColormap, to_hex, to_rgb
+from matplotlib.colors import Colormap, LinearSegmentedColormap, ListedColormap, to_hex, to_rgb
 
 ORCHID = ("#f9f5f8", "#eedaec", "#e2bade", "#d497d0", "#c06ebc", "#a746a5", "#882788", "#681467", "#410b40")
 PALETTES: dict[str, tuple[str, str]] = {  # above and below no effect
@@ -46,6 +46,11 @@ def shades(family: str, parts: np.ndarray, flip: bool = False) -> np.ndarray:
     colours = np.where(steps[..., None] >= 0, above, below)
     tint = np.minimum(np.abs(steps) / 0.15, 1)[..., None]  # palettes start off-white: nothing must be white
     return 1 - tint + tint * colours
+
+
+def diverging(family: str, flip: bool = False) -> Colormap:
+    """A scale that is as long above no effect as below."""
+    return ListedColormap(shades(family, np.linspace(-1, 1, 256), flip))
 
 
 def tint(family: str, below: bool = False) -> str:

@@ -11,25 +11,27 @@ from matplotlib.figure import Figure
 
 from ..errors import InputError
 from ..text.regions import union
-from .charts import band, by_layer, legend
-from .colours import ink, seen, series
-from .heatmaps import Map, draw, hatching_explained
-from .kit import (
+from .charts import (
     WHISKERS_MEAN,
+    Look,
+    Sheet,
+    by_layer,
     capital,
     escape,
     family,
+    legend,
+    matter,
+    no_rows,
     style,
-    whiskers,
 )
-from .recoveries import Panel, Patched, describe, row_labels, scale_of, words_of, words_of_metric
-from .sheet import Look, Sheet
+from .heatmaps import Map, draw, hatching_explained
+from .labels import model_name, words_of
+from .recoveries import Panel, Patched, describe, marked_rows, row_labels, scale_of, words_of_metric
+from .side_by_side import Series, side_by_side, too_thin
 
 MOST_MAPS = 16
 TURNED = "effect: the recovery where clean activations are restored, 100 % less the recovery where they are corrupted"
 MOST_CHARTED = 8  # results: of more, bars and lines are not told apart
-THINNEST = 0.028  # inches of a bar
-DASHES = ("-", "--", "-.", ":")
 
 
 def compare(
@@ -37,6 +39,7 @@ def compare(
     labels: Sequence[str] | None = None,
     path: str | os.PathLike | None = None,
     metric: str | None = None,
+    rows: Any = "auto",
     **look: Unpack[Look],
 ) -> Figure:
     """Several results on one scale: bars side by side for each layer, or maps in a row with one range of colours.
@@ -51,6 +54,7 @@ def compare(
         labels: what each is called.
         path: where the figure goes as well, .png, .pdf or .svg; its folder exists.
         metric: whose recoveries are shown; default: the first of each result.
+        rows: which tokens maps show: "auto", of a long prompt those that matter, which is said; "all"; or positions.
         look: `ax` or `fig` to draw on, and `caption`, as in every plot.
 
     Returns:
@@ -74,9 +78,15 @@ def compare(
     panels = [_effects(result, result.panels(metric), _mixed(results)) for result in results]
     _check_axes(results, panels, labels)
     by_layer_only = panels[0][0].column_name == "component"
+    if panels[0][0].row_name != "position":
+        no_rows(rows)
     with style():
-        drawn = _maps if not by_layer_only else _charts if len(results) <= MOST_CHARTED else _rows
-        explained = drawn(results, panels, labels, _label(results, metric), sheet)
+        label = _label(results, metric)
+        if not by_layer_only:
+            explained = _maps(results, panels, labels, label, sheet, rows)
+        else:
+            drawn = _charts if len(results) <= MOST_CHARTED else _rows
+            explained = drawn(results, panels, labels, label, sheet)
         explained += [TURNED] if _mixed(results) else []
         titles = {describe(result) for result in results}
         headline = titles.pop() if len(titles) == 1 else _title(results)
@@ -168,7 +178,7 @@ def _told(results: list[Patched], labels: list[str], metric: str | None) -> list
 def _said(result: Patched, metric: str | None) -> str:
     """What a result is, for the caption: what was patched, the metric, the model, and in how many layers."""
     words = words_of_metric(metric or result.metrics[0], result)
-    return f"{describe(result)}, {words}, {result.model}, {len(result.coords['layer'])} layers"
+    return f"{describe(result)}, {words}, {model_name(result.model)}, {len(result.coords['layer'])} layers"
 
 
 # ---- figures
@@ -177,45 +187,28 @@ def _said(result: Patched, metric: str | None) -> str:
 def _charts(
     results: list[Patched], panels: list[list[Panel]], labels: list[str], label: str, sheet: Sheet
 ) -> list[str]:
-    """Bars at each layer, or lines where bars would be thinner than `THINNEST`; a panel for each component."""
+    """Bars at each layer, or lines where they would be too thin; a panel for each component."""
     components, layers = results[0].components, _all_labels([panel.rows for (panel,) in panels])
     x_label = "layer" if all(result.window == 1 for result in results) else "centre of the layers"
     axes = by_layer(sheet, layers, len(components), x_label, label, beside=2.4, bars=len(results))
-    wide, no_effect = 0.84 / len(results), _white(results)
-    inches = axes[0].get_position().width * (
-        sheet.inches[0] if sheet.ax is None else sheet.whole.get_figwidth()
-    )
-    draw_one = _bars_of if wide * inches / len(layers) >= THINNEST else _line_of
-    for i, ax in enumerate(axes):
-        for k, ((panel,), colour, name) in enumerate(zip(panels, series(len(results)), labels, strict=True)):
-            half = None if panel.halves is None else panel.halves[:, i]
-            at = np.array([layers.index(layer) for layer in panel.rows])
-            shift = (k - (len(results) - 1) / 2) * wide
-            look = {"color": seen(colour), "label": escape(name)}
-            draw_one(ax, at, panel.values[:, i], half, no_effect, look, (k, shift, wide))
-        ax.axhline(no_effect, color=ink(), linewidth=0.8)
+    lines = too_thin(axes[0].get_position().width * sheet.whole.get_figwidth(), len(results), len(layers))
+    for i, (ax, component) in enumerate(zip(axes, components, strict=True)):
+        many = [
+            Series(
+                name,
+                np.array([layers.index(layer) for layer in panel.rows]),
+                panel.values[:, i],
+                None if panel.halves is None else panel.halves[:, i],
+            )
+            for name, (panel,) in zip(labels, panels, strict=True)
+        ]
+        side_by_side(ax, many, _white(results), lines)
         if len(components) > 1:
-            ax.set_title(escape(capital(words_of(components[i]))))
+            ax.set_title(escape(capital(words_of(component))))
     legend(axes[0], sheet.ax is not None)
     if not any(len(result.ids) > 1 for result in results):
         return []
-    return [WHISKERS_MEAN if draw_one is _bars_of else WHISKERS_MEAN.replace("whiskers", "bands")]
-
-
-def _bars_of(
-    ax: Any, at: np.ndarray, values: Any, half: Any, base: float, look: dict, place: tuple[int, float, float]
-) -> None:
-    _, shift, wide = place
-    ax.bar(at + shift, values - base, wide, bottom=base, edgecolor=ink(0.8), linewidth=0.3, **look)
-    whiskers(ax, at + shift, values, half, wide)
-
-
-def _line_of(
-    ax: Any, at: np.ndarray, values: Any, half: Any, base: float, look: dict, place: tuple[int, float, float]
-) -> None:
-    ax.plot(at, values, DASHES[place[0] % len(DASHES)], linewidth=1.4, **look)
-    if half is not None and not np.isnan(half).all():
-        ax.fill_between(at, values - half, values + half, **band(look["color"]))
+    return [WHISKERS_MEAN.replace("whiskers", "bands") if lines else WHISKERS_MEAN]
 
 
 def _rows(
@@ -240,7 +233,7 @@ def _at_layers(panel: Panel, values: np.ndarray | None, i: int, layers: list) ->
 
 
 def _maps(
-    results: list[Patched], panels: list[list[Panel]], labels: list[str], label: str, sheet: Sheet
+    results: list[Patched], panels: list[list[Panel]], labels: list[str], label: str, sheet: Sheet, asked: Any
 ) -> list[str]:
     every, first = [panel for of_one in panels for panel in of_one], panels[0][0]
     rows, columns = (_all_labels([getattr(panel, side) for panel in every]) for side in ("rows", "columns"))
@@ -258,15 +251,27 @@ def _maps(
         for panel in of_one
     ]
     down = "layer" if first.row_name == "layer" else ""
-    return _drawn(maps, results, label, first.column_name, down, sheet)
+    shown = (first.row_name == "position" and asked, rows, marked_rows(results[0], first))
+    return _drawn(maps, results, label, first.column_name, down, sheet, shown)
 
 
 def _drawn(
-    maps: list[Map], results: list[Patched], label: str, across: str, down: str, sheet: Sheet
+    maps: list[Map],
+    results: list[Patched],
+    label: str,
+    across: str,
+    down: str,
+    sheet: Sheet,
+    shown: tuple[Any, list, list[int]] = (False, [], []),
 ) -> list[str]:
+    """Draw the maps; shown: of tokens which were asked for, their positions, and the indices of those to keep."""
     scale = scale_of(np.concatenate([one.values.ravel() for one in maps]), _white(results) == 100)
     empty = any(np.isnan(one.values).any() for one in maps)
-    draw(maps, scale, label, across, down, sheet=sheet)
+    asked, positions, marked = shown
+    values = np.concatenate([one.values for one in maps], axis=1)
+    keep, ends = [positions[i] for i in marked], {"white": scale.white, "low": scale.low, "high": scale.high}
+    kept = None if asked is False else matter(values, asked, keep=keep, labels=positions, **ends)
+    draw(maps, scale, label, across, down, sheet=sheet, rows=kept)
     return [*hatching_explained(maps, scale), *(["grey: there is no such cell"] if empty else [])]
 
 

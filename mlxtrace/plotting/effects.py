@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import os
-from typing import Unpack
+from typing import Any, Unpack
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from .charts import by_layer, legend, nothing_is_flat, title
-from .colours import ink
-from .heatmaps import Map, Scale, draw, hatching_explained
-from .kit import (
+from .charts import (
     WHISKERS_MEAN,
+    Look,
+    Rows,
+    Sheet,
+    by_layer,
     colour_of,
-    escape,
     family,
+    ink,
+    legend,
+    matter,
+    no_rows,
+    nothing_is_flat,
     style,
+    title,
     token_labels,
     whiskers,
 )
+from .heatmaps import Map, Scale, draw, hatching_explained
 from .labels import NATURAL, WITHIN, over, words_of
 from .protocols import Effects, NoisedButAWindow
-from .sheet import Look, Sheet
 
 PANELS = (
     ("direct_change", "Direct less the base run: natural indirect effect"),
@@ -30,7 +36,9 @@ PANELS = (
 )
 
 
-def effects(result: Effects, path: str | os.PathLike | None = None, **look: Unpack[Look]) -> Figure:
+def effects(
+    result: Effects, path: str | os.PathLike | None = None, rows: Any = "auto", **look: Unpack[Look]
+) -> Figure:
     """Direct and indirect effects side by side: bars by layer, or maps with tokens down and layers across.
 
     Both are changes on one scale, 0 where nothing happened: direct effects are drawn less the base run.
@@ -38,13 +46,14 @@ def effects(result: Effects, path: str | os.PathLike | None = None, **look: Unpa
     Args:
         result: what `causal_effects` returns.
         path: where the figure goes as well, .png, .pdf or .svg; its folder exists.
+        rows: which tokens a map shows: "auto", of a long prompt those that matter, which is said; "all"; or positions.
         look: `fig` to draw on, and `caption`, as in every plot.
 
     Returns:
         A matplotlib Figure.
 
     Raises:
-        InputError: when the path cannot be written.
+        InputError: when the path cannot be written, or the rows are none of the map's.
 
     Example:
         >>> from mlxtrace import InterpretableModel, plotting
@@ -56,14 +65,15 @@ def effects(result: Effects, path: str | os.PathLike | None = None, **look: Unpa
     """
     sheet, words = Sheet(path, **look), words_of(result.component)
     with style():
-        explained = (_effect_bars if result.direct.ndim == 1 else _effect_maps)(result, sheet)
+        explained = (_effect_bars if result.direct.ndim == 1 else _effect_maps)(result, sheet, rows)
         caption = [*(f"{run}: {said}" for run, said in result.runs), NATURAL, *explained]
         where = f" ({WITHIN.get(result.within, 'each region')})" if result.regions is not None else ""
         sheet.headline(f"Causal effects of the {words}{over(result.ids)}{where}", caption)
     return sheet.finish()
 
 
-def _effect_bars(result: Effects, sheet: Sheet) -> list[str]:
+def _effect_bars(result: Effects, sheet: Sheet, asked: Any) -> list[str]:
+    no_rows(asked)
     x_label = "layer" if result.window == 1 else f"centre of {result.window} layers"
     axes = by_layer(sheet, result.layers, len(PANELS), x_label, f"change of {result.metric}")
     for ax, (effect, name) in zip(axes, PANELS, strict=True):
@@ -76,7 +86,7 @@ def _effect_bars(result: Effects, sheet: Sheet) -> list[str]:
     return [WHISKERS_MEAN] if len(result.ids) > 1 else []
 
 
-def _effect_maps(result: Effects, sheet: Sheet) -> list[str]:
+def _effect_maps(result: Effects, sheet: Sheet, asked: Any) -> list[str]:
     rows = result.regions or token_labels(result.tokens, result.subject_range, result.positions)
     columns, colours = [str(layer) for layer in result.layers], family(result.component)
     maps = []
@@ -86,8 +96,27 @@ def _effect_maps(result: Effects, sheet: Sheet) -> list[str]:
         maps.append(Map(values, rows, columns, colours, said, halves=None if halves is None else halves.T))
     values = np.stack([m.values for m in maps])
     scale = Scale(min(np.nanmin(values), 0.0) + 0.0, max(np.nanmax(values), 1e-3), 0.0)
-    draw(maps, scale, escape(f"change of {result.metric}"), "layer", sheet=sheet)
+    x_label = "layer" if result.window == 1 else f"centre of {result.window} layers"
+    draw(
+        maps,
+        scale,
+        f"change of {result.metric}",
+        x_label,
+        sheet=sheet,
+        rows=_shown(result, values, asked, scale),
+    )
     return hatching_explained(maps, scale)
+
+
+def _shown(result: Effects, values: np.ndarray, asked: Any, scale: Scale) -> Rows:
+    """Of the tokens those that matter, or that were asked for; of regions all."""
+    labels = None if result.regions is not None else result.positions
+    if labels is None:
+        no_rows(asked)
+        return matter(values[0], "all")
+    keep = [*(result.subject_range or ()), labels[-1]]
+    ends = {"white": scale.white, "low": scale.low, "high": scale.high}
+    return matter(np.concatenate(values, axis=1), asked, keep=keep, labels=labels, **ends)
 
 
 def noising(result: NoisedButAWindow, path: str | os.PathLike | None = None, **look: Unpack[Look]) -> Figure:

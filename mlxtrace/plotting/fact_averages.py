@@ -9,12 +9,23 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..anatomy.components import short_words
-from .charts import band, by_layer, legend, nothing_is_flat
-from .colours import ROLES, ink, seen
+from .charts import (
+    ROLES,
+    Look,
+    Sheet,
+    band,
+    by_layer,
+    capital,
+    colour_of,
+    family,
+    ink,
+    legend,
+    nothing_is_flat,
+    seen,
+    style,
+)
 from .heatmaps import Map, Scale, draw, hatching_explained
-from .kit import capital, colour_of, family, style
 from .protocols import Averaged, ComparedAverages
-from .sheet import Look, Sheet
 
 BANDS = "bands: 95 % intervals over the facts"
 DASHES = ("-", "-", "-", "--", "--", "--")  # the subject's tokens, and those after it

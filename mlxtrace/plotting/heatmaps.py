@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -16,9 +16,24 @@ from .certainty import HATCHED, hatch, uncertain
 from .colours import ink, shades
 from .kit import escape
 from .room import Size, fitted, label_room, pooled, size_of, tick
-from .rows import FAINT, Cut, Rows
-from .sheet import Sheet
+from .rows import FAINT, MOST, Cut, Rows, matter
+from .sheet import Look, Sheet
 
+__all__ = [
+    "FAINT",
+    "MOST",
+    "Look",
+    "Map",
+    "Rows",
+    "Scale",
+    "Sheet",
+    "draw",
+    "hatched",
+    "hatching_explained",
+    "matter",
+]
+LITTLE = 0.02  # of the scale: what lies beyond it by less is not worth a word
+FEW = 8  # cuts that have a row of their own; more are lines
 SMALL = 6.5  # points of letters inside a map
 MOST_DRAWN = 10_000  # cells that are drawn one by one
 
@@ -29,6 +44,8 @@ class Map:
 
     halves: half-widths of the 95 % intervals, of the same shape; colours are hatched where these cover no effect.
     first: indices of rows whose labels are kept where there is no room for all.
+    lines: before which rows, and which columns, others are left out.
+    inside: what writes into the cells, told their width and height in inches.
     """
 
     values: np.ndarray
@@ -40,6 +57,8 @@ class Map:
     halves: np.ndarray | None = None
     scale: Any = None  # a `Scale` of its own, instead of the figure's
     first: Collection[int] = ()
+    lines: tuple[Collection[int], Collection[int]] = ((), ())
+    inside: Callable[[Any, float, float], None] | None = None
 
 
 class Scale(NamedTuple):
@@ -70,6 +89,7 @@ def draw(
     rows: Rows | None = None,
     upwards: bool = False,
     cell: float = 0.2,
+    square: bool = False,
 ) -> Any:
     """The maps in a grid with shared axes and one scale; a colour bar for each colour.
 
@@ -79,11 +99,12 @@ def draw(
     rows: which rows of each map are shown; default: all.
     upwards: whether the first row is at the bottom.
     cell: inches that a column would like to have.
+    square: whether each map is as high as it is wide.
     """
     sheet = Sheet() if sheet is None else sheet
     maps, gaps = _cropped(maps, rows)
     names = [escape(name) for name in maps[0].columns]
-    size = _sized(sheet, maps, names, upright, cell)
+    size = _sized(sheet, maps, names, upright, cell=cell, square=square)
     axes = sheet.axes(size.rows, size.columns, sharex=True, sharey=True)
     shown = list(axes.flat)[: len(maps)]
     for ax in list(axes.flat)[len(maps) :]:
@@ -104,10 +125,13 @@ def draw(
 
 
 def _cropped(maps: list[Map], rows: Rows | None) -> tuple[list[Map], dict[int, Cut]]:
-    """The maps with the rows that are shown, and an empty one for each cut: the cuts by their rows."""
+    """The maps with the rows that are shown, and an empty one for each of a few cuts: the cuts by their rows."""
     if rows is None or not rows.cuts:
         return maps, {}
     at: list[int | Cut] = list(rows.shown)
+    if len(rows.cuts) > FEW:
+        lines = [cut.at for cut in rows.cuts if 0 < cut.at < len(at)]
+        return [replace(_with_rows(one, at), lines=(lines, one.lines[1])) for one in maps], {}
     for cut in reversed(rows.cuts):
         at.insert(cut.at, cut)
     gaps = {i: row for i, row in enumerate(at) if isinstance(row, Cut)}
@@ -126,14 +150,14 @@ def _with_rows(one: Map, at: list[int | Cut]) -> Map:
     return replace(one, values=values, halves=halves, rows=names, first=first)
 
 
-def _sized(sheet: Sheet, maps: list[Map], names: list[str], upright: bool, cell: float) -> Size:
+def _sized(sheet: Sheet, maps: list[Map], names: list[str], upright: bool, **shape: Any) -> Size:
     """As large as the maps would be, and then as large as what they are drawn on is."""
     several = len({m.family for m in maps}) > 1
     known: dict[str, Any] = {
         "beside": label_room(maps[0].rows) + 0.3,
         "below": label_room(names) + 0.2 if upright else 0.4,
         "bars": len(maps) if several else 1 + sum(m.scale is not None for m in maps),
-        "cell": cell,
+        **shape,
     }
     size = size_of(len(maps), *maps[0].values.shape, **known)
     sheet.open(*size.figure)
@@ -156,8 +180,13 @@ def _mesh(ax: Any, one: Map, scale: Scale, size: Size, gaps: dict[int, Cut]) -> 
     else:
         mesh = ax.pcolormesh(values, edgecolors="face", linewidth=0.2, **looks)
         hatch(ax, hatched(one, scale))
+    look: Any = {"colors": ink(0.5), "linewidth": 0.6, "linestyle": ":", "zorder": 1.6}
+    ax.hlines(list(one.lines[0]), 0, n_columns, **look)
+    ax.vlines(list(one.lines[1]), 0, n_rows, **look)
     for row, cut in gaps.items():
         _gap(ax, row, n_columns, cut.words if size.holds(cut.words, n_rows) else "")
+    if one.inside is not None:
+        one.inside(ax, size.width / n_columns, size.height / n_rows)
     return mesh
 
 
@@ -191,9 +220,9 @@ def hatching_explained(maps: list[Map], scale: Scale, what: str = "effect") -> l
 
 
 def _clipped(maps: list[Map], scale: Scale) -> list[str]:
-    """The line of a caption that says what lies beyond the colours, which end in an arrow there."""
+    """The line of a caption that says what lies beyond the colours, which end in an arrow there, if it is far."""
     known = np.concatenate([one.values.ravel() for one in maps if one.scale is None])
-    beyond = _beyond(known, scale)
+    beyond = _beyond(known, scale, LITTLE * (scale.high - scale.low))
     if not any(beyond):
         return []
     reach = (f"down to {np.nanmin(known):.3g}", f"up to {np.nanmax(known):.3g}")
@@ -202,8 +231,8 @@ def _clipped(maps: list[Map], scale: Scale) -> list[str]:
     return [f"the colours end at {stop}; values go {go}"]
 
 
-def _beyond(values: np.ndarray, scale: Scale) -> tuple[bool, bool]:
-    return bool((values < scale.low - 1e-9).any()), bool((values > scale.high + 1e-9).any())
+def _beyond(values: np.ndarray, scale: Scale, by: float = 1e-9) -> tuple[bool, bool]:
+    return bool((values < scale.low - by).any()), bool((values > scale.high + by).any())
 
 
 def _pooling(one: Map, size: Size) -> list[str]:

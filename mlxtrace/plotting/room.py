@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import matplotlib as mpl
 import numpy as np
@@ -17,7 +17,7 @@ PIXELS = 100  # of an inch
 STEPS = (1, 2, 5)  # times 1, 10, 100, ...
 GAP = 0.6  # of the size of letters: between two labels beside each other
 LINE = 1.3  # of the size of letters: from one line of labels to the next
-SMALLEST, USUAL = 5.5, 8.0  # points of tick labels
+SMALLEST, THINNED, USUAL = 5.5, 7.0, 8.0  # points of tick labels, of some where there is no room for all
 
 
 # ---- sizes
@@ -34,8 +34,8 @@ class Size(NamedTuple):
 
     def letters(self, cells: int, across: bool = False) -> float:
         """Points of the labels of so many cells along a side."""
-        cell = (self.width if across else self.height) / max(cells, 1)
-        return float(np.clip(72 * cell / LINE, SMALLEST, USUAL))
+        fits = 72 * (self.width if across else self.height) / max(cells, 1) / LINE
+        return float(np.clip(fits, SMALLEST, USUAL)) if fits > SMALLEST else THINNED
 
     def holds(self, text: str, rows: int, size: float = 6.5) -> bool:
         """Whether a text fits in one of so many rows."""
@@ -55,6 +55,7 @@ def size_of(
     below: float,
     bars: int = 1,
     cell: float = 0.2,
+    square: bool = False,
     within: tuple[float, float] = (WIDEST, TALLEST),
 ) -> Size:
     """The size of so many maps of rows x columns, all alike: cells that are seen, in a figure that fits a page.
@@ -64,6 +65,7 @@ def size_of(
         beside, below: inches of the labels of rows and of columns.
         bars: colour bars that stand beside maps.
         cell: inches that a column would like to have.
+        square: whether maps are as high as they are wide.
         within: inches that there are at most.
     """
     widest = 3.6 if maps > 1 else 13.5 if cell > 0.2 else float(np.clip(0.075 * columns, 6.0, 10.0))
@@ -71,6 +73,8 @@ def size_of(
         float(np.clip(cell * columns, 2.2, widest)),
         float(np.clip((0.2 if rows <= 30 else 0.16) * rows, 1.4, 8.0)),
     )
+    if square:
+        natural = (min(natural),) * 2
     best, found = (-1.0, 0), None
     for across in range(1, maps + 1):
         down = -(-maps // across)
@@ -80,8 +84,10 @@ def size_of(
             min(1.0, max(total, 0.5) / (n * size))
             for total, n, size in zip(room, (across, down), natural, strict=True)
         ]
+        shrunk = [min(shrunk)] * 2 if square else shrunk
         usual = across == -(-maps // -(-maps // 4))  # up to four beside each other where all fit
-        score = (round(min(shrunk), 2), 2 if usual else int(across * down == maps))
+        full = across * down == maps
+        score = (round(min(shrunk) * (1.0 if full or usual else 0.8), 2), int(usual))
         if score > best:
             w, h = (size * part for size, part in zip(natural, shrunk, strict=True))
             total = (beside + across * w + between + 0.5, down * (h + 0.35) + below + 0.9)
@@ -170,10 +176,12 @@ class Thinned(Locator):
 
     def _shown(self) -> list[int]:
         n, need = len(self.at), self._need()
+        gaps = np.abs(np.diff(self.at)) if n > 1 else np.ones(1)
+        each = float(gaps.mean()) or 1.0
         step = next(
-            s for p in range(9) for s in (k * 10**p for k in STEPS) if n <= s * self.most and s >= need
+            s for p in range(9) for s in (k * 10**p for k in STEPS) if n <= s * self.most and s * each >= need
         )
-        if step == 1:
+        if step == 1 and gaps.min() >= need:
             return list(range(n))
         kept: list[int] = []
         for i in [*self.first, *range(0, n, step)]:
@@ -216,8 +224,8 @@ def tick(
         size: points of the letters.
         upright: whether labels of an x axis stand on end.
     """
-    name, style = f"{axis.axis_name}tick", dict(mpl.rcParams)
-    colour: Any = style[f"{name}.labelcolor"]
+    name, style = f"{axis.axis_name}tick", cast(dict[str, Any], mpl.rcParams)
+    colour = style[f"{name}.labelcolor"]
     axis.set_tick_params(
         length=2,
         labelsize=style[f"{name}.labelsize"] if size is None else size,

@@ -3,31 +3,41 @@
 from __future__ import annotations
 
 import os
-from typing import Unpack
+from typing import Any, Unpack
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from .charts import by_layer, nothing_is_flat
-from .colours import LESS, MORE, ink, seen
-from .heatmaps import Map, Scale, draw, hatching_explained
-from .kit import (
+from .charts import (
+    LESS,
+    MORE,
     WHISKERS_MEAN,
+    Look,
+    Sheet,
+    by_layer,
     capital,
     escape,
+    ink,
+    no_rows,
+    nothing_is_flat,
+    seen,
     style,
     token_label,
     whiskers,
 )
-from .labels import words_of
+from .heatmaps import Map, Scale, draw, hatching_explained
+from .labels import model_name, words_of
 from .protocols import Panel, Subtracted
-from .sheet import Look, Sheet
+from .recoveries import rows_of
+
+MOST_MAPS = 16
 
 
 def difference(
     result: Subtracted,
     path: str | os.PathLike | None = None,
     metric: str | None = None,
+    rows: Any = "auto",
     **look: Unpack[Look],
 ) -> Figure:
     """What `result_a - result_b` is: bars with whiskers, or maps whose uncertain cells are hatched.
@@ -36,6 +46,7 @@ def difference(
         result: a difference of two results of activation patching.
         path: where the figure goes as well, .png, .pdf or .svg; its folder exists.
         metric: whose difference is shown; default: the first.
+        rows: which tokens maps show: "auto", of a long prompt those that matter, which is said; "all"; or positions.
         look: `ax` or `fig` to draw on, and `caption`, as in every plot.
 
     Returns:
@@ -55,10 +66,14 @@ def difference(
     """
     sheet = Sheet(path, **look)
     panels = result.panels(metric)
-    label, names = "difference (percentage points)", f"{result.names[0]} less {result.names[1]}"
+    label, names = "difference (percentage points)", " less ".join(map(model_name, result.names))
     with style():
         bars = panels[0].column_name == "component"
-        explained = _bars(result, panels[0], label, sheet) if bars else _maps(result, panels, label, sheet)
+        if bars:
+            no_rows(rows)
+        explained = (
+            _bars(result, panels[0], label, sheet) if bars else _maps(result, panels, label, sheet, rows)
+        )
         title = result.title if " less " in result.title else f"{names}: {result.title}"
         sheet.headline(title, [f"recovery: {names}", *explained])
     return sheet.finish()
@@ -78,15 +93,20 @@ def _bars(result: Subtracted, panel: Panel, label: str, sheet: Sheet) -> list[st
     return [WHISKERS_MEAN] if len(result.ids) > 1 else []
 
 
-def _maps(result: Subtracted, panels: list[Panel], label: str, sheet: Sheet) -> list[str]:
+def _maps(result: Subtracted, panels: list[Panel], label: str, sheet: Sheet, asked: Any) -> list[str]:
+    total, marked = len(panels), [len(panels[0].rows) - 1] if panels[0].row_name == "position" else []
+    if total > MOST_MAPS:
+        strength = [float(np.nan_to_num(np.abs(p.values)).max()) for p in panels]
+        panels = [panels[i] for i in sorted(np.argsort(strength)[::-1][:MOST_MAPS])]
     maps = []
     for p in panels:
-        rows = [token_label(result.tokens[i]) if p.row_name == "position" else str(i) for i in p.rows]
+        names = [token_label(result.tokens[i]) if p.row_name == "position" else str(i) for i in p.rows]
         title = p.component if p.head is None else f"{p.component}, head {p.head}"
         columns = [str(c) for c in p.columns]
-        maps.append(Map(p.values, rows, columns, "resid", title if len(panels) > 1 else "", halves=p.halves))
+        maps.append(Map(p.values, names, columns, "resid", title if total > 1 else "", halves=p.halves))
     most = max(float(np.nan_to_num(np.abs(m.values)).max()) for m in maps)
     scale = Scale(-max(most, 1.0), max(most, 1.0), 0.0)  # a map of nothing must not look like a finding
-    x_label, down = panels[0].column_name, panels[0].row_name
-    draw(maps, scale, label, x_label, "layer" if down == "layer" else "", sheet=sheet)
-    return hatching_explained(maps, scale, "difference")
+    x_label, y_label = panels[0].column_name, "layer" if panels[0].row_name == "layer" else ""
+    draw(maps, scale, label, x_label, y_label, sheet=sheet, rows=rows_of(panels, scale, marked, asked))
+    cut = [f"the {MOST_MAPS} of {total} maps with the largest differences"] if total > MOST_MAPS else []
+    return [*cut, *hatching_explained(maps, scale, "difference")]

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..plotting.edge_maps import edge_map
+from ..plotting.edge_maps import Look, edge_map
 from .circuit_edges import edge_of, ranked
 from .circuit_result import METHODS, Circuit
 from .intervals import mean_of
@@ -65,6 +65,8 @@ class Edges(Record):
         >>> edges.curve(sizes=(0.2, 1), random=0).cpr > 0, edges.shapes()["clean"]
         (True, (1,))
     """
+
+    EXPLORED: ClassVar[str] = "edges"
 
     per_pair: np.ndarray
     upstream: np.ndarray
@@ -237,11 +239,12 @@ class Edges(Record):
     def _repr_html_(self) -> str:
         return document(self.title, self._lines(), self.notes, [listed(self.top(20), self.n)])
 
-    def plot(self, path: str | os.PathLike | None = None) -> Figure:
+    def plot(self, path: str | os.PathLike | None = None, **look: Unpack[Look]) -> Figure:
         """Draw the scores as a map, senders down and receivers across, in the order of the stream.
 
         Args:
             path: where the figure goes as well, .png, .pdf or .svg; its folder exists.
+            look: `ax` or `fig` to draw on, and `caption`, as in every plot.
 
         Returns:
             A matplotlib Figure.
@@ -257,7 +260,7 @@ class Edges(Record):
             >>> figure.axes[0].get_xlabel()
             'receiver'
         """
-        return edge_map(self, path)
+        return edge_map(self, path, **look)
 
     # ---- to keep
 

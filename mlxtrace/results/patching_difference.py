@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from ..arguments import whole_number
 from ..errors import InputError, closest
-from ..plotting.subtraction import difference
+from ..plotting.subtraction import Look, difference
 from .cells import WHERE, Panel, cells_of, largest, panels_of
 from .intervals import known
 from .printing import (
@@ -73,6 +73,8 @@ class PatchingDifference(Saved):
         True
         >>> figure = found.plot()
     """
+
+    EXPLORED: ClassVar[str] = "differences"
 
     ARRAYS: ClassVar[tuple[str, ...]] = ("first", "second", "interval", "n")
     no_effect = 0.0
@@ -246,12 +248,20 @@ class PatchingDifference(Saved):
             lines.append(f"  {told}: {row['first']:z.1f} and {row['second']:z.1f}")
         return lines
 
-    def plot(self, path: str | os.PathLike | None = None, metric: str | None = None) -> Figure:
+    def plot(
+        self,
+        path: str | os.PathLike | None = None,
+        metric: str | None = None,
+        rows: Any = "auto",
+        **look: Unpack[Look],
+    ) -> Figure:
         """The differences as bars by layer or as maps, white where there is none.
 
         Args:
             path: where the figure goes as well, .png, .pdf or .svg; its folder exists.
             metric: whose are drawn; default: the first.
+            rows: which tokens maps show: "auto", of a long prompt those that matter; "all"; or positions.
+            look: `ax` or `fig` to draw on, and `caption`, as in every plot.
 
         Returns:
             A matplotlib Figure.
@@ -259,7 +269,7 @@ class PatchingDifference(Saved):
         Raises:
             InputError: for an unknown metric, or a path that cannot be written, before drawing.
         """
-        return difference(self, path, metric)
+        return difference(self, path, metric, rows, **look)
 
     def _header(self) -> dict[str, Any]:
         return {k: v for k, v in vars(self).items() if k not in (*self.ARRAYS, "recovery")}

@@ -41,7 +41,8 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
         target, foil: the answers, or None.
         tokens, corrupted_tokens: of the two prompts.
         subject_range: the subject's positions, or None.
-        direction: "denoise" or "noise". window: layers patched together.
+        direction: "denoise" or "noise". window: layers patched together; the most, where components have windows
+            of their own (`settings["windows"]`).
         plan: cells, rows, passes, engine.
         clean_text, corrupted_text, model: the prompts' texts, and the model's name.
         notes: what is to be said of these numbers.
@@ -64,6 +65,7 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
     """
 
     ANSWERS: ClassVar[tuple[str, ...]] = ("target", "foil")
+    EXPLORED: ClassVar[str] = "recoveries"
     INTERVAL: ClassVar[str] = tables.OF_A_RATIO  # what `interval` is, of a set
     figure: Figure | None = None  # what `plot=True` drew
 
@@ -115,9 +117,9 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
         """The cells as a table.
 
         Returns:
-            One dict per cell, plain Python values: component, layer, position, token, region, head, neuron (those
-            there are), then for each metric its value, and `<metric>_recovery` in percent (None where that means
-            nothing).
+            One dict per cell, plain Python values: component, layer, position, token, region, head, neuron, window
+            (those there are; the window where components differ in it), then for each metric its value, and
+            `<metric>_recovery` in percent (None where that means nothing).
 
         Example:
             >>> from mlxtrace import InterpretableModel
@@ -130,6 +132,9 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
 
     def _rows(self, at: np.ndarray | None = None) -> list[dict[str, Any]]:
         cells = cells_of(self.dims, self.coords, self.components[0], self.tokens, at)
+        windows = self.settings.get("windows", {})
+        for row in cells if windows else ():
+            row["window"] = windows[row["component"]]
         return with_metrics(
             cells, self.metrics, self._by_cell(self.raw, at), self._by_cell(self.recovery, at)
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 
@@ -108,6 +108,8 @@ class Patchscope(Scoped):
         >>> figure = scope.plot()
     """
 
+    EXPLORED: ClassVar[str] = "patchscope"
+
     WHOLE: ClassVar[tuple[str, ...]] = ("ids", "base_ids")
 
     text: str
@@ -146,16 +148,17 @@ class Patchscope(Scoped):
         rows = [(True, *pair) for pair in self.top] + [(False, *pair) for pair in self.base_top]
         return [{"patched": patched, "token": token, "prob": p} for patched, token, p in rows]
 
-    def plot(self, path: str | os.PathLike | None = None) -> Any:
+    def plot(self, path: str | os.PathLike | None = None, **look: Unpack[token_maps.Look]) -> Any:
         """Draw bars: the likeliest tokens with the patch, and without.
 
         Args:
             path: a PNG, PDF or SVG to write as well.
+            look: `ax=` or `fig=` to draw on, `caption=False`.
 
         Returns:
             The matplotlib `Figure`.
         """
-        return token_maps.said(self, path)
+        return token_maps.said(self, path, **look)
 
     @property
     def lines(self) -> list[str]:
@@ -212,6 +215,8 @@ class PatchscopeMap(Scoped):
         >>> figure = scope.plot()
     """
 
+    EXPLORED: ClassVar[str] = "patchscope_map"
+
     prob: np.ndarray
     rank: np.ndarray
     ids: np.ndarray
@@ -251,16 +256,17 @@ class PatchscopeMap(Scoped):
                 rows.append(row | {"top": first[i][j], "top_prob": float(self.probabilities[i, j])})
         return rows
 
-    def plot(self, path: str | os.PathLike | None = None) -> Any:
+    def plot(self, path: str | os.PathLike | None = None, **look: Unpack[token_maps.Look]) -> Any:
         """Draw the map: source layers across, target layers upwards, the colour is the answer's probability.
 
         Args:
             path: a PNG, PDF or SVG to write as well.
+            look: `ax=` or `fig=` to draw on, `caption=False`.
 
         Returns:
             The matplotlib `Figure`.
         """
-        return token_maps.scope(self, path)
+        return token_maps.scope(self, path, **look)
 
     @property
     def _lines(self) -> list[str]:
