@@ -41,10 +41,18 @@ def cells_of(
 
 
 def with_metrics(
-    cells: list[dict[str, Any]], metrics: Sequence[str], raw: np.ndarray, percent: np.ndarray
+    cells: list[dict[str, Any]],
+    metrics: Sequence[str],
+    raw: np.ndarray,
+    percent: np.ndarray,
+    windows: Mapping[str, int],
 ) -> list[dict[str, Any]]:
-    """The cells with each metric's value and recovery `[cells, metrics]`, None where that means nothing."""
+    """The cells with each metric's value and recovery `[cells, metrics]`, None where that means nothing.
+
+    windows: of each component, where they have their own.
+    """
     for row, values, recoveries in zip(cells, raw, percent, strict=True):
+        row.update({"window": windows[row["component"]]} if windows else {})
         for metric, value, recovery in zip(metrics, values, recoveries, strict=True):
             row[metric] = float(value)
             row[f"{metric}_recovery"] = None if np.isnan(recovery) else float(recovery)

@@ -132,12 +132,8 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
 
     def _rows(self, at: np.ndarray | None = None) -> list[dict[str, Any]]:
         cells = cells_of(self.dims, self.coords, self.components[0], self.tokens, at)
-        windows = self.settings.get("windows", {})
-        for row in cells if windows else ():
-            row["window"] = windows[row["component"]]
-        return with_metrics(
-            cells, self.metrics, self._by_cell(self.raw, at), self._by_cell(self.recovery, at)
-        )
+        numbers = self._by_cell(self.raw, at), self._by_cell(self.recovery, at)
+        return with_metrics(cells, self.metrics, *numbers, self.settings.get("windows", {}))
 
     def top(self, k: int = 5) -> list[dict[str, Any]]:
         """The k strongest cells by the first metric.

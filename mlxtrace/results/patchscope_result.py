@@ -280,8 +280,8 @@ class PatchscopeMap(Scoped):
         names = [f"{layer:>3}" for layer in self.target_layers]
         largest = float(self.prob.max())
         read = cut(short(self.layers), 40)
-        where = f"target layers down, source layers across: {read}"
-        heading = f"p({quoted(self.answer)}), {where}; {SHADES} of {largest:z.4f}"
+        heading = f"p({quoted(self.answer)}), target layers down, source layers across: {read}"
+        heading += f"; {SHADES} of {largest:z.4f}"
         body = shaded(heading, names, self.prob, largest, row="layer", labels=self.target_layers)
         body += ["", "strongest:"]
         for row in sorted(self.to_rows(), key=lambda row: -row["prob"])[:STRONGEST]:
@@ -292,15 +292,7 @@ class PatchscopeMap(Scoped):
         return page(title, self._lines, self.notes, body)
 
     def _repr_html_(self) -> str:
-        first = self.first
-        table = heat(
-            "target \\ source",
-            self.target_layers,
-            self.layers,
-            self.prob,
-            lambda i, j: shown(first[i][j]),
-            "106,81,163",
-            row="layer",
-            labels=self.target_layers,
-        )
+        first, rows = self.first, {"row": "layer", "labels": self.target_layers}
+        axes = "target \\ source", self.target_layers, self.layers
+        table = heat(*axes, self.prob, lambda i, j: shown(first[i][j]), "106,81,163", **rows)
         return document(f"PatchscopeMap on {self.model}", self._lines, self.notes, [table])
