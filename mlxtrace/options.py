@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
@@ -22,6 +23,7 @@ from .engine.corruption import GaussianNoise
 from .errors import InputError
 from .loading import DTYPES
 from .option_rules import KINDS, TASKS, experiment_of
+from .pages.report import check_page
 from .plotting import check_path
 from .prompts import fact_files
 from .prompts.chat_files import read_chats
@@ -49,6 +51,8 @@ def read(argv: Sequence[str]) -> argparse.Namespace:
     args.experiment = experiment_of(args)
     args.bare = args.experiment == "patch" and args.clean is None
     args.files = _files(args)
+    args.report = None if args.report is None else check_page(args.report)
+    args.command = f"python -m mlxtrace.patch {shlex.join(argv)}".rstrip()
     if args.out is not None:
         writable_folder(args.out)
     if args.experiment == "facts":
@@ -176,6 +180,8 @@ def _add_output(group: Group) -> None:
     group.add_argument("--json", metavar="FILE")
     group.add_argument("--csv", metavar="FILE")
     group.add_argument("--plot", metavar="FILE", help=f".png, .pdf or .svg ({FIGURE} without arguments)")
+    page = "a page for one question, .html; also runs maps by token, heads, and the other direction for it"
+    group.add_argument("--report", metavar="FILE", help=page)
     group.add_argument("--quiet", action="store_true", help="print the table, and nothing else")
     group.add_argument("--debug", action="store_true", help="show where an error came from")
 

@@ -8,6 +8,7 @@
     python -m mlxtrace.patch --facts FILE --out DIR                        many facts: resumes, averages
     python -m mlxtrace.patch --screen neuron                               single neurons: ranked, verified, audited
     python -m mlxtrace.patch --edges eap --circuit 50 --plot circuit.dot   edges, and the circuit of the best
+    python -m mlxtrace.patch --report page.html                            any of these, as a page to read
 
 Exit status: 0 done, 2 bad input, 130 interrupted, 1 anything else; each with one clear line on standard error.
 """
@@ -23,7 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from . import options, prompts, rankings, terminal
+from . import options, prompts, rankings, report_runs, terminal
 from .asked_prompts import pair_of, pairs_of
 from .errors import MlxtraceError
 from .model import InterpretableModel
@@ -81,8 +82,9 @@ def patch(model: InterpretableModel, args: argparse.Namespace, say: Output) -> S
     """Activation patching of the prompts in the options; without prompts, the tour of the bundled fact."""
     both = pair_of(model, args, say)
     settings = {**_patching_settings(args), **_answers(args), "foil": args.foil}
+    further = report_runs.further_runs(model, args, both, None, settings)
     if args.plan:
-        return _show_plan(say, model, model.activation_patching(both, **settings, plan_only=True))
+        return _show_plan(say, model, model.activation_patching(both, **settings, plan_only=True), further)
     if not args.quiet:
         _show_prompt(model, both.clean_prompt, say)
     result = mapped = model.activation_patching(both, **settings)
@@ -99,6 +101,7 @@ def patch(model: InterpretableModel, args: argparse.Namespace, say: Output) -> S
         say(written)
     if args.bare and not args.quiet:
         _farewell(args, both, {**settings, "window": result.window}, say)
+    report_runs.write(further, model, args, say, [result], both)
     return result.notes
 
 
@@ -146,8 +149,10 @@ def trace(model: InterpretableModel, args: argparse.Namespace, say: Output) -> S
         **_running_settings(args),
     }
     prompt = model.prompt(args.prompt, args.subject)
+    further = report_runs.further_runs(model, args, prompt, None, settings)
     if args.plan:
-        return _show_plan(say, model, model.causal_trace(prompt, args.subject, **settings, plan_only=True))
+        plan = model.causal_trace(prompt, args.subject, **settings, plan_only=True)
+        return _show_plan(say, model, plan, further)
     if not args.quiet:
         _show_prompt(model, prompt, say)
     if args.compare_bits:
@@ -157,6 +162,7 @@ def trace(model: InterpretableModel, args: argparse.Namespace, say: Output) -> S
     written = _write(result, result, args, say)
     if written and not args.quiet:
         say(written)
+    report_runs.write(further, model, args, say, [result])
     return result.notes
 
 
@@ -165,9 +171,10 @@ def pairs(model: InterpretableModel, args: argparse.Namespace, say: Output) -> S
     chosen, limit, said = pairs_of(model, args)
     corrupted = None if args.noise is None else args.gaussian
     settings = _patching_settings(args)
+    further = report_runs.further_runs(model, args, chosen[:limit], corrupted, settings)
     if args.plan:
         plan = model.activation_patching(chosen[:limit], corrupted, **settings, plan_only=True)
-        return _show_plan(say, model, f"{said}\n{plan}")
+        return _show_plan(say, model, f"{said}\n{plan}", further)
     if not args.quiet:
         say(f"{model!r}\n")
     if args.out is None:
@@ -182,6 +189,7 @@ def pairs(model: InterpretableModel, args: argparse.Namespace, say: Output) -> S
         say(written)
     if args.out is not None and not args.quiet:
         say(f"a file for each pair, and their average: {Path(args.out).resolve()}")
+    report_runs.write(further, model, args, say, [result])
     return result.notes
 
 
@@ -202,6 +210,10 @@ def ranked(model: InterpretableModel, args: argparse.Namespace, say: Output) -> 
     for text in (found.said, "" if args.quiet else written):
         if text:
             say(text)
+    settings = {**_patching_settings(args), "metric": [rankings.metric_of(args)]}
+    settings |= {} if many else {**_answers(args), "foil": args.foil}
+    further = report_runs.further_runs(model, args, given, noise, settings)
+    report_runs.write(further, model, args, say, [found.result, *found.more], given)
     return found.result.notes
 
 
@@ -219,14 +231,15 @@ def facts(model: InterpretableModel, args: argparse.Namespace, say: Output) -> S
     say(average)
     if not args.quiet:
         say(f"traces, tables and figures: {Path(args.out).resolve()}")
+    report_runs.write([], model, args, say, [average])
     return ()
 
 
 # ---- what is printed and written
 
 
-def _show_plan(say: Output, model: InterpretableModel, plan: Any) -> Sequence[str]:
-    say(f"{model!r}\n{plan}\nnothing was run")
+def _show_plan(say: Output, model: Any, plan: Any, further: Sequence[Any] = ()) -> Sequence[str]:
+    say(f"{model!r}\n{report_runs.planned(further, plan)}\nnothing was run")
     return ()
 
 

@@ -59,7 +59,8 @@ def compare(
         (['last token'], 2)
     """
     asked, alone = _asked(model, other, prompt, subject, options)
-    return _compared(model, other, asked, alone, (model.name, other.name), (), options)
+    second = other.name if other.name != model.name else f"another {other.name}"
+    return _compared(model, other, asked, alone, (model.name, second), (), options)
 
 
 @overload

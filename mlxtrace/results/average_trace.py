@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -55,6 +55,8 @@ class AverageTrace(Record):
         2
         >>> figures = average.plot(), average.plot_lines()
     """
+
+    EXPLORED: ClassVar[str] = "averages"
 
     indirect_effect: np.ndarray
     interval: np.ndarray
@@ -133,11 +135,12 @@ class AverageTrace(Record):
                         rows.append({**row, "interval": None if np.isnan(h) else float(h)})
         return rows
 
-    def plot(self, path: str | os.PathLike | None = None) -> Figure:
+    def plot(self, path: str | os.PathLike | None = None, **look: Unpack[plotting.Look]) -> Figure:
         """Six rows of tokens by layers, a map for each kind, on one colour scale.
 
         Args:
             path: where the figure goes as well, .png, .pdf or .svg; its folder exists.
+            look: `fig` to draw on, and `caption`, as in every plot.
 
         Returns:
             A matplotlib Figure.
@@ -145,13 +148,14 @@ class AverageTrace(Record):
         Raises:
             InputError: when the path cannot be written.
         """
-        return plotting.average_maps(self, path)
+        return plotting.average_maps(self, path, **look)
 
-    def plot_lines(self, path: str | os.PathLike | None = None) -> Figure:
+    def plot_lines(self, path: str | os.PathLike | None = None, **look: Unpack[plotting.Look]) -> Figure:
         """A line with its 95 % band for each role, a panel for each kind.
 
         Args:
             path: where the figure goes as well, .png, .pdf or .svg; its folder exists.
+            look: `fig` to draw on, and `caption`, as in every plot.
 
         Returns:
             A matplotlib Figure.
@@ -159,7 +163,7 @@ class AverageTrace(Record):
         Raises:
             InputError: when the path cannot be written.
         """
-        return plotting.average_lines(self, path)
+        return plotting.average_lines(self, path, **look)
 
     def __repr__(self) -> str:
         wide = wide_window(self.window, self.indirect_effect.shape[-1])

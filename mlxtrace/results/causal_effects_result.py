@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 
@@ -40,11 +40,11 @@ from .printing import (
 )
 from .saved import Answer, Record
 
-EFFECTS = ("direct", "indirect", "natural_indirect", "natural_direct")  # of each cell
 MAPS = (
     ("natural indirect effect: direct - base run", "direct_change"),
     ("indirect: the drop in the source run", "indirect"),
 )
+EFFECTS = ("direct", "indirect", "natural_indirect", "natural_direct")  # of each cell
 
 
 @dataclass(repr=False, eq=False)
@@ -98,6 +98,8 @@ class CausalEffects(Record):
         >>> bool((abs(effects.natural_direct + effects.indirect - effects.change) < 1e-9).all())
         True
     """
+
+    EXPLORED: ClassVar[str] = "effects"
 
     direct: np.ndarray
     indirect: np.ndarray
@@ -203,16 +205,20 @@ class CausalEffects(Record):
         """
         return top_rows(self.to_rows(), "direct", k)
 
-    def plot(self, path: str | os.PathLike | None = None) -> Any:
+    def plot(
+        self, path: str | os.PathLike | None = None, rows: Any = "auto", **look: Unpack[plotting.Look]
+    ) -> Any:
         """Draw direct and indirect effects, as bars by layer or as maps of tokens and layers.
 
         Args:
             path: a PNG, PDF or SVG to write as well.
+            rows: which tokens a map shows: "auto", of a long prompt those that matter; "all"; or positions.
+            look: `fig` to draw on, and `caption`, as in every plot.
 
         Returns:
             The matplotlib `Figure`.
         """
-        return plotting.effects(self, path)
+        return plotting.effects(self, path, rows, **look)
 
     def __repr__(self) -> str:
         title, lines = self._said()
@@ -278,14 +284,12 @@ class CausalEffects(Record):
     def _repr_html_(self) -> str:
         if self.direct.ndim == 1:
             return super()._repr_html_()
-        title, lines = self._said()
-        tint, whole = TINTS[COMPONENTS[self.component].colour], self.change or 1.0
-
-        def table(what: str, values: np.ndarray) -> str:
-            shown = self._names(), self.layers, values / whole, lambda i, j: f"{values[i, j]:z.3f}", tint
-            return heat(what, *shown, cells=CELLS // 2, **self._rows())
-
-        parts = [table(what, getattr(self, name).T) for what, name in MAPS]
+        (title, lines), tint, parts = self._said(), TINTS[COMPONENTS[self.component].colour], []
+        for what, name in MAPS:
+            values, options = getattr(self, name).T, {**self._rows(), "cells": CELLS // 2}
+            shares = values / (self.change or 1.0)
+            numbers = [[f"{x:z.3f}" for x in row] for row in values]
+            parts.append(heat(what, self._names(), self.layers, shares, numbers, tint, **options))
         below = f"layers across; colour: of the change, {self.change:z.4f}"
         return document(title, [*lines, below], self.notes, parts)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 
@@ -51,6 +51,8 @@ class CausalTrace(Record):
         (120, True)
         >>> figure = trace.plot()
     """
+
+    EXPLORED: ClassVar[str] = "trace"
 
     raw: np.ndarray
     low_score: float
@@ -131,11 +133,15 @@ class CausalTrace(Record):
         """
         return top_rows(self.to_rows(), "score", k)
 
-    def plot(self, path: str | os.PathLike | None = None) -> Any:
+    def plot(
+        self, path: str | os.PathLike | None = None, rows: Any = "auto", **look: Unpack[plotting.Look]
+    ) -> Any:
         """Draw it as figure 1 of Meng et al. (2022): tokens down, layers across, colour p(answer).
 
         Args:
             path: a PNG, PDF or SVG to write as well.
+            rows: which positions are shown: "auto", of many those that matter; "all"; or positions.
+            look: `ax=` or `fig=` to draw on, `caption=False`.
 
         Returns:
             The matplotlib `Figure`.
@@ -153,6 +159,9 @@ class CausalTrace(Record):
             model=self.model,
             title=self._title(),
             path=path,
+            positions=self.positions,
+            rows=rows,
+            **look,
         )
 
     def _title(self) -> str:

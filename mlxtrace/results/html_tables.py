@@ -49,7 +49,7 @@ def heat(
     names: Sequence[Any],
     columns: Sequence[Any],
     shares: np.ndarray,
-    cell: Callable[[int, int], str],
+    cell: Callable[[int, int], str] | Sequence[Sequence[str]],
     tints: str | Sequence[str],
     *,
     row: str = "position",
@@ -63,7 +63,7 @@ def heat(
         corner: what stands above the names.
         names, columns: of rows and columns.
         shares: how strong each is, 1 in full colour; NaN is no value.
-        cell: the text of a cell, by its row and column.
+        cell: the text of a cell, by its row and column: a function of these, or texts.
         tints: the colour, as "red,green,blue", of all columns or of each.
         row: what rows are called. labels, keep: as `matter` takes them; no labels: all rows are shown.
         cells: how many cells there may be.
@@ -71,6 +71,7 @@ def heat(
     Returns:
         A `<table>`, and a line with what is left out.
     """
+    said_at = cell if callable(cell) else lambda i, j: cell[i][j]
     most = max(4, cells // max(1, len(columns)))
     rows = matter(
         shares, "all" if labels is None else "auto", low=0.0, high=1.0, keep=keep, most=most, labels=labels
@@ -79,7 +80,7 @@ def heat(
     heads = "".join(_head(c, tint) for c, tint in zip(columns, each, strict=True))
     body = [f"<tr><th>{safe(corner)}</th>{heads}</tr>"]
     for i in rows.shown:
-        line = "".join(_cell(cell(i, j), shares[i, j], each[j]) for j in range(len(columns)))
+        line = "".join(_cell(said_at(i, j), shares[i, j], each[j]) for j in range(len(columns)))
         body.append(f"<tr><th{LEFT}>{safe(cut(str(names[i]), NAME))}</th>{line}</tr>")
     said = [of_rows(line, row) for line in rows.said]
     left = f"<i>{'; '.join([*said, ALL])}</i>" if said else ""

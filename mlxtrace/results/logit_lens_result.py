@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 import os
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 
@@ -53,6 +53,8 @@ class LogitLens(Record):
         (0, ' Paris')
         >>> figure = lens.plot()
     """
+
+    EXPLORED: ClassVar[str] = "lens"
 
     ANSWERS: ClassVar[tuple[str, ...]] = ()  # `answer` is a text here
 
@@ -99,23 +101,31 @@ class LogitLens(Record):
                 rows.append(row)
         return rows
 
-    def plot(self, path: str | os.PathLike | None = None, of: str = "top") -> Any:
+    def plot(
+        self,
+        path: str | os.PathLike | None = None,
+        of: str = "top",
+        rows: Any = "all",
+        **look: Unpack[token_maps.Look],
+    ) -> Any:
         """Draw a map, layers upwards and tokens across: the likeliest token of each cell.
 
-        Cells in which that is the answer are framed. Beyond 20 positions or 40 layers there are colours only:
-        ask for fewer (`layers=`, `positions=`).
+        Cells in which that is the answer are framed. Beyond 20 positions or 90 layers there are colours only:
+        ask for fewer (`rows=`; or `layers=`, `positions=` of the lens).
 
         Args:
             path: a PNG, PDF or SVG to write as well.
             of: whose probability the colour is: "top" for the likeliest token's, "answer" for the answer's.
+            rows: which tokens are shown: "all", or positions such as `range(480, 500)`.
+            look: `ax=` or `fig=` to draw on, `caption=False`.
 
         Returns:
             The matplotlib `Figure`.
 
         Raises:
-            InputError: `of` is neither, or nothing can be written there.
+            InputError: `of` is neither, there are no such rows, or nothing can be drawn on this or written there.
         """
-        return token_maps.lens(self, path, of)
+        return token_maps.lens(self, path, of, rows, **look)
 
     # ---- in a file
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from ..arguments import whole_number
 from ..errors import InputError, closest
-from ..plotting.subtraction import difference
+from ..plotting.subtraction import Look, difference
 from .cells import WHERE, Panel, cells_of, panels_of
 from .intervals import known
 from .printing import (
@@ -31,7 +32,6 @@ from .printing import (
     quoted,
     shaded,
     strongest,
-    top_rows,
     uncertain,
 )
 from .saved import Saved
@@ -73,6 +73,8 @@ class PatchingDifference(Saved):
         True
         >>> figure = found.plot()
     """
+
+    EXPLORED: ClassVar[str] = "differences"
 
     ARRAYS: ClassVar[tuple[str, ...]] = ("first", "second", "interval", "n")
     no_effect = 0.0
@@ -119,10 +121,14 @@ class PatchingDifference(Saved):
             One dict per cell and metric: component, layer, position, token, region, head (those there are), metric,
             first and second (recoveries, percent), difference, n, low and high (None where they are not known).
         """
-        rows = []
+        return self._rows()
+
+    def _rows(self, at: np.ndarray | None = None) -> list[dict[str, Any]]:
+        """The rows of all cells, or of some by their places in that order."""
+        rows, which = [], slice(None) if at is None else at
         arrays = (self.first, self.second, self.recovery, self.low, self.high, self.n)
-        columns = [self._metric_last(x).reshape(-1, len(self.metrics)) for x in arrays]
-        for i, cell in enumerate(cells_of(self.dims, self.coords, self.components[0], self.tokens)):
+        columns = [self._metric_last(x).reshape(-1, len(self.metrics))[which] for x in arrays]
+        for i, cell in enumerate(cells_of(self.dims, self.coords, self.components[0], self.tokens, at)):
             for j, metric in enumerate(self.metrics):
                 first, second, difference, low, high = (known(float(x[i, j])) for x in columns[:5])
                 row = {**cell, "metric": metric, "first": first, "second": second, "difference": difference}
@@ -141,8 +147,10 @@ class PatchingDifference(Saved):
         Raises:
             InputError: when k is not a whole number of 0 or more.
         """
-        rows = [r for r in self.to_rows() if r["metric"] == self.metrics[0] and r["difference"] is not None]
-        return top_rows(rows, "difference", k, abs)
+        size = -np.abs(self._metric_last(self.recovery).reshape(-1, len(self.metrics))[:, 0])
+        order = np.argsort(size, kind="stable")[: int((~np.isnan(size)).sum())]  # NaN last
+        found = self._rows(order[: whole_number("k", k, 0)])
+        return found[:: len(self.metrics)]
 
     def panels(self, metric: str | None = None) -> list[Panel]:
         """The differences of one metric (the first) as tables, with the half-widths of their intervals."""
@@ -204,7 +212,7 @@ class PatchingDifference(Saved):
             return [str(row) for row in panel.rows]
         return [f"{p:>3} {quoted(self.tokens[p])[1:-1]}" for p in panel.rows]
 
-    def _rows(self, panel: Panel) -> dict[str, Any]:
+    def _kept(self, panel: Panel) -> dict[str, Any]:
         """How the rows of a panel may be cut: not regions, and never the last token."""
         last = panel.rows[-1:] if panel.row_name == "position" else []
         numbered = panel.row_name != "region"
@@ -215,7 +223,7 @@ class PatchingDifference(Saved):
         most = float(np.nan_to_num(np.abs(self.recovery)).max())
         shades = f"{SHADES} of {most:.1f} points, - where the second is higher"
         heading = f"  {panel.component}{head}: {across(panel.column_name, panel.columns)}; {shades}"
-        options = {**self._rows(panel), "column": panel.column_name, "most": most_rows(panel.row_name, maps)}
+        options = {**self._kept(panel), "column": panel.column_name, "most": most_rows(panel.row_name, maps)}
         marks = uncertain(panel.values, panel.halves)
         return shaded(heading, self._names(panel), panel.values, most, marks, **options)
 
@@ -229,7 +237,7 @@ class PatchingDifference(Saved):
 
         corner = f"{panel.component}{'' if panel.head is None else f' {panel.head}'}" or panel.row_name
         names, shares = self._names(panel), panel.values / 100
-        return heat(corner, names, panel.columns, shares, cell, TINT, cells=cells, **self._rows(panel))
+        return heat(corner, names, panel.columns, shares, cell, TINT, cells=cells, **self._kept(panel))
 
     def _strongest(self, panel: Panel) -> list[str]:
         if panel.column_name == "component" and "neuron" not in self.dims:
@@ -242,12 +250,20 @@ class PatchingDifference(Saved):
             lines.append(f"  {told}: {row['first']:z.1f} and {row['second']:z.1f}")
         return lines
 
-    def plot(self, path: str | os.PathLike | None = None, metric: str | None = None) -> Figure:
+    def plot(
+        self,
+        path: str | os.PathLike | None = None,
+        metric: str | None = None,
+        rows: Any = "auto",
+        **look: Unpack[Look],
+    ) -> Figure:
         """The differences as bars by layer or as maps, white where there is none.
 
         Args:
             path: where the figure goes as well, .png, .pdf or .svg; its folder exists.
             metric: whose are drawn; default: the first.
+            rows: which tokens maps show: "auto", of a long prompt those that matter; "all"; or positions.
+            look: `ax` or `fig` to draw on, and `caption`, as in every plot.
 
         Returns:
             A matplotlib Figure.
@@ -255,7 +271,7 @@ class PatchingDifference(Saved):
         Raises:
             InputError: for an unknown metric, or a path that cannot be written, before drawing.
         """
-        return difference(self, path, metric)
+        return difference(self, path, metric, rows, **look)
 
     def _header(self) -> dict[str, Any]:
         return {k: v for k, v in vars(self).items() if k not in (*self.ARRAYS, "recovery")}

@@ -6,10 +6,9 @@ scope.prob                 # of the answer; of a map [target layers, source laye
 
 from __future__ import annotations
 
-import html
 import os
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from .token_table import (
     cut,
     document,
     heat,
+    listed,
     marked,
     page,
     probability,
@@ -108,6 +108,8 @@ class Patchscope(Scoped):
         >>> figure = scope.plot()
     """
 
+    EXPLORED: ClassVar[str] = "patchscope"
+
     WHOLE: ClassVar[tuple[str, ...]] = ("ids", "base_ids")
 
     text: str
@@ -146,16 +148,17 @@ class Patchscope(Scoped):
         rows = [(True, *pair) for pair in self.top] + [(False, *pair) for pair in self.base_top]
         return [{"patched": patched, "token": token, "prob": p} for patched, token, p in rows]
 
-    def plot(self, path: str | os.PathLike | None = None) -> Any:
+    def plot(self, path: str | os.PathLike | None = None, **look: Unpack[token_maps.Look]) -> Any:
         """Draw bars: the likeliest tokens with the patch, and without.
 
         Args:
             path: a PNG, PDF or SVG to write as well.
+            look: `ax=` or `fig=` to draw on, `caption=False`.
 
         Returns:
             The matplotlib `Figure`.
         """
-        return token_maps.said(self, path)
+        return token_maps.said(self, path, **look)
 
     @property
     def lines(self) -> list[str]:
@@ -175,13 +178,12 @@ class Patchscope(Scoped):
         return page(f"Patchscope on {self.model}", self.lines, self.notes, body)
 
     def _repr_html_(self) -> str:
-        lines = [f"<b>Patchscope on {html.escape(self.model)}</b>", *map(html.escape, self.lines)]
-        lines += [f"note: {html.escape(note)}" for note in self.notes]
-        rows = ["<tr><th>patched</th><th></th><th>as it is</th><th></th></tr>"]
-        for (a, p), (b, q) in zip(self.top, self.base_top, strict=True):
-            cells = (html.escape(shown(a, 24)), probability(p), html.escape(shown(b, 24)), probability(q))
-            rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
-        return f"{'<br>'.join(lines)}<table>{''.join(rows)}</table>"
+        both = zip(self.top, self.base_top, strict=True)
+        rows = [
+            {"patched": shown(a, 24), "p": p, "as it is": shown(b, 24), "p as it is": q}
+            for (a, p), (b, q) in both
+        ]
+        return document(f"Patchscope on {self.model}", self.lines, self.notes, [listed(rows, len(rows))])
 
 
 @dataclass(repr=False, eq=False, kw_only=True)
@@ -212,6 +214,8 @@ class PatchscopeMap(Scoped):
         ((1, 2), ' Paris', ' Paris')
         >>> figure = scope.plot()
     """
+
+    EXPLORED: ClassVar[str] = "patchscope_map"
 
     prob: np.ndarray
     rank: np.ndarray
@@ -252,16 +256,17 @@ class PatchscopeMap(Scoped):
                 rows.append(row | {"top": first[i][j], "top_prob": float(self.probabilities[i, j])})
         return rows
 
-    def plot(self, path: str | os.PathLike | None = None) -> Any:
+    def plot(self, path: str | os.PathLike | None = None, **look: Unpack[token_maps.Look]) -> Any:
         """Draw the map: source layers across, target layers upwards, the colour is the answer's probability.
 
         Args:
             path: a PNG, PDF or SVG to write as well.
+            look: `ax=` or `fig=` to draw on, `caption=False`.
 
         Returns:
             The matplotlib `Figure`.
         """
-        return token_maps.scope(self, path)
+        return token_maps.scope(self, path, **look)
 
     @property
     def _lines(self) -> list[str]:

@@ -25,9 +25,9 @@ def strongest(result: PatchingResult) -> str:
     key = f"{result.metrics[0]}_recovery"
     sign = -1 if result.direction == "noise" else 1
     inner = [c for c in result.components if not c.startswith("resid")]  # the stream holds all there is
-    parts = []
+    parts, every = [], result.to_rows()
     for component in inner or result.components:
-        rows = [row for row in result.to_rows() if row["component"] == component]
+        rows = [row for row in every if row["component"] == component]
         rows = [
             row for row in rows if row[key] is not None and _half(row, key) < abs(row[key] - result.no_effect)
         ]
@@ -50,7 +50,7 @@ def _half(row: dict, key: str) -> float:
 def _percent(row: dict, key: str) -> str:
     """A recovery, of a set with the half-width of its interval."""
     half = f" ± {_half(row, key):.0f}" if "n" in row and _half(row, key) else ""
-    return f"{row[key]:.0f}{half}"
+    return f"{round(row[key])}{half}"  # an int: there is no -0
 
 
 def _elsewhere(row: dict, first: dict, window: int) -> bool:

@@ -88,8 +88,8 @@ class Made:
         )  # fmt: skip
 
     def paths(self, kind=PathResult, **changes) -> PathResult:
-        senders = [f"a{layer}.h{h}" for layer in range(self.depth) for h in range(self.heads)][:400]
-        receivers = [*(f"m{layer}" for layer in range(self.depth)), "logits"]
+        senders = [f"a{layer}.h{h}" for layer in range(self.depth) for h in range(self.heads)][:80]
+        receivers = [*(f"m{layer}" for layer in range(self.depth)), "logits"][-20:]
         given = dict(
             raw=self.rng.normal(0, 1, (len(senders), len(receivers))), reached=np.ones((len(senders), len(receivers))),
             senders=senders, receivers=receivers, metrics=["logit_diff"], clean_values={"logit_diff": 3.0},
