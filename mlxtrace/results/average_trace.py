@@ -170,8 +170,8 @@ class AverageTrace(Record):
         lines = [
             f"AverageTrace: {self.facts} facts on {self.model}"
             + (f", {len(self.skipped)} skipped" if self.skipped else ""),
-            f"  average total effect {self.total_effect:.4f} ± {self.total_interval:.4f}: "
-            f"clean {self.high_score:.4f}, corrupted {self.low_score:.4f}",
+            f"  average total effect {self.total_effect:z.4f} ± {self.total_interval:z.4f}: "
+            f"clean {self.high_score:z.4f}, corrupted {self.low_score:z.4f}",
             *([f"  note: {wide}"] if wide else []),
             "",
             "  largest average indirect effect by layer, ± its 95 % interval (1.96 standard errors)",
@@ -189,4 +189,4 @@ class AverageTrace(Record):
     def _peak_cell(self, kind: int, role: int) -> str:
         layer = int(self.indirect_effect[kind, role].argmax())
         value, half = self.indirect_effect[kind, role, layer], self.interval[kind, role, layer]
-        return f"{value:7.4f} ± {half:.4f} (layer {layer})"
+        return f"{value:z7.4f} ± {half:z.4f} (layer {layer})"
