@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..anatomy.components import COMPONENTS
-from ..terminal import printable
+from ..terminal import padded, printable, width
 from .certainty import uncertain
 from .elided import elided, elided_pair, model_name
 from .protocols import Patched
@@ -192,11 +192,11 @@ def text_map(
     parts = values / whole if whole else np.zeros_like(values)
     steps = np.clip(np.ceil(5 * np.nan_to_num(parts) - 0.25), 0, 4).astype(int)
     unsure = np.zeros(values.shape, bool) if uncertain is None else uncertain
-    width = max(map(len, names))
+    wide = max(map(width, names))
     lines = []
     for name, *row in zip(names, steps, parts, unsure, strict=True):
         cells = "".join(_shade(s, v, u) for s, v, u in zip(*row, strict=True))
-        lines.append(f"  {name:<{width}}  {cells}")
+        lines.append(f"  {padded(name, wide)}  {cells}")
     return lines
 
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from .. import plotting
 from ..anatomy.components import short_words
 from ..errors import InputError
-from ..terminal import printable
+from ..terminal import elided, printable
 from ..text.regions import ROLES
 from .saved import Record
 
@@ -179,7 +179,7 @@ class AverageTrace(Record):
             cells = [self._peak_cell(k, i) if count else "-" for k in range(len(self.kinds))]
             lines.append(f"  {role:<24}{count:>6}" + "".join(f"   {cell:<25}" for cell in cells).rstrip())
         wrong = self.skipped[:3]
-        lines += [f"  skipped: {s['id']} {s['prompt']!r}: {s['why']}" for s in wrong]
+        lines += [f"  skipped: {s['id']} {elided(s['prompt'], 100)!r}: {s['why']}" for s in wrong]
         if len(self.skipped) > len(wrong):
             lines.append(f"  ... and {len(self.skipped) - len(wrong)} more, see .skipped")
         return printable("\n".join(lines))

@@ -16,14 +16,14 @@ import numpy as np
 from .. import plotting
 from .causal_trace_result import CausalTrace
 from .explored import Explored
-from .printing import page, quoted
+from .printing import Displayed, page, quoted
 
 TIE = 0.01  # of the total effect
 RULE = f"peaks within {100 * TIE:g} % of the total effect count as ties"
 
 
 @dataclass(repr=False, eq=False)
-class Comparison(Explored):
+class Comparison(Explored, Displayed):
     """The same trace on two models, with the same answer and the same noise, and how they differ.
 
     Args:

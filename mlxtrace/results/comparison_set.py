@@ -18,14 +18,14 @@ from ..text.regions import ROLES, roles_of
 from .comparison import RULE, Comparison
 from .explored import Explored
 from .intervals import FEW, mean_of, ratio_of_means
-from .printing import page
+from .printing import Displayed, page
 
 LEAST_EFFECT = 0.01  # of the answer's probability; with less there is no peak to speak of
 SHOWN = 5  # prompts that a line names
 WIDE = 24  # characters of a model's name above a column
 
 
-class ComparisonSet(Explored):
+class ComparisonSet(Explored, Displayed):
     """The same traces of many prompts on two models: means by the role of a token and layer, and their differences.
 
     Differences are paired: each prompt's second score less its first, averaged over the tokens of a role. Intervals

@@ -7,7 +7,6 @@ found.missed_bound           # the largest share of these that can be stronger t
 
 from __future__ import annotations
 
-import html
 import os
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Unpack
@@ -213,9 +212,6 @@ class Screened(Record):
 
     def __repr__(self) -> str:
         return text(self)
-
-    def _repr_html_(self) -> str:
-        return f"<pre style='white-space:pre-wrap'>{html.escape(text(self))}</pre>"
 
     def plot(self, path: str | os.PathLike | None = None, **look: Unpack[Look]) -> Figure:
         """Estimate against effect for every cell that was run, with the threshold.
