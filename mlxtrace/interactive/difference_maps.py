@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from ..plotting.protocols import Panel, Subtracted
 from .toolbox import (
     Bars,
     Hover,
     Map,
+    Panel,
     Scale,
+    Subtracted,
     bar_figure,
     checked,
     colour_of,

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from ..plotting.protocols import Effects, NoisedButAWindow
 from .toolbox import (
     NATURAL,
     WITHIN,
     Bars,
+    Effects,
     Hover,
     Map,
+    NoisedButAWindow,
     Scale,
     bar_figure,
     checked,

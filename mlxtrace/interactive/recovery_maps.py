@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from ..plotting.protocols import Panel, Patched
-from ..plotting.recoveries import row_labels, scale_of, words_of_metric
 from .toolbox import (
     Bars,
     Hover,
     InputError,
     Map,
+    Panel,
+    Patched,
     bar_figure,
     capital,
     checked,
@@ -27,13 +27,16 @@ from .toolbox import (
     position_label,
     prompts,
     refuse_rows,
+    row_labels,
     rows_that_matter,
     run_lines,
     safe,
+    scale_of,
     short,
     slides,
     token,
     words_of,
+    words_of_metric,
 )
 
 

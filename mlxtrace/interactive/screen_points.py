@@ -7,7 +7,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..plotting.recoveries import words_of_metric
 from .toolbox import (
     AUDIT,
     THRESHOLD,
@@ -18,6 +17,7 @@ from .toolbox import (
     plotly,
     safe,
     token,
+    words_of_metric,
 )
 
 WHERE = ("component", "layer", "head", "neuron", "position", "token", "region")  # of a cell, in this order

@@ -17,6 +17,18 @@ from ..plotting.labels import (
     run_lines,
     words_of,
 )
+from ..plotting.protocols import (
+    Averaged,
+    ComparedAverages,
+    ComparedTraces,
+    Effects,
+    NoisedButAWindow,
+    Panel,
+    Patched,
+    Subtracted,
+    Traced,
+)
+from ..plotting.recoveries import row_labels, scale_of, words_of_metric
 from .bars import Bars, bar_figure
 from .crops import heads_that_fit, numbered, refuse_rows, rows_that_matter, strongest_lines, tokens_that_fit
 from .frame import dress, rgb
@@ -34,11 +46,20 @@ __all__ = [
     "THRESHOLD",
     "VERIFIED",
     "WITHIN",
+    "Averaged",
     "Bars",
+    "ComparedAverages",
+    "ComparedTraces",
+    "Effects",
     "Hover",
     "InputError",
     "Map",
+    "NoisedButAWindow",
+    "Panel",
+    "Patched",
     "Scale",
+    "Subtracted",
+    "Traced",
     "bar_figure",
     "capital",
     "checked",
@@ -59,13 +80,16 @@ __all__ = [
     "quoted",
     "refuse_rows",
     "rgb",
+    "row_labels",
     "rows_that_matter",
     "run_lines",
     "safe",
+    "scale_of",
     "short",
     "slides",
     "strongest_lines",
     "token",
     "tokens_that_fit",
     "words_of",
+    "words_of_metric",
 ]

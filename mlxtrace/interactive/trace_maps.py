@@ -8,11 +8,14 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..anatomy.components import short_words
-from ..plotting.protocols import Averaged, ComparedAverages, ComparedTraces, Traced
 from .toolbox import (
+    Averaged,
+    ComparedAverages,
+    ComparedTraces,
     Hover,
     Map,
     Scale,
+    Traced,
     capital,
     checked,
     facets,
