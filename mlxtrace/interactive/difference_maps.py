@@ -20,6 +20,7 @@ from .toolbox import (
     facets,
     finished,
     heads_that_fit,
+    model_name,
     numbered,
     refuse_rows,
     rows_that_matter,
@@ -52,7 +53,7 @@ def differences(
     """
     path = checked(path)
     panels = result.panels(metric)
-    names = f"{result.names[0]} less {result.names[1]}"
+    names = " less ".join(map(model_name, result.names))
     title = result.title if " less " in result.title else f"{names}: {result.title}"
     caption = [f"recovery: {names}, in percentage points"]
     if panels[0].row_name != "position":

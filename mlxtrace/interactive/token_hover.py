@@ -18,6 +18,7 @@ from .toolbox import (
     dress,
     family,
     finished,
+    model_name,
     numbered,
     plotly,
     probability,
@@ -85,7 +86,7 @@ def lens(result: Lens, path: str | os.PathLike | None = None, *, of: str = "top"
     cells = Cells(values, lines, first, result.rank[:, shown] == 0, [str(i) for i in result.layers], columns)
     whose = "p(likeliest token)" if of == "top" else f"p({answer})"
     said = f"{quoted(result.answer)} {probability(result.final)}"
-    caption = [*prompts([(result.model, f"{result.prompt} → {said}")]), *cut]
+    caption = [*prompts([(model_name(result.model), f"{result.prompt} → {said}")]), *cut]
     figure = _map(cells, family(result.component), whose, ("layer", "token"))
     mark = f"frames: {quoted(result.answer)} is the likeliest token"
     title = f"Logit lens: {token_maps.lens_title(result.component)}"
@@ -199,9 +200,7 @@ def patchscope_map(result: Scope, path: str | os.PathLike | None = None) -> Any:
     unpatched = f"p({result.answer.strip()}) of the target prompt as it is: {probability(result.base_prob)}"
     several = len(result.answer_ids) > 1
     mark = f"frames: {'each token of ' if several else ''}{quoted(result.answer)} is the likeliest"
-    title = (
-        f"Patchscope on {result.model}: the {words_of(result.component)} of a token, put into another prompt"
-    )
+    title = f"Patchscope on {model_name(result.model)}: the {words_of(result.component)} of a token in another prompt"
     return finished(_dressed(figure, cells, title, [*result.where, unpatched], mark), path)
 
 
@@ -233,5 +232,5 @@ def patchscope(result: token_maps.Spoken, path: str | os.PathLike | None = None)
     figure.update_xaxes(range=[0, 1], title_text="probability", gridcolor="#e5e5e5")
     figure.update_yaxes(autorange="reversed", type="category", automargin=True)
     figure.update_layout(showlegend=False)
-    title = f"Patchscope on {result.model}: the next token"
+    title = f"Patchscope on {model_name(result.model)}: the next token"
     return finished(dress(figure, title, result.lines, 24 * len(result.top), True), path)

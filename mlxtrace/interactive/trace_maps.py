@@ -21,6 +21,7 @@ from .toolbox import (
     facets,
     family,
     finished,
+    model_name,
     numbered,
     probability,
     prompts,
@@ -67,7 +68,7 @@ def trace(result: Trace, path: str | os.PathLike | None = None, *, rows: Any = "
 def _map(result: Traced, title: str) -> Any:
     rows = numbered(result.tokens, result.positions, result.subject_range)
     columns = [str(layer) for layer in range(result.scores.shape[1])]
-    return Map(result.scores, rows, columns, family(result.kind), short(title))
+    return Map(result.scores, rows, columns, family(result.kind), short(model_name(title)))
 
 
 def _cropped(maps: list[Any], result: Traced, scale: Any, rows: Any) -> tuple[list[Any], list[str]]:
@@ -107,7 +108,7 @@ def comparison(result: ComparedTraces, path: str | os.PathLike | None = None, *,
 def _gap(one: Any, values: np.ndarray, names: tuple[str, str], halves: np.ndarray | None) -> Any:
     """The map of a difference, on a scale of its own."""
     most = max(float(np.nanmax(np.abs(values))), 1e-6)
-    title, scale = short(f"{names[1]} - {names[0]}", 60), Scale(-most, most, 0.0)
+    title, scale = short(" - ".join(map(model_name, names[::-1])), 60), Scale(-most, most, 0.0)
     return Map(values, one.rows, one.columns, one.family, title, halves=halves, scale=scale)
 
 
@@ -124,7 +125,7 @@ def compared_averages(result: ComparedAverages, path: str | os.PathLike | None =
     path = checked(path)
     columns, kind = [str(layer) for layer in range(result.first.shape[1])], family(result.kind)
     maps = [
-        Map(x, list(result.roles), columns, kind, short(model))
+        Map(x, list(result.roles), columns, kind, short(model_name(model)))
         for x, model in zip((result.first, result.second), result.names, strict=True)
     ]
     top = max(float(one.values.max()) for one in maps)

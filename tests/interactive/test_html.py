@@ -83,3 +83,26 @@ def test_what_users_wrote_does_not_end_the_script(tmp_path):
     result = make([0.1, 0.5, 0.9, 0.05], clean_text=HOSTILE, model=HOSTILE)
     part = interactive.div(result.explore())
     assert "window.popped = 1</script>" not in part and "<b>bold" not in part and part.count("</script>") == 1
+
+
+NOTEBOOK = """
+import mlxtrace
+result = mlxtrace.PatchingResult.load("result.npz")
+"""
+
+
+@pytest.mark.heavy
+def test_a_notebook_shows_the_figure_as_a_cells_last_line(tmp_path):
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    pytest.importorskip("ipykernel")
+    layers().save(tmp_path / "result.npz")
+    cells = [
+        nbformat.v4.new_code_cell(text)
+        for text in (NOTEBOOK, "result.explore()", 'result.explore("x.html");')
+    ]
+    book = nbformat.v4.new_notebook(cells=cells)
+    nbclient.NotebookClient(book, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    (shown,) = book.cells[1].outputs
+    data = shown["data"]["application/vnd.plotly.v1+json"]["data"]
+    assert data[0]["type"] == "bar" and (tmp_path / "x.html").stat().st_size < 6e6
+    assert not [out for cell in book.cells for out in cell.outputs if out.output_type == "stream"]
