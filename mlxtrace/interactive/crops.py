@@ -13,6 +13,7 @@ from ..plotting.heatmaps import Map, Scale
 from ..plotting.rows import matter
 from .texts import token
 
+MARKED = 8  # cuts that have a grey row each
 CELLS = 150_000  # numbers of one figure, so that its file stays below 6 MB with plotly.js
 
 
@@ -37,6 +38,20 @@ def rows_that_matter(
     found = matter(values, rows, white=scale.white, low=scale.low, high=scale.high, keep=keep, labels=labels)
     if not found.cuts:
         return list(maps), []
+    if (
+        len(found.cuts) > MARKED
+    ):  # more grey than rows: the numbers before the tokens say where something is cut
+        names = [maps[0].rows[i] for i in found.shown]
+        some = [
+            replace(
+                one,
+                values=one.values[found.shown],
+                halves=None if one.halves is None else one.halves[found.shown],
+                rows=names,
+            )
+            for one in maps
+        ]
+        return some, [*found.said, 'rows="all" shows all']
     at = [cut.at for cut in found.cuts]
     marks = [f"⋮ {cut.span}" for cut in found.cuts]
     names = np.insert(np.array([maps[0].rows[i] for i in found.shown], object), at, marks).tolist()
@@ -86,7 +101,7 @@ def heads_that_fit(
     found = sorted(np.argsort(strength, kind="stable")[::-1][:most].tolist())
     rest = max(strength[i] for i in set(range(len(maps))) - set(found))
     return found, [
-        f"the {most} strongest of {len(maps)} heads; the others are at most {rest:.2g} from no effect; "
+        f"the {most} strongest of {len(maps)} heads; the others are at most {rest:.3g} from no effect; "
         'heads="all" has them'
     ]
 
