@@ -37,6 +37,20 @@ def circuit(result: Drawn, path: str | os.PathLike | None = None, *, most: int |
 
     Returns:
         A plotly Figure.
+
+    Raises:
+        InputError: for what the result does not have, or a path that cannot be written.
+        UnsupportedError: without plotly.
+
+    Example:
+        >>> from mlxtrace import InterpretableModel, interactive
+        >>> model = InterpretableModel("induction")
+        >>> words = "hive cart chair cow cork book milk hive cart chair cow"
+        >>> prompts = f"{words} cork", f"{words.replace('cork', 'coat')} cork"
+        >>> circuit = model.edges(*prompts, progress=False).circuit(9)
+        >>> nodes = [note.text for note in interactive.circuit(circuit).layout.annotations]
+        >>> nodes[0], nodes[-1]
+        ('embed', 'logits')
     """
     path = checked(path)
     links = result.links(most)
@@ -143,6 +157,19 @@ def curve(result: Curved, path: str | os.PathLike | None = None) -> Any:
 
     Returns:
         A plotly Figure.
+
+    Raises:
+        InputError: for what the result does not have, or a path that cannot be written.
+        UnsupportedError: without plotly.
+
+    Example:
+        >>> import numpy as np
+        >>> from mlxtrace import Curve, interactive
+        >>> arrays = np.array([[0.0], [1.0]]), np.zeros((2, 0)), np.array([2.0]), np.array([0.0])
+        >>> names = {"ids": ["a"], "metric": "logit_diff", "method": "eap", "by": "greedy", "model": "demo"}
+        >>> curve = Curve(*arrays, sizes=[0.5, 1.0], asked=[5, 10], edges=[5, 10], absolute=True, total=10, **names)
+        >>> interactive.curve(curve).data[0].y.tolist()
+        [0.0, 0.5]
     """
     path = checked(path)
     x = np.log10(1 + np.array(result.asked, float))

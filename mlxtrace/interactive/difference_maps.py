@@ -50,6 +50,18 @@ def differences(
 
     Returns:
         A plotly Figure.
+
+    Raises:
+        InputError: for what the result does not have, or a path that cannot be written.
+        UnsupportedError: without plotly.
+
+    Example:
+        >>> from mlxtrace import InterpretableModel, interactive
+        >>> model = InterpretableModel("demo")
+        >>> prompts = "The Eiffel Tower is in the city of", "The Colosseum is in the city of"
+        >>> one, other = (model.activation_patching(*prompts, component=c, progress=False) for c in ("mlp", "attn"))
+        >>> interactive.differences(one - other).layout.yaxis.title.text
+        'difference'
     """
     path = checked(path)
     panels = result.panels(metric)

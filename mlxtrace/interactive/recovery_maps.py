@@ -64,6 +64,15 @@ def recoveries(
     Raises:
         InputError: for what the result does not have, or a path that cannot be written.
         UnsupportedError: without plotly.
+
+    Example:
+        >>> from mlxtrace import InterpretableModel, interactive
+        >>> model = InterpretableModel("demo")
+        >>> prompts = "The Eiffel Tower is in the city of", "The Colosseum is in the city of"
+        >>> result = model.activation_patching(*prompts, component="head", positions="each", progress=False)
+        >>> figure = interactive.recoveries(result)
+        >>> [step.label for step in figure.layout.sliders[0].steps][:2]
+        ['head 0', 'head 1']
     """
     path = checked(path)
     panels = result.panels(metric)

@@ -63,6 +63,17 @@ def lens(result: Lens, path: str | os.PathLike | None = None, *, of: str = "top"
 
     Returns:
         A plotly Figure.
+
+    Raises:
+        InputError: for what the result does not have, or a path that cannot be written.
+        UnsupportedError: without plotly.
+
+    Example:
+        >>> from mlxtrace import InterpretableModel, interactive
+        >>> model = InterpretableModel("demo")
+        >>> lens = model.logit_lens("The Eiffel Tower is in the city of", k=3)
+        >>> str(interactive.lens(lens).data[0].customdata[-1, -1][0])
+        '·Paris 1.00'
     """
     path = checked(path)
     if of not in ("top", "answer"):
@@ -181,6 +192,17 @@ def patchscope_map(result: Scope, path: str | os.PathLike | None = None) -> Any:
 
     Returns:
         A plotly Figure.
+
+    Raises:
+        InputError: for what the result does not have, or a path that cannot be written.
+        UnsupportedError: without plotly.
+
+    Example:
+        >>> from mlxtrace import InterpretableModel, interactive
+        >>> model = InterpretableModel("demo")
+        >>> scope = model.patchscope_map("The Louvre is in the city of", layers=[0, 8], target_layers=8, progress=False)
+        >>> interactive.patchscope_map(scope).data[0].z.shape
+        (1, 2)
     """
     path = checked(path)
     answer, first = short(result.answer), result.first
@@ -213,6 +235,17 @@ def patchscope(result: token_maps.Spoken, path: str | os.PathLike | None = None)
 
     Returns:
         A plotly Figure.
+
+    Raises:
+        InputError: for what the result does not have, or a path that cannot be written.
+        UnsupportedError: without plotly.
+
+    Example:
+        >>> from mlxtrace import InterpretableModel, interactive
+        >>> model = InterpretableModel("demo")
+        >>> scope = model.patchscope("The Eiffel Tower is in the city of", "layers.8", max_tokens=1)
+        >>> [note.text for note in interactive.patchscope(scope).layout.annotations]
+        ['patched', 'as it is']
     """
     path = checked(path)
     titles = ["patched", "as it is"]
