@@ -15,6 +15,7 @@ from .anatomy.resolver import ModuleResolver  # noqa: E402
 from .engine.corruption import GaussianNoise, Substitution  # noqa: E402
 from .forward.cache import ActivationCache  # noqa: E402
 from .model import InterpretableModel  # noqa: E402
+from .pages.report import report  # noqa: E402
 from .prompts import facts  # noqa: E402
 from .results.attribution_result import AttributionResult, AttributionSet, PatchingResult, PatchingSet  # noqa: E402
 from .results.average_trace import AverageTrace  # noqa: E402
@@ -74,6 +75,7 @@ __all__ = [
     "metrics",
     "plotting",
     "prompts",
+    "report",
 ]
 
 
