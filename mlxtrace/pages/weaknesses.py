@@ -27,7 +27,7 @@ def weaknesses(results: Sequence[Any], asked: Sequence[Asked]) -> list[str]:
 
     Args:
         results: what experiments returned.
-        asked: what each is of, see `asked_of`.
+        asked: what each is of, an `Asked`.
 
     Returns:
         Sentences, the most serious first; none twice.
