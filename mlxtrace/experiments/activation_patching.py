@@ -12,6 +12,7 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from ..arguments import true_or_false
+from ..notebook import show
 from ..results.patching_set import PatchingResult, PatchingSet
 from .grid import Grid, grid_of, settings_of
 from .pair_sets import AlignedPair, Corrupted, OneOrMany, PairSet, grids_of, read_pairs
@@ -141,13 +142,12 @@ def activation_patching(
         engine: auto, fanout, flat or loop (see `engine.choice`).
         max_memory: bytes beside the weights that the runs, the kept activations and the passes may take (None: a
             quarter of what is free); the numbers stay the same, and what does not fit is refused.
-        plot: make the figure, as `result.figure`.
-        progress: True or False for a progress bar; None: in a terminal.
+        plot: make the figure, as `result.figure`; a notebook shows it at once.
+        progress: True or False for a progress bar; None: in a terminal or notebook.
         plan_only: return the `Plan` and run nothing.
         neurons: with component="neuron": None for all of a layer's neurons together, "each" for every one by itself,
             or the neurons to patch together. `screen` finds the strongest without running each.
-        answers: in the target's place a list of answers that are right, whose probabilities are added; for a set also
-            a list of such lists.
+        answers: in the target's place answers that are right, whose probabilities are added; for a set also such lists.
         source_model: another model of the same shape and tokens (fine-tuned, quantized), which makes the run that the
             activations come from: the clean one, or with "noise" the corrupted one. Without a corrupted_text both
             models run the clean one. Noise is on the embeddings of the corrupted run's model.
@@ -182,7 +182,7 @@ def activation_patching(
     results, notes = found
     result = results[0] if made.alone else PatchingSet(results, made.ids, [*made.notes, *notes])
     if plot:
-        result.figure = result.plot()
+        result.figure = show(result.plot())
     return result
 
 

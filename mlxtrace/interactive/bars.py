@@ -53,16 +53,24 @@ def bar_figure(
         place = {"row": i // columns + 1, "col": i % columns + 1}
         figure.add_trace(_bars(one, value, across, unit, form), **place)
         figure.add_hline(one.start, line={"color": "black", "width": 1}, **place)
-        for height, name in lines:
+        for k, (height, name) in enumerate(lines):
             figure.add_hline(
-                height, line={"color": "#555", "width": 1, "dash": "dot"}, annotation_text=safe(name), **place
+                height,
+                line={"color": "#222", "width": 1.2, "dash": ("dash", "dot")[k % 2]},
+                name=safe(name),
+                showlegend=not i,
+                **place,
             )
     plain = {"automargin": True, "zeroline": False}
-    figure.update_xaxes(**plain, type="category", showgrid=False, title_text=x_label or across)
-    figure.update_yaxes(**plain, gridcolor="#e5e5e5", ticksuffix=unit.replace(" %", "%"))
-    figure.update_yaxes(title_text=value, col=1)
+    figure.update_xaxes(
+        **plain, type="category", showgrid=False, title_text=x_label or across, title_standoff=8
+    )
+    figure.update_yaxes(**plain, gridcolor="#e5e5e5", ticksuffix=unit.strip() if "%" in unit else "")
+    figure.update_yaxes(title_text=value, title_standoff=12, col=1)
+    figure.update_yaxes(exponentformat="e")
+    figure.update_layout(legend={"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"})
     said = [WHISKERS] if any(_known(one) for one in panels) else []
-    return dress(figure, title, [*caption, *said], HIGH * down, len(panels) > 1)
+    return dress(figure, title, [*caption, *said], HIGH * down, len(panels) > 1 or bool(lines))
 
 
 def _known(one: Bars) -> bool:

@@ -8,15 +8,35 @@ from typing import Any
 
 import numpy as np
 
-from ..plotting import effects as printed
-from ..plotting.protocols import Effects, NoisedButAWindow
-from .bars import Bars, bar_figure
-from .crops import rows_that_matter
-from .html import checked, finished
-from .map_grid import Hover, facets
-from .texts import safe, token
+from .toolbox import (
+    NATURAL,
+    WITHIN,
+    Bars,
+    Effects,
+    Hover,
+    Map,
+    NoisedButAWindow,
+    Scale,
+    bar_figure,
+    checked,
+    colour_of,
+    facets,
+    family,
+    finished,
+    numbered,
+    over,
+    prompts,
+    refuse_rows,
+    rows_that_matter,
+    safe,
+    short,
+    words_of,
+)
 
-PANELS = (("direct_change", "Direct (less the base run)"), ("indirect", "Indirect (drop in the source run)"))
+PANELS = (
+    ("direct_change", "Direct less the base run: natural indirect effect"),
+    ("indirect", "Indirect: drop in the source run"),
+)
 
 
 def effects(result: Effects, path: str | os.PathLike | None = None, *, rows: Any = "auto") -> Any:
@@ -31,15 +51,18 @@ def effects(result: Effects, path: str | os.PathLike | None = None, *, rows: Any
         A plotly Figure.
     """
     path = checked(path)
-    where = f" ({printed.WITHIN.get(result.within, 'each region')})" if result.regions is not None else ""
-    title = f"Causal effects of the {printed.words_of(result.component)}{printed.over(result.ids)}{where}"
-    caption = [f"{run}: {said}" for run, said in result.runs]
+    where = f" ({WITHIN.get(result.within, 'each region')})" if result.regions is not None else ""
+    title = f"Causal effects of the {words_of(result.component)}{over(result.ids)}{where}"
+    caption = [*prompts(result.runs), NATURAL]
     across = "layer" if result.window == 1 else f"centre of {result.window} layers"
     if result.direct.ndim == 1:
         refuse_rows(rows)
         caption.append(f"{result.metric} in the base run: {result.base_value:.4g}")
         return finished(
-            bar_figure(_bars(result), safe(result.metric), "layer", "", title, caption, ".4f", x_label=across), path
+            bar_figure(
+                _bars(result), short(result.metric), "layer", "", title, caption, ".4f", x_label=across
+            ),
+            path,
         )
     maps, scale = _maps(result)
     if result.positions is not None:
@@ -49,38 +72,37 @@ def effects(result: Effects, path: str | os.PathLike | None = None, *, rows: Any
     else:
         refuse_rows(rows)
     row = "token" if result.regions is None else "region"
-    hover = Hover(row, "layer", safe(result.metric), ".4f")
+    hover = Hover(row, "layer", short(result.metric), ".4f")
     return finished(facets(maps, scale, hover, title, caption, across), path)
-
-
-def refuse_rows(rows: Any) -> None:
-    """InputError for a choice of rows where there is no row for each token."""
-    if not (isinstance(rows, str) and rows in ("auto", "all")):
-        raise printed.InputError(f"rows={rows!r}: this result has no map with a row for each token")
 
 
 def _bars(result: Effects) -> list[Bars]:
     names = [str(layer) for layer in result.layers]
     return [
-        Bars(title, names, getattr(result, name), result.halves.get(name), printed.colour_of(result.component))
+        Bars(title, names, getattr(result, name), result.halves.get(name), colour_of(result.component))
         for name, title in PANELS
     ]
 
 
 def _maps(result: Effects) -> tuple[list[Any], Any]:
-    inside = result.subject_range or ()
-    rows = [f"{p} {token(result.tokens[p])}{'*' if p in inside else ''}" for p in result.positions or ()]
+    rows = numbered(result.tokens, result.positions or (), result.subject_range)
     if result.regions is not None:
         rows = [safe(name) for name in result.regions]
     columns, maps = [str(layer) for layer in result.layers], []
     for name, title in PANELS:
         half, values = result.halves.get(name), getattr(result, name).T
-        family = printed.family(result.component)
         maps.append(
-            printed.Map(values, rows, columns, family, title, halves=None if half is None else half.T)
+            Map(
+                values,
+                rows,
+                columns,
+                family(result.component),
+                title,
+                halves=None if half is None else half.T,
+            )
         )
     values = np.stack([one.values for one in maps])
-    return maps, printed.Scale(min(values.min(), 0.0), max(values.max(), 1e-3), 0.0)
+    return maps, Scale(min(values.min(), 0.0), max(values.max(), 1e-3), 0.0)
 
 
 def noising(result: NoisedButAWindow, path: str | os.PathLike | None = None) -> Any:
@@ -96,12 +118,13 @@ def noising(result: NoisedButAWindow, path: str | os.PathLike | None = None) -> 
     path = checked(path)
     answer = "answer" if result.answer is None else result.answer.text.strip()
     names = [str(layer) for layer in result.layers]
-    bars = Bars("", names, result.scores, result.halves, printed.colour_of(result.component))
-    title = f"Noise on every {printed.words_of(result.component)} but a window{printed.over(result.ids)}"
-    lines = [(result.clean, f"clean {result.clean:.4g}"), (result.noised, f"all layers noised {result.noised:.4g}")]
+    bars = Bars("", names, result.scores, result.halves, colour_of(result.component))
+    title = f"Noise on every {words_of(result.component)} but a window{over(result.ids)}"
+    lines = [
+        (result.clean, f"clean {result.clean:.4g}"),
+        (result.noised, f"all layers noised {result.noised:.4g}"),
+    ]
     across = f"centre of the {result.window} restored layers"
     options: dict[str, Any] = {"form": ".4f", "lines": lines, "x_label": across}
-    caption: Sequence[str] = [f"prompt: {result.prompt}"]
-    return finished(
-        bar_figure([bars], f"p({safe(answer)})", "centre", "", title, caption, **options), path
-    )
+    caption: Sequence[str] = prompts([("prompt", result.prompt)])
+    return finished(bar_figure([bars], f"p({short(answer)})", "centre", "", title, caption, **options), path)

@@ -135,7 +135,9 @@ def _traces(one: Map, scale: Scale, hover: Hover, axes: dict[tuple[str, Scale], 
     said += f"<br>{hover.named(one)} <b>%{{z:{hover.form}}}{hover.unit}</b>"
     halves = _halves(one, hover)
     if halves is not None:
-        said += "<br>%{customdata}" if halves.dtype == object else f"<br>± %{{customdata:{hover.form}}} (95 %)"
+        said += (
+            "<br>%{customdata}" if halves.dtype == object else f"<br>± %{{customdata:{hover.form}}} (95 %)"
+        )
     gap = 0 if max(one.values.shape) > 40 or np.isnan(one.values).any() else 0.5
     heatmap = go.Heatmap(
         z=np.ascontiguousarray(one.values, np.float32),
@@ -181,6 +183,7 @@ def _sides(figure: Any, one: Map, y_label: str, upwards: bool) -> None:
     figure.update_xaxes(**plain, categoryorder="array", categoryarray=one.columns, title_standoff=8)
     side = {} if upwards else {"autorange": "reversed"}
     figure.update_yaxes(**plain, **side, categoryorder="array", categoryarray=one.rows, tickfont_size=11)
+    figure.update_yaxes(title_standoff=12)
     figure.layout.yaxis.title.text = y_label
 
 
@@ -200,7 +203,8 @@ def _bars(figure: Any, maps: Sequence[Map], axes: dict[tuple[str, Scale], str], 
         (family, scale), last = key, following is None or following[1] != key[1]
         name = names.get((family, scale)) or names.get((family, None), "")
         bar = {"thickness": BAR - 2, "outlinewidth": 0, "x": 1, "xanchor": "left", "xpad": at}
-        bar |= {"showticklabels": last, "ticksuffix": hover.unit.replace(" %", "%")}
+        bar |= {"showticklabels": last, "ticksuffix": hover.unit.strip() if "%" in hover.unit else ""}
+        bar |= {"exponentformat": "e"}
         bar |= {"title": {"text": name if last else "", "side": "right"}}
         colours = {"cmin": scale.low, "cmax": scale.high, "colorscale": colour_scale(scale, family)}
         figure.update_layout({axes[key]: {**colours, "colorbar": bar}})

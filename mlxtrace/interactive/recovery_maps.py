@@ -8,14 +8,36 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError
-from ..plotting import recoveries as printed
-from ..plotting.protocols import Panel, Patched
-from . import map_grid
-from .bars import Bars, bar_figure
-from .crops import heads_that_fit, rows_that_matter
-from .html import checked, finished
-from .texts import safe, token
+from .toolbox import (
+    Bars,
+    Hover,
+    InputError,
+    Map,
+    Panel,
+    Patched,
+    bar_figure,
+    capital,
+    checked,
+    colour_of,
+    describe,
+    facets,
+    family,
+    finished,
+    heads_that_fit,
+    position_label,
+    prompts,
+    refuse_rows,
+    row_labels,
+    rows_that_matter,
+    run_lines,
+    safe,
+    scale_of,
+    short,
+    slides,
+    token,
+    words_of,
+    words_of_metric,
+)
 
 
 def recoveries(
@@ -45,36 +67,36 @@ def recoveries(
     path = checked(path)
     panels = result.panels(metric)
     metric = metric or result.metrics[0]
-    value = safe(f"recovery of {printed.words_of_metric(metric, result)}")
-    title, caption = printed.describe(result), [f"{run}: {line}" for run, line in printed.run_lines(result)]
+    value = short(f"recovery of {words_of_metric(metric, result)}")
+    title, caption = describe(result), prompts(run_lines(result))
     _check(panels[0], rows, heads)
     if panels[0].column_name == "component":
         figure = bar_figure(_bars(result, panels[0]), value, "layer", " %", title, caption)
         return finished(figure, path)
     maps = [_map(result, panel) for panel in panels]
-    scale = printed.scale_of(np.concatenate([x.values.ravel() for x in maps]), result.direction == "noise")
+    scale = scale_of(np.concatenate([x.values.ravel() for x in maps]), result.direction == "noise")
     caption += _beyond(maps, scale)
     if panels[0].row_name == "position":
         keep = {*(result.subject_range or ()), len(result.tokens) - 1}
         maps, cut = rows_that_matter(maps, scale, rows, panels[0].rows, keep)
         caption += cut
     row = "token" if panels[0].row_name == "position" else panels[0].row_name
-    hover = map_grid.Hover(row, panels[0].column_name, value, ".1f", " %")
+    hover = Hover(row, panels[0].column_name, value, ".1f", " %")
     across = hover.column
     if across == "layer" and result.window > 1:
         across = f"centre of {result.window} layers"
     down = "layer" if row == "layer" else ""
     if panels[0].head is None:
-        return finished(map_grid.facets(maps, scale, hover, title, caption, across, down), path)
+        return finished(facets(maps, scale, hover, title, caption, across, down), path)
     some, left = heads_that_fit(maps, [panel.head for panel in panels], scale, heads)
     maps = [maps[i] for i in some]
-    return finished(map_grid.slides(maps, scale, hover, title, [*caption, *left], across, down), path)
+    return finished(slides(maps, scale, hover, title, [*caption, *left], across, down), path)
 
 
 def _check(panel: Panel, rows: Any, heads: Any) -> None:
     """InputError for a choice of rows or heads that the figure does not have."""
-    if panel.row_name != "position" and not (isinstance(rows, str) and rows in ("auto", "all")):
-        raise InputError(f"rows={rows!r}: this result has no map with a row for each token")
+    if panel.row_name != "position":
+        refuse_rows(rows)
     if panel.head is None and not (isinstance(heads, str) and heads in ("auto", "all")):
         raise InputError(f"heads={heads!r}: this result has no map for each head")
 
@@ -89,12 +111,12 @@ def _beyond(maps: Sequence[Any], scale: Any) -> list[str]:
 
 def _map(result: Patched, panel: Panel) -> Any:
     names = [str(column) for column in panel.columns]
-    title = printed.capital(printed.words_of(panel.component)) if panel.head is None else _head(panel)
-    return printed.Map(
+    title = capital(words_of(panel.component)) if panel.head is None else _head(panel)
+    return Map(
         panel.values,
         labels(result, panel),
         names,
-        printed.family(panel.component),
+        family(panel.component),
         title,
         halves=panel.halves,
     )
@@ -107,19 +129,19 @@ def _head(panel: Panel) -> str:
 def labels(result: Patched, panel: Panel) -> list[str]:
     """The rows of a map: each once, as positions have their number before the token."""
     if panel.row_name == "position":
-        return [f"{i} {printed.position_label(result, i, token)}" for i in panel.rows]
-    return [safe(name) for name in printed.row_labels(result, panel)]
+        return [f"{i} {position_label(result, i, token)}" for i in panel.rows]
+    return [safe(name) for name in row_labels(result, panel)]
 
 
 def _bars(result: Patched, panel: Panel) -> list[Bars]:
     halves: Sequence[Any] = [None] * len(panel.columns) if panel.halves is None else list(panel.halves.T)
     return [
         Bars(
-            printed.capital(printed.words_of(component)),
+            capital(words_of(component)),
             [str(layer) for layer in panel.rows],
             values,
             half,
-            printed.colour_of(component, 0.75),
+            colour_of(component, 0.75),
             result.no_effect,
         )
         for component, values, half in zip(panel.columns, panel.values.T, halves, strict=True)

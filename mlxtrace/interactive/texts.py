@@ -10,7 +10,8 @@ from ..terminal import printable
 INERT = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "$": "&#36;", "%{": "&#37;{"}
 LONGEST = 24  # characters of a token
 WIDE = 110  # characters of a line above a figure
-LINES = 2  # of a prompt
+LINES = 2  # of a prompt and its answers
+MOST = 14  # lines of anything else
 
 
 def safe(text: str) -> str:
@@ -39,13 +40,23 @@ def token(text: str, most: int = LONGEST) -> str:
     return safe(elided(text, most))
 
 
+def short(text: str, most: int = 40) -> str:
+    """A name on one line, such as a model's or an answer: its middle left out where it is long."""
+    return safe(elided(" ".join(text.split()), most))
+
+
 def elided(text: str, most: int) -> str:
     """The text, its middle left out where it is longer than `most` characters."""
     left = most // 2
     return text if len(text) <= most else f"{text[:left]}…{text[len(text) - (most - left - 1) :]}"
 
 
+def prompts(runs: Sequence[tuple[str, str]]) -> list[str]:
+    """What was run as lines of a caption, `(name, text)` each: the middle of what is longer than two is left out."""
+    return [elided(f"{name}: {' '.join(text.split())}", LINES * WIDE - 8) for name, text in runs]
+
+
 def wrapped(lines: Sequence[str], wide: int = WIDE) -> list[str]:
-    """Lines of a caption, broken and inert; the middle of a line that is longer than `LINES` is left out."""
-    short = [elided(" ".join(line.split()), LINES * wide - 8) for line in lines]
+    """Lines of a caption, broken and inert; the middle of one that is longer than `MOST` lines is left out."""
+    short = [elided(" ".join(line.split()), MOST * wide - 8) for line in lines]
     return [safe(part) for line in short for part in textwrap.wrap(line, wide, subsequent_indent="   ")]

@@ -7,12 +7,27 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..plotting import traces as printed
-from ..plotting.protocols import Averaged, ComparedAverages, ComparedTraces, Traced
-from .crops import rows_that_matter
-from .html import checked, finished
-from .map_grid import Hover, facets
-from .texts import safe, token
+from ..anatomy.components import short_words
+from .toolbox import (
+    Averaged,
+    ComparedAverages,
+    ComparedTraces,
+    Hover,
+    Map,
+    Scale,
+    Traced,
+    capital,
+    checked,
+    facets,
+    family,
+    finished,
+    numbered,
+    probability,
+    prompts,
+    quoted,
+    rows_that_matter,
+    short,
+)
 
 
 class Trace(Traced, Protocol):
@@ -36,22 +51,23 @@ def trace(result: Trace, path: str | os.PathLike | None = None, *, rows: Any = "
         A plotly Figure.
     """
     path = checked(path)
-    words, value = printed.short_words(result.kind), f"p({safe(result.answer.text.strip())})"
+    words, value = short_words(result.kind), f"p({short(result.answer.text)})"
     across = f"centre of {result.window} restored {words} layers" if result.kind else "single restored layer"
-    scale = printed.Scale(result.low_score, max(float(result.scores.max()), result.low_score + 1e-3), result.low_score)
-    ends = f"clean {printed.probability(result.high_score)}, corrupted {printed.probability(result.low_score)}"
+    scale = Scale(
+        result.low_score, max(float(result.scores.max()), result.low_score + 1e-3), result.low_score
+    )
+    ends = f"clean {probability(result.high_score)}, corrupted {probability(result.low_score)}"
     maps, said = _cropped([_map(result, "")], result, scale, rows)
-    cut = f", {printed.short_words(result.severed)} severed" if result.severed else ""
+    cut = f", {short_words(result.severed)} severed" if result.severed else ""
     title = f"Impact of restoring {words} after corrupted input{cut}"
-    caption = [f"prompt: {result.prompt} → {printed.quoted(result.answer.text)}", ends, *said]
+    caption = [*prompts([("prompt", f"{result.prompt} → {quoted(result.answer.text)}")]), ends, *said]
     return finished(facets(maps, scale, Hover("token", "layer", value, ".4f"), title, caption, across), path)
 
 
 def _map(result: Traced, title: str) -> Any:
-    inside = result.subject_range or ()
-    rows = [f"{p} {token(result.tokens[p])}{'*' if p in inside else ''}" for p in result.positions]
+    rows = numbered(result.tokens, result.positions, result.subject_range)
     columns = [str(layer) for layer in range(result.scores.shape[1])]
-    return printed.Map(result.scores, rows, columns, printed.family(result.kind), safe(title))
+    return Map(result.scores, rows, columns, family(result.kind), short(title))
 
 
 def _cropped(maps: list[Any], result: Traced, scale: Any, rows: Any) -> tuple[list[Any], list[str]]:
@@ -73,17 +89,17 @@ def comparison(result: ComparedTraces, path: str | os.PathLike | None = None, *,
     path = checked(path)
     both = (result.first, result.second)
     first, top = result.first, max(float(one.scores.max()) for one in both)
-    scale = printed.Scale(first.low_score, max(top, first.low_score + 1e-3), first.low_score)
+    scale = Scale(first.low_score, max(top, first.low_score + 1e-3), first.low_score)
     gap = result.second.scores - first.scores
-    maps = [_map(one, name) for one, name in zip(both, result.names, strict=True)]
+    maps = [_map(one, model) for one, model in zip(both, result.names, strict=True)]
     maps.append(_gap(maps[0], gap, result.names, None))
     maps, said = _cropped(maps, first, scale, rows)
-    value = f"p({safe(first.answer.text.strip())})"
+    value = f"p({short(first.answer.text)})"
     caption = [
-        f"prompt: {first.prompt} → {printed.quoted(first.answer.text)}",
+        *prompts([("prompt", f"{first.prompt} → {quoted(first.answer.text)}")]),
         f"correlation {result.correlation:.4f}, largest difference {result.largest_difference:.4f}",
     ]
-    title = f"Impact of restoring {printed.short_words(first.kind)}"
+    title = f"Impact of restoring {short_words(first.kind)}"
     hover = Hover("token", "layer", value, ".4f", own="difference")
     return finished(facets(maps, scale, hover, title, [*caption, *said], "layer"), path)
 
@@ -91,8 +107,8 @@ def comparison(result: ComparedTraces, path: str | os.PathLike | None = None, *,
 def _gap(one: Any, values: np.ndarray, names: tuple[str, str], halves: np.ndarray | None) -> Any:
     """The map of a difference, on a scale of its own."""
     most = max(float(np.nanmax(np.abs(values))), 1e-6)
-    title, scale = safe(f"{names[1]} - {names[0]}"), printed.Scale(-most, most, 0.0)
-    return printed.Map(values, one.rows, one.columns, one.family, title, halves=halves, scale=scale)
+    title, scale = short(f"{names[1]} - {names[0]}", 60), Scale(-most, most, 0.0)
+    return Map(values, one.rows, one.columns, one.family, title, halves=halves, scale=scale)
 
 
 def compared_averages(result: ComparedAverages, path: str | os.PathLike | None = None) -> Any:
@@ -106,10 +122,10 @@ def compared_averages(result: ComparedAverages, path: str | os.PathLike | None =
         A plotly Figure.
     """
     path = checked(path)
-    columns, kind = [str(layer) for layer in range(result.first.shape[1])], printed.family(result.kind)
+    columns, kind = [str(layer) for layer in range(result.first.shape[1])], family(result.kind)
     maps = [
-        printed.Map(x, list(result.roles), columns, kind, safe(name))
-        for x, name in zip((result.first, result.second), result.names, strict=True)
+        Map(x, list(result.roles), columns, kind, short(model))
+        for x, model in zip((result.first, result.second), result.names, strict=True)
     ]
     top = max(float(one.values.max()) for one in maps)
     maps.append(_gap(maps[0], result.difference, result.names, result.interval))
@@ -117,9 +133,9 @@ def compared_averages(result: ComparedAverages, path: str | os.PathLike | None =
         f"correlation {result.correlation:.4f}, mean over {result.n} prompts; "
         f"the peak moved in {len(result.moved)}"
     ]
-    title = f"Impact of restoring {printed.short_words(result.kind)}, {result.n} prompts"
+    title = f"Impact of restoring {short_words(result.kind)}, {result.n} prompts"
     hover = Hover("tokens:", "layer", "mean p(answer)", ".4f", own="difference")
-    scale = printed.Scale(0.0, max(top, 1e-3), 0.0)
+    scale = Scale(0.0, max(top, 1e-3), 0.0)
     return finished(facets(maps, scale, hover, title, caption, "layer"), path)
 
 
@@ -139,14 +155,10 @@ def averages(result: Averaged, path: str | os.PathLike | None = None) -> Any:
     maps = []
     for kind, effect, half in zip(result.kinds, result.indirect_effect, result.interval, strict=True):
         across = "single restored layer" if kind is None else f"centre of {result.window} restored layers"
-        columns, name = [str(layer) for layer in range(effect.shape[1])], printed.short_words(kind)
-        maps.append(
-            printed.Map(
-                effect[there], rows, columns, printed.family(kind), printed.capital(name), across, half[there]
-            )
-        )
+        columns, words = [str(layer) for layer in range(effect.shape[1])], short_words(kind)
+        maps.append(Map(effect[there], rows, columns, family(kind), capital(words), across, half[there]))
     values = np.concatenate([one.values.ravel() for one in maps])
-    scale = printed.Scale(min(values.min(), 0.0), max(values.max(), 1e-3), 0.0)
+    scale = Scale(min(values.min(), 0.0), max(values.max(), 1e-3), 0.0)
     ends = f"clean {result.high_score:.3f}, corrupted {result.low_score:.3f}"
     caption = [f"average total effect {result.total_effect:.3f} ± {result.total_interval:.3f}: {ends}"]
     title = f"Average indirect effect over {result.facts} facts"

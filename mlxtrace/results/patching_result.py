@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -64,7 +64,6 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
     """
 
     ANSWERS: ClassVar[tuple[str, ...]] = ("target", "foil")
-    EXPLORED: ClassVar[str] = "recoveries"
     INTERVAL: ClassVar[str] = tables.OF_A_RATIO  # what `interval` is, of a set
     figure: Figure | None = None  # what `plot=True` drew
 
@@ -127,10 +126,15 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
             >>> list(model.activation_patching(*prompts, progress=False).to_rows()[0])
             ['component', 'layer', 'prob', 'prob_recovery']
         """
-        raw, percent = (
-            self._metric_last(x).reshape(-1, len(self.metrics)) for x in (self.raw, self.recovery)
-        )
-        rows = cells_of(self.dims, self.coords, self.components[0], self.tokens)
+        return self._rows()
+
+    def _by_cell(self, values: np.ndarray, at: np.ndarray | None) -> np.ndarray:
+        """Values `[cells, metrics]`, of all cells or of some, by their places in the order of the rows."""
+        return self._metric_last(values).reshape(-1, len(self.metrics))[slice(None) if at is None else at]
+
+    def _rows(self, at: np.ndarray | None = None) -> list[dict[str, Any]]:
+        raw, percent = (self._by_cell(x, at) for x in (self.raw, self.recovery))
+        rows = cells_of(self.dims, self.coords, self.components[0], self.tokens, at)
         for row, values, recoveries in zip(rows, raw, percent, strict=True):
             for metric, value, recovery in zip(self.metrics, values, recoveries, strict=True):
                 row[metric] = float(value)
@@ -158,9 +162,9 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
             True
         """
         k = whole_number("k", k, 0)
-        key = f"{self.metrics[0]}_recovery"
-        rows = [row for row in self.to_rows() if row[key] is not None]
-        return sorted(rows, key=lambda row: row[key], reverse=self.direction != "noise")[:k]
+        found = self._by_cell(self.recovery, None)[:, 0] * (1 if self.direction == "noise" else -1)
+        order = np.argsort(found, kind="stable")  # NaN last
+        return self._rows(order[: min(k, int((~np.isnan(found)).sum()))])
 
     def panels(self, metric: str | None = None) -> list[Panel]:
         """The recoveries of one metric (the first) as tables, as they are printed and drawn.
@@ -258,18 +262,23 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
     def _repr_html_(self) -> str:
         return tables.as_html(self)
 
-    def plot(self, path: str | os.PathLike | None = None, metric: str | None = None) -> Figure:
+    def plot(
+        self,
+        path: str | os.PathLike | None = None,
+        metric: str | None = None,
+        rows: Any = "auto",
+        **look: Unpack[plotting.Look],
+    ) -> Figure:
         """The figure that fits the dims: bars by layer, or a heatmap for each component (and head).
 
         Args:
-            path: where the figure goes as well, .png, .pdf or .svg; its folder exists.
-            metric: whose recoveries are drawn; default: the first.
+            path, metric, rows, look: see `plotting.plot`: a file, whose recoveries, which tokens, and what is drawn on.
 
         Returns:
             A matplotlib Figure.
 
         Raises:
-            InputError: for an unknown metric, or a path that cannot be written, before drawing.
+            InputError: for an unknown metric, rows that are not there, or a path that cannot be written.
 
         Example:
             >>> from mlxtrace import InterpretableModel
@@ -279,7 +288,7 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
             >>> figure.axes[0].get_ylabel()
             'recovery of probability (%)'
         """
-        return plotting.plot(self, path, metric=metric)
+        return plotting.plot(self, path, metric=metric, rows=rows, **look)
 
     # -- to keep ---------------------------------------------------------------------------------
 

@@ -201,10 +201,11 @@ class PatchingSet(PatchingResult):
             One dict per cell: what `PatchingResult.to_rows` has, then n, and low and high, the ends of the first
             metric's interval in percent (None for one pair); with several metrics `<metric>_low` and `<metric>_high`.
         """
-        rows = super().to_rows()
-        n, low, high = (
-            self._metric_last(x).reshape(-1, len(self.metrics)) for x in (self.n, self.low, self.high)
-        )
+        return self._rows()
+
+    def _rows(self, at: np.ndarray | None = None) -> list[dict[str, Any]]:
+        rows = super()._rows(at)
+        n, low, high = (self._by_cell(x, at) for x in (self.n, self.low, self.high))
         before = [f"{metric}_" for metric in self.metrics] if len(self.metrics) > 1 else [""]
         for i, row in enumerate(rows):
             row["n"] = int(n[i, 0])

@@ -17,8 +17,10 @@ def test_each_bar_says_its_number_and_interval():
     assert first.hovertext[0] == "layer <b>0</b><br>effect <b>5.0 %</b><br>4.0 to 6.0 % (95 %)"
     assert first.hovertext[1] == "layer <b>1</b><br>effect <b>-2.0 %</b>"
     assert first.error_y.array[0] == 1 and second.error_y.array is None
-    names = [note.text for note in figure.layout.annotations]
-    assert names[:2] == ["&lt;i&gt;One", "Two"] and names[2:] == ["base &lt;run&gt;"] * 2
+    assert [note.text for note in figure.layout.annotations] == ["&lt;i&gt;One", "Two"]
+    named = [shape for shape in figure.layout.shapes if shape.name]
+    assert {shape.name for shape in named} == {"base &lt;run&gt;"} and {shape.y0 for shape in named} == {3.0}
+    assert [shape.showlegend for shape in named] == [True, False]
     assert "whiskers: 95 %" in figure.layout.title.subtitle.text
 
 

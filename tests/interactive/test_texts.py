@@ -2,7 +2,7 @@
 
 import pytest
 
-from mlxtrace.interactive.texts import elided, safe, token, wrapped
+from mlxtrace.interactive.texts import elided, prompts, safe, token, wrapped
 
 
 @pytest.mark.parametrize(
@@ -31,5 +31,9 @@ def test_the_middle_is_left_out():
 
 def test_captions_break_and_long_ones_are_cut():
     lines = wrapped(["short", "word " * 500 + "end"], 40)
-    assert lines[0] == "short" and len(lines) <= 4 and lines[-1].endswith("end")
+    assert lines[0] == "short" and len(lines) <= 17 and lines[-1].endswith("end")
+    (line,) = prompts([("clean", "word " * 500 + '→ " Paris" 0.9')])
+    assert (
+        line.startswith("clean: word") and line.endswith('→ " Paris" 0.9') and "…" in line and len(line) < 220
+    )
     assert wrapped(["a <b>\nline"]) == ["a &lt;b&gt; line"] and wrapped([]) == []
