@@ -5,11 +5,11 @@ A component is added by an entry here and a function in `finders.py` that says w
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-from ..errors import SiteError, closest
+from ..errors import InputError, SiteError, closest
 
 Stage = Literal["input", "mixer", "output"]
 Heads = Literal["query", "key-value"]
@@ -91,6 +91,46 @@ def canonical(name: str) -> str:
             f" (all: {', '.join(COMPONENTS)})"
         )
     return found
+
+
+def published_window(n_layers: int) -> int:
+    """How many layers are restored together: the published 10 of 48 (Meng et al. 2022) at another depth, 1 at least.
+
+    Example:
+        >>> from mlxtrace.anatomy.components import published_window
+        >>> [published_window(n) for n in (2, 12, 24, 32, 48, 80)]
+        [1, 3, 5, 7, 10, 17]
+    """
+    return max(1, (2 * 10 * n_layers + 48) // (2 * 48))  # the nearest; a half is one more
+
+
+def window_of(layer: int, window: int, n_layers: int) -> range:
+    """The layers patched together: `[l - w//2, l + ceil(w/2))`, cut at the edges (Meng et al. 2022, app. B)."""
+    return range(max(0, layer - window // 2), min(n_layers, layer - (-window // 2)))
+
+
+def window_by_component(window: Any, components: Iterable[str], n_layers: int) -> dict[str, Any]:
+    """The window of each component: one for all, "auto" (as published, of MLP and attention only), or some by name.
+
+    Raises:
+        InputError: a name is none of the components.
+
+    Example:
+        >>> from mlxtrace.anatomy.components import window_by_component
+        >>> window_by_component("auto", ["mlp", "resid_post"], 12), window_by_component({"mlp": 2}, ["mlp", "head"], 12)
+        ({'mlp': 3, 'resid_post': 1}, {'mlp': 2, 'head': 1})
+    """
+    components = list(components)
+    if isinstance(window, str) and window == "auto":
+        return {name: published_window(n_layers) if name in KINDS else 1 for name in components}
+    if not isinstance(window, Mapping):
+        return dict.fromkeys(components, window)
+    named = {ALIASES.get(name, name): value for name, value in window.items()}
+    if stray := [name for name in named if name not in components]:
+        raise InputError(
+            f"window={dict(window)!r}: {stray[0]!r} is not patched; {closest(stray[0], components)}"
+        )
+    return {name: named.get(name, 1) for name in components}
 
 
 def complete(found: Iterable[str]) -> None:

@@ -32,7 +32,7 @@ def activation_patching(
     layers: int | Iterable[int] | None = None,
     positions: Any = None,
     heads: Any = None,
-    window: int = 1,
+    window: int | str | dict[str, int] = 1,
     metric: Any = "auto",
     target: Any = None,
     foil: Any = None,
@@ -60,7 +60,7 @@ def activation_patching(
     layers: int | Iterable[int] | None = None,
     positions: Any = None,
     heads: Any = None,
-    window: int = 1,
+    window: int | str | dict[str, int] = 1,
     metric: Any = "auto",
     target: Any = None,
     foil: Any = None,
@@ -88,7 +88,7 @@ def activation_patching(
     layers: int | Iterable[int] | None = None,
     positions: Any = None,
     heads: Any = None,
-    window: int = 1,
+    window: int | str | dict[str, int] = 1,
     metric: Any = "auto",
     target: Any = None,
     foil: Any = None,
@@ -125,7 +125,8 @@ def activation_patching(
             a chat's turns, or the roles of tokens: subject first, middle and last, first subsequent, further, last.
         heads: with head, q, k, v, pattern: "each" (the default) or the heads to patch together; keys and
             values have the model's key-value heads. Patterns are patched by query position.
-        window: layers patched together, centred: `[l - window//2, l + ceil(window/2))`.
+        window: layers patched together, centred: `[l - window//2, l + ceil(window/2))`; {"mlp": 3} has it by component
+            (others 1), and "auto" is the published 10 of 48 by depth (3 of 12) for mlp and attn, 1 for others.
         metric: auto, prob, logprob, logprob_mean, logit, logit_diff, prob_diff, kl, rank, l2, cosine, a function, or a
             list of them. A function gets last-position logits `[rows, V]`; `metrics.every_position` asks for
             `[rows, T, V]`. auto: probability of the clean answer; kl, with a warning, when both prompts have it.
@@ -143,8 +144,7 @@ def activation_patching(
         max_memory: bytes beside the weights that the runs, the kept activations and the passes may take (None: a
             quarter of what is free); the numbers stay the same, and what does not fit is refused.
         plot: make the figure, as `result.figure`; a notebook shows it at once.
-        progress: True or False for a progress bar; None: in a terminal or notebook.
-        plan_only: return the `Plan` and run nothing.
+        progress: True or False for a progress bar; None: in a terminal or notebook. plan_only: only the `Plan`.
         neurons: with component="neuron": None for all of a layer's neurons together, "each" for every one by itself,
             or the neurons to patch together. `screen` finds the strongest without running each.
         answers: in the target's place answers that are right, whose probabilities are added; for a set also such lists.
@@ -193,7 +193,7 @@ def patched(
     layers: int | Iterable[int] | None = None,
     positions: Any = None,
     heads: Any = None,
-    window: int = 1,
+    window: int | str | dict[str, int] = 1,
     metric: Any = "auto",
     direction: str = "denoise",
     within: str | None = None,
@@ -289,7 +289,7 @@ def labelled(
         corrupted_tokens=list(pair.corrupted_prompt.tokens),
         subject_range=pair.subject,
         direction=direction,
-        window=grid.window,
+        window=max(grid.windows.values()),
         plan=outcome.plan,
         clean_text=pair.clean_text,
         corrupted_text=pair.corrupted_text,

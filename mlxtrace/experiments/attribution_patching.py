@@ -35,7 +35,7 @@ from .activation_patching import (
     true_or_false,
 )
 from .attribution_metrics import check_method, checked_metric, slope_at
-from .grid import HEADED, Grid, Roles, components_of, grid_of
+from .grid import HEADED, Grid, Roles, components_of, grid_of, windows_of
 from .sweeps import progress_bar
 from .whole_runs import WholeRuns, between, flat, values_of
 
@@ -48,7 +48,7 @@ def attribution_patching(
     layers: int | Iterable[int] | None = None,
     positions: Any = None,
     heads: Any = None,
-    window: int = 1,
+    window: int | str | dict[str, int] = 1,
     metric: Any = "auto",
     target: Any = None,
     foil: Any = None,
@@ -183,7 +183,7 @@ def attributed(
     layers: int | Iterable[int] | None = None,
     positions: Any = None,
     heads: Any = None,
-    window: int = 1,
+    window: int | str | dict[str, int] = 1,
     metric: Any = "auto",
     direction: str = "denoise",
     within: str | None = None,
@@ -216,7 +216,7 @@ def attributed(
     return found, asked.notes
 
 
-def _grid_of(model: TracedModel, component: Any, layers: Any, heads: Any, window: int, neurons: Any) -> Grid:
+def _grid_of(model: TracedModel, component: Any, layers: Any, heads: Any, window: Any, neurons: Any) -> Grid:
     """The grid of any components: beside components without heads, those with heads are patched whole."""
     names = components_of(component)
     headed = [name for name in names if name in HEADED]
@@ -227,9 +227,10 @@ def _grid_of(model: TracedModel, component: Any, layers: Any, heads: Any, window
             f"heads={heads!r} goes with components that have heads, and {', '.join(names)} are of both kinds: leave it "
             "out, so that all heads of a component are patched together, or make a call for those with heads"
         )
-    parts = [grid_of(model, name, layers, None, window) for name in names]
+    windows = windows_of(model, names, window)
+    parts = [grid_of(model, name, layers, None, windows[name]) for name in names]
     sites = {key: found for part in parts for key, found in part.sites.items()}
-    return replace(parts[0], components=names, heads=None, sites=sites)
+    return replace(parts[0], components=names, heads=None, windows=windows, sites=sites)
 
 
 def _attribute(

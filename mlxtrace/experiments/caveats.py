@@ -6,21 +6,58 @@ all that one layer hands to the next (keys that later layers read, several strea
 
 from __future__ import annotations
 
+import sys
+import warnings
+from collections import Counter
 from collections.abc import Iterable
 
 import numpy as np
 
-from ..anatomy.components import STREAM
+from ..anatomy.components import KINDS, STREAM, published_window
 from ..engine import calibration, choice
 from ..engine.sweep import Cell, Engine, ModuleResolver, Patch, Sweep
 from ..errors import UnsupportedError
 from ..plotting.labels import short
 
+WINDOW_OF_STATES = (
+    "a window of {n} layers on {name} holds one state for {n} layers: of the whole sequence, or of the last token, it "
+    "is its last layer's state and no more, as window=1 has it; windows are of mlp and attn, as published"
+)
+
 
 def of_cells(resolver: ModuleResolver, cells: Iterable[Cell]) -> list[str]:
     """What is to be said of the sites that some cells patch."""
+    cells = list(cells)
     sites = [(patch.site.component, patch.site.layer) for cell in cells for patch in cell.patches]
-    return cautions(resolver, [(c, layer) for c, layer in sites if c is not None and layer is not None])
+    said = cautions(resolver, [(c, layer) for c, layer in sites if c is not None and layer is not None])
+    return [*said, *_of_windows(cells, resolver.n_layers)]
+
+
+def _of_windows(cells: list[Cell], n_layers: int) -> list[str]:
+    """What is to be said of layers that are patched together; of the stream's states it is warned of as well."""
+    widest: dict[str, int] = {}
+    for cell in cells:
+        patched = Counter(patch.site.component for patch in cell.patches if not patch.fixed)
+        widest.update({c: max(n, widest.get(c, 0)) for c, n in patched.items() if c is not None})
+    states = [c for c, n in widest.items() if c in STREAM and n > 1]
+    said = [WINDOW_OF_STATES.format(name=name, n=widest[name]) for name in states]
+    for note in said:
+        warnings.warn(note, stacklevel=_outside())
+    most, published = max((n for c, n in widest.items() if c in KINDS), default=0), published_window(n_layers)
+    if most > max(published, n_layers / 2):
+        said.append(
+            f"a window of {most} spans most of this model's {n_layers} layers; the published one is 10 of 48, here "
+            f"window={published}"
+        )
+    return said
+
+
+def _outside() -> int:
+    """How far up the first caller is that is not of this package, as `warnings.warn` counts it for whom calls this."""
+    frame, depth = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("mlxtrace."):
+        frame, depth = frame.f_back, depth + 1
+    return depth
 
 
 def cautions(resolver: ModuleResolver, sites: Iterable[tuple[str, int]]) -> list[str]:

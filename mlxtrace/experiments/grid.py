@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..anatomy.components import ALIASES, HEADED, KINDS, canonical
+from ..anatomy.components import ALIASES, HEADED, KINDS, canonical, window_by_component, window_of
 from ..arguments import indices_in, positions_in, whole_number
 from ..engine.runs import Cell, Patch, Site
 from ..errors import AlignmentError, InputError, PositionError, SiteError, SubjectError, closest
@@ -150,9 +150,10 @@ def _by_region(pair: AlignedPair, within: str) -> Places:
     return Places(groups, "region", labels, averaged, within, notes)
 
 
-def window_of(layer: int, window: int, n_layers: int) -> range:
-    """The layers patched together: `[l - w//2, l + ceil(w/2))`, cut at the edges (Meng et al. 2022, app. B)."""
-    return range(max(0, layer - window // 2), min(n_layers, layer - (-window // 2)))
+def windows_of(model: TracedModel, components: list[str], window: Any) -> dict[str, int]:
+    """The number of layers patched together, by component; InputError for what is no number, "auto" or names."""
+    found = window_by_component(window, components, model.n_layers)
+    return {name: whole_number("window", one) for name, one in found.items()}
 
 
 def _heads_of(
@@ -204,15 +205,15 @@ def _neurons_of(
 class Grid:
     """The axes of an experiment: component x layer x group of positions x group of heads or neurons.
 
-    places: positions of the clean prompt. heads: None where components have none. window: layers patched together.
-    sites: those of the window around each layer, by component and layer. neurons: None for all of them together.
+    places: positions of the clean prompt. heads: None where components have none. windows: layers patched together, by
+    component. sites: those of the window around each layer, by component and layer. neurons: None for all together.
     """
 
     components: list[str]
     layers: list[int]
     places: Places
     heads: list[tuple[int, ...]] | None
-    window: int
+    windows: dict[str, int]
     sites: dict[tuple[str, int], list[Site]]
     neurons: list[tuple[int, ...]] | None = None
 
@@ -247,7 +248,7 @@ def make_grid(
     layers: Any = None,
     positions: Any = None,
     heads: Any = None,
-    window: int = 1,
+    window: Any = 1,
     within: Any = None,
     neurons: Any = None,
 ) -> Grid:
@@ -260,19 +261,19 @@ def grid_of(
     component: str | Iterable[str],
     layers: Any = None,
     heads: Any = None,
-    window: int = 1,
+    window: Any = 1,
     neurons: Any = None,
 ) -> Grid:
     """What is the same for every pair: the grid without positions."""
     components, centres = components_of(component), layers_of(model, layers)
-    window = whole_number("window", window)
+    windows = windows_of(model, components, window)
     head_groups = _heads_of(model, components, centres, heads)
-    neuron_groups = _neurons_of(model, components, centres, neurons, window)
+    neuron_groups = _neurons_of(model, components, centres, neurons, max(windows.values()))
     sites = {
-        (name, layer): [model.resolver.site(name, i) for i in window_of(layer, window, model.n_layers)]
+        (name, layer): [model.resolver.site(name, i) for i in window_of(layer, windows[name], model.n_layers)]
         for name, layer in itertools.product(components, centres)
     }
-    return Grid(components, centres, Places([]), head_groups, window, sites, neuron_groups)
+    return Grid(components, centres, Places([]), head_groups, windows, sites, neuron_groups)
 
 
 def on_pair(grid: Grid, pair: AlignedPair, positions: Any = None, within: Any = None) -> Grid:
@@ -293,6 +294,7 @@ def settings_of(pair: AlignedPair, grid: Grid, coords: dict[str, Any], positions
     return {
         "positions": positions,
         **({"within": grid.places.within} if grid.places.within else {}),
+        **({"windows": dict(grid.windows)} if len(set(grid.windows.values())) > 1 else {}),
         **({"neurons": list(grid.neurons[0])} if grid.neurons and together else {}),
         **({"corruption": pair.corruption} if pair.corruption else {}),
     }

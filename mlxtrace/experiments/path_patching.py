@@ -117,7 +117,7 @@ def path_patching(
     if any(getattr(m, "every_position", False) for m in several(metric)):
         raise InputError("paths are measured at the last position: give a metric of its logits")
     made = read_pairs(model, clean_text, corrupted_text, subject, target, foil, align, answers)
-    grids = grids_of(model, made, Grid([], [], Places([]), None, 1, {}), positions, within)
+    grids = grids_of(model, made, Grid([], [], Places([]), None, {}, {}), positions, within)
     asked = _Asked(graph, *ends, [grid.places for grid in grids], positions, metric, direction, together)
     results, notes = _paths(model, made, asked, max_memory, progress)
     for note in results[0].notes if made.alone else ():

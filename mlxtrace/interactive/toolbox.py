@@ -10,6 +10,7 @@ from ..plotting.labels import (
     NATURAL,
     WITHIN,
     describe,
+    model_name,
     over,
     position_label,
     probability,
@@ -34,7 +35,7 @@ from .crops import heads_that_fit, numbered, refuse_rows, rows_that_matter, stro
 from .frame import dress, rgb
 from .html import checked, finished, plotly
 from .map_grid import Hover, colour_scale, facets, slides
-from .texts import prompts, safe, short, token
+from .texts import ROOM, prompts, safe, short, token
 
 __all__ = [
     "AUDIT",
@@ -43,6 +44,7 @@ __all__ = [
     "HURTS",
     "NATURAL",
     "NODES",
+    "ROOM",
     "THRESHOLD",
     "VERIFIED",
     "WITHIN",
@@ -71,6 +73,7 @@ __all__ = [
     "family",
     "finished",
     "heads_that_fit",
+    "model_name",
     "numbered",
     "over",
     "plotly",

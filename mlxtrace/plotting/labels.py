@@ -24,6 +24,7 @@ __all__ = [
     "describe",
     "elided",
     "elided_pair",
+    "layer_label",
     "model_name",
     "one_or_another",
     "over",
@@ -36,6 +37,7 @@ __all__ = [
     "text_bar",
     "text_map",
     "uncertain",
+    "window_of",
     "words_of",
 ]
 LEAST = 60  # characters that are left to a prompt
@@ -70,12 +72,35 @@ def describe(result: Patched) -> str:
         what, where = f"{what} one by one", f"{where}; the strongest of {len(result.coords['neuron'])} shown"
     elif result.settings.get("neurons"):
         what += f" {short(result.settings['neurons'])}"
-    window = f", {result.window} layers at a time" if result.window > 1 else ""
+    window = _windows(result)
     other = result.settings.get("source_model")
     what += f" with that of {model_name(other)}" if other else ""
     said = f"{verb} the {what}{over(result.ids)} ({where}{window})"
     method = result.settings.get("approximate")
     return f"Approximate ({method}): {said[0].lower()}{said[1:]}" if method else said
+
+
+def window_of(result: Patched, component: str) -> int:
+    """How many layers of a component were patched together."""
+    return result.settings.get("windows", {}).get(component, result.window)
+
+
+def layer_label(result: Patched, component: str) -> str:
+    """What an axis of layers is called: "layer", or "centre of 3 layers"; "single layer" beside windows of others."""
+    n = window_of(result, component)
+    alone = "single layer" if result.settings.get("windows") else "layer"
+    return alone if n == 1 else f"centre of {n} layers"
+
+
+def _windows(result: Patched) -> str:
+    """The layers patched together, in words, behind where they were patched: ", 3 layers at a time"."""
+    by_size: dict[int, list[str]] = {}
+    for component in result.components:
+        by_size.setdefault(window_of(result, component), []).append(component)
+    if len(by_size) < 2:
+        return f", {result.window} layers at a time" if result.window > 1 else ""
+    told = [f"of {' and '.join(names)} {n} layers at a time" for n, names in by_size.items() if n > 1]
+    return f"; {', '.join(told)}"
 
 
 def over(ids: Sequence[str]) -> str:

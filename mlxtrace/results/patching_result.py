@@ -41,7 +41,8 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
         target, foil: the answers, or None.
         tokens, corrupted_tokens: of the two prompts.
         subject_range: the subject's positions, or None.
-        direction: "denoise" or "noise". window: layers patched together.
+        direction: "denoise" or "noise". window: layers patched together; the most, where components have windows
+            of their own (`settings["windows"]`).
         plan: cells, rows, passes, engine.
         clean_text, corrupted_text, model: the prompts' texts, and the model's name.
         notes: what is to be said of these numbers.
@@ -115,9 +116,9 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
         """The cells as a table.
 
         Returns:
-            One dict per cell, plain Python values: component, layer, position, token, region, head, neuron (those
-            there are), then for each metric its value, and `<metric>_recovery` in percent (None where that means
-            nothing).
+            One dict per cell, plain Python values: component, layer, position, token, region, head, neuron, window
+            (those there are; the window where components differ in it), then for each metric its value, and
+            `<metric>_recovery` in percent (None where that means nothing).
 
         Example:
             >>> from mlxtrace import InterpretableModel
@@ -135,7 +136,9 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
     def _rows(self, at: np.ndarray | None = None) -> list[dict[str, Any]]:
         raw, percent = (self._by_cell(x, at) for x in (self.raw, self.recovery))
         rows = cells_of(self.dims, self.coords, self.components[0], self.tokens, at)
+        windows = self.settings.get("windows", {})
         for row, values, recoveries in zip(rows, raw, percent, strict=True):
+            row.update({"window": windows[row["component"]]} if windows else {})
             for metric, value, recovery in zip(self.metrics, values, recoveries, strict=True):
                 row[metric] = float(value)
                 row[f"{metric}_recovery"] = None if np.isnan(recovery) else float(recovery)

@@ -29,7 +29,8 @@ OF_A_PAIR = ("clean_text", "corrupted_text", "target", "foil", "clean", "corrupt
 def _traits(single: PatchingResult) -> dict[str, Any]:
     """What is the same for every pair of a set."""
     options = {
-        name: single.settings.get(name) for name in ("positions", "within", "approximate", "source_model")
+        name: single.settings.get(name)
+        for name in ("positions", "within", "approximate", "source_model", "windows")
     }
     coords = {f"{dim}s": single.coords.get(dim) for dim in ("layer", "head", "position", "neuron")}
     same = ("model", "metrics", "components", "dims", "direction", "window")

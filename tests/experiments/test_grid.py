@@ -148,9 +148,27 @@ def test_heads_by_default_each_and_together_when_named(model, pair):
 
 def test_a_window_is_part_of_the_cell(model, pair):
     grid = make_grid(model, pair, "mlp", [1], window=np.int64(3))
-    assert grid.window == 3 and type(grid.window) is int
+    assert grid.windows == {"mlp": 3} and type(grid.windows["mlp"]) is int
     (cell,) = grid.cells(pair.roles("denoise"))
     assert [p.site.layer for p in cell.patches] == list(window_of(1, 3, model.n_layers))
+
+
+def test_components_have_windows_of_their_own(model, pair):
+    names = ["resid_post", "mlp", "attn"]
+    grid = make_grid(model, pair, names, [1], window={"mlp": 3, "self_attn": 2})
+    cells = grid.cells(pair.roles("denoise"))
+    assert [len(cell.patches) for cell in cells] == [1, 3, 2]
+    auto = make_grid(model, pair, names, [1], window="auto")
+    assert auto.windows == {"resid_post": 1, "mlp": 1, "attn": 1}  # 10 of 48 layers is 1 of these few
+    for window, says in (
+        ({"head": 3}, "'head' is not patched"),
+        ({"mlp": 0}, "window is a whole number"),
+        ({3: 1}, "3 is not patched"),
+        ("all", "window is a whole number"),
+        (None, "window is a whole number"),
+    ):
+        with pytest.raises(InputError, match=says):
+            make_grid(model, pair, names, window=window)
 
 
 def test_a_pattern_wants_prompts_of_one_length(model, tails):

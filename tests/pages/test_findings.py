@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from every_result import every_result
+from page_results import page_results
 from test_patching_result import make
 
 from mlxtrace.pages.findings import found, label
@@ -11,9 +11,9 @@ from mlxtrace.pages.methods import kind_of
 from mlxtrace.results.strongest import strongest
 
 
-@pytest.mark.parametrize("name", every_result())
-def test_every_result_is_told_in_sentences(name):
-    said = found(every_result()[name])
+@pytest.mark.parametrize("name", page_results())
+def test_page_results_is_told_in_sentences(name):
+    said = found(page_results()[name])
     assert said == "" or said.endswith(".")
     assert "nan" not in said and len(said) < 1200
 
@@ -33,7 +33,7 @@ def test_a_component_that_does_nothing_is_nowhere():
 
 
 def test_numbers_of_other_classes():
-    every = every_result()
+    every = page_results()
     trace = every["CausalTrace"]
     assert '" Paris" from 0.10 back to 0.60; it is 0.90 in the clean run' in found(trace)
     assert "last subject token" in found(trace)
@@ -50,4 +50,4 @@ def test_numbers_of_other_classes():
 def test_labels_say_which_way():
     result = make([[0.1, 0.5]], ("layer", "position"), direction="noise")
     assert label(result, kind_of(result)) == "Tokens and layers, corrupting"
-    assert label(every_result()["Curve"], "circuit") == "The circuit"
+    assert label(page_results()["Curve"], "circuit") == "The circuit"

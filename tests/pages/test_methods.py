@@ -1,7 +1,7 @@
 """What each panel means: every class of results has its method, with formula and source."""
 
 import pytest
-from every_result import every_result
+from page_results import page_results
 from test_patching_result import make
 from test_patching_set import a_set
 
@@ -16,9 +16,9 @@ def test_every_kind_is_told():
         assert not method.source.endswith(".")
 
 
-@pytest.mark.parametrize("name", every_result())
-def test_every_result_has_a_kind(name):
-    assert kind_of(every_result()[name]) in METHODS
+@pytest.mark.parametrize("name", page_results())
+def test_page_results_has_a_kind(name):
+    assert kind_of(page_results()[name]) in METHODS
 
 
 def test_patching_is_told_by_its_axes():
@@ -27,7 +27,7 @@ def test_patching_is_told_by_its_axes():
     assert kind_of(make(raw, ("layer", "position"))) == "maps"
     assert kind_of(make(raw, ("layer", "head"))) == "heads"
     assert kind_of(a_set(("layer", "region"))) == "maps"
-    assert kind_of(every_result()["PathSet"]) == "paths"
+    assert kind_of(page_results()["PathSet"]) == "paths"
 
 
 @pytest.mark.parametrize("stray", [None, "x", 0.5, [1], errors, {"a": 1}, errors.InputError("x")])

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from every_result import every_result
+from page_results import page_results
 from test_patching_result import make
 
 from mlxtrace.pages.methods import kind_of
@@ -54,6 +54,6 @@ def test_a_long_table_is_cut_and_says_so():
 
 @pytest.mark.parametrize("name", ["Faithfulness", "Completeness", "Direction"])
 def test_what_has_no_figure_has_a_title(name):
-    result = every_result()[name]
+    result = page_results()[name]
     (panel,) = panels_of(result, kind_of(result))
     assert panel.title and "<img" not in panel.figure

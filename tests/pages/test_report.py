@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from every_result import every_result
+from page_results import page_results
 from test_patching_result import make
 
 import mlxtrace
@@ -17,16 +17,16 @@ def quick(monkeypatch):
     monkeypatch.setattr("mlxtrace.pages.document.script", lambda: "<script></script>")
 
 
-@pytest.mark.parametrize("name", every_result())
+@pytest.mark.parametrize("name", page_results())
 def test_every_class_makes_a_page(name, tmp_path, quick):
-    result = every_result()[name]
+    result = page_results()[name]
     text = mlxtrace.report(result, tmp_path / "x.html").read_text("utf-8")
     assert METHODS[kind_of(result)].heading in text and "<h1>" in text and "To make it again" in text
     assert "nan" not in text.split("<script")[0].lower().replace("nanda", "")
 
 
 def test_a_list_makes_one_page_and_a_loaded_result_the_same(tmp_path, quick):
-    results = [every_result()[name] for name in ("PatchingResult", "CausalTrace", "PathResult")]
+    results = [page_results()[name] for name in ("PatchingResult", "CausalTrace", "PathResult")]
     page = mlxtrace.report(results, tmp_path / "x.html").read_text("utf-8")
     assert all(METHODS[kind_of(one)].heading in page for one in results)
     loaded = [type(one).load(one.save(tmp_path / type(one).__name__)) for one in results]

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from every_result import attributed, every_result
+from page_results import attributed, page_results
 from test_causal_trace_result import made as trace
 from test_patching_result import make
 from test_patching_set import a_set
@@ -41,8 +41,8 @@ CASES = {
     "the other alone": (make([0.2], direction="noise"), "Only corrupting was run"),
     "the demo": (make([0.2]), "circuit was planted"),
     "the stream": (make([0.2], components=["resid_post"]), "100 % by construction"),
-    "an unfaithful circuit": (every_result()["Faithfulness"], "not faithful: with it alone 20 %"),
-    "what a screen missed": (every_result()["Screened"], "ran 14 of 500 cells exactly"),
+    "an unfaithful circuit": (page_results()["Faithfulness"], "not faithful: with it alone 20 %"),
+    "what a screen missed": (page_results()["Screened"], "ran 14 of 500 cells exactly"),
 }  # fmt: skip
 
 
@@ -83,7 +83,7 @@ def test_answers_that_differ_by_pair_are_not_the_same_answer():
     assert "same answer" not in said(result)
 
 
-@pytest.mark.parametrize("name", every_result())
+@pytest.mark.parametrize("name", page_results())
 def test_every_class_is_looked_at(name):
-    one = every_result()[name]
+    one = page_results()[name]
     assert all(line.endswith(".") for line in weaknesses([one], [asked_of(one)]))

@@ -7,7 +7,7 @@ import numpy as np
 from test_patching_result import make
 
 WIDEST, TALLEST = 16.0, 11.0  # inches
-WORDS = "The committee that was set up last year to look into the matter has written about towers and museums".split()
+WORDS = ["The", "committee", "that", "was", "set", "up", "last", "year", "to", "look", "into", "the", "matter", "has", "written", "about", "towers", "and", "museums"]
 SLACK = 1.5  # pixels
 
 

@@ -1,12 +1,10 @@
 """Maps of any size: no label, title or caption lies on another or leaves the figure, which fits a page."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from measured_figures import lens, measure, pattern, recoveries, scope, tokens
 
 from mlxtrace import plotting
-from mlxtrace.errors import InputError
 from mlxtrace.plotting import token_maps
 
 

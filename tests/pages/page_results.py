@@ -57,7 +57,7 @@ def attributed() -> AttributionResult:
 
 
 @functools.cache
-def every_result() -> dict[str, Any]:
+def page_results() -> dict[str, Any]:
     """By class name, one result of each."""
     demo, edges = shipped.load("demo"), made_up()
     one = Faithfulness.of(np.array([0.4]), np.array([2.0]), np.array([0.0]), ["0"], "logit_diff")
