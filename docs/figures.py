@@ -25,7 +25,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from matplotlib import colormaps, rc_context
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
-
 from mlxtrace import GaussianNoise, InterpretableModel, compiled, facts, prompts
 from mlxtrace.engine import choice
 from mlxtrace.engine.sweep import Sweep

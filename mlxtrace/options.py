@@ -150,9 +150,11 @@ def _add_shared(group: Group) -> None:
     group.add_argument("--target", type=option_values.answer, help=answer)
     several = 'any of these instead, " Paris| paris": their probabilities are added'
     group.add_argument("--answers", action="extend", type=option_values.answers, help=several)
-    group.add_argument(
-        "--window", type=option_values.count, help="layers patched together (1; in a trace 10)"
+    together = (
+        "layers patched together, or auto: of mlp and attn the published 10 of 48, here as many by depth, such as 3 of "
+        "12 (1; auto in traces and without prompts)"
     )
+    group.add_argument("--window", type=option_values.window, help=together)
     names = ", ".join(option_values.POSITIONS)
     group.add_argument("--positions", type=option_values.positions, help=f"{names}, or numbers (all; each)")
     within = "of a region: each token by itself, averaged; its last; all at once (mean)"

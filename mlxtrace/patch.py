@@ -89,7 +89,9 @@ def patch(model: InterpretableModel, args: argparse.Namespace, say: Output) -> S
     result = mapped = model.activation_patching(both, **settings)
     if args.bare and args.positions is None and args.heads is None and "head" not in settings["component"]:
         components = list(dict.fromkeys(["resid_post", *result.components]))
-        each = {**settings, "component": components, "positions": "each"}
+        # single states of the stream, as published: a window of them is one state
+        windows = result.settings.get("windows") or dict.fromkeys(result.components, result.window)
+        each = {**settings, "component": components, "positions": "each", "window": windows}
         mapped = model.activation_patching(both, **each)
     written = _write(result, mapped, args, say)
     if not args.quiet:
@@ -97,7 +99,7 @@ def patch(model: InterpretableModel, args: argparse.Namespace, say: Output) -> S
     if written and not args.quiet:
         say(written)
     if args.bare and not args.quiet:
-        _farewell(args, settings, say)
+        _farewell(args, {**settings, "window": result.window}, say)
     report_runs.write(further, model, args, say, [result], both)
     return result.notes
 
@@ -110,7 +112,7 @@ def _patching_settings(args: argparse.Namespace) -> dict[str, Any]:
         "positions": None if args.positions == "all" else args.positions,
         "heads": args.heads,
         # so sure an answer would jump between 0 and 100 % of its probability, layer by layer
-        "window": args.window or (3 if args.bare else 1),
+        "window": args.window or ("auto" if args.bare else 1),
         "metric": args.metric or (["logit_diff"] if args.bare else ["auto"]),
         "direction": args.direction or "denoise",
         **({} if args.within is None else {"within": args.within}),
@@ -137,7 +139,7 @@ def trace(model: InterpretableModel, args: argparse.Namespace, say: Output) -> S
     noise = args.gaussian
     settings = {
         "kind": options.KINDS[args.kind or "block"],
-        "window": args.window or 10,
+        "window": args.window or "auto",
         "samples": noise.samples,
         "noise": noise.level,
         "seed": noise.seed,
@@ -220,8 +222,8 @@ def facts(model: InterpretableModel, args: argparse.Namespace, say: Output) -> S
     if args.plan:
         chosen = len(args.known[: args.limit])
         return _show_plan(say, model, f"{chosen} facts, {len(kinds)} traces of each, into {args.out}")
-    given = {name: getattr(args, name) for name in FACT_OPTIONS}
-    given = {name: value for name, value in given.items() if value is not None}
+    given: dict[str, Any] = {name: getattr(args, name) for name in FACT_OPTIONS}
+    given = {"window": "auto"} | {name: value for name, value in given.items() if value is not None}
     average = run_facts(
         model, args.known, args.out, kinds=kinds, progress=False if args.quiet else None, **given
     )

@@ -52,6 +52,33 @@ def test_the_bare_run_prints_receipt_table_and_sentence_and_draws(loaded, capsys
     assert "planted" in out and not err
 
 
+def test_the_bare_run_patches_windows_of_parts_and_single_states_of_the_stream(loaded, capsys, monkeypatch):
+    asked = []
+
+    class Watched:
+        def __getattr__(self, name):
+            return getattr(demo(), name)
+
+        def activation_patching(self, *given, **options):
+            asked.append(demo().activation_patching(*given, **options))
+            return asked[-1]
+
+    monkeypatch.setattr(patch, "InterpretableModel", lambda *_, **__: Watched())
+    out, _ = run(capsys, "--json", "bars.json")
+    assert "--window 3" in out and json.loads(Path("bars.json").read_text())["window"] == 3
+    bars, drawn = asked
+    assert bars.window == 3 and "windows" not in bars.settings
+    assert drawn.settings["windows"] == {"resid_post": 1, "mlp": 3, "attn": 3}
+    alone = demo().activation_patching(
+        CLEAN, CORRUPTED, "resid_post", positions="each", metric="logit_diff", layers=5, progress=False
+    )
+    mine = [
+        row["logit_diff"] for row in drawn.to_rows() if (row["component"], row["layer"]) == ("resid_post", 5)
+    ]
+    assert mine == pytest.approx(alone.raw.ravel().tolist(), abs=1e-4)
+    assert not any("holds one state" in note for note in drawn.notes)
+
+
 def test_the_command_that_the_bare_run_recommends_gives_the_same_table(loaded, capsys):
     import shlex
 
@@ -224,6 +251,7 @@ def test_facts_are_traced_averaged_and_resumed(loaded, capsys, monkeypatch):
 
     monkeypatch.setattr(running, "causal_trace", lambda *a, **k: pytest.fail("a fact was traced again"))
     run(capsys, *asked, "--quiet")
+    run(capsys, *asked[:-2], "--quiet")  # the published window at the demo's depth is 3 as well
     assert Path("traces/average.csv").read_bytes() == before
     _, err = run(capsys, *asked, "--seed", "9", status=2)
     assert "other settings" in err and err.count("\n") == 1

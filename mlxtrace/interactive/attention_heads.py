@@ -8,11 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError
 from ..plotting.arrays import labels_of, numbers
-from ..plotting.rows import matter
-from .crops import CELLS
-from .toolbox import Hover, Map, Scale, checked, facets, finished, numbered, safe, slides
+from .toolbox import (
+    Hover,
+    InputError,
+    Map,
+    Scale,
+    checked,
+    facets,
+    finished,
+    numbered,
+    short,
+    slides,
+    tokens_that_fit,
+)
 
 VIEWS = ("head", "token", "all")
 HOVERS = {
@@ -66,10 +75,10 @@ def attention(
     if view not in VIEWS:
         raise InputError(f"view={view!r} is none of {', '.join(map(repr, VIEWS))}")
     patterns, tokens = _whole(patterns, tokens), list(tokens)
-    names = [f"head {safe(name)}" for name in labels_of("heads", heads, len(patterns))]
+    names = [f"head {short(head)}" for head in labels_of("heads", heads, len(patterns))]
     if len(set(names)) < len(names):
         raise InputError(f"each head has a name of its own; heads= has some twice: {list(heads or ())}")
-    shown, said = _shown(patterns, rows)
+    shown, said = tokens_that_fit(patterns, rows)
     labels = numbered(tokens, shown, subject_range)
     patterns = patterns[:, shown][:, :, shown]
     scale = Scale(0.0, max(float(patterns.max()), 1e-9), 0.0)
@@ -102,21 +111,3 @@ def _whole(patterns: Any, tokens: Any) -> np.ndarray:
     if found.ndim != 3 or found.shape[1:] != (len(tokens), len(tokens)) or not found.size:
         raise InputError(f"{rule}; got {list(np.shape(patterns))}")
     return found
-
-
-def _shown(patterns: np.ndarray, rows: Any) -> tuple[list[int], list[str]]:
-    """The tokens that are shown, and how much attention goes to others."""
-    n = patterns.shape[-1]
-    most = max(1, int(np.sqrt(CELLS / len(patterns))))
-    if isinstance(rows, str) and rows == "auto":
-        shown = list(range(max(0, n - most), n))
-    else:
-        shown = matter(np.zeros((n, 1)), rows).shown
-    if len(shown) == n:
-        return shown, []
-    outside = 1 - patterns[:, shown][:, :, shown].sum(-1)
-    span = f"{shown[0]}-{shown[-1]}" if shown == list(range(shown[0], shown[-1] + 1)) else f"{len(shown)}"
-    return shown, [
-        f"tokens {span} of {n}; a head's attention to tokens that are not shown: on average "
-        f'{100 * outside.mean():.0f} %, at most {100 * outside.max():.0f} %; rows="all" shows all'
-    ]

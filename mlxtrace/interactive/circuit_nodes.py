@@ -9,8 +9,17 @@ import numpy as np
 
 from ..plotting.circuit_curves import Curved
 from ..plotting.circuit_graph import Drawn, places_of
-from ..plotting.colours import HELPS, HURTS, NODES
-from .toolbox import checked, dress, finished, plotly, safe
+from .toolbox import (
+    HELPS,
+    HURTS,
+    NODES,
+    checked,
+    dress,
+    finished,
+    plotly,
+    safe,
+    short,
+)
 
 LEVEL, CLOSEST = 58, 2600  # pixels between layers, and of the tallest graph
 WIDTHS = 6  # lines of as many widths
@@ -96,7 +105,7 @@ def _handles(links: list[Link], places: dict[str, tuple[float, float]], metric: 
         y += line[1].tolist()
         into = f"{safe(node)}.{read}" if read else safe(node)
         way = "helps" if score >= 0 else "works against"
-        said = f"score <b>{abs(score):.4g}</b> ({safe(metric)}): {way} the clean answer"
+        said = f"score <b>{abs(score):.4g}</b> ({short(metric)}): {way} the clean answer"
         texts += [f"<b>{safe(sender)} → {into}</b><br>{said}"] * len(ALONG)
     return plotly().graph_objects.Scatter(
         x=x,
@@ -117,7 +126,7 @@ def _nodes(figure: Any, links: list[Link], places: dict[str, tuple[float, float]
             if some:
                 best = max(some, key=lambda link: abs(link[3]))
                 said.append(f"{len(some)} {word}, the strongest {'from' if other == 0 else 'to'} "
-                            f"{safe(best[other])} {abs(best[3]):.3g}")  # fmt: skip
+                            f"{safe(str(best[other]))} {abs(best[3]):.3g}")  # fmt: skip
         figure.add_annotation(
             x=x,
             y=y,

@@ -49,7 +49,7 @@ def rows_that_matter(
 
 
 def heads_that_fit(
-    maps: Sequence[Map], heads: Sequence[int], scale: Scale, asked: Any = "auto"
+    maps: Sequence[Map], heads: Sequence[int | None], scale: Scale, asked: Any = "auto"
 ) -> tuple[list[int], list[str]]:
     """Which maps of heads a figure has: the strongest, as many as `CELLS` allows; and what is said of the others.
 
@@ -72,7 +72,9 @@ def heads_that_fit(
     if not isinstance(asked, str):
         wanted = list(asked) if isinstance(asked, Iterable) else [asked]
         if odd := [head for head in wanted if head not in heads]:
-            raise InputError(f"heads={asked!r}: there is no head {odd[0]!r}; there are {sorted(set(heads))}")
+            raise InputError(
+                f"heads={asked!r}: there is no head {odd[0]!r}; there are {list(dict.fromkeys(heads))}"
+            )
         if not wanted:
             raise InputError("heads=[] names no head")
         return [i for i, head in enumerate(heads) if head in wanted], []
@@ -110,3 +112,21 @@ def strongest_lines(size: np.ndarray, most: int) -> np.ndarray:
         [1, 3]
     """
     return np.sort(np.argsort(-np.nan_to_num(size), kind="stable")[:most])
+
+
+def tokens_that_fit(patterns: np.ndarray, rows: Any) -> tuple[list[int], list[str]]:
+    """Which tokens of attention patterns `[heads, T, T]` are shown, and how much attention goes to others."""
+    n = patterns.shape[-1]
+    most = max(1, int(np.sqrt(CELLS / len(patterns))))
+    if isinstance(rows, str) and rows == "auto":
+        shown = list(range(max(0, n - most), n))
+    else:
+        shown = matter(np.zeros((n, 1)), rows).shown
+    if len(shown) == n:
+        return shown, []
+    outside = 1 - patterns[:, shown][:, :, shown].sum(-1)
+    span = f"{shown[0]}-{shown[-1]}" if shown == list(range(shown[0], shown[-1] + 1)) else f"{len(shown)}"
+    return shown, [
+        f"tokens {span} of {n}; a head's attention to tokens that are not shown: on average "
+        f'{100 * outside.mean():.0f} %, at most {100 * outside.max():.0f} %; rows="all" shows all'
+    ]

@@ -20,6 +20,7 @@ from .toolbox import (
     numbered,
     prompts,
     safe,
+    short,
     strongest_lines,
 )
 
@@ -51,7 +52,7 @@ def edges(result: Scored, path: str | os.PathLike | None = None, *, most: int = 
     largest = max(float(np.nan_to_num(np.abs(values)).max()), 1e-12)
     scale, hover = (
         Scale(-largest, largest, 0.0, flip=True),
-        Hover("sender", "receiver", f"change of {safe(result.metric)}", ".4g"),
+        Hover("sender", "receiver", f"change of {short(result.metric)}", ".4g"),
     )
     caption = [
         "blue above 0, red below; in the order of the stream, a layer's heads before its MLP",
@@ -103,7 +104,7 @@ def paths(result: Paths, path: str | os.PathLike | None = None, *, most: int = M
     """
     path = checked(path)
     base = "clean" if result.direction == "noise" else "corrupted"
-    value = f"change of {safe(result.metrics[0])}"
+    value = f"change of {short(result.metrics[0])}"
     effect, half = (_first(result, x) for x in (result.effect, getattr(result, "effect_interval", None)))
     caption = [*prompts(result.runs), f"{value}: patched less the {base} run"]
     if effect.ndim == 2:

@@ -28,6 +28,7 @@ from .toolbox import (
     refuse_rows,
     rows_that_matter,
     safe,
+    short,
     words_of,
 )
 
@@ -58,7 +59,7 @@ def effects(result: Effects, path: str | os.PathLike | None = None, *, rows: Any
         caption.append(f"{result.metric} in the base run: {result.base_value:.4g}")
         return finished(
             bar_figure(
-                _bars(result), safe(result.metric), "layer", "", title, caption, ".4f", x_label=across
+                _bars(result), short(result.metric), "layer", "", title, caption, ".4f", x_label=across
             ),
             path,
         )
@@ -70,7 +71,7 @@ def effects(result: Effects, path: str | os.PathLike | None = None, *, rows: Any
     else:
         refuse_rows(rows)
     row = "token" if result.regions is None else "region"
-    hover = Hover(row, "layer", safe(result.metric), ".4f")
+    hover = Hover(row, "layer", short(result.metric), ".4f")
     return finished(facets(maps, scale, hover, title, caption, across), path)
 
 
@@ -125,4 +126,4 @@ def noising(result: NoisedButAWindow, path: str | os.PathLike | None = None) -> 
     across = f"centre of the {result.window} restored layers"
     options: dict[str, Any] = {"form": ".4f", "lines": lines, "x_label": across}
     caption: Sequence[str] = prompts([("prompt", result.prompt)])
-    return finished(bar_figure([bars], f"p({safe(answer)})", "centre", "", title, caption, **options), path)
+    return finished(bar_figure([bars], f"p({short(answer)})", "centre", "", title, caption, **options), path)

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError
 from ..plotting.protocols import Panel, Patched
 from ..plotting.recoveries import row_labels, scale_of, words_of_metric
 from .toolbox import (
     Bars,
     Hover,
+    InputError,
     Map,
     bar_figure,
     capital,
@@ -30,6 +30,7 @@ from .toolbox import (
     rows_that_matter,
     run_lines,
     safe,
+    short,
     slides,
     token,
     words_of,
@@ -63,7 +64,7 @@ def recoveries(
     path = checked(path)
     panels = result.panels(metric)
     metric = metric or result.metrics[0]
-    value = safe(f"recovery of {words_of_metric(metric, result)}")
+    value = short(f"recovery of {words_of_metric(metric, result)}")
     title, caption = describe(result), prompts(run_lines(result))
     _check(panels[0], rows, heads)
     if panels[0].column_name == "component":

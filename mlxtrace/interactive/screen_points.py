@@ -7,9 +7,18 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..plotting.colours import AUDIT, THRESHOLD, VERIFIED
 from ..plotting.recoveries import words_of_metric
-from .toolbox import checked, dress, finished, plotly, safe, token
+from .toolbox import (
+    AUDIT,
+    THRESHOLD,
+    VERIFIED,
+    checked,
+    dress,
+    finished,
+    plotly,
+    safe,
+    token,
+)
 
 WHERE = ("component", "layer", "head", "neuron", "position", "token", "region")  # of a cell, in this order
 

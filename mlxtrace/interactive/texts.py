@@ -40,6 +40,11 @@ def token(text: str, most: int = LONGEST) -> str:
     return safe(elided(text, most))
 
 
+def short(text: str, most: int = 40) -> str:
+    """A name on one line, such as a model's or an answer: its middle left out where it is long."""
+    return safe(elided(" ".join(text.split()), most))
+
+
 def elided(text: str, most: int) -> str:
     """The text, its middle left out where it is longer than `most` characters."""
     left = most // 2

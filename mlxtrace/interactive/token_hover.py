@@ -8,10 +8,10 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from ..errors import InputError
 from ..plotting import token_maps
-from ..plotting.colours import FRAME
 from .toolbox import (
+    FRAME,
+    InputError,
     Scale,
     checked,
     colour_scale,
@@ -23,7 +23,7 @@ from .toolbox import (
     probability,
     prompts,
     quoted,
-    safe,
+    short,
     token,
     words_of,
 )
@@ -66,7 +66,7 @@ def lens(result: Lens, path: str | os.PathLike | None = None, *, of: str = "top"
     path = checked(path)
     if of not in ("top", "answer"):
         raise InputError(f'of={of!r}: the colour is the probability of the "top" token or of the "answer"')
-    answer = safe(result.answer.strip())
+    answer = short(result.answer)
     shown, cut = _positions(result, rows)
     columns = numbered(result.tokens, [result.positions[j] for j in shown], None)
     top = result.top
@@ -182,7 +182,7 @@ def patchscope_map(result: Scope, path: str | os.PathLike | None = None) -> Any:
         A plotly Figure.
     """
     path = checked(path)
-    answer, first = safe(result.answer.strip()), result.first
+    answer, first = short(result.answer), result.first
     rows, columns = [str(i) for i in result.target_layers], [str(i) for i in result.layers]
     lines = [
         [

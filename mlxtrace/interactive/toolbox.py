@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ..errors import InputError
+from ..plotting.colours import AUDIT, FRAME, HELPS, HURTS, NODES, THRESHOLD, VERIFIED
 from ..plotting.heatmaps import Map, Scale
 from ..plotting.kit import capital, colour_of, family
 from ..plotting.labels import (
@@ -16,17 +18,25 @@ from ..plotting.labels import (
     words_of,
 )
 from .bars import Bars, bar_figure
-from .crops import heads_that_fit, numbered, refuse_rows, rows_that_matter, strongest_lines
+from .crops import heads_that_fit, numbered, refuse_rows, rows_that_matter, strongest_lines, tokens_that_fit
 from .frame import dress, rgb
 from .html import checked, finished, plotly
 from .map_grid import Hover, colour_scale, facets, slides
-from .texts import prompts, safe, token
+from .texts import prompts, safe, short, token
 
 __all__ = [
+    "AUDIT",
+    "FRAME",
+    "HELPS",
+    "HURTS",
     "NATURAL",
+    "NODES",
+    "THRESHOLD",
+    "VERIFIED",
     "WITHIN",
     "Bars",
     "Hover",
+    "InputError",
     "Map",
     "Scale",
     "bar_figure",
@@ -52,8 +62,10 @@ __all__ = [
     "rows_that_matter",
     "run_lines",
     "safe",
+    "short",
     "slides",
     "strongest_lines",
     "token",
+    "tokens_that_fit",
     "words_of",
 ]

@@ -23,7 +23,7 @@ from .toolbox import (
     prompts,
     quoted,
     rows_that_matter,
-    safe,
+    short,
 )
 
 
@@ -48,7 +48,7 @@ def trace(result: Trace, path: str | os.PathLike | None = None, *, rows: Any = "
         A plotly Figure.
     """
     path = checked(path)
-    words, value = short_words(result.kind), f"p({safe(result.answer.text.strip())})"
+    words, value = short_words(result.kind), f"p({short(result.answer.text)})"
     across = f"centre of {result.window} restored {words} layers" if result.kind else "single restored layer"
     scale = Scale(
         result.low_score, max(float(result.scores.max()), result.low_score + 1e-3), result.low_score
@@ -64,7 +64,7 @@ def trace(result: Trace, path: str | os.PathLike | None = None, *, rows: Any = "
 def _map(result: Traced, title: str) -> Any:
     rows = numbered(result.tokens, result.positions, result.subject_range)
     columns = [str(layer) for layer in range(result.scores.shape[1])]
-    return Map(result.scores, rows, columns, family(result.kind), safe(title))
+    return Map(result.scores, rows, columns, family(result.kind), short(title))
 
 
 def _cropped(maps: list[Any], result: Traced, scale: Any, rows: Any) -> tuple[list[Any], list[str]]:
@@ -88,10 +88,10 @@ def comparison(result: ComparedTraces, path: str | os.PathLike | None = None, *,
     first, top = result.first, max(float(one.scores.max()) for one in both)
     scale = Scale(first.low_score, max(top, first.low_score + 1e-3), first.low_score)
     gap = result.second.scores - first.scores
-    maps = [_map(one, name) for one, name in zip(both, result.names, strict=True)]
+    maps = [_map(one, model) for one, model in zip(both, result.names, strict=True)]
     maps.append(_gap(maps[0], gap, result.names, None))
     maps, said = _cropped(maps, first, scale, rows)
-    value = f"p({safe(first.answer.text.strip())})"
+    value = f"p({short(first.answer.text)})"
     caption = [
         *prompts([("prompt", f"{first.prompt} → {quoted(first.answer.text)}")]),
         f"correlation {result.correlation:.4f}, largest difference {result.largest_difference:.4f}",
@@ -104,7 +104,7 @@ def comparison(result: ComparedTraces, path: str | os.PathLike | None = None, *,
 def _gap(one: Any, values: np.ndarray, names: tuple[str, str], halves: np.ndarray | None) -> Any:
     """The map of a difference, on a scale of its own."""
     most = max(float(np.nanmax(np.abs(values))), 1e-6)
-    title, scale = safe(f"{names[1]} - {names[0]}"), Scale(-most, most, 0.0)
+    title, scale = short(f"{names[1]} - {names[0]}", 60), Scale(-most, most, 0.0)
     return Map(values, one.rows, one.columns, one.family, title, halves=halves, scale=scale)
 
 
@@ -121,8 +121,8 @@ def compared_averages(result: ComparedAverages, path: str | os.PathLike | None =
     path = checked(path)
     columns, kind = [str(layer) for layer in range(result.first.shape[1])], family(result.kind)
     maps = [
-        Map(x, list(result.roles), columns, kind, safe(name))
-        for x, name in zip((result.first, result.second), result.names, strict=True)
+        Map(x, list(result.roles), columns, kind, short(model))
+        for x, model in zip((result.first, result.second), result.names, strict=True)
     ]
     top = max(float(one.values.max()) for one in maps)
     maps.append(_gap(maps[0], result.difference, result.names, result.interval))
@@ -152,8 +152,8 @@ def averages(result: Averaged, path: str | os.PathLike | None = None) -> Any:
     maps = []
     for kind, effect, half in zip(result.kinds, result.indirect_effect, result.interval, strict=True):
         across = "single restored layer" if kind is None else f"centre of {result.window} restored layers"
-        columns, name = [str(layer) for layer in range(effect.shape[1])], short_words(kind)
-        maps.append(Map(effect[there], rows, columns, family(kind), capital(name), across, half[there]))
+        columns, words = [str(layer) for layer in range(effect.shape[1])], short_words(kind)
+        maps.append(Map(effect[there], rows, columns, family(kind), capital(words), across, half[there]))
     values = np.concatenate([one.values.ravel() for one in maps])
     scale = Scale(min(values.min(), 0.0), max(values.max(), 1e-3), 0.0)
     ends = f"clean {result.high_score:.3f}, corrupted {result.low_score:.3f}"

@@ -84,11 +84,11 @@ def questions_of(asked: Sequence[Asked]) -> list[Asked]:
         One for each question, in order.
     """
     found = []
-    asked = [one for one in asked if one.clean] or asked[
+    known = [one for one in asked if one.clean] or asked[
         :1
     ]  # circuits and averages do not know their prompts
-    for key in dict.fromkeys(one.key for one in asked):
-        same = [one for one in asked if one.key == key]
+    for key in dict.fromkeys(one.key for one in known):
+        same = [one for one in known if one.key == key]
         tokens = next((one for one in same if one.tokens), same[0])
         answers = next(
             (one.answers for one in same if any(a.clean is not None for a in one.answers)), same[0].answers
@@ -124,7 +124,7 @@ def asked_of(result: Any) -> Asked:
         noise = f"noise of standard deviation {one.noise_level:.3g}, {one.raw.shape[-1]} samples"
     alone = getattr(one, "alone", False)
     return Asked(
-        model=getattr(one, "model", "") or " and ".join(getattr(result, "names", ())),
+        model=_model(one, result),
         clean=clean,
         corrupted=corrupted,
         tokens=tuple(getattr(one, "tokens", ()) or ()),
@@ -136,6 +136,12 @@ def asked_of(result: Any) -> Asked:
         pairs=() if alone else tuple(_pairs(result)),
         direction=getattr(one, "direction", "denoise" if hasattr(one, "noise_level") else ""),
     )
+
+
+def _model(one: Any, result: Any) -> str:
+    """The model's name, or those of both that are compared."""
+    name = getattr(one, "model", "")
+    return " and ".join(getattr(result, "names", ())) or (name if isinstance(name, str) else "")
 
 
 def _pairs(result: Any) -> list[str]:
@@ -159,7 +165,9 @@ def _answers(one: Any) -> list[Said]:
         return _answers_of_set(one.singles)
     found = []
     for role, names in (("answer", ("target", "source_answer", "answer")), ("foil", ("foil", "base_answer"))):
-        answer: Any = next((getattr(one, name) for name in names if getattr(one, name, None) is not None), None)
+        answer: Any = next(
+            (getattr(one, name) for name in names if getattr(one, name, None) is not None), None
+        )
         if isinstance(answer, str):
             found.append(Said(role, answer, None, None))
         elif hasattr(answer, "clean_prob"):

@@ -156,7 +156,8 @@ def _screen(result: Any) -> str:
 
 def _comparison(result: Any) -> str:
     lines = repr(result).splitlines()
-    return " ".join(line.strip() for line in lines if "correlation" in line or "peak" in line[:12])
+    told = [line.strip() for line in lines if "correlation" in line or "peak" in line[:12]]
+    return f"{'; '.join(told).capitalize()}." if told else ""
 
 
 def _lens(result: Any) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,10 +27,18 @@ RUNS = ("clean:", "corrupted:", "base:", "source:", "prompt:")
 
 
 class OneComponent:
-    """A result of activation patching as if only one of its components had been patched."""
+    """A result of activation patching as if only one of its components had been patched.
 
-    def __init__(self, result: Any, component: str) -> None:
+    Args:
+        result: of several components.
+        component: one of them.
+        rows: all rows of the result; default: they are made once more.
+    """
+
+    def __init__(self, result: Any, component: str, rows: Sequence[dict[str, Any]] | None = None) -> None:
         self._of, self.components = result, [component]
+        rows = result.to_rows() if rows is None else rows
+        self._rows = [row for row in rows if row["component"] == component]
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -42,12 +51,13 @@ class OneComponent:
 
     def to_rows(self) -> list[dict[str, Any]]:
         """Those of its component."""
-        return [row for row in self._of.to_rows() if row["component"] == self.components[0]]
+        return self._rows
 
     def top(self, k: int = 5) -> list[dict[str, Any]]:
         """The strongest of its component."""
-        every = self._of.top(len(self._of.to_rows()))
-        return [row for row in every if row["component"] == self.components[0]][:k]
+        key = f"{self._of.metrics[0]}_recovery"
+        rows = [row for row in self._rows if row[key] is not None]
+        return sorted(rows, key=lambda row: row[key], reverse=self._of.direction != "noise")[:k]
 
 
 @dataclass(frozen=True)
@@ -76,10 +86,10 @@ def panels_of(result: Any, kind: str) -> list[Panel]:
     Raises:
         UnsupportedError: without plotly.
     """
-    parts = [result]
-    if kind in SPLIT and len(result.components) > 1 and "layer" in result.dims and len(result.dims) > 2:
-        parts = [OneComponent(result, name) for name in result.components]
-    return [_panel(part, kind) for part in parts]
+    if kind not in SPLIT or len(result.components) < 2 or len(result.dims) < 3:
+        return [_panel(result, kind)]
+    rows = result.to_rows()
+    return [_panel(OneComponent(result, name, rows), kind) for name in result.components]
 
 
 def _panel(part: Any, kind: str) -> Panel:
@@ -100,13 +110,15 @@ def part_notes(part: Any) -> list[str]:
 
 def _title(part: Any) -> str:
     """The first line that a result prints, without its class and its prompt."""
-    if hasattr(part, "cpr"):
-        return "Faithfulness of circuits by their size"
-    if hasattr(part, "title") and isinstance(part.title, str):
-        return part.title
-    first = repr(part).splitlines()[0].strip()
+    named = {"Curve": "Faithfulness of circuits by their size", "Faithfulness": "Faithfulness of the circuit"}
+    named["Completeness"] = "Completeness of the circuit"
+    if type(part).__name__ in named:
+        return named[type(part).__name__]
+    own = getattr(part, "title", None)
+    first = own if isinstance(own, str) else repr(part).splitlines()[0].strip()
     words = first.removeprefix(f"{type(part).__name__}: ")
-    return f"{words[:1].upper()}{words[1:]}" if len(words) <= 110 else f"{words[:109]}…"
+    words = words if len(words) <= 110 else f"{words[:109]}…"
+    return f"{words[:1].upper()}{words[1:]}"
 
 
 # ---- the figure
@@ -118,7 +130,9 @@ def _figure(part: Any) -> tuple[Html, list[str]]:
     if drawn is not None:
         lines = _bare(drawn)
         return Html(f'<div class="plot">{div(drawn)}</div>'), lines
-    return _picture(part.plot()) if hasattr(part, "plot") else el("pre", repr(part)), []
+    if hasattr(part, "plot"):
+        return _picture(part.plot()), []
+    return el("pre", repr(part)) if len(repr(part).splitlines()) > 1 else Html(""), []
 
 
 def _interactive(part: Any) -> Any:
@@ -139,7 +153,7 @@ def _bare(drawn: Any) -> list[str]:
     if layout.height and top > HEADROOM:
         layout.height -= top - HEADROOM
         layout.margin.t = HEADROOM
-    layout.title = None
+    layout.title, layout.meta = None, None
     kept, of_a_run = [], False
     for line in meta.get("caption", ()):
         text = html.unescape(str(line))

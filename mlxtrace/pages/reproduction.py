@@ -158,6 +158,7 @@ def _patching(result: Any, named_pairs: bool) -> str:
         "direction": result.direction if result.direction != "denoise" else None,
         "within": settings.get("within"),
         "method": settings.get("approximate"),
+        "align": "ends" if len(result.tokens) != len(result.corrupted_tokens) else None,
     }
     if settings.get("neurons") or "neuron" in result.dims or settings.get("source_model"):
         return ""

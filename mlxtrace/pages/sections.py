@@ -181,8 +181,12 @@ def _one_prompt(asked: Asked) -> Html:
 
 
 def _corruption(questions: Sequence[Asked], about: About) -> Html:
-    tops = about.tops if len(questions) == 1 else ()
-    return joined(both_runs(asked, tops) for asked in questions[:MOST_ASKED])
+    parts = []
+    for asked in questions[:MOST_ASKED]:
+        several = len(questions) > 1
+        parts += [el("h3", prose(question_of(asked)))] if several else []
+        parts.append(both_runs(asked, () if several else about.tops))
+    return joined(parts)
 
 
 def _of_kinds(panels: Sequence[Panel]) -> Iterator[tuple[str, str, Html]]:
@@ -190,7 +194,7 @@ def _of_kinds(panels: Sequence[Panel]) -> Iterator[tuple[str, str, Html]]:
     for kind, method in METHODS.items():
         mine = [panel for panel in panels if panel.kind == kind]
         if mine:
-            source = el("p", "After ", method.source, ".", class_="source")
+            source = el("p", "Source: ", method.source, ".", class_="source")
             formula = el("p", el("span", method.formula, class_="formula"))
             rows = [_row(row) for row in _beside(mine)]
             yield (

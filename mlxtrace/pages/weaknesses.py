@@ -178,6 +178,8 @@ def _of_recoveries(result: Any, many: bool) -> list[str]:
                 f"({_named(result)}) the 95 % interval covers no effect; and each cell has an interval of its own: "
                 "of a hundred cells without any effect about five seem to have one."
             )
+    if not hasattr(result, "direction"):
+        return found
     if np.nanmax(values, initial=0) > BEYOND or np.nanmin(values, initial=0) < 100 - BEYOND:
         found.append(
             f"Some recoveries lie outside 0 to 100 % ({_named(result)}: {np.nanmin(values):.0f} to "
@@ -189,7 +191,9 @@ def _of_recoveries(result: Any, many: bool) -> list[str]:
 
 def _named(result: Any) -> str:
     """Which result is meant: what was patched in it, and which way."""
-    return f"{', '.join(result.components)}; {'noising' if result.direction == 'noise' else 'denoising'}"
+    if not hasattr(result, "direction"):
+        return "difference"
+    return f"{', '.join(result.components)}; {'corrupting' if result.direction == 'noise' else 'restoring'}"
 
 
 def _of_layers(result: Any) -> list[str]:

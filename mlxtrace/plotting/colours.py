@@ -11,7 +11,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.colors import Colormap, LinearSegmentedColormap, to_hex, to_rgb
+from matplotlib.colors import Colormap, LinearSegmentedColormap, ListedColormap, to_hex, to_rgb
 
 ORCHID = ("#f9f5f8", "#eedaec", "#e2bade", "#d497d0", "#c06ebc", "#a746a5", "#882788", "#681467", "#410b40")
 PALETTES: dict[str, tuple[str, str]] = {  # above and below no effect
@@ -48,13 +48,9 @@ def shades(family: str, parts: np.ndarray, flip: bool = False) -> np.ndarray:
     return 1 - tint + tint * colours
 
 
-def stops(family: str, flip: bool = False, steps: int = 11) -> list[tuple[float, str]]:
-    """The same scale as `(place from 0 to 1, "#rrggbb")`, for what draws without matplotlib; 0.5 is no effect."""
-    places = np.linspace(0, 1, steps)
-    return [
-        (float(place), to_hex(colour))
-        for place, colour in zip(places, shades(family, 2 * places - 1, flip), strict=True)
-    ]
+def diverging(family: str, flip: bool = False) -> Colormap:
+    """A scale that is as long above no effect as below."""
+    return ListedColormap(shades(family, np.linspace(-1, 1, 256), flip))
 
 
 def tint(family: str, below: bool = False) -> str:
@@ -84,7 +80,7 @@ def seen(colour: Any) -> Any:
     ground, mixed = _luminance(to_rgb(mpl.rcParams["axes.facecolor"])), np.array(to_rgb(colour))
     while (_luminance(mixed) + 0.05) / (ground + 0.05) < LEAST_CONTRAST:
         mixed = mixed + 0.05 * (1 - mixed)
-    return to_hex(mixed)
+    return tuple(mixed.tolist())
 
 
 def _dark() -> bool:

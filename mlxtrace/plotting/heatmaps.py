@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -32,6 +32,7 @@ __all__ = [
     "hatching_explained",
     "matter",
 ]
+LITTLE = 0.02  # of the scale: what lies beyond it by less is not worth a word
 FEW = 8  # cuts that have a row of their own; more are lines
 SMALL = 6.5  # points of letters inside a map
 MOST_DRAWN = 10_000  # cells that are drawn one by one
@@ -44,6 +45,7 @@ class Map:
     halves: half-widths of the 95 % intervals, of the same shape; colours are hatched where these cover no effect.
     first: indices of rows whose labels are kept where there is no room for all.
     lines: before which rows, and which columns, others are left out.
+    inside: what writes into the cells, told their width and height in inches.
     """
 
     values: np.ndarray
@@ -56,6 +58,7 @@ class Map:
     scale: Any = None  # a `Scale` of its own, instead of the figure's
     first: Collection[int] = ()
     lines: tuple[Collection[int], Collection[int]] = ((), ())
+    inside: Callable[[Any, float, float], None] | None = None
 
 
 class Scale(NamedTuple):
@@ -182,6 +185,8 @@ def _mesh(ax: Any, one: Map, scale: Scale, size: Size, gaps: dict[int, Cut]) -> 
     ax.vlines(list(one.lines[1]), 0, n_rows, **look)
     for row, cut in gaps.items():
         _gap(ax, row, n_columns, cut.words if size.holds(cut.words, n_rows) else "")
+    if one.inside is not None:
+        one.inside(ax, size.width / n_columns, size.height / n_rows)
     return mesh
 
 
@@ -215,9 +220,9 @@ def hatching_explained(maps: list[Map], scale: Scale, what: str = "effect") -> l
 
 
 def _clipped(maps: list[Map], scale: Scale) -> list[str]:
-    """The line of a caption that says what lies beyond the colours, which end in an arrow there."""
+    """The line of a caption that says what lies beyond the colours, which end in an arrow there, if it is far."""
     known = np.concatenate([one.values.ravel() for one in maps if one.scale is None])
-    beyond = _beyond(known, scale)
+    beyond = _beyond(known, scale, LITTLE * (scale.high - scale.low))
     if not any(beyond):
         return []
     reach = (f"down to {np.nanmin(known):.3g}", f"up to {np.nanmax(known):.3g}")
@@ -226,8 +231,8 @@ def _clipped(maps: list[Map], scale: Scale) -> list[str]:
     return [f"the colours end at {stop}; values go {go}"]
 
 
-def _beyond(values: np.ndarray, scale: Scale) -> tuple[bool, bool]:
-    return bool((values < scale.low - 1e-9).any()), bool((values > scale.high + 1e-9).any())
+def _beyond(values: np.ndarray, scale: Scale, by: float = 1e-9) -> tuple[bool, bool]:
+    return bool((values < scale.low - by).any()), bool((values > scale.high + by).any())
 
 
 def _pooling(one: Map, size: Size) -> list[str]:

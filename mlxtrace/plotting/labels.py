@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..anatomy.components import COMPONENTS
-from ..terminal import printable
+from ..terminal import padded, printable, width
 from .certainty import uncertain
 from .elided import elided, elided_pair, model_name
 from .protocols import Patched
@@ -24,6 +24,7 @@ __all__ = [
     "describe",
     "elided",
     "elided_pair",
+    "layer_label",
     "model_name",
     "one_or_another",
     "over",
@@ -36,6 +37,7 @@ __all__ = [
     "text_bar",
     "text_map",
     "uncertain",
+    "window_of",
     "words_of",
 ]
 LEAST = 60  # characters that are left to a prompt
@@ -70,12 +72,35 @@ def describe(result: Patched) -> str:
         what, where = f"{what} one by one", f"{where}; the strongest of {len(result.coords['neuron'])} shown"
     elif result.settings.get("neurons"):
         what += f" {short(result.settings['neurons'])}"
-    window = f", {result.window} layers at a time" if result.window > 1 else ""
+    window = _windows(result)
     other = result.settings.get("source_model")
     what += f" with that of {model_name(other)}" if other else ""
     said = f"{verb} the {what}{over(result.ids)} ({where}{window})"
     method = result.settings.get("approximate")
     return f"Approximate ({method}): {said[0].lower()}{said[1:]}" if method else said
+
+
+def window_of(result: Patched, component: str) -> int:
+    """How many layers of a component were patched together."""
+    return result.settings.get("windows", {}).get(component, result.window)
+
+
+def layer_label(result: Patched, component: str) -> str:
+    """What an axis of layers is called: "layer", or "centre of 3 layers"; "single layer" beside windows of others."""
+    n = window_of(result, component)
+    alone = "single layer" if result.settings.get("windows") else "layer"
+    return alone if n == 1 else f"centre of {n} layers"
+
+
+def _windows(result: Patched) -> str:
+    """The layers patched together, in words, behind where they were patched: ", 3 layers at a time"."""
+    by_size: dict[int, list[str]] = {}
+    for component in result.components:
+        by_size.setdefault(window_of(result, component), []).append(component)
+    if len(by_size) < 2:
+        return f", {result.window} layers at a time" if result.window > 1 else ""
+    told = [f"of {' and '.join(names)} {n} layers at a time" for n, names in by_size.items() if n > 1]
+    return f"; {', '.join(told)}"
 
 
 def over(ids: Sequence[str]) -> str:
@@ -192,11 +217,11 @@ def text_map(
     parts = values / whole if whole else np.zeros_like(values)
     steps = np.clip(np.ceil(5 * np.nan_to_num(parts) - 0.25), 0, 4).astype(int)
     unsure = np.zeros(values.shape, bool) if uncertain is None else uncertain
-    width = max(map(len, names))
+    wide = max(map(width, names))
     lines = []
     for name, *row in zip(names, steps, parts, unsure, strict=True):
         cells = "".join(_shade(s, v, u) for s, v, u in zip(*row, strict=True))
-        lines.append(f"  {name:<{width}}  {cells}")
+        lines.append(f"  {padded(name, wide)}  {cells}")
     return lines
 
 

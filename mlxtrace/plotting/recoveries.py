@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 
 from ..errors import InputError
 from ..metric_table import METRICS
-from .colours import ink
 from .heatmaps import MOST, Look, Map, Rows, Scale, Sheet, draw, hatching_explained, matter
 from .kit import (
     WHISKERS_MEAN,
@@ -19,13 +18,14 @@ from .kit import (
     colour_of,
     escape,
     family,
+    ink,
     plain_axes,
     style,
     ticks,
     token_label,
     whiskers,
 )
-from .labels import describe, position_label, run_lines, words_of
+from .labels import describe, layer_label, position_label, run_lines, words_of
 from .protocols import Panel, Patched
 
 MAX_HEADS = 16  # panels of one figure; the strongest are kept
@@ -102,13 +102,16 @@ def _bars(sheet: Sheet, result: Patched, panel: Panel, label: str, asked: Any) -
         ax.margins(y=0.08)
         ticks(ax.xaxis, [str(x) for x in panel.rows], most=int(width * 4))
         if n > 1:
-            ax.set_title(escape(capital(words_of(component))))
+            apart = f", {layer_label(result, component)}" if result.settings.get("windows") else ""
+            ax.set_title(escape(capital(words_of(component)) + apart))
     for ax in list(grid.flat)[n:]:
         ax.remove()
     for ax in grid[:, 0]:
         ax.set_ylabel(escape(label))
     for ax in grid[-1]:
-        ax.set_xlabel("layer" if result.window == 1 else f"centre of {result.window} layers")
+        ax.set_xlabel(
+            "layer" if result.settings.get("windows") else layer_label(result, result.components[0])
+        )
     _words(sheet, result, [] if len(result.ids) < 2 else [WHISKERS_MEAN])
 
 
@@ -118,8 +121,6 @@ def _maps(sheet: Sheet, result: Patched, panels: list[Panel], label: str, asked:
         strength = [np.nan_to_num(np.abs(p.values - result.no_effect)).max() for p in panels]
         panels = [panels[i] for i in sorted(np.argsort(strength)[::-1][:MAX_HEADS])]
     x_label = "head" if panels[0].column_name == "head" else "layer"
-    if x_label == "layer" and result.window > 1:
-        x_label = f"centre of {result.window} layers"
     names, marked = row_labels(result, panels[0]), marked_rows(result, panels[0])
     maps = [
         Map(
@@ -128,6 +129,7 @@ def _maps(sheet: Sheet, result: Patched, panels: list[Panel], label: str, asked:
             columns=[str(c) for c in p.columns],
             family=family(p.component),
             title=_panel_title(p) if total > 1 else "",
+            x_label=layer_label(result, p.component) if x_label == "layer" else "",
             halves=p.halves,
             first=marked,
         )

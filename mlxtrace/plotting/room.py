@@ -86,7 +86,8 @@ def size_of(
         ]
         shrunk = [min(shrunk)] * 2 if square else shrunk
         usual = across == -(-maps // -(-maps // 4))  # up to four beside each other where all fit
-        score = (round(min(shrunk), 2), 2 if usual else int(across * down == maps))
+        full = across * down == maps
+        score = (round(min(shrunk) * (1.0 if full or usual else 0.8), 2), int(usual))
         if score > best:
             w, h = (size * part for size, part in zip(natural, shrunk, strict=True))
             total = (beside + across * w + between + 0.5, down * (h + 0.35) + below + 0.9)
@@ -175,10 +176,12 @@ class Thinned(Locator):
 
     def _shown(self) -> list[int]:
         n, need = len(self.at), self._need()
+        gaps = np.abs(np.diff(self.at)) if n > 1 else np.ones(1)
+        each = float(gaps.mean()) or 1.0
         step = next(
-            s for p in range(9) for s in (k * 10**p for k in STEPS) if n <= s * self.most and s >= need
+            s for p in range(9) for s in (k * 10**p for k in STEPS) if n <= s * self.most and s * each >= need
         )
-        if step == 1:
+        if step == 1 and gaps.min() >= need:
             return list(range(n))
         kept: list[int] = []
         for i in [*self.first, *range(0, n, step)]:

@@ -115,6 +115,12 @@ def matter(
     return Rows(shown, _said(cuts, len(values)), cuts)
 
 
+def no_rows(rows: Any) -> None:
+    """InputError for `rows` that choose tokens, where what is drawn has none."""
+    if not isinstance(rows, str) or rows not in ("auto", "all"):
+        raise InputError(f"rows={rows!r} are tokens of a map, and this result is not by token")
+
+
 def _asked(rows: Any, labels: list[int]) -> list[int]:
     """The indices of the rows that were asked for, in the map's order."""
     if isinstance(rows, slice):

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Protocol
+from typing import Any, Protocol, Unpack
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from .kit import checked, escape, finished, headline, plain_axes, style
+from .charts import AUDIT, THRESHOLD, VERIFIED, Look, Sheet, escape, ink, legend, plain_axes, seen, style
 from .recoveries import words_of_metric
 
-COLOURS = {"verified": "#1b7837", "audit": "0.55"}
+COLOURS = {"verified": VERIFIED, "audit": AUDIT}
 
 
 class Screened(Protocol):
@@ -31,12 +31,13 @@ class Screened(Protocol):
     def audit(self) -> Any: ...
 
 
-def screen_figure(found: Screened, path: str | os.PathLike | None = None) -> Figure:
+def screen_figure(found: Screened, path: str | os.PathLike | None = None, **look: Unpack[Look]) -> Figure:
     """Estimates across, exact effects upwards, verified cells and the audit's apart; lines at the threshold.
 
     Args:
         found: what `screen` returns.
         path: where the figure goes as well, .png, .pdf or .svg; its folder exists.
+        look: `ax` or `fig` to draw on, and `caption`, as in every plot.
 
     Returns:
         A matplotlib Figure.
@@ -44,12 +45,12 @@ def screen_figure(found: Screened, path: str | os.PathLike | None = None) -> Fig
     Raises:
         InputError: when the path cannot be written.
     """
-    path = checked(path)
+    sheet = Sheet(path, **look)
     with style():
-        fig = Figure(figsize=(6, 5), layout="constrained")
-        ax = fig.subplots()
+        sheet.open(7.2, 5)
+        ax = sheet.axes()[0, 0]
         plain_axes(ax)
-        ax.grid(axis="x", color="0.9", linewidth=0.6)
+        ax.grid(axis="x", color=ink(0.1), linewidth=0.6)
         linear = max(found.threshold / 10, 1e-9)
         most = max(float(np.abs(np.append(found.effects, found.estimates)).max(initial=0.0)), 2 * linear)
         powers = 10.0 ** np.arange(np.ceil(np.log10(3 * linear)), np.log10(most) + 0.01)
@@ -59,20 +60,22 @@ def screen_figure(found: Screened, path: str | os.PathLike | None = None) -> Fig
             axis.set_ticks([*-powers[::-1], 0, *powers], minor=False)
             axis.set_major_formatter("{x:g}")  # powers as formulas need fonts that not every machine has
         line = np.sinh(np.linspace(-np.arcsinh(most / linear), np.arcsinh(most / linear), 200)) * linear
-        ax.plot(line, line, color="0.7", linewidth=0.8, zorder=1, label="estimate = effect")
+        ax.plot(line, line, color=ink(0.35), linewidth=0.8, zorder=1, label="estimate = effect")
         _cells(ax, found)
         for sign in (-1, 1):
             label = "threshold: the tenth strongest verified" if sign > 0 else None
-            ax.axhline(sign * found.threshold, color="#b2182b", linewidth=0.8, linestyle="--", label=label)
+            ax.axhline(
+                sign * found.threshold, color=seen(THRESHOLD), linewidth=0.8, linestyle="--", label=label
+            )
         ax.set_xlim(-1.3 * most, 1.3 * most)
         ax.set_ylim(-1.3 * most, 1.3 * most)
         words = words_of_metric(found.metric)
         scale = f"both axes are logarithmic beyond ±{linear:.2g}"
         ax.set_xlabel(escape(f"estimate by gradient (a guess), {words}\n{scale}"))
         ax.set_ylabel(escape(f"effect on the {words}, exact"))
-        ax.legend(framealpha=0.9, edgecolor="none", fontsize=7.5, loc="upper left")
-        headline(fig, "Screen: what gradients guess, and what patching does", [found.sentence])
-    return finished(fig, path)
+        legend(ax, sheet.ax is not None)
+        sheet.headline("Screen: what gradients guess, and what patching does", [found.sentence])
+    return sheet.finish()
 
 
 def _cells(ax: Any, found: Screened) -> None:
@@ -82,4 +85,6 @@ def _cells(ax: Any, found: Screened) -> None:
         x, y = found.estimates[cells], found.effects[cells]
         words = "verified" if part == "verified" else "audit, at random of the rest"
         if len(x):
-            ax.scatter(x, y, s=9, color=COLOURS[part], alpha=0.75, linewidths=0, label=f"{words} ({len(x)})")
+            ax.scatter(
+                x, y, s=9, color=seen(COLOURS[part]), alpha=0.75, linewidths=0, label=f"{words} ({len(x)})"
+            )

@@ -147,7 +147,8 @@ class Sheet:
         else:
             taken = headline(self.fig, title, [*caption, *self.said] if self.caption else [])
             if not self.given:
-                self.whole.set_figheight(min(self.inches[1] + max(0.0, taken - USUAL_WORDS), TALLEST))
+                height = self.inches[1]
+                self.whole.set_figheight(max(height, min(height + max(0.0, taken - USUAL_WORDS), TALLEST)))
 
     def finish(self) -> Figure:
         """The whole figure, written if there is a path."""

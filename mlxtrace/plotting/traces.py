@@ -12,13 +12,14 @@ from matplotlib.figure import Figure
 from ..anatomy.components import KINDS, short_words
 from ..errors import InputError
 from .arrays import matrix
-from .colours import ink
+from .charts import legend
 from .heatmaps import MOST, Look, Map, Rows, Scale, Sheet, draw, matter
 from .kit import (
     capital,
     colour_of,
     escape,
     family,
+    ink,
     plain_axes,
     style,
     ticks,
@@ -176,7 +177,7 @@ def severed(
         raise InputError(f"traces holds the trace with nothing severed under None; it has {list(traces)}")
     with style():
         layers = len(traces[None].scores[-1])
-        sheet.open(float(np.clip(0.8 + 0.1 * len(traces) * layers, 6.5, 12)), 2.9)
+        sheet.open(float(np.clip(2.4 + 0.1 * len(traces) * layers, 7.0, 13.5)), 2.9)
         ax: Any = sheet.axes()[0, 0]
         width = 0.8 / len(traces)
         for i, (cut, trace) in enumerate(traces.items()):
@@ -188,8 +189,8 @@ def severed(
         ax.axhline(0, color=ink(), linewidth=0.8)
         ax.set_xlabel("layer whose output is restored")
         ax.set_ylabel("indirect effect")
-        ax.legend(frameon=False, fontsize=7)
         plain_axes(ax)
+        legend(ax, sheet.ax is not None)
         token, prompt = (
             quoted(trace.tokens[trace.positions[-1]]),
             elided(trace.prompt, int(28 * sheet.inches[0])),

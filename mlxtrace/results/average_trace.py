@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from .. import plotting
 from ..anatomy.components import short_words
 from ..errors import InputError
-from ..terminal import printable
+from ..terminal import elided, printable
 from ..text.regions import ROLES
 from .saved import Record
 
@@ -135,11 +135,12 @@ class AverageTrace(Record):
                         rows.append({**row, "interval": None if np.isnan(h) else float(h)})
         return rows
 
-    def plot(self, path: str | os.PathLike | None = None) -> Figure:
+    def plot(self, path: str | os.PathLike | None = None, **look: Unpack[plotting.Look]) -> Figure:
         """Six rows of tokens by layers, a map for each kind, on one colour scale.
 
         Args:
             path: where the figure goes as well, .png, .pdf or .svg; its folder exists.
+            look: `fig` to draw on, and `caption`, as in every plot.
 
         Returns:
             A matplotlib Figure.
@@ -147,13 +148,14 @@ class AverageTrace(Record):
         Raises:
             InputError: when the path cannot be written.
         """
-        return plotting.average_maps(self, path)
+        return plotting.average_maps(self, path, **look)
 
-    def plot_lines(self, path: str | os.PathLike | None = None) -> Figure:
+    def plot_lines(self, path: str | os.PathLike | None = None, **look: Unpack[plotting.Look]) -> Figure:
         """A line with its 95 % band for each role, a panel for each kind.
 
         Args:
             path: where the figure goes as well, .png, .pdf or .svg; its folder exists.
+            look: `fig` to draw on, and `caption`, as in every plot.
 
         Returns:
             A matplotlib Figure.
@@ -161,7 +163,7 @@ class AverageTrace(Record):
         Raises:
             InputError: when the path cannot be written.
         """
-        return plotting.average_lines(self, path)
+        return plotting.average_lines(self, path, **look)
 
     def __repr__(self) -> str:
         lines = [
@@ -177,7 +179,7 @@ class AverageTrace(Record):
             cells = [self._peak_cell(k, i) if count else "-" for k in range(len(self.kinds))]
             lines.append(f"  {role:<24}{count:>6}" + "".join(f"   {cell:<25}" for cell in cells).rstrip())
         wrong = self.skipped[:3]
-        lines += [f"  skipped: {s['id']} {s['prompt']!r}: {s['why']}" for s in wrong]
+        lines += [f"  skipped: {s['id']} {elided(s['prompt'], 100)!r}: {s['why']}" for s in wrong]
         if len(self.skipped) > len(wrong):
             lines.append(f"  ... and {len(self.skipped) - len(wrong)} more, see .skipped")
         return printable("\n".join(lines))

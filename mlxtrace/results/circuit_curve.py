@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..plotting.circuit_curves import circuit_curve
+from ..plotting.circuit_curves import Look, circuit_curve
 from .intervals import ratio_of_means
 from .printing import page
 from .saved import Record
@@ -227,16 +227,17 @@ class Curve(Record):
             body.append(f"  {row['edges']:9d} {100 * row['size']:6.3g}% {row['faithfulness']:9.3f}{random}")
         return page(title, lines, self.notes, body)
 
-    def plot(self, path: str | os.PathLike | None = None) -> Figure:
+    def plot(self, path: str | os.PathLike | None = None, **look: Unpack[Look]) -> Figure:
         """Draw faithfulness by number of edges, with intervals and the random circuits.
 
         Args:
             path: where the figure goes as well, .png, .pdf or .svg; its folder exists.
+            look: `ax` or `fig` to draw on, and `caption`, as in every plot.
 
         Returns:
             A matplotlib Figure.
         """
-        return circuit_curve(self, path)
+        return circuit_curve(self, path, **look)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         n, pairs = len(self.sizes), len(self.ids)

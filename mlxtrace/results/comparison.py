@@ -9,21 +9,21 @@ from __future__ import annotations
 import dataclasses
 import os
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 
 from .. import plotting
 from .causal_trace_result import CausalTrace
 from .explored import Explored
-from .printing import page, quoted
+from .printing import Displayed, page, quoted
 
 TIE = 0.01  # of the total effect
 RULE = f"peaks within {100 * TIE:g} % of the total effect count as ties"
 
 
 @dataclass(repr=False, eq=False)
-class Comparison(Explored):
+class Comparison(Explored, Displayed):
     """The same trace on two models, with the same answer and the same noise, and how they differ.
 
     Args:
@@ -97,16 +97,20 @@ class Comparison(Explored):
             rows.append(row)
         return rows
 
-    def plot(self, path: str | os.PathLike | None = None) -> Any:
+    def plot(
+        self, path: str | os.PathLike | None = None, rows: Any = "auto", **look: Unpack[plotting.Look]
+    ) -> Any:
         """Draw both maps on one colour scale.
 
         Args:
             path: a PNG, PDF or SVG to write as well.
+            rows: which positions are shown: "auto", of many those that matter; "all"; or positions.
+            look: `fig=` to draw on, `caption=False`.
 
         Returns:
             The matplotlib `Figure`.
         """
-        return plotting.comparison(self, path)
+        return plotting.comparison(self, path, rows, **look)
 
     def __repr__(self) -> str:
         i, layer = np.unravel_index(np.abs(self.difference).argmax(), self.difference.shape)

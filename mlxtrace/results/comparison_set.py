@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 
@@ -18,14 +18,14 @@ from ..text.regions import ROLES, roles_of
 from .comparison import RULE, Comparison
 from .explored import Explored
 from .intervals import FEW, mean_of, ratio_of_means
-from .printing import page
+from .printing import Displayed, page
 
 LEAST_EFFECT = 0.01  # of the answer's probability; with less there is no peak to speak of
 SHOWN = 5  # prompts that a line names
 WIDE = 24  # characters of a model's name above a column
 
 
-class ComparisonSet(Explored):
+class ComparisonSet(Explored, Displayed):
     """The same traces of many prompts on two models: means by the role of a token and layer, and their differences.
 
     Differences are paired: each prompt's second score less its first, averaged over the tokens of a role. Intervals
@@ -152,16 +152,17 @@ class ComparisonSet(Explored):
                 rows.append(row)
         return rows
 
-    def plot(self, path: str | os.PathLike | None = None) -> Any:
+    def plot(self, path: str | os.PathLike | None = None, **look: Unpack[plotting.Look]) -> Any:
         """Draw both models' mean maps, and their difference, whose uncertain cells are marked.
 
         Args:
             path: a PNG, PDF or SVG to write as well.
+            look: `fig` to draw on, and `caption`, as in every plot.
 
         Returns:
             The matplotlib `Figure`.
         """
-        return plotting.compared_averages(self, path)
+        return plotting.compared_averages(self, path, **look)
 
     def __repr__(self) -> str:
         width, lines = max(map(len, self.names)), []

@@ -7,18 +7,17 @@ iv.add_vector(4 * direction, positions)      # steering
 
 from __future__ import annotations
 
-import html
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 
-from .printing import page, quoted
+from .printing import elided, page, quoted
 from .saved import InputError, Record, plain
 
 __all__ = ["Direction", "plain"]
-SHOWN = 3  # prompts of either list that are printed
+SHOWN, MOST = 3, 80  # prompts of either list that are printed, and characters of each
 
 
 @dataclass(repr=False, eq=False)
@@ -174,9 +173,6 @@ class Direction(Record):
             "rightly by the direction of the others"
         )
 
-    def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(repr(self))}</pre>"
-
 
 def _number(k: Any) -> float | None:
     """A finite number, of Python, NumPy or MLX; None for anything else. InputError when it is not finite."""
@@ -198,4 +194,4 @@ def _array(x: Any) -> Any:
 
 def _some(texts: list[str]) -> str:
     more = f" and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
-    return ", ".join(map(quoted, texts[:SHOWN])) + more
+    return ", ".join(quoted(elided(text, MOST)) for text in texts[:SHOWN]) + more

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 
@@ -91,16 +91,17 @@ class NoisingWindow(Record):
             for layer, score in zip(self.layers, self.scores, strict=True)
         ]
 
-    def plot(self, path: str | os.PathLike | None = None) -> Any:
+    def plot(self, path: str | os.PathLike | None = None, **look: Unpack[plotting.Look]) -> Any:
         """Draw a bar for each window, with lines at the clean and the fully noised run.
 
         Args:
             path: a PNG, PDF or SVG to write as well.
+            look: `ax` or `fig` to draw on, and `caption`, as in every plot.
 
         Returns:
             The matplotlib `Figure`.
         """
-        return plotting.noising(self, path)
+        return plotting.noising(self, path, **look)
 
     def __repr__(self) -> str:
         words = COMPONENTS[self.component].words

@@ -41,7 +41,8 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
         target, foil: the answers, or None.
         tokens, corrupted_tokens: of the two prompts.
         subject_range: the subject's positions, or None.
-        direction: "denoise" or "noise". window: layers patched together.
+        direction: "denoise" or "noise". window: layers patched together; the most, where components have windows
+            of their own (`settings["windows"]`).
         plan: cells, rows, passes, engine.
         clean_text, corrupted_text, model: the prompts' texts, and the model's name.
         notes: what is to be said of these numbers.
@@ -116,9 +117,9 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
         """The cells as a table.
 
         Returns:
-            One dict per cell, plain Python values: component, layer, position, token, region, head, neuron (those
-            there are), then for each metric its value, and `<metric>_recovery` in percent (None where that means
-            nothing).
+            One dict per cell, plain Python values: component, layer, position, token, region, head, neuron, window
+            (those there are; the window where components differ in it), then for each metric its value, and
+            `<metric>_recovery` in percent (None where that means nothing).
 
         Example:
             >>> from mlxtrace import InterpretableModel
@@ -127,11 +128,18 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
             >>> list(model.activation_patching(*prompts, progress=False).to_rows()[0])
             ['component', 'layer', 'prob', 'prob_recovery']
         """
-        raw, percent = (
-            self._metric_last(x).reshape(-1, len(self.metrics)) for x in (self.raw, self.recovery)
-        )
-        rows = cells_of(self.dims, self.coords, self.components[0], self.tokens)
+        return self._rows()
+
+    def _by_cell(self, values: np.ndarray, at: np.ndarray | None) -> np.ndarray:
+        """Values `[cells, metrics]`, of all cells or of some, by their places in the order of the rows."""
+        return self._metric_last(values).reshape(-1, len(self.metrics))[slice(None) if at is None else at]
+
+    def _rows(self, at: np.ndarray | None = None) -> list[dict[str, Any]]:
+        raw, percent = (self._by_cell(x, at) for x in (self.raw, self.recovery))
+        rows = cells_of(self.dims, self.coords, self.components[0], self.tokens, at)
+        windows = self.settings.get("windows", {})
         for row, values, recoveries in zip(rows, raw, percent, strict=True):
+            row.update({"window": windows[row["component"]]} if windows else {})
             for metric, value, recovery in zip(self.metrics, values, recoveries, strict=True):
                 row[metric] = float(value)
                 row[f"{metric}_recovery"] = None if np.isnan(recovery) else float(recovery)
@@ -158,9 +166,9 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
             True
         """
         k = whole_number("k", k, 0)
-        key = f"{self.metrics[0]}_recovery"
-        rows = [row for row in self.to_rows() if row[key] is not None]
-        return sorted(rows, key=lambda row: row[key], reverse=self.direction != "noise")[:k]
+        found = self._by_cell(self.recovery, None)[:, 0] * (1 if self.direction == "noise" else -1)
+        order = np.argsort(found, kind="stable")  # NaN last
+        return self._rows(order[: min(k, int((~np.isnan(found)).sum()))])
 
     def panels(self, metric: str | None = None) -> list[Panel]:
         """The recoveries of one metric (the first) as tables, as they are printed and drawn.

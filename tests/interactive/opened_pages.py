@@ -27,7 +27,7 @@ addEventListener("load", async () => {
         if (point.curveNumber === -1) {  // the middle of the last map, or a point of the last trace
           const k = plot.data.length - 1, trace = plot._fullData.filter(t => t.visible === true).at(-1);
           if (trace.type === "heatmap") {
-            const spot = {xval: Math.floor(trace._length / 2) || 0, yval: 1};
+            const spot = {xval: trace.x.length - 1, yval: 1};
             Plotly.Fx.hover(plot, spot, trace.xaxis + trace.yaxis);
           } else Plotly.Fx.hover(plot, [{curveNumber: k, pointNumber: 0}], "xy");
         } else if ("xval" in point) Plotly.Fx.hover(plot, point, point.subplot || "xy");

@@ -5,7 +5,7 @@ import pytest
 
 from mlxtrace import interactive
 from mlxtrace.errors import InputError
-from mlxtrace.interactive import attention_heads
+from mlxtrace.interactive import crops
 
 pytest.importorskip("plotly")
 TOKENS = ["<bos>", " a", " a", "$b$"]
@@ -57,7 +57,7 @@ def test_one_head_and_a_batch_of_one():
 
 def test_long_prompts_show_their_end_and_how_much_looks_elsewhere(monkeypatch):
     weights, tokens = patterns(2, 50), [f" w{i}" for i in range(50)]
-    monkeypatch.setattr(attention_heads, "CELLS", 2 * 10 * 10)
+    monkeypatch.setattr(crops, "CELLS", 2 * 10 * 10)
     figure = interactive.attention(weights, tokens)
     np.testing.assert_allclose(figure.data[1].z, weights[1, 40:, 40:], rtol=1e-6)
     assert figure.data[0].y[0] == "40 ·w40"

@@ -75,7 +75,7 @@ def hostile_results():
     edges = made_up(metric=HOSTILE)
     gap = difference()
     gap.names, gap.title = (HOSTILE, HOSTILE), HOSTILE
-    figures = [x.explore() for x in (one, traced, both, caused, paths, cells, edges, edges.circuit(9), gap)]
+    figures = [x.explore() for x in (one, traced, both, caused, paths, cells, edges, edges.circuit(60), gap)]
     seen = lens(token=HOSTILE, model=HOSTILE, prompt=HOSTILE, answer=HOSTILE)
     looked = np.full((2, 4, 4), 0.25)
     return [*figures, interactive.lens(seen), interactive.attention(looked, tokens, heads=[HOSTILE, "<b>"])]
