@@ -1,14 +1,15 @@
-"""Tutorial 7: from a trace to a steering vector to text, and what a vector that steers does not prove.
+# %% [markdown]
+# # Tutorial 7: from a trace to a steering vector to text, and what a vector that steers does not prove.
+#
+#     python tutorials/07_steering.py [FOLDER]
+#
+# runs offline on the small model that ships with mlxtrace and writes its figures to FOLDER. That model knows which city
+# a landmark is in. Patching finds where it decides, the difference of two lists' activations there is a direction ("in
+# Paris" less "in Rome"), and with the direction added it writes that Roman landmarks are in Paris.
+#
+# The whole experiment is section 1. The others ask what it has shown, with the controls that such a claim needs.
 
-    python tutorials/07_steering.py [FOLDER]
-
-runs offline on the small model that ships with mlxtrace and writes its figures to FOLDER. That model knows which city
-a landmark is in. Patching finds where it decides, the difference of two lists' activations there is a direction ("in
-Paris" less "in Rome"), and with the direction added it writes that Roman landmarks are in Paris.
-
-The whole experiment is section 1. The others ask what it has shown, with the controls that such a claim needs.
-"""
-
+# %%
 import itertools
 import sys
 import tempfile
@@ -41,12 +42,14 @@ def about(names: list[str], template: str = "The {} is in the city of") -> list:
     return [model.prompt(template.format(name), subject=name) for name in names]
 
 
-# ---- 1. Ten lines: find by patching, steer, read the text
+# %% [markdown]
+# ## 1. Ten lines: find by patching, steer, read the text
 #
 # Put the last token's state of a prompt about Paris into prompts about Rome, a layer at a time: where it brings nearly
 # all of the answer with it, the answer is there. In that layer the mean state over prompts about Paris, less that over
 # prompts about Rome, is the direction. Added at the last token of a prompt of neither list, it changes what is written.
 
+# %%
 clean, corrupted = zip(*itertools.product(about(PARIS), about(ROME)), strict=True)
 options = {"component": "resid_post", "align": "ends", "metric": "logit_diff", "progress": False}
 decided = model.activation_patching(clean, corrupted, positions="last", **options)
@@ -57,11 +60,13 @@ prompt = f"The {UNSEEN} is located in the city of"
 print(f"\n{say_paris}\n")
 print(f"{prompt!r}: {model.generate(prompt)!r}; steered {model.generate(prompt, interventions=steered)!r}\n")
 
-# ---- 2. Another place
+# %% [markdown]
+# ## 2. Another place
 #
 # The last token is not the only place. Patching the last token of the *name* finds an early one: there the model puts
 # together what the name is, and hands it on in the middle layers (tutorials 2 and 3). So make a direction there, too.
 
+# %%
 named = model.activation_patching(clean, corrupted, positions="subject_last", **options)
 print(f"recovery over {len(clean)} pairs, percent\n   layer  name's last token  last token")
 for layer in decided:
@@ -70,13 +75,15 @@ early = max(layer for layer in named if named[layer] > 97)
 is_in_paris = model.direction(about(PARIS), about(ROME), f"layers.{early}", positions="subject_last")
 print(f"\n{is_in_paris}\n")
 
-# ---- 3. Told apart is not used
+# %% [markdown]
+# ## 3. Told apart is not used
 #
 # `separation` asks whether prompts that were held out are told apart by the direction of the others. At the last token
 # they are, without an error, in *every* layer, and it proves nothing about what the model does with that (nor would a
 # probe's accuracy). Add each layer's direction there: the answer changes only where patching has found the answer. What
 # random vectors of the same length do, ten of them in each layer, is the control. No prompt here made a direction.
 
+# %%
 TEST = [
     *about([UNSEEN], "The {} is located in"),
     *about([UNSEEN], "Visitors can see the {} in"),
@@ -136,12 +143,14 @@ drawn(
     "layer", "share", f"The last token's state: it tells cities apart in every layer, and decides from layer {used} on",
 )  # fmt: skip
 
-# ---- 4. How much, and where
+# %% [markdown]
+# ## 4. How much, and where
 #
 # A coefficient of 1 moves the mean of one class onto the other's (a law of `mlxtrace.check`). Single prompts are no
 # means, and those about London were in neither class, so it can take more; and with too much a state becomes like none
 # that the model has seen. The early direction added at the last token is one more control: the place counts, too.
 
+# %%
 doses = np.arange(-1, 6.1, 0.5)
 at_name, at_last = (np.outer(doses, np.array(one.vector)) for one in (is_in_paris, say_paris))
 by_chance = np.outer(doses, draws[0] * say_paris.norm / np.linalg.norm(draws[0]))
@@ -159,11 +168,13 @@ drawn(
     "Prompts about Rome and London that no direction was made of",
 )  # fmt: skip
 
-# ---- 5. What they mean: read the text
+# %% [markdown]
+# ## 5. What they mean: read the text
 #
 # Both directions make the answer " Paris". They do not mean the same. Have the model write other sentences with each.
 
 
+# %%
 def written(prompt, tokens: int = 14) -> list[str]:
     """What the model writes: as it is, with the early direction at the name, with the late one at the last token."""
     places = (is_in_paris, prompt.regions["subject_last"]), (say_paris, prompt.regions["last"])
@@ -184,14 +195,16 @@ for where, said in (("name", at_names), ("last token", at_ends)):
     counted = ", ".join(f"{word} {said.count(word)}" for word in ("France", "Paris"))
     print(f"countries of {len(said)} landmarks, steered at the {where}: {counted}")
 
+# %% [markdown]
 # Added at the name, the early direction changes what the landmark is: it is in Paris, and so in France, a word that no
 # prompt and no answer of either list had. Added at the last token, the late one says its word whatever was asked:
 # "Paris is a landmark in the city of Rome". Patching had told these places apart; the answer " Paris" alone does not.
-
-# ---- 6. What else it does
+#
+# ## 6. What else it does
 #
 # A direction is added to everything that comes by, needed or not. Ask for what has nothing to do with cities.
 
+# %%
 elements = [f for f in facts.load("demo") if f.relation == "element_symbol"][::2]
 kept = {name: 0 for name in ("as it is", "0.5", "1", "2")}
 for fact in elements:
@@ -203,15 +216,18 @@ for fact in elements:
         kept[name] += int(trace.output[0, -1].argmax().item() == right)
 print(f"\nsymbols of {len(elements)} elements that are right, by coefficient of the late direction: {kept}")
 
+# %% [markdown]
 # And how much of it is just the word? Compare with the rows of the embedding (tied here) that write the two words.
 
+# %%
 table = np.array(model.net.model.embed_tokens.weight.astype(mx.float32))
 word = table[TOKEN] - table[model.answer_token(" Rome", TEST[0])]
 for name, one in (("early", is_in_paris), ("late", say_paris)):
     cosine = float(np.array(one.unit.vector) @ word / np.linalg.norm(word))
     print(f"cosine of the {name} direction and the difference of the two words: {cosine:.2f}")
 
-# ---- 7. What this has not shown
+# %% [markdown]
+# ## 7. What this has not shown
 #
 # - The demo was trained so that facts pass through these places, and has learned templates of facts, nothing else. That
 #   a direction at the name carries over to countries is a property of its training, and no evidence of how larger
@@ -223,6 +239,7 @@ for name, one in (("early", is_in_paris), ("late", say_paris)):
 #
 # A direction is kept in a file with what it was made of; `Direction.load` reads it.
 
+# %%
 with tempfile.TemporaryDirectory() as folder:
     again = Direction.load(is_in_paris.save(Path(folder) / "is_in_paris"))
 print("\nfrom its file:", again.site, (again.vector == is_in_paris.vector).all().item())
