@@ -137,8 +137,8 @@ for row in heads.top(6):
 
 # %% [markdown]
 # The head that looks one word back, at the two places where the words before differ; and what layer 1 writes at the
-# end. With queries, keys and values there are 160 cells. In larger models there would be millions, which only gradients
-# can rank. How well would they do here?
+# end. With queries, keys and values there are some more cells, which the screen below counts. In larger models there
+# would be millions, which only gradients can rank. How well would they do here?
 
 # %%
 strongest = heads.top(2)
@@ -217,6 +217,7 @@ circuit.plot(FOLDER / "09_circuit.png")
 fresh = prompts.induction(model, n=16, seed=1, differs="A1")
 faith = circuit.faithfulness(fresh)
 print("nine edges, on other pairs:", faith)
+assert float(faith) > 0.95 or MODEL != "induction"
 by_chance = np.abs(circuit.random(20, fresh)).max()
 claim(f"nine edges drawn at random, 20 times, carry {by_chance:.2f} at most", by_chance < 0.05)
 curve = edges.curve(fresh, sizes=[0, 0.05, 0.09, 0.2, 0.5, 1])
