@@ -212,7 +212,7 @@ class Thinned(Locator):
 
 def tick(
     axis: Any,
-    at: Sequence[float],
+    at: Sequence[float] | np.ndarray,
     labels: Sequence[str],
     most: int = 1000,
     first: Collection[int] = (),
@@ -242,7 +242,7 @@ def tick(
         labelrotation=90 if upright else 0,
     )
     texts = {round(place, 4): ordered(label) for place, label in zip(at, labels, strict=True)}
-    axis.set_major_locator(Thinned(at, labels, most, first))
+    axis.set_major_locator(Thinned(list(map(float, at)), labels, most, first))
     axis.set_major_formatter(Labels(texts))
 
 
