@@ -18,7 +18,7 @@ from .. import plotting
 from ..arguments import whole_number
 from ..errors import InputError, SiteError, closest
 from . import tables
-from .cells import cells_of, panels_of
+from .cells import cells_of, largest, panels_of, with_metrics
 from .labelled import Labelled
 from .one_pair import OnePair
 from .patching_difference import PatchingDifference
@@ -66,7 +66,6 @@ class PatchingResult(OnePair, Labelled, Saved, Mapping[int, float]):
     """
 
     ANSWERS: ClassVar[tuple[str, ...]] = ("target", "foil")
-    EXPLORED: ClassVar[str] = "recoveries"
     INTERVAL: ClassVar[str] = tables.OF_A_RATIO  # what `interval` is, of a set
     figure: Figure | None = None  # what `plot=True` drew
 
@@ -131,20 +130,10 @@ class PatchingResult(OnePair, Labelled, Saved, Mapping[int, float]):
         """
         return self._rows()
 
-    def _by_cell(self, values: np.ndarray, at: np.ndarray | None) -> np.ndarray:
-        """Values `[cells, metrics]`, of all cells or of some, by their places in the order of the rows."""
-        return self._metric_last(values).reshape(-1, len(self.metrics))[slice(None) if at is None else at]
-
     def _rows(self, at: np.ndarray | None = None) -> list[dict[str, Any]]:
-        raw, percent = (self._by_cell(x, at) for x in (self.raw, self.recovery))
-        rows = cells_of(self.dims, self.coords, self.components[0], self.tokens, at)
-        windows = self.settings.get("windows", {})
-        for row, values, recoveries in zip(rows, raw, percent, strict=True):
-            row.update({"window": windows[row["component"]]} if windows else {})
-            for metric, value, recovery in zip(self.metrics, values, recoveries, strict=True):
-                row[metric] = float(value)
-                row[f"{metric}_recovery"] = None if np.isnan(recovery) else float(recovery)
-        return rows
+        cells = cells_of(self.dims, self.coords, self.components[0], self.tokens, at)
+        numbers = self._by_cell(self.raw, at), self._by_cell(self.recovery, at)
+        return with_metrics(cells, self.metrics, *numbers, self.settings.get("windows", {}))
 
     def top(self, k: int = 5) -> list[dict[str, Any]]:
         """The k strongest cells by the first metric.
@@ -167,9 +156,9 @@ class PatchingResult(OnePair, Labelled, Saved, Mapping[int, float]):
             True
         """
         k = whole_number("k", k, 0)
-        found = self._by_cell(self.recovery, None)[:, 0] * (1 if self.direction == "noise" else -1)
-        order = np.argsort(found, kind="stable")  # NaN last
-        return self._rows(order[: min(k, int((~np.isnan(found)).sum()))])
+        return self._rows(
+            largest(self._by_cell(self.recovery)[:, 0] * (-1 if self.direction == "noise" else 1), k)
+        )
 
     def panels(self, metric: str | None = None) -> list[Panel]:
         """The recoveries of one metric (the first) as tables, as they are printed and drawn.

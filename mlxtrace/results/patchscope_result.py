@@ -106,7 +106,6 @@ class Patchscope(Scoped):
         >>> figure = scope.plot()
     """
 
-    EXPLORED: ClassVar[str] = "patchscope"
     WHOLE: ClassVar[tuple[str, ...]] = ("ids", "base_ids")
 
     text: str
@@ -211,8 +210,6 @@ class PatchscopeMap(Scoped):
         >>> figure = scope.plot()
     """
 
-    EXPLORED: ClassVar[str] = "patchscope_map"
-
     prob: np.ndarray
     rank: np.ndarray
     ids: np.ndarray
@@ -267,7 +264,7 @@ class PatchscopeMap(Scoped):
     def _lines(self) -> list[str]:
         return [
             *self.where,
-            f"p({quoted(self.answer)}) as it is: {probability(self.base_prob)}; largest {self.prob.max():.4f}",
+            f"p({quoted(self.answer)}) as it is: {probability(self.base_prob)}; largest {self.prob.max():z.4f}",
         ]
 
     def __repr__(self) -> str:
@@ -275,26 +272,18 @@ class PatchscopeMap(Scoped):
         names = [f"{layer:>3}" for layer in self.target_layers]
         largest = float(self.prob.max())
         where = f"target layers down, source layers across: {cut(short(self.layers), 40)}"
-        heading = f"p({quoted(self.answer)}), {where}; {SHADES} of {largest:.4f}"
+        heading = f"p({quoted(self.answer)}), {where}; {SHADES} of {largest:z.4f}"
         body = shaded(heading, names, self.prob, largest, row="layer", labels=self.target_layers)
         body += ["", "strongest:"]
         for row in sorted(self.to_rows(), key=lambda row: -row["prob"])[:STRONGEST]:
             said = f"{shown(row['top'], 16)} {probability(row['top_prob'])}"
             body.append(
-                f"  {row['prob']:.4f}  source {row['source_layer']}, target {row['target_layer']}: says {said}"
+                f"  {row['prob']:z.4f}  source {row['source_layer']}, target {row['target_layer']}: says {said}"
             )
         return page(title, self._lines, self.notes, body)
 
     def _repr_html_(self) -> str:
-        first = self.first
-        table = heat(
-            "target \\ source",
-            self.target_layers,
-            self.layers,
-            self.prob,
-            lambda i, j: shown(first[i][j]),
-            "106,81,163",
-            row="layer",
-            labels=self.target_layers,
-        )
+        first, rows = self.first, {"row": "layer", "labels": self.target_layers}
+        axes = "target \\ source", self.target_layers, self.layers
+        table = heat(*axes, self.prob, lambda i, j: shown(first[i][j]), "106,81,163", **rows)
         return document(f"PatchscopeMap on {self.model}", self._lines, self.notes, [table])
