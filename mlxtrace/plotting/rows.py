@@ -45,11 +45,15 @@ class Cut(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """The rows of a map that are shown, as indices in their order; what is said of the others; where they stood."""
+    """The rows of a map that are shown, as indices in their order; what is said of the others; where they stood.
+
+    labels: what the rows shown are called, such as positions.
+    """
 
     shown: list[int]
     said: list[str]
     cuts: list[Cut]
+    labels: list[int]
 
 
 def matter(
@@ -112,7 +116,7 @@ def matter(
         strength = np.nan_to_num(moved).max(1, initial=0.0)
         shown = _strongest(strength, FAINT * (high - low), _kept(keep, labels, most), most)
     cuts = _cuts(values, moved <= NOTHING * max(high - low, NOTHING), shown, labels)
-    return Rows(shown, _said(cuts, len(values)), cuts)
+    return Rows(shown, _said(cuts, len(values)), cuts, [labels[i] for i in shown])
 
 
 def no_rows(rows: Any) -> None:
