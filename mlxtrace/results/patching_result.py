@@ -20,13 +20,14 @@ from ..errors import InputError, SiteError, closest
 from . import tables
 from .cells import cells_of, largest, panels_of, with_metrics
 from .labelled import Labelled
+from .one_pair import OnePair
 from .patching_difference import PatchingDifference
 from .saved import Answer, Saved
 from .subtracting import subtracted
 from .tables import Panel
 
 
-class PatchingResult(Labelled, Saved, Mapping[int, float]):
+class PatchingResult(OnePair, Labelled, Saved, Mapping[int, float]):
     """The recoveries of a sweep; a mapping `{layer: recovery %}` when there is one number per layer.
 
     Recovery is `100 * (raw - corrupted) / (clean - corrupted)`, in percent, whatever the direction: with `denoise` 0
@@ -174,38 +175,6 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
         arrays = [self._metric_last(x)[..., self.metrics.index(metric)] for x in arrays]
         halves = arrays[1] if self.ids else None
         return panels_of(self.coords, self.components, arrays[0], halves, self.no_effect)
-
-    # -- one pair is a set of one ----------------------------------------------------------------
-
-    @property
-    def ids(self) -> list[str]:
-        """The pairs of a set; none for the result of one pair."""
-        return []
-
-    @property
-    def per_pair(self) -> np.ndarray:
-        """The metric's own values with an axis for the pairs before the others: here of length 1."""
-        return self.raw[None]
-
-    @property
-    def n(self) -> np.ndarray:
-        """How many pairs there are to a cell, shaped as `recovery`."""
-        return np.ones(self.raw.shape, int)
-
-    @property
-    def interval(self) -> np.ndarray:
-        """The half-width of each recovery's 95 % interval over the pairs, percent: NaN, as one pair has none."""
-        return np.full(self.raw.shape, np.nan)
-
-    @property
-    def low(self) -> np.ndarray:
-        """Where each recovery's interval begins, percent."""
-        return self.recovery - self.interval
-
-    @property
-    def high(self) -> np.ndarray:
-        """Where each recovery's interval ends, percent."""
-        return self.recovery + self.interval
 
     def __sub__(self, other: Any) -> PatchingDifference:
         """The recoveries less those of another result of the same pair or pairs, in percentage points."""
