@@ -149,7 +149,7 @@ def whiskers(ax: Any, at: Any, values: np.ndarray, halves: np.ndarray | None, wi
     """The interval of each bar that has one; `width` of a bar, for the caps."""
     if halves is None or np.isnan(halves).all():
         return
-    inches = 0.8 * ax.get_figure().get_figwidth() / max(len(values), 1) * width
+    inches = 0.8 * ax.figure.bbox.width / ax.figure.dpi / max(len(values), 1) * width
     ax.errorbar(
         at,
         values,
