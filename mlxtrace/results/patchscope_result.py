@@ -267,7 +267,7 @@ class PatchscopeMap(Scoped):
     def _lines(self) -> list[str]:
         return [
             *self.where,
-            f"p({quoted(self.answer)}) as it is: {probability(self.base_prob)}; largest {self.prob.max():.4f}",
+            f"p({quoted(self.answer)}) as it is: {probability(self.base_prob)}; largest {self.prob.max():z.4f}",
         ]
 
     def __repr__(self) -> str:
@@ -281,7 +281,7 @@ class PatchscopeMap(Scoped):
         for row in sorted(self.to_rows(), key=lambda row: -row["prob"])[:STRONGEST]:
             said = f"{shown(row['top'], 16)} {probability(row['top_prob'])}"
             body.append(
-                f"  {row['prob']:.4f}  source {row['source_layer']}, target {row['target_layer']}: says {said}"
+                f"  {row['prob']:z.4f}  source {row['source_layer']}, target {row['target_layer']}: says {said}"
             )
         return page(title, self._lines, self.notes, body)
 
