@@ -180,10 +180,9 @@ def _mesh(ax: Any, one: Map, scale: Scale, size: Size, gaps: dict[int, Cut]) -> 
     else:
         mesh = ax.pcolormesh(values, edgecolors="face", linewidth=0.2, **looks)
         hatch(ax, hatched(one, scale))
-    look: Any = {"colors": ink(0.5), "linewidth": 0.6, "linestyle": ":", "zorder": 1.6}
-    if any(map(len, one.lines)):
-        ax.hlines(list(one.lines[0]), 0, n_columns, **look)
-        ax.vlines(list(one.lines[1]), 0, n_rows, **look)
+    for lines, across, end in zip(one.lines, (ax.hlines, ax.vlines), (n_columns, n_rows), strict=True):
+        if lines:
+            across(list(lines), 0, end, color=ink(0.5), linewidth=0.6, linestyle=":", zorder=1.6)
     for row, cut in gaps.items():
         _gap(ax, row, n_columns, cut.words if size.holds(cut.words, n_rows) else "")
     if one.inside is not None:

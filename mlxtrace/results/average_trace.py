@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from dataclasses import dataclass
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -55,8 +55,6 @@ class AverageTrace(Record):
         2
         >>> figures = average.plot(), average.plot_lines()
     """
-
-    EXPLORED: ClassVar[str] = "averages"
 
     indirect_effect: np.ndarray
     interval: np.ndarray

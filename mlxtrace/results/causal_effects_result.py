@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from dataclasses import dataclass
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -99,8 +99,6 @@ class CausalEffects(Record):
         >>> bool((abs(effects.natural_direct + effects.indirect - effects.change) < 1e-9).all())
         True
     """
-
-    EXPLORED: ClassVar[str] = "effects"
 
     direct: np.ndarray
     indirect: np.ndarray

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from dataclasses import dataclass
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -51,8 +51,6 @@ class CausalTrace(Record):
         (120, True)
         >>> figure = trace.plot()
     """
-
-    EXPLORED: ClassVar[str] = "trace"
 
     raw: np.ndarray
     low_score: float

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -127,8 +127,6 @@ class Curve(Record):
         (0.125, [0.0, 0.5])
         >>> figure = curve.plot()
     """
-
-    EXPLORED: ClassVar[str] = "curve"
 
     values: np.ndarray
     random: np.ndarray

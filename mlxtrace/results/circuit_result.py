@@ -8,7 +8,7 @@ circuit.curve().cpr              # over the sizes of MIB (arXiv:2504.13151)
 from __future__ import annotations
 
 import os
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -56,8 +56,6 @@ class Circuit(EdgeSet):
         >>> bool(circuit.curve(sizes=(0.1, 1), random=0).edges[-1] == circuit.upstream.sum())
         True
     """
-
-    EXPLORED: ClassVar[str] = "circuit"
 
     # ---- what it does
 

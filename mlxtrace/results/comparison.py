@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from dataclasses import dataclass
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -42,8 +42,6 @@ class Comparison(Explored, Displayed):
         12
         >>> figure = result.plot()
     """
-
-    EXPLORED: ClassVar[str] = "comparison"
 
     first: CausalTrace
     second: CausalTrace

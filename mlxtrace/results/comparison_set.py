@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -50,8 +50,6 @@ class ComparisonSet(Explored, Displayed):
         (2, 2)
         >>> figure = result.plot()
     """
-
-    EXPLORED: ClassVar[str] = "compared_averages"
 
     def __init__(self, singles: Sequence[Comparison], ids: Sequence[str], notes: Sequence[str] = ()) -> None:
         self.singles, self.ids, self.notes = list(singles), list(ids), list(notes)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -65,8 +65,6 @@ class Edges(Record):
         >>> edges.curve(sizes=(0.2, 1), random=0).cpr > 0, edges.shapes()["clean"]
         (True, (1,))
     """
-
-    EXPLORED: ClassVar[str] = "edges"
 
     per_pair: np.ndarray
     upstream: np.ndarray

@@ -54,8 +54,6 @@ class LogitLens(Record):
         >>> figure = lens.plot()
     """
 
-    EXPLORED: ClassVar[str] = "lens"
-
     ANSWERS: ClassVar[tuple[str, ...]] = ()  # `answer` is a text here
 
     ids: np.ndarray

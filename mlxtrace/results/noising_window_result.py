@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -47,8 +47,6 @@ class NoisingWindow(Record):
         [0, 1, 2]
         >>> figure = result.plot()
     """
-
-    EXPLORED: ClassVar[str] = "noising"
 
     raw: np.ndarray
     layers: list[int]

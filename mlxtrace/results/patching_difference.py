@@ -74,8 +74,6 @@ class PatchingDifference(Saved):
         >>> figure = found.plot()
     """
 
-    EXPLORED: ClassVar[str] = "differences"
-
     ARRAYS: ClassVar[tuple[str, ...]] = ("first", "second", "interval", "n")
     no_effect = 0.0
 

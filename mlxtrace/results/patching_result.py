@@ -66,7 +66,6 @@ class PatchingResult(OnePair, Labelled, Saved, Mapping[int, float]):
     """
 
     ANSWERS: ClassVar[tuple[str, ...]] = ("target", "foil")
-    EXPLORED: ClassVar[str] = "recoveries"
     INTERVAL: ClassVar[str] = tables.OF_A_RATIO  # what `interval` is, of a set
     figure: Figure | None = None  # what `plot=True` drew
 

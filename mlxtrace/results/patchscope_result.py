@@ -106,7 +106,6 @@ class Patchscope(Scoped):
         >>> figure = scope.plot()
     """
 
-    EXPLORED: ClassVar[str] = "patchscope"
     WHOLE: ClassVar[tuple[str, ...]] = ("ids", "base_ids")
 
     text: str
@@ -210,8 +209,6 @@ class PatchscopeMap(Scoped):
         ((1, 2), ' Paris', ' Paris')
         >>> figure = scope.plot()
     """
-
-    EXPLORED: ClassVar[str] = "patchscope_map"
 
     prob: np.ndarray
     rank: np.ndarray
