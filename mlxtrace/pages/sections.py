@@ -30,8 +30,8 @@ MOST_ASKED = 6  # pairs of prompts of which each has its own receipt
 WIDEST = 70  # characters of a prompt in the question
 SMALL = ("maps", "traces", "heads", "attribution")  # kinds whose figures stand two in a row
 WAYS = (
-    "The strongest sites, in percent of the answer: that comes back when they are restored (do they suffice?), "
-    "that is left when they are corrupted (are they needed?)."
+    "The strongest sites, in percent of the gap between the two runs: what comes back when they are restored (do they "
+    "suffice?), what is left when they are corrupted (are they needed?)."
 )
 METHOD = (
     "A clean run gives the answer; a corrupted run, in which a few tokens are others or are noised, is meant to "
