@@ -80,6 +80,10 @@ def sections_of(results: Sequence[Any], title: str | None, question: str | None,
         _lede(questions, about),
         _summary(results, questions, objections),
         _contents(sections),
+        el(
+            "noscript",
+            el("p", "The figures are drawn by JavaScript, which is off; their numbers stand in the tables."),
+        ),
         *(el("section", el("h2", heading), content, id=name) for name, heading, content in sections),
         el("footer", "Made with mlxtrace; it fetches nothing: everything that it shows stands in this file."),
     ]
