@@ -12,7 +12,7 @@ from typing import Any
 
 from ..terminal import printable
 
-VOID = {"meta", "br", "col"}
+VOID = {"meta", "br", "img"}
 QUOTATION = re.compile(r"&quot;(?:(?!&quot;).){1,40}?&quot;")
 
 
