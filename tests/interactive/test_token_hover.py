@@ -56,6 +56,8 @@ def test_long_prompts_show_their_end_and_say_so(monkeypatch):
     monkeypatch.setattr(token_hover, "TEXTS", 4 * 3 * 20)
     figure = interactive.lens(result)
     np.testing.assert_allclose(figure.data[0].z, result.probabilities[:, 80:, 0], rtol=1e-6)
+    assert figure.data[0].customdata[2, 0][0] == f"·Paris {result.probabilities[2, 80, 0]:.2f}"
+    assert not figure.layout.shapes[0].x0 > 20  # frames stand where their columns do now
     assert figure.data[0].x[0].startswith("80 ") and "80 of 100 positions are not shown" in (
         figure.layout.title.subtitle.text
     )
