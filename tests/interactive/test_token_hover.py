@@ -39,6 +39,14 @@ def test_hovering_gives_the_likeliest_tokens():
         interactive.lens(result, of="both")
 
 
+def test_each_cell_has_its_own_token():
+    result = lens()
+    result.top = [[[(f"{i}{j}", 0.5), ("x", 0.1)] for j in range(4)] for i in range(3)]
+    (heatmap,) = interactive.lens(result, rows=[1, 3]).data
+    assert [list(row) for row in heatmap.text] == [["01", "03"], ["11", "13"], ["21", "23"]]
+    assert heatmap.customdata[2, 1][0] == "23 0.50"
+
+
 def test_cells_that_say_the_answer_are_framed():
     result = lens()
     result.rank[1, 1:3] = 0
