@@ -177,7 +177,7 @@ class Circuit(EdgeSet):
     # ---- to look at
 
     def __repr__(self) -> str:
-        of_all = f"{self.n} of {int(self.upstream.sum())} edges ({self.share:.3g} %)"
+        of_all = f"{self.n} of {int(self.upstream.sum())} edges ({self.share:z.3g} %)"
         chosen_by = f"chosen by {self.by}, {'size' if self.absolute else 'signed score'}"
         lines = [f"{chosen_by}; scores: {METHODS[self.method]}", f"metric: {self.metric}"]
         rows = self.to_rows()[:10]

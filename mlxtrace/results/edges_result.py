@@ -231,7 +231,7 @@ class Edges(Record):
 
     def _lines(self) -> list[str]:
         what = f"score: change of {self.metric} when an edge alone carries {DIRECTIONS[self.direction]}"
-        ends = f"{self.metric}: clean {self.clean.mean():.4g}, corrupted {self.corrupted.mean():.4g}"
+        ends = f"{self.metric}: clean {self.clean.mean():z.4g}, corrupted {self.corrupted.mean():z.4g}"
         return [what, ends, *([METHODS[self.method]] if self.approximate else [])]
 
     def _repr_html_(self) -> str:

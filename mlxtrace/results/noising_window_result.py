@@ -104,11 +104,11 @@ class NoisingWindow(Record):
     def __repr__(self) -> str:
         words = COMPONENTS[self.component].words
         title = (
-            f"{type(self).__name__}: noise of {self.level:g} on the {words} of all layers but those within "
+            f"{type(self).__name__}: noise of {self.level:zg} on the {words} of all layers but those within "
             f"{self.window // 2} of the centre, which are clean{over(self.ids)}"
         )
         clean = "clean" if self.answer is None else quoted(self.answer.text)
-        said = f"{clean} {probability(self.clean)}; all layers noised: {self.noised:.4f}"
+        said = f"{clean} {probability(self.clean)}; all layers noised: {self.noised:z.4f}"
         lines = [f"prompt: {self.prompt} → {said}"]
         if len(self.ids) > 1:
             lines.append(f"means{over(self.ids)}, ± {OF_A_MEAN}")
