@@ -13,7 +13,7 @@ from typing import Any
 from ..terminal import printable
 
 VOID = {"meta", "br", "img"}
-QUOTATION = re.compile(r"&quot;(?:(?!&quot;).){1,40}?&quot;")
+QUOTATION = re.compile(r"&quot;(?:(?!&quot;).){1,20}?&quot;")
 
 
 class Html(str):
