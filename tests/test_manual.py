@@ -253,6 +253,22 @@ def test_figures_that_are_quick_to_make_are_as_they_were(name):
     assert found == numbers()[name] and figure.axes
 
 
+def _numbers_in(found: object) -> list[float]:
+    if isinstance(found, dict):
+        found = list(found.values())
+    if not isinstance(found, list):
+        return [float(found)]
+    return [number for part in found for number in _numbers_in(part)]
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("name", ["metrics", "corruption", "windows"])
+def test_figures_that_take_longer_are_as_they_were(name):
+    """To within what another BLAS rounds otherwise."""
+    _, found = figures().FIGURES[name]()
+    assert _numbers_in(found) == pytest.approx(_numbers_in(numbers()[name]), abs=0.11)
+
+
 # ---- the whole
 
 
