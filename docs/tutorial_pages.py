@@ -1,6 +1,6 @@
 """The tutorials as pages of the manual: mkdocs takes this file as a hook (`hooks: [docs/tutorial_pages.py]`).
 
-Each script of `tutorials/` is read as a notebook (jupytext's percent format), run from top to bottom in a kernel of its own,
+Each script of `tutorials/` is read as a notebook (jupytext's percent format), run from top to bottom in its own kernel,
 offline, and written as a page: its text, its code, and what each cell printed and drew. A cell that raises fails the
 build. `mkdocs serve` shows the pages without what they print: nothing is run anew whenever a file is saved.
 """

@@ -28,6 +28,7 @@ from .plotting import check_path
 from .prompts import fact_files
 from .prompts.chat_files import read_chats
 from .storage import writable, writable_folder
+from .version import VERSION
 
 Group: TypeAlias = argparse._ArgumentGroup
 FIGURE = "mlxtrace-patch.png"
@@ -42,7 +43,8 @@ class _Parser(argparse.ArgumentParser):
 
 
 def read(argv: Sequence[str]) -> argparse.Namespace:
-    """The options, checked against each other; `experiment`, `bare`, `files` and `known` (facts, pairs) are added."""
+    """The options, checked against each other; `experiment`, `bare`, `files`, `known` (facts, pairs) and `typed` (argv)
+    are added."""
     args = parser().parse_args(argv)
     if args.chat is not None:
         _settle_chat(args)
@@ -59,7 +61,7 @@ def read(argv: Sequence[str]) -> argparse.Namespace:
         args.known = _pairs_of(args.pairs)
     if args.corrupted == AUTO and args.subject is None:
         args.subject = _known_subject(args.clean)
-    args.auto, args.gaussian = args.corrupted == AUTO, noise(args)
+    args.auto, args.gaussian, args.typed = args.corrupted == AUTO, noise(args), list(argv)
     return args
 
 
@@ -72,6 +74,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="Lists are comma-separated, or the option is given again. Defaults are in parentheses.",
         allow_abbrev=False,
     )
+    made.add_argument("-V", "--version", action="version", version=f"mlxtrace {VERSION}")
     made.add_argument("--model", default="demo", help="demo (it is bundled), a folder, or a hub name")
     made.add_argument("--dtype", choices=DTYPES, help="cast the weights to it; dequantizes")
     made.add_argument("--adapter-path", metavar="DIR", help="adapters that mlx_lm.lora wrote, put onto it")

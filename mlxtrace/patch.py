@@ -25,9 +25,10 @@ from pathlib import Path
 from typing import Any
 
 from . import options, prompts, rankings, report_runs, terminal
-from .asked_prompts import CLEAN, CORRUPTED, pair_of, pairs_of
+from .asked_prompts import pair_of, pairs_of
 from .errors import MlxtraceError
 from .model import InterpretableModel
+from .option_spelling import as_typed
 from .prompts.running import run_facts
 from .results.strongest import strongest
 from .terminal import Output
@@ -59,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (Exception, KeyboardInterrupt) as error:
         if "--debug" in argv:
             traceback.print_exc()
-        status = _failed(error, output)  # one line, and no notes beside it
+        status = _failed(error, argv, output)  # one line, and no notes beside it
     return terminal.closing(output, status)
 
 
@@ -69,7 +70,7 @@ def _run(argv: list[str], say: Output) -> int:
         run = {"patch": patch, "trace": trace, "pairs": pairs, "facts": facts}.get(args.experiment, ranked)
         model = InterpretableModel(args.model, dtype=args.dtype, adapter_path=args.adapter_path)
         printed = run(model, args, say)
-    for line in _worth_saying(caught, printed):
+    for line in _worth_saying(caught, argv, printed):
         say.complain(f"note: {line}")
     return 0
 
@@ -99,7 +100,7 @@ def patch(model: InterpretableModel, args: argparse.Namespace, say: Output) -> S
     if written and not args.quiet:
         say(written)
     if args.bare and not args.quiet:
-        _farewell(args, {**settings, "window": result.window}, say)
+        _farewell(args, both, {**settings, "window": result.window}, say)
     report_runs.write(further, model, args, say, [result], both)
     return result.notes
 
@@ -248,7 +249,7 @@ def _show_prompt(model: InterpretableModel, prompt: Any, say: Output) -> None:
 
 def _write(result: Any, mapped: Any, args: argparse.Namespace, say: Output) -> str:
     """Write the files of the options, then print the result, also when one cannot be written; names each."""
-    lines = []
+    lines, result.notes = [], [as_typed(note, args.typed) for note in result.notes]
     try:
         for name, path in args.files.items():
             if name == "plot":
@@ -261,32 +262,37 @@ def _write(result: Any, mapped: Any, args: argparse.Namespace, say: Output) -> s
     return "\n".join(lines)
 
 
-def _farewell(args: argparse.Namespace, settings: dict, say: Output) -> None:
+def _farewell(args: argparse.Namespace, both: Any, settings: dict, say: Output) -> None:
     if args.model == "demo" and args.adapter_path is None:
         say("The demo's circuit was planted by its training, so that there is a truth to find.")
     own = "" if args.model == "demo" else f" --model {args.model}"
     own += "" if args.adapter_path is None else f' --adapter-path "{args.adapter_path}"'
+    own += f' --clean "{both.clean_text}" --corrupted "{both.corrupted_text}"'
+    own += "" if len(both.clean.ids) == len(both.corrupted.ids) else " --align ends"
     say(
-        f'The same table: python -m mlxtrace.patch{own} --clean "{CLEAN}" --corrupted "{CORRUPTED}" '
+        f"The same table: python -m mlxtrace.patch{own} "
         f"--metric {','.join(settings['metric'])} --window {settings['window']}\nand the map: add --positions each"
     )
 
 
-def _failed(error: BaseException, say: Output) -> int:
+def _failed(error: BaseException, argv: list[str], say: Output) -> int:
     """Say in one line what went wrong; the exit status."""
     if isinstance(error, KeyboardInterrupt):
         say.complain("interrupted")
         return terminal.INTERRUPTED
     if isinstance(error, MlxtraceError):
-        say.complain(str(error))
+        say.complain(as_typed(str(error), argv))
         return 2
     say.complain(f"{type(error).__name__}: {' '.join(str(error).split())} (--debug shows where)")
     return 1
 
 
-def _worth_saying(caught: list[warnings.WarningMessage], printed: Sequence[str]) -> list[str]:
+def _worth_saying(
+    caught: list[warnings.WarningMessage], argv: list[str], printed: Sequence[str]
+) -> list[str]:
     """The warnings that concern a user and that no result has printed as its note."""
-    lines = [str(w.message) for w in caught if issubclass(w.category, (UserWarning, RuntimeWarning))]
+    worth = [w.message for w in caught if issubclass(w.category, (UserWarning, RuntimeWarning))]
+    lines = [as_typed(str(message), argv) for message in worth]
     return [line for line in dict.fromkeys(lines) if line not in printed]
 
 

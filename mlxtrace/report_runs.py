@@ -192,9 +192,22 @@ def write(
     tops = (
         [_tops(model, run) for run in (given.clean, given.corrupted)] if hasattr(given, "alignment") else []
     )
-    page = report(found, args.report, about=About(args.command, weights_of(model), tops, missing))
+    about = About(args.command, weights_of(model), tops, missing, _facts(args, results))
+    page = report(found, args.report, about=about)
     if not args.quiet:
         say(f"report: {page.absolute()}")
+
+
+def _facts(args: argparse.Namespace, results: Sequence[Any]) -> list[dict[str, str]]:
+    """The facts that an average is over, which itself knows their ids only."""
+    if args.experiment != "facts":
+        return []
+    kept = set(results[0].ids)
+    return [
+        {"id": fact.id, "prompt": fact.prompt, "subject": fact.subject, "answer": fact.attribute}
+        for fact in args.known
+        if fact.id in kept
+    ]
 
 
 def _tops(model: Any, run: Any) -> list[tuple[str, float]]:

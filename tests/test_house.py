@@ -21,7 +21,7 @@ ROOMS = [
     ["__init__"],
     ["patch", "check"],
     ["options", "asked_prompts", "rankings", "report_runs"],
-    ["option_values", "option_rules"],
+    ["option_values", "option_rules", "option_spelling"],
     ["model"],
     ["laws"],
     ["prompts"],

@@ -206,7 +206,7 @@ def test_a_pair_with_the_same_answer_gets_its_note_once(loaded, capsys):
 def test_prompts_of_different_lengths_can_be_aligned_at_their_ends(loaded, capsys):
     other = ["--clean", "The Eiffel Tower is located in", "--corrupted", "Notre-Dame is located in"]
     _, err = run(capsys, *other, status=2)
-    assert "clean" in err and "'fel'" in err and 'align="ends"' in err and err.count("\n") > 5
+    assert "clean" in err and "'fel'" in err and "--align ends" in err and err.count("\n") > 5
     run(capsys, *other, "--align", "ends", "--metric", "kl")
 
 
@@ -283,7 +283,7 @@ WITH_THE_MODEL = [
     ("a metric that hardly moves", [*NOISE[:-1], "0", "--metric", "prob"], "prob"),
     ("a traced subject that is not there", ["--prompt", CLEAN, "--subject", "Louvre"], "Louvre"),
     ("a traced position past the end", ["--prompt", CLEAN, "--subject", "Eiffel", "--positions", "40"], "40"),
-    ("too little memory", [*EACH, "--max-memory", "1KB"], "max_memory"),
+    ("too little memory", [*EACH, "--max-memory", "1KB"], "--max-memory"),
     ("a folder that does not exist", ["--model", "./nowhere", *PAIR], "./nowhere"),
     ("a name that is no name", ["--model", "nothing", *PAIR], "owner/name"),
     ("an empty name", ["--model", "", *PAIR], "empty"),

@@ -38,6 +38,7 @@ def attention(
     *,
     view: str = "head",
     rows: Any = "auto",
+    keys: Any = "auto",
     title: str = "Attention patterns",
     subject_range: Collection[int] | None = None,
 ) -> Any:
@@ -50,8 +51,9 @@ def attention(
         path: an .html file to write as well: self-contained.
         view: "head", one head at a time with a slider; "all", small maps beside each other; "token", all heads from
             one query token, with a slider over the tokens.
-        rows: tokens that are shown as queries and keys: "auto", all, or the last that a file holds; "all"; or a range
-            of positions.
+        rows: which queries are shown: "auto", all, or the last that a file holds; "all"; or positions such as
+            `range(400, 500)` or `[-1]`.
+        keys: which keys: the same, and with "auto" the first token in any case.
         title: above the maps.
         subject_range: positions to mark with `*`.
 
@@ -78,19 +80,19 @@ def attention(
     names = [f"head {short(head)}" for head in labels_of("heads", heads, len(patterns))]
     if len(set(names)) < len(names):
         raise InputError(f"each head has a name of its own; heads= has some twice: {list(heads or ())}")
-    shown, said = tokens_that_fit(patterns, rows)
-    labels = numbered(tokens, shown, subject_range)
-    patterns = patterns[:, shown][:, :, shown]
+    queries, looked, said = tokens_that_fit(patterns, rows, keys)
+    patterns = patterns[:, queries][:, :, looked]
+    labels, columns = (numbered(tokens, shown, subject_range) for shown in (queries, looked))
     scale = Scale(0.0, max(float(patterns.max()), 1e-9), 0.0)
     if view == "token":
         hover = HOVERS["token"]
         maps = [
-            Map(values, names, labels, "attn", f"from {label}")
+            Map(values, names, columns, "attn", f"from {label}")
             for values, label in zip(patterns.transpose(1, 0, 2), labels, strict=True)
         ]
         figure = slides(maps, scale, hover, title, said, "looked at (key)", first=len(maps) - 1)
         return finished(figure, path)
-    maps = [Map(values, labels, labels, "attn", name) for values, name in zip(patterns, names, strict=True)]
+    maps = [Map(values, labels, columns, "attn", name) for values, name in zip(patterns, names, strict=True)]
     draw = facets if view == "all" or len(maps) == 1 else slides
     return finished(
         draw(maps, scale, HOVERS["head"], title, said, "looked at (key)", "looking (query)"), path

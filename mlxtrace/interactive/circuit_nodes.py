@@ -37,6 +37,20 @@ def circuit(result: Drawn, path: str | os.PathLike | None = None, *, most: int |
 
     Returns:
         A plotly Figure.
+
+    Raises:
+        InputError: for what the result does not have, or a path that cannot be written.
+        UnsupportedError: without plotly.
+
+    Example:
+        >>> from mlxtrace import InterpretableModel, interactive
+        >>> model = InterpretableModel("induction")
+        >>> words = "hive cart chair cow cork book milk hive cart chair cow"
+        >>> prompts = f"{words} cork", f"{words.replace('cork', 'coat')} cork"
+        >>> circuit = model.edges(*prompts, progress=False).circuit(9)
+        >>> nodes = [note.text for note in interactive.circuit(circuit).layout.annotations]
+        >>> nodes[0], nodes[-1]
+        ('embed', 'logits')
     """
     path = checked(path)
     links = result.links(most)
@@ -74,12 +88,9 @@ def _lines(links: list[Link], places: dict[str, tuple[float, float]]) -> list[An
         bins.setdefault((width, link[3] >= 0), []).append(link)
     found = []
     for (width, helps), some in sorted(bins.items()):
-        x: list[float | None] = []
-        y: list[float | None] = []
-        for sender, node, _, _ in some:
-            line = _curve(places[sender], places[node], np.linspace(0, 1, 13))
-            x += [*line[0].tolist(), None]
-            y += [*line[1].tolist(), None]
+        curves = [_curve(places[sender], places[node], np.linspace(0, 1, 13)) for sender, node, _, _ in some]
+        apart = np.pad(np.stack(curves), ((0, 0), (0, 0), (0, 1)), constant_values=np.nan)
+        x, y = apart.transpose(1, 0, 2).reshape(2, -1).astype(np.float32)
         part = (width + 1) / WIDTHS
         look = {"color": HELPS if helps else HURTS, "width": 0.8 + 4 * part}
         scatter = plotly().graph_objects.Scatter
@@ -96,17 +107,14 @@ def _curve(start: tuple[float, float], end: tuple[float, float], at: np.ndarray)
 
 def _handles(links: list[Link], places: dict[str, tuple[float, float]], metric: str) -> Any:
     """Points along the edges that say what these are; they are not seen."""
-    x: list[float] = []
-    y: list[float] = []
-    texts = []
+    spots, texts = [np.zeros((2, 0))], []
     for sender, node, read, score in links:
-        line = _curve(places[sender], places[node], np.array(ALONG))
-        x += line[0].tolist()
-        y += line[1].tolist()
+        spots.append(_curve(places[sender], places[node], np.array(ALONG)))
         into = f"{safe(node)}.{read}" if read else safe(node)
         way = "helps" if score >= 0 else "works against"
         said = f"score <b>{abs(score):.4g}</b> ({short(metric)}): {way} the clean answer"
         texts += [f"<b>{safe(sender)} → {into}</b><br>{said}"] * len(ALONG)
+    x, y = np.concatenate(spots, 1).astype(np.float32)
     return plotly().graph_objects.Scatter(
         x=x,
         y=y,
@@ -149,6 +157,19 @@ def curve(result: Curved, path: str | os.PathLike | None = None) -> Any:
 
     Returns:
         A plotly Figure.
+
+    Raises:
+        InputError: for what the result does not have, or a path that cannot be written.
+        UnsupportedError: without plotly.
+
+    Example:
+        >>> import numpy as np
+        >>> from mlxtrace import Curve, interactive
+        >>> arrays = np.array([[0.0], [1.0]]), np.zeros((2, 0)), np.array([2.0]), np.array([0.0])
+        >>> names = {"ids": ["a"], "metric": "logit_diff", "method": "eap", "by": "greedy", "model": "demo"}
+        >>> curve = Curve(*arrays, sizes=[0.5, 1.0], asked=[5, 10], edges=[5, 10], absolute=True, total=10, **names)
+        >>> interactive.curve(curve).data[0].y.tolist()
+        [0.0, 0.5]
     """
     path = checked(path)
     x = np.log10(1 + np.array(result.asked, float))

@@ -13,6 +13,7 @@ from ..plotting.heatmaps import Map, Scale
 from ..plotting.rows import matter
 from .texts import token
 
+MARKED = 8  # cuts that have a grey row each
 CELLS = 150_000  # numbers of one figure, so that its file stays below 6 MB with plotly.js
 
 
@@ -37,6 +38,20 @@ def rows_that_matter(
     found = matter(values, rows, white=scale.white, low=scale.low, high=scale.high, keep=keep, labels=labels)
     if not found.cuts:
         return list(maps), []
+    if (
+        len(found.cuts) > MARKED
+    ):  # more grey than rows: the numbers before the tokens say where something is cut
+        names = [maps[0].rows[i] for i in found.shown]
+        some = [
+            replace(
+                one,
+                values=one.values[found.shown],
+                halves=None if one.halves is None else one.halves[found.shown],
+                rows=names,
+            )
+            for one in maps
+        ]
+        return some, [*found.said, 'rows="all" shows all']
     at = [cut.at for cut in found.cuts]
     marks = [f"⋮ {cut.span}" for cut in found.cuts]
     names = np.insert(np.array([maps[0].rows[i] for i in found.shown], object), at, marks).tolist()
@@ -86,7 +101,7 @@ def heads_that_fit(
     found = sorted(np.argsort(strength, kind="stable")[::-1][:most].tolist())
     rest = max(strength[i] for i in set(range(len(maps))) - set(found))
     return found, [
-        f"the {most} strongest of {len(maps)} heads; the others are at most {rest:.2g} from no effect; "
+        f"the {most} strongest of {len(maps)} heads; the others are at most {rest:.3g} from no effect; "
         'heads="all" has them'
     ]
 
@@ -114,19 +129,30 @@ def strongest_lines(size: np.ndarray, most: int) -> np.ndarray:
     return np.sort(np.argsort(-np.nan_to_num(size), kind="stable")[:most])
 
 
-def tokens_that_fit(patterns: np.ndarray, rows: Any) -> tuple[list[int], list[str]]:
-    """Which tokens of attention patterns `[heads, T, T]` are shown, and how much attention goes to others."""
-    n = patterns.shape[-1]
-    most = max(1, int(np.sqrt(CELLS / len(patterns))))
-    if isinstance(rows, str) and rows == "auto":
-        shown = list(range(max(0, n - most), n))
-    else:
-        shown = matter(np.zeros((n, 1)), rows).shown
-    if len(shown) == n:
-        return shown, []
-    outside = 1 - patterns[:, shown][:, :, shown].sum(-1)
-    span = f"{shown[0]}-{shown[-1]}" if shown == list(range(shown[0], shown[-1] + 1)) else f"{len(shown)}"
-    return shown, [
-        f"tokens {span} of {n}; a head's attention to tokens that are not shown: on average "
-        f'{100 * outside.mean():.0f} %, at most {100 * outside.max():.0f} %; rows="all" shows all'
-    ]
+def tokens_that_fit(
+    patterns: np.ndarray, rows: Any = "auto", keys: Any = "auto"
+) -> tuple[list[int], list[int], list[str]]:
+    """Which queries and keys of attention patterns `[heads, T, T]` are shown, and what is said of the others.
+
+    "auto": all, or as many of the last as a file holds; of the keys the first as well, where idle heads look.
+    """
+    heads, n = patterns.shape[:2]
+    queries, looked = (None if _auto(x) else matter(np.zeros((n, 1)), x).shown for x in (rows, keys))
+    if queries is None:
+        most = CELLS / heads / len(looked) if looked is not None else np.sqrt(CELLS / heads)
+        queries = list(range(max(0, n - max(1, int(most))), n))
+    if looked is None:
+        most = max(2, int(CELLS / heads / len(queries)))
+        looked = list(range(n)) if n <= most else [0, *range(n - most + 1, n)]
+    said = [f'queries: {len(queries)} of {n} tokens; rows="all" has all'] * (len(queries) < n)
+    if len(looked) < n:
+        outside = 1 - patterns[:, queries][:, :, looked].sum(-1)
+        said.append(
+            f"keys: {len(looked)} of {n} tokens; attention to the others is {100 * outside.mean():.0f} % on average, "
+            f'{100 * outside.max():.0f} % at most; keys="all" has all'
+        )
+    return queries, looked, said
+
+
+def _auto(asked: Any) -> bool:
+    return isinstance(asked, str) and asked == "auto"

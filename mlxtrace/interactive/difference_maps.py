@@ -7,18 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from ..plotting.protocols import Panel, Subtracted
 from .toolbox import (
     Bars,
     Hover,
     Map,
+    Panel,
     Scale,
+    Subtracted,
     bar_figure,
     checked,
     colour_of,
     facets,
     finished,
     heads_that_fit,
+    model_name,
     numbered,
     refuse_rows,
     rows_that_matter,
@@ -48,10 +50,22 @@ def differences(
 
     Returns:
         A plotly Figure.
+
+    Raises:
+        InputError: for what the result does not have, or a path that cannot be written.
+        UnsupportedError: without plotly.
+
+    Example:
+        >>> from mlxtrace import InterpretableModel, interactive
+        >>> model = InterpretableModel("demo")
+        >>> prompts = "The Eiffel Tower is in the city of", "The Colosseum is in the city of"
+        >>> one, other = (model.activation_patching(*prompts, component=c, progress=False) for c in ("mlp", "attn"))
+        >>> interactive.differences(one - other).layout.yaxis.title.text
+        'difference'
     """
     path = checked(path)
     panels = result.panels(metric)
-    names = f"{result.names[0]} less {result.names[1]}"
+    names = " less ".join(map(model_name, result.names))
     title = result.title if " less " in result.title else f"{names}: {result.title}"
     caption = [f"recovery: {names}, in percentage points"]
     if panels[0].row_name != "position":

@@ -45,6 +45,19 @@ def edges(result: Scored, path: str | os.PathLike | None = None, *, most: int = 
 
     Returns:
         A plotly Figure.
+
+    Raises:
+        InputError: for what the result does not have, or a path that cannot be written.
+        UnsupportedError: without plotly.
+
+    Example:
+        >>> from mlxtrace import InterpretableModel, interactive
+        >>> model = InterpretableModel("induction")
+        >>> words = "hive cart chair cow cork book milk hive cart chair cow"
+        >>> prompts = f"{words} cork", f"{words.replace('cork', 'coat')} cork"
+        >>> figure = interactive.edges(model.edges(*prompts, progress=False), most=9)
+        >>> figure.data[0].z.shape
+        (9, 9)
     """
     path = checked(path)
     values = np.where(result.upstream, result.scores, np.nan)
@@ -101,6 +114,18 @@ def paths(result: Paths, path: str | os.PathLike | None = None, *, most: int = M
 
     Returns:
         A plotly Figure.
+
+    Raises:
+        InputError: for what the result does not have, or a path that cannot be written.
+        UnsupportedError: without plotly.
+
+    Example:
+        >>> from mlxtrace import InterpretableModel, interactive
+        >>> model = InterpretableModel("demo")
+        >>> prompts = "The Eiffel Tower is in the city of", "The Colosseum is in the city of"
+        >>> result = model.path_patching(*prompts, senders="mlp", receivers=["m11", "logits"], progress=False)
+        >>> interactive.paths(result).data[0].x
+        ('m11', 'logits')
     """
     path = checked(path)
     base = "clean" if result.direction == "noise" else "corrupted"

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from ..plotting.protocols import Effects, NoisedButAWindow
 from .toolbox import (
     NATURAL,
     WITHIN,
     Bars,
+    Effects,
     Hover,
     Map,
+    NoisedButAWindow,
     Scale,
     bar_figure,
     checked,
@@ -48,6 +49,18 @@ def effects(result: Effects, path: str | os.PathLike | None = None, *, rows: Any
 
     Returns:
         A plotly Figure.
+
+    Raises:
+        InputError: for what the result does not have, or a path that cannot be written.
+        UnsupportedError: without plotly.
+
+    Example:
+        >>> from mlxtrace import InterpretableModel, interactive
+        >>> model = InterpretableModel("demo")
+        >>> prompts = "Paris is in the country of", "Rome is in the country of"
+        >>> figure = interactive.effects(model.causal_effects(*prompts, component="mlp", progress=False))
+        >>> [bars.name for bars in figure.data][1]
+        'Indirect: drop in the source run'
     """
     path = checked(path)
     where = f" ({WITHIN.get(result.within, 'each region')})" if result.regions is not None else ""
@@ -113,6 +126,17 @@ def noising(result: NoisedButAWindow, path: str | os.PathLike | None = None) -> 
 
     Returns:
         A plotly Figure.
+
+    Raises:
+        InputError: for what the result does not have, or a path that cannot be written.
+        UnsupportedError: without plotly.
+
+    Example:
+        >>> from mlxtrace import InterpretableModel, interactive
+        >>> model = InterpretableModel("demo")
+        >>> figure = interactive.noising(model.noising_window("The Eiffel Tower is in the city of"))
+        >>> figure.layout.yaxis.title.text
+        'p(Paris)'
     """
     path = checked(path)
     answer = "answer" if result.answer is None else result.answer.text.strip()

@@ -59,13 +59,25 @@ def div(figure: Any) -> str:
 
     Returns:
         HTML: an element of its own id, and the script that draws into it.
+
+    Example:
+        >>> from mlxtrace import interactive
+        >>> part = interactive.div(interactive.attention([[1.0, 0.0], [0.5, 0.5]], ["a", "b"]))
+        >>> part.strip()[:4], len(interactive.script()) > 1_000_000 > len(part)
+        ('<div', True)
     """
     made = plotly().io.to_html(figure, config=CONFIG, include_plotlyjs=False, full_html=False)
     return str(made)
 
 
 def script() -> str:
-    """plotly.js itself, once for all figures of a page: a script element of about 5 MB."""
+    """plotly.js itself, once for all figures of a page: a script element of about 5 MB.
+
+    Example:
+        >>> from mlxtrace import interactive
+        >>> interactive.script()[:8]
+        '<script>'
+    """
     return f"<script>{plotly().offline.get_plotlyjs()}</script>"
 
 

@@ -14,7 +14,8 @@ from .html import plotly
 ACROSS = 4  # maps beside each other
 ROW = 17  # pixels of a row
 BETWEEN = 34  # pixels between maps above each other
-TALLEST = 900
+TALLEST = 1080
+BAR_LENGTH = 280  # pixels
 STEPS = 48  # colours of a scale
 MARKED = 5000  # uncertain cells that are marked at most
 BAR, NUMBERS = 13, 62  # pixels of a colour bar, and of the numbers beside it
@@ -82,7 +83,7 @@ def facets(
             place = {"row": i // across + 1, "col": i % across + 1}
             figure.update_xaxes(title_text=one.x_label or x_label, showticklabels=True, **place)
     figure.update_xaxes(nticks=max(4, 28 // across))
-    right = _bars(figure, maps, axes, hover)
+    right = _bars(figure, maps, axes, hover, whole)
     said = [*caption, *_ground(figure, maps, scale)]
     return dress(figure, title, said, whole, len(maps) > 1, right=right)
 
@@ -114,11 +115,11 @@ def slides(
     ]
     _sides(figure, maps[0], y_label, upwards)
     figure.update_xaxes(title_text=x_label)
-    right = _bars(figure, maps, axes, hover)
+    body = float(np.clip(ROW * len(maps[0].rows), 120, TALLEST))
+    right = _bars(figure, maps, axes, hover, body)
     figure.update_layout(
         sliders=[{"active": first, "steps": steps, "pad": {"t": 46}, "currentvalue": {"prefix": "shown: "}}]
     )
-    body = float(np.clip(ROW * len(maps[0].rows), 120, TALLEST))
     return dress(figure, title, [*caption, *_ground(figure, maps, scale)], body, below=150, right=right)
 
 
@@ -195,7 +196,9 @@ def _ground(figure: Any, maps: Sequence[Map], scale: Scale) -> list[str]:
     return [UNCERTAIN] if any(0 < n <= MARKED for n in uncertain) else []
 
 
-def _bars(figure: Any, maps: Sequence[Map], axes: dict[tuple[str, Scale], str], hover: Hover) -> int:
+def _bars(
+    figure: Any, maps: Sequence[Map], axes: dict[tuple[str, Scale], str], hover: Hover, length: float
+) -> int:
     """A colour bar for each family beside each other, with numbers at the last of a scale; the pixels they take."""
     keys, at = list(axes), 8
     names = {(one.family, one.scale): hover.named(one) for one in maps}
@@ -203,6 +206,7 @@ def _bars(figure: Any, maps: Sequence[Map], axes: dict[tuple[str, Scale], str], 
         (family, scale), last = key, following is None or following[1] != key[1]
         name = names.get((family, scale)) or names.get((family, None), "")
         bar = {"thickness": BAR - 2, "outlinewidth": 0, "x": 1, "xanchor": "left", "xpad": at}
+        bar |= {"lenmode": "pixels", "len": min(length, BAR_LENGTH), "y": 1, "yanchor": "top", "ypad": 0}
         bar |= {"showticklabels": last, "ticksuffix": hover.unit.strip() if "%" in hover.unit else ""}
         bar |= {"exponentformat": "e"}
         bar |= {"title": {"text": name if last else "", "side": "right"}}

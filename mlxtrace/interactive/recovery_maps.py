@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from ..plotting.protocols import Panel, Patched
-from ..plotting.recoveries import row_labels, scale_of, words_of_metric
 from .toolbox import (
+    ROOM,
     Bars,
     Hover,
     InputError,
     Map,
+    Panel,
+    Patched,
     bar_figure,
     capital,
     checked,
@@ -27,13 +28,16 @@ from .toolbox import (
     position_label,
     prompts,
     refuse_rows,
+    row_labels,
     rows_that_matter,
     run_lines,
     safe,
+    scale_of,
     short,
     slides,
     token,
     words_of,
+    words_of_metric,
 )
 
 
@@ -60,16 +64,26 @@ def recoveries(
     Raises:
         InputError: for what the result does not have, or a path that cannot be written.
         UnsupportedError: without plotly.
+
+    Example:
+        >>> from mlxtrace import InterpretableModel, interactive
+        >>> model = InterpretableModel("demo")
+        >>> prompts = "The Eiffel Tower is in the city of", "The Colosseum is in the city of"
+        >>> result = model.activation_patching(*prompts, component="head", positions="each", progress=False)
+        >>> figure = interactive.recoveries(result)
+        >>> [step.label for step in figure.layout.sliders[0].steps][:2]
+        ['head 0', 'head 1']
     """
     path = checked(path)
     panels = result.panels(metric)
     metric = metric or result.metrics[0]
     value = short(f"recovery of {words_of_metric(metric, result)}")
-    title, caption = describe(result), prompts(run_lines(result))
+    title, caption = describe(result), prompts(run_lines(result, ROOM))
     _check(panels[0], rows, heads)
     if panels[0].column_name == "component":
-        figure = bar_figure(_bars(result, panels[0]), value, "layer", " %", title, caption)
-        return finished(figure, path)
+        across = "layer" if result.settings.get("windows") else _layers(result, result.components[0])
+        bars = _bars(result, panels[0])
+        return finished(bar_figure(bars, value, "layer", " %", title, caption, x_label=across), path)
     maps = [_map(result, panel) for panel in panels]
     scale = scale_of(np.concatenate([x.values.ravel() for x in maps]), result.direction == "noise")
     caption += _beyond(maps, scale)
@@ -79,15 +93,26 @@ def recoveries(
         caption += cut
     row = "token" if panels[0].row_name == "position" else panels[0].row_name
     hover = Hover(row, panels[0].column_name, value, ".1f", " %")
-    across = hover.column
-    if across == "layer" and result.window > 1:
-        across = f"centre of {result.window} layers"
+    across = hover.column if hover.column != "layer" else _layers(result, panels[0].component)
     down = "layer" if row == "layer" else ""
     if panels[0].head is None:
         return finished(facets(maps, scale, hover, title, caption, across, down), path)
     some, left = heads_that_fit(maps, [panel.head for panel in panels], scale, heads)
     maps = [maps[i] for i in some]
     return finished(slides(maps, scale, hover, title, [*caption, *left], across, down), path)
+
+
+def _layers(result: Patched, component: str) -> str:
+    """What an axis of layers is called; components may have windows of their own."""
+    windows = result.settings.get("windows") or {}
+    n = windows.get(component, result.window)
+    alone = "single layer" if windows else "layer"
+    return alone if n == 1 else f"centre of {n} layers"
+
+
+def _apart(result: Patched, component: str) -> str:
+    """The window of a component behind its name, where windows differ."""
+    return f", {_layers(result, component)}" if result.settings.get("windows") else ""
 
 
 def _check(panel: Panel, rows: Any, heads: Any) -> None:
@@ -115,6 +140,7 @@ def _map(result: Patched, panel: Panel) -> Any:
         names,
         family(panel.component),
         title,
+        _layers(result, panel.component) if panel.column_name == "layer" else "",
         halves=panel.halves,
     )
 
@@ -134,7 +160,7 @@ def _bars(result: Patched, panel: Panel) -> list[Bars]:
     halves: Sequence[Any] = [None] * len(panel.columns) if panel.halves is None else list(panel.halves.T)
     return [
         Bars(
-            capital(words_of(component)),
+            capital(words_of(component)) + _apart(result, component),
             [str(layer) for layer in panel.rows],
             values,
             half,

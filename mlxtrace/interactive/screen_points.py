@@ -7,7 +7,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..plotting.recoveries import words_of_metric
 from .toolbox import (
     AUDIT,
     THRESHOLD,
@@ -18,6 +17,7 @@ from .toolbox import (
     plotly,
     safe,
     token,
+    words_of_metric,
 )
 
 WHERE = ("component", "layer", "head", "neuron", "position", "token", "region")  # of a cell, in this order
@@ -49,6 +49,18 @@ def screen(found: Screened, path: str | os.PathLike | None = None) -> Any:
 
     Returns:
         A plotly Figure.
+
+    Raises:
+        InputError: for what the result does not have, or a path that cannot be written.
+        UnsupportedError: without plotly.
+
+    Example:
+        >>> from mlxtrace import InterpretableModel, interactive
+        >>> model = InterpretableModel("demo")
+        >>> prompts = "The Eiffel Tower is in the city of", "The Colosseum is in the city of"
+        >>> options = {"component": "head", "metric": "logit_diff", "verify": 9, "audit": 0, "progress": False}
+        >>> interactive.screen(model.screen(*prompts, layers=[9], **options)).data[-1].name
+        'verified (9)'
     """
     path = checked(path)
     go, linear = plotly().graph_objects, max(found.threshold / 10, 1e-9)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
+from ..plotting.elided import elided
 from ..terminal import printable
 
 INERT = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "$": "&#36;", "%{": "&#37;{"}
 LONGEST = 24  # characters of a token
 WIDE = 110  # characters of a line above a figure
-LINES = 2  # of a prompt and its answers
+ROOM = 2 * WIDE - 8  # of a prompt and its answers
 MOST = 14  # lines of anything else
 
 
@@ -37,23 +38,23 @@ def safe(text: str) -> str:
 def token(text: str, most: int = LONGEST) -> str:
     """A token as a label: spaces as `·`, line breaks as `↵`, cut in the middle."""
     text = text.replace(" ", "·").replace("\n", "↵").replace("\t", "⇥")
-    return safe(elided(text, most))
+    return safe(cut(text, most))
 
 
 def short(text: str, most: int = 40) -> str:
     """A name on one line, such as a model's or an answer: its middle left out where it is long."""
-    return safe(elided(" ".join(text.split()), most))
+    return safe(cut(" ".join(text.split()), most))
 
 
-def elided(text: str, most: int) -> str:
-    """The text, its middle left out where it is longer than `most` characters."""
+def cut(text: str, most: int) -> str:
+    """A word, its middle left out where it is longer than `most` characters."""
     left = most // 2
     return text if len(text) <= most else f"{text[:left]}…{text[len(text) - (most - left - 1) :]}"
 
 
 def prompts(runs: Sequence[tuple[str, str]]) -> list[str]:
     """What was run as lines of a caption, `(name, text)` each: the middle of what is longer than two is left out."""
-    return [elided(f"{name}: {' '.join(text.split())}", LINES * WIDE - 8) for name, text in runs]
+    return [elided(f"{name}: {' '.join(text.split())}", ROOM) for name, text in runs]
 
 
 def wrapped(lines: Sequence[str], wide: int = WIDE) -> list[str]:

@@ -18,6 +18,7 @@ from .toolbox import (
     dress,
     family,
     finished,
+    model_name,
     numbered,
     plotly,
     probability,
@@ -62,6 +63,17 @@ def lens(result: Lens, path: str | os.PathLike | None = None, *, of: str = "top"
 
     Returns:
         A plotly Figure.
+
+    Raises:
+        InputError: for what the result does not have, or a path that cannot be written.
+        UnsupportedError: without plotly.
+
+    Example:
+        >>> from mlxtrace import InterpretableModel, interactive
+        >>> model = InterpretableModel("demo")
+        >>> lens = model.logit_lens("The Eiffel Tower is in the city of", k=3)
+        >>> str(interactive.lens(lens).data[0].customdata[-1, -1][0])
+        '·Paris 1.00'
     """
     path = checked(path)
     if of not in ("top", "answer"):
@@ -85,7 +97,7 @@ def lens(result: Lens, path: str | os.PathLike | None = None, *, of: str = "top"
     cells = Cells(values, lines, first, result.rank[:, shown] == 0, [str(i) for i in result.layers], columns)
     whose = "p(likeliest token)" if of == "top" else f"p({answer})"
     said = f"{quoted(result.answer)} {probability(result.final)}"
-    caption = [*prompts([(result.model, f"{result.prompt} → {said}")]), *cut]
+    caption = [*prompts([(model_name(result.model), f"{result.prompt} → {said}")]), *cut]
     figure = _map(cells, family(result.component), whose, ("layer", "token"))
     mark = f"frames: {quoted(result.answer)} is the likeliest token"
     title = f"Logit lens: {token_maps.lens_title(result.component)}"
@@ -180,6 +192,17 @@ def patchscope_map(result: Scope, path: str | os.PathLike | None = None) -> Any:
 
     Returns:
         A plotly Figure.
+
+    Raises:
+        InputError: for what the result does not have, or a path that cannot be written.
+        UnsupportedError: without plotly.
+
+    Example:
+        >>> from mlxtrace import InterpretableModel, interactive
+        >>> model = InterpretableModel("demo")
+        >>> scope = model.patchscope_map("The Louvre is in the city of", layers=[0, 8], target_layers=8, progress=False)
+        >>> interactive.patchscope_map(scope).data[0].z.shape
+        (1, 2)
     """
     path = checked(path)
     answer, first = short(result.answer), result.first
@@ -199,9 +222,7 @@ def patchscope_map(result: Scope, path: str | os.PathLike | None = None) -> Any:
     unpatched = f"p({result.answer.strip()}) of the target prompt as it is: {probability(result.base_prob)}"
     several = len(result.answer_ids) > 1
     mark = f"frames: {'each token of ' if several else ''}{quoted(result.answer)} is the likeliest"
-    title = (
-        f"Patchscope on {result.model}: the {words_of(result.component)} of a token, put into another prompt"
-    )
+    title = f"Patchscope on {model_name(result.model)}: the {words_of(result.component)} of a token in another prompt"
     return finished(_dressed(figure, cells, title, [*result.where, unpatched], mark), path)
 
 
@@ -214,6 +235,17 @@ def patchscope(result: token_maps.Spoken, path: str | os.PathLike | None = None)
 
     Returns:
         A plotly Figure.
+
+    Raises:
+        InputError: for what the result does not have, or a path that cannot be written.
+        UnsupportedError: without plotly.
+
+    Example:
+        >>> from mlxtrace import InterpretableModel, interactive
+        >>> model = InterpretableModel("demo")
+        >>> scope = model.patchscope("The Eiffel Tower is in the city of", "layers.8", max_tokens=1)
+        >>> [note.text for note in interactive.patchscope(scope).layout.annotations]
+        ['patched', 'as it is']
     """
     path = checked(path)
     titles = ["patched", "as it is"]
@@ -233,5 +265,5 @@ def patchscope(result: token_maps.Spoken, path: str | os.PathLike | None = None)
     figure.update_xaxes(range=[0, 1], title_text="probability", gridcolor="#e5e5e5")
     figure.update_yaxes(autorange="reversed", type="category", automargin=True)
     figure.update_layout(showlegend=False)
-    title = f"Patchscope on {result.model}: the next token"
+    title = f"Patchscope on {model_name(result.model)}: the next token"
     return finished(dress(figure, title, result.lines, 24 * len(result.top), True), path)

@@ -10,6 +10,7 @@ from ..plotting.labels import (
     NATURAL,
     WITHIN,
     describe,
+    model_name,
     over,
     position_label,
     probability,
@@ -17,12 +18,24 @@ from ..plotting.labels import (
     run_lines,
     words_of,
 )
+from ..plotting.protocols import (
+    Averaged,
+    ComparedAverages,
+    ComparedTraces,
+    Effects,
+    NoisedButAWindow,
+    Panel,
+    Patched,
+    Subtracted,
+    Traced,
+)
+from ..plotting.recoveries import row_labels, scale_of, words_of_metric
 from .bars import Bars, bar_figure
 from .crops import heads_that_fit, numbered, refuse_rows, rows_that_matter, strongest_lines, tokens_that_fit
 from .frame import dress, rgb
 from .html import checked, finished, plotly
 from .map_grid import Hover, colour_scale, facets, slides
-from .texts import prompts, safe, short, token
+from .texts import ROOM, prompts, safe, short, token
 
 __all__ = [
     "AUDIT",
@@ -31,14 +44,24 @@ __all__ = [
     "HURTS",
     "NATURAL",
     "NODES",
+    "ROOM",
     "THRESHOLD",
     "VERIFIED",
     "WITHIN",
+    "Averaged",
     "Bars",
+    "ComparedAverages",
+    "ComparedTraces",
+    "Effects",
     "Hover",
     "InputError",
     "Map",
+    "NoisedButAWindow",
+    "Panel",
+    "Patched",
     "Scale",
+    "Subtracted",
+    "Traced",
     "bar_figure",
     "capital",
     "checked",
@@ -50,6 +73,7 @@ __all__ = [
     "family",
     "finished",
     "heads_that_fit",
+    "model_name",
     "numbered",
     "over",
     "plotly",
@@ -59,13 +83,16 @@ __all__ = [
     "quoted",
     "refuse_rows",
     "rgb",
+    "row_labels",
     "rows_that_matter",
     "run_lines",
     "safe",
+    "scale_of",
     "short",
     "slides",
     "strongest_lines",
     "token",
     "tokens_that_fit",
     "words_of",
+    "words_of_metric",
 ]

@@ -8,16 +8,20 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..anatomy.components import short_words
-from ..plotting.protocols import Averaged, ComparedAverages, ComparedTraces, Traced
 from .toolbox import (
+    Averaged,
+    ComparedAverages,
+    ComparedTraces,
     Hover,
     Map,
     Scale,
+    Traced,
     capital,
     checked,
     facets,
     family,
     finished,
+    model_name,
     numbered,
     probability,
     prompts,
@@ -46,6 +50,17 @@ def trace(result: Trace, path: str | os.PathLike | None = None, *, rows: Any = "
 
     Returns:
         A plotly Figure.
+
+    Raises:
+        InputError: for what the result does not have, or a path that cannot be written.
+        UnsupportedError: without plotly.
+
+    Example:
+        >>> from mlxtrace import InterpretableModel, interactive
+        >>> model = InterpretableModel("demo")
+        >>> trace = model.causal_trace("The Eiffel Tower is in", "Eiffel Tower", samples=2, progress=False)
+        >>> interactive.trace(trace).data[0].y[4]
+        '4 ·Tower*'
     """
     path = checked(path)
     words, value = short_words(result.kind), f"p({short(result.answer.text)})"
@@ -64,7 +79,7 @@ def trace(result: Trace, path: str | os.PathLike | None = None, *, rows: Any = "
 def _map(result: Traced, title: str) -> Any:
     rows = numbered(result.tokens, result.positions, result.subject_range)
     columns = [str(layer) for layer in range(result.scores.shape[1])]
-    return Map(result.scores, rows, columns, family(result.kind), short(title))
+    return Map(result.scores, rows, columns, family(result.kind), short(model_name(title)))
 
 
 def _cropped(maps: list[Any], result: Traced, scale: Any, rows: Any) -> tuple[list[Any], list[str]]:
@@ -82,6 +97,19 @@ def comparison(result: ComparedTraces, path: str | os.PathLike | None = None, *,
 
     Returns:
         A plotly Figure.
+
+    Raises:
+        InputError: for what the result does not have, or a path that cannot be written.
+        UnsupportedError: without plotly.
+
+    Example:
+        >>> from mlxtrace import Comparison, InterpretableModel, interactive
+        >>> model = InterpretableModel("demo")
+        >>> options = {"positions": "subject_last", "samples": 1, "progress": False}
+        >>> one, two = (model.causal_trace("The Eiffel Tower is in", "Eiffel Tower", seed=s, **options) for s in (1, 2))
+        >>> result = Comparison(one, two, ("seed 1", "seed 2"))
+        >>> [note.text for note in interactive.comparison(result).layout.annotations]
+        ['seed 1', 'seed 2', 'seed 2 - seed 1']
     """
     path = checked(path)
     both = (result.first, result.second)
@@ -104,7 +132,7 @@ def comparison(result: ComparedTraces, path: str | os.PathLike | None = None, *,
 def _gap(one: Any, values: np.ndarray, names: tuple[str, str], halves: np.ndarray | None) -> Any:
     """The map of a difference, on a scale of its own."""
     most = max(float(np.nanmax(np.abs(values))), 1e-6)
-    title, scale = short(f"{names[1]} - {names[0]}", 60), Scale(-most, most, 0.0)
+    title, scale = short(" - ".join(map(model_name, names[::-1])), 60), Scale(-most, most, 0.0)
     return Map(values, one.rows, one.columns, one.family, title, halves=halves, scale=scale)
 
 
@@ -117,11 +145,24 @@ def compared_averages(result: ComparedAverages, path: str | os.PathLike | None =
 
     Returns:
         A plotly Figure.
+
+    Raises:
+        InputError: for what the result does not have, or a path that cannot be written.
+        UnsupportedError: without plotly.
+
+    Example:
+        >>> from mlxtrace import Comparison, ComparisonSet, InterpretableModel, interactive
+        >>> model = InterpretableModel("demo")
+        >>> options = {"positions": "subject_last", "samples": 1, "progress": False}
+        >>> one, two = (model.causal_trace("The Eiffel Tower is in", "Eiffel Tower", seed=s, **options) for s in (1, 2))
+        >>> pairs = [Comparison(*both, ("one", "other")) for both in ((one, two), (two, one))]
+        >>> interactive.compared_averages(ComparisonSet(pairs, ["a", "b"])).data[0].y
+        ('last subject token',)
     """
     path = checked(path)
     columns, kind = [str(layer) for layer in range(result.first.shape[1])], family(result.kind)
     maps = [
-        Map(x, list(result.roles), columns, kind, short(model))
+        Map(x, list(result.roles), columns, kind, short(model_name(model)))
         for x, model in zip((result.first, result.second), result.names, strict=True)
     ]
     top = max(float(one.values.max()) for one in maps)
@@ -145,6 +186,19 @@ def averages(result: Averaged, path: str | os.PathLike | None = None) -> Any:
 
     Returns:
         A plotly Figure.
+
+    Raises:
+        InputError: for what the result does not have, or a path that cannot be written.
+        UnsupportedError: without plotly.
+
+    Example:
+        >>> import tempfile
+        >>> from mlxtrace import InterpretableModel, facts, interactive
+        >>> model, some = InterpretableModel("demo"), facts.load()[:1]
+        >>> with tempfile.TemporaryDirectory() as out:
+        ...     average = facts.run(model, some, out, kinds=(None,), samples=1, progress=False)
+        >>> interactive.averages(average).layout.xaxis.title.text
+        'single restored layer'
     """
     path = checked(path)
     there = [i for i in range(len(result.roles)) if result.counts[i]]

@@ -29,7 +29,7 @@ def both_runs(asked: Asked, tops: Sequence[Tops] = ()) -> Html:
     Example:
         >>> from mlxtrace.pages.asked import Asked, Gap
         >>> from mlxtrace.pages.both_runs import both_runs
-        >>> "100 %" in both_runs(Asked("demo", gaps=(Gap("logit_diff", 8.0, -9.0),)))
+        >>> "logit difference" in both_runs(Asked("demo", gaps=(Gap("logit_diff", 8.0, -9.0),)))
         True
     """
     parts = [el("p", prose(sentence)) for sentence in sentences(asked)]

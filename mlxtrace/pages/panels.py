@@ -37,8 +37,8 @@ class OneComponent:
 
     def __init__(self, result: Any, component: str, rows: Sequence[dict[str, Any]] | None = None) -> None:
         self._of, self.components = result, [component]
-        rows = result.to_rows() if rows is None else rows
-        self._rows = [row for row in rows if row["component"] == component]
+        every: Sequence[dict[str, Any]] = result.to_rows() if rows is None else rows
+        self._rows = [row for row in every if row["component"] == component]
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -68,7 +68,6 @@ class Panel:
     title: str
     figure: Html
     numbers: Html
-    notes: tuple[str, ...]
     result: Any
     beside: tuple = ()
 
@@ -94,18 +93,14 @@ def panels_of(result: Any, kind: str) -> list[Panel]:
 
 def _panel(part: Any, kind: str) -> Panel:
     made, lines = _figure(part)
-    caption = [el("figcaption", line) for line in lines]
+    metrics = getattr(part, "metrics", [])
+    lines += [f"shown is {metrics[0]}; also measured: {', '.join(metrics[1:])}"] if len(metrics) > 1 else []
+    caption = [el("figcaption", "; ".join(lines))] if lines else []
     patched = hasattr(part, "panels") and hasattr(part, "direction")
     title = describe(part) if patched else _title(part)
     beside = (kind, *part.components, part.window, tuple(part.dims)) if patched else ()
-    return Panel(
-        kind, title, el("figure", made, *caption), _numbers(part), tuple(part_notes(part)), part, beside
-    )
-
-
-def part_notes(part: Any) -> list[str]:
-    """What a result notes of itself."""
-    return [str(note) for note in getattr(part, "notes", ())]
+    figure = el("figure", made, *caption, aria_label=title) if made or lines else Html("")
+    return Panel(kind, title, figure, _numbers(part), part, beside)
 
 
 def _title(part: Any) -> str:
@@ -154,13 +149,18 @@ def _bare(drawn: Any) -> list[str]:
         layout.height -= top - HEADROOM
         layout.margin.t = HEADROOM
     layout.title, layout.meta = None, None
-    kept, of_a_run = [], False
-    for line in meta.get("caption", ()):
-        text = html.unescape(str(line))
-        of_a_run = text.startswith(RUNS) or (of_a_run and text.startswith("   "))
-        if not of_a_run:
-            kept.append(text)
-    return [" ".join(kept)] if kept else []
+    return _own_lines([html.unescape(str(line)) for line in meta.get("caption", ())])
+
+
+def _own_lines(lines: Sequence[str]) -> list[str]:
+    """The lines of a caption that are not of the prompts; those that were broken are whole again."""
+    whole: list[str] = []
+    for line in lines:
+        if line.startswith("   ") and whole:
+            whole[-1] = f"{whole[-1]} {line.strip()}"
+        else:
+            whole.append(line.strip())
+    return [line for line in whole if not line.startswith(RUNS)]
 
 
 def _picture(figure: Any) -> Html:

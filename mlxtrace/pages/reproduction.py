@@ -6,11 +6,12 @@ lines = python_lines(results);  versions()
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
+from ..metrics import METRICS
 from ..version import VERSION
 from .elements import Html, el, joined
 from .methods import kind_of
@@ -21,17 +22,22 @@ class About:
     """What is known of how a page was made beside its results.
 
     command: what was typed. weights: of the model, in words: "float32, 12 layers". tops: the likeliest tokens of the
-    clean and of the corrupted run, with their probabilities. missing: what could not be run, and why.
+    clean and of the corrupted run, with their probabilities. missing: what could not be run, and why. material: rows of
+    a table of the prompts, where the results do not know them.
     """
 
     command: str = ""
     weights: str = ""
     tops: Sequence[Sequence[tuple[str, float]]] = ()
     missing: Sequence[str] = ()
+    material: Sequence[Mapping[str, str]] = ()
 
 
 LIBRARIES = ("mlx", "mlx-lm", "numpy", "plotly")
 MOST_PAIRS = 200
+AS_TEXT = (
+    "Prompts stand here as text: where they were given as a chat's messages or as token ids, give those."
+)
 PATCHED = ("maps", "layers", "heads", "neurons", "attribution")
 
 
@@ -74,6 +80,7 @@ def reproduction(results: Sequence[Any], about: About) -> Html:
         parts += [el("p", "This page was made by the command"), el("pre", about.command)]
     lines = "\n".join(python_lines(results))
     parts += [el("p", "Its numbers in Python:" if about.command else "In Python:"), el("pre", lines)]
+    parts.append(el("p", AS_TEXT, class_="small"))
     known = ", ".join(f"{name} {version}" for name, version in versions().items())
     weights = (
         f"; weights: {about.weights}" if about.weights else "; the weights' precision is not kept in results"
@@ -125,7 +132,9 @@ def python_lines(results: Sequence[Any]) -> list[str]:
 
 
 def _unknown(result: Any) -> str:
-    return f"a {type(result).__name__}, whose arguments it does not keep"
+    if (getattr(result, "settings", None) or {}).get("corruption"):
+        return f"a {type(result).__name__} of noise, which it keeps in words: {result.settings['corruption']}"
+    return f"a {type(result).__name__}, which does not keep all of its arguments"
 
 
 def _pairs(singles: Sequence[Any]) -> list[str]:
@@ -161,6 +170,8 @@ def _patching(result: Any, named_pairs: bool) -> str:
         "align": "ends" if len(result.tokens) != len(result.corrupted_tokens) else None,
     }
     if settings.get("neurons") or "neuron" in result.dims or settings.get("source_model"):
+        return ""
+    if not set(result.metrics) <= set(METRICS):  # a function of the user's
         return ""
     many = bool(getattr(result, "ids", ()))
     if (many and not named_pairs) or settings.get("corruption"):  # noise is kept in words only

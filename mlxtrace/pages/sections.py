@@ -17,13 +17,14 @@ from .both_runs import both_runs, sentences
 from .elements import Html, el, joined, prose
 from .findings import PATCHED, found, label
 from .methods import METHODS, kind_of
+from .number_tables import folded, table
 from .pair_table import pair_list
 from .panels import Panel, panels_of
 from .receipts import receipt
 from .reproduction import About, reproduction
 from .weaknesses import weaknesses
 
-MOST_NAMED = 40  # facts
+MOST_NAMED, MOST_ROWS = 40, 200  # facts
 MOST_SAID = 8  # findings of the summary
 MOST_ASKED = 6  # pairs of prompts of which each has its own receipt
 WIDEST = 70  # characters of a prompt in the question
@@ -33,9 +34,9 @@ WAYS = (
     "that is left when they are corrupted (are they needed?)."
 )
 METHOD = (
-    "A clean run gives the answer; a corrupted run, whose prompt differs in a few tokens, is meant to lose it. "
-    "Then single activations of one run are copied into the other, one place at a time, and the answer is "
-    "measured again: places that bring it back, or break it, are where the model holds or uses what the answer "
+    "A clean run gives the answer; a corrupted run, in which a few tokens are others or are noised, is meant to "
+    "lose it. Then single activations of one run are copied into the other, one place at a time, and the answer "
+    "is measured again: places that bring it back, or break it, are where the model holds or uses what the answer "
     "needs."
 )
 
@@ -66,7 +67,7 @@ def sections_of(results: Sequence[Any], title: str | None, question: str | None,
     asks = question or question_of(questions[0])
     objections = weaknesses(results, asked)
     sections = [
-        ("prompts", "The prompts", _prompts(questions, results)),
+        ("prompts", "The prompts", _prompts(questions, results, about)),
         ("corruption", "Is the corruption any good?", _corruption(questions, about)),
         *_of_kinds(panels),
         ("caveats", "What to object", _caveats(objections, results, about)),
@@ -157,8 +158,14 @@ def _contents(sections: Sequence[tuple[str, str, Html]]) -> Html:
     return el("nav", el("ul", *links), aria_label="contents")
 
 
-def _prompts(questions: Sequence[Asked], results: Sequence[Any]) -> Html:
+def _prompts(questions: Sequence[Asked], results: Sequence[Any], about: About) -> Html:
     parts = []
+    if about.material:
+        cut = f", the first {MOST_ROWS}" if len(about.material) > MOST_ROWS else ""
+        rows = table(
+            about.material[:MOST_ROWS], "What each prompt is about, and the answer that it is known by."
+        )
+        return joined([*parts, folded(f"{len(about.material)} facts{cut}", rows)])
     for asked in questions[:MOST_ASKED]:
         own = [one for one in results if asked_of(one).key == asked.key]
         singles = next((one.singles for one in own if hasattr(one, "singles")), [])
@@ -177,7 +184,7 @@ def _one_prompt(asked: Asked) -> Html:
         said = f"{len(asked.pairs)} facts, by their ids: {names}{more}." if asked.pairs else ""
         return el("p", said) if said else Html("")
     rows = [("Clean prompt", asked.clean), ("Corrupted prompt", asked.corrupted or asked.noise)]
-    return joined(joined([el("h3", name), el("pre", text)]) for name, text in rows if text)
+    return joined(joined([el("h3", name), el("pre", text, class_="text")]) for name, text in rows if text)
 
 
 def _corruption(questions: Sequence[Asked], about: About) -> Html:
@@ -226,12 +233,12 @@ def _row(panels: Sequence[Panel]) -> Html:
             "article",
             el("h3", panel.title),
             el("p", prose(found(panel.result, panel.kind))),
-            panel.figure,
-            panel.numbers,
+            panel.figure or el("div"),  # four rows each, so that figures beside each other are on one line
+            panel.numbers or el("div"),
         )
         for panel in panels
     ]
-    return el("div", *shown, class_="side two" if len(shown) == 2 else "side")
+    return el("div", *shown, class_="side two" if len(shown) == 2 or panels[0].kind in SMALL else "side")
 
 
 def _caveats(objections: Sequence[str], results: Sequence[Any], about: About) -> Html:

@@ -29,8 +29,8 @@ nav li { margin: 0; }
 .method { color: var(--ink); }
 .source { color: var(--soft); font-size: .88rem; }
 code, pre, .token { font-family: ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; font-size: .84rem; }
-pre { background: var(--pale); padding: .7rem .9rem; overflow-x: auto; white-space: pre-wrap;
-  overflow-wrap: anywhere; border-radius: 3px; }
+pre { background: var(--pale); padding: .7rem .9rem; overflow-x: auto; border-radius: 3px; }
+pre.text { white-space: pre-wrap; overflow-wrap: anywhere; }
 .tokens { max-width: 62rem; line-height: 2.05; margin: .2rem 0 .7rem; }
 .token { display: inline-block; max-width: 100%; line-height: 1.35; vertical-align: middle;
   border: 1px solid var(--line); border-radius: 3px; padding: .1rem .22rem;
@@ -41,7 +41,10 @@ mark.token { background: var(--mark); border-color: #d79a2b; color: inherit; }
 .whole { white-space: nowrap; }
 .gap { color: var(--soft); font-size: .85rem; }
 .side { display: grid; grid-template-columns: minmax(0, 1fr); gap: .4rem 1.6rem; }
-@media (min-width: 1000px) { .side.two { grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); } }
+@media (min-width: 1000px) {
+  .side.two { grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); row-gap: 0; }
+  .side.two > article { display: grid; grid-row: span 4; grid-template-rows: subgrid; }
+}
 figure { margin: .5rem 0 1.1rem; min-width: 0; }
 figure > .plot { width: 100%; overflow: hidden; }
 figure img { max-width: 100%; height: auto; display: block; }
@@ -68,10 +71,12 @@ footer { margin-top: 2.5rem; color: var(--soft); font-size: .86rem;
   main { max-width: none; padding: 0; }
   nav, .modebar-container { display: none !important; }
   .side.two { grid-template-columns: minmax(0, 1fr); }
+  .side.two > article { display: block; }
   article, figure, table, .tokens, .summary { break-inside: avoid; }
   details:not([open]) { display: none; }
   h1, h2, h3, caption { break-after: avoid; }
   .scroll { overflow: visible; }
+  pre { white-space: pre-wrap; overflow-wrap: anywhere; }
   a { color: inherit; text-decoration: none; }
 }
 """

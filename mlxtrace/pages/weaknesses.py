@@ -27,7 +27,7 @@ def weaknesses(results: Sequence[Any], asked: Sequence[Asked]) -> list[str]:
 
     Args:
         results: what experiments returned.
-        asked: what each is of, see `asked_of`.
+        asked: what each is of, an `Asked`.
 
     Returns:
         Sentences, the most serious first; none twice.
@@ -239,12 +239,18 @@ def _of_all(results: Sequence[Any], asked: Sequence[Asked]) -> list[str]:
             "In maps of layer outputs some cells are 100 % by construction: the changed tokens in the first "
             "layers, and the last token in the last. Only the way between them is a finding."
         )
-    if any(one.model.split()[:1] in (["demo"], ["induction"]) for one in asked):
+    names = {one.model.partition(" ")[0] for one in asked}
+    if "demo" in names:
         found.append(
-            "The bundled demo is a small model trained for demonstration, on a few facts: its circuit was planted "
-            "by its training, so that there is a truth to find. Nothing here carries over to other models."
+            "The demo's circuit was planted by its training, so that there is a truth to find: nothing here "
+            "carries over to other models."
         )
-    if any(one.model.startswith("compiled") for one in asked):
+    if "induction" in names:
+        found.append(
+            "The bundled induction model is small and was trained on made-up sequences: nothing here carries over to "
+            "other models."
+        )
+    if any(name.startswith("compiled") for name in names):
         found.append(
             "The compiled model's weights were written by hand: its answer is known, and it is no trained model."
         )

@@ -35,7 +35,7 @@ from .kit import (
     token_labels,
     whiskers,
 )
-from .room import fitted, pooled, tick
+from .room import elided, fitted, pooled, tick
 from .rows import Rows, matter, no_rows
 from .sheet import Look, Sheet
 
@@ -128,15 +128,19 @@ def legend(ax: Any, given: bool = False, size: float = 7.5, inches: float = 1.8,
         ax: what has labelled artists.
         given: whether it is the user's own, beside which there may be no room.
         size: points of the letters.
-        inches: of a line; longer labels are broken, and cut after the third.
+        inches: of a line; longer labels are broken, or cut in the middle.
         options: of matplotlib's `legend`, such as handles.
     """
     if not (options.get("handles") or ax.get_legend_handles_labels()[0]):
         return None
     place = {"loc": "upper right", "borderaxespad": 0.3} if given else BESIDE
     found = ax.legend(frameon=False, fontsize=size, **place, **options)
-    for text in found.get_texts():
-        text.set_text("\n".join(fitted(text.get_text(), inches, size, 3)))
+    texts = found.get_texts()
+    height = ax.get_position().height * ax.figure.bbox.height / ax.figure.dpi
+    lines = int(np.clip(72 * height / (1.7 * size * len(texts)), 1, 3))  # a legend is no higher than its axes
+    letters = int(72 * inches / (0.6 * size)) * lines
+    for text in texts:
+        text.set_text("\n".join(fitted(elided(text.get_text(), letters), inches, size, lines)))
     if given:
         _make_room(ax, found)
     return found
@@ -144,7 +148,10 @@ def legend(ax: Any, given: bool = False, size: float = 7.5, inches: float = 1.8,
 
 def _make_room(ax: Any, found: Any) -> None:
     """Raise the upper end of the y axis, so that the legend stands above all data."""
-    ax.figure.draw_without_rendering()
+    whole = ax.figure
+    while hasattr(whole, "subfigs") and whole.figure is not whole:
+        whole = whole.figure
+    whole.draw_without_rendering()
     part = min(found.get_window_extent().height / ax.bbox.height + 0.05, MOST_OF_AXES)
     scale = ax.yaxis.get_transform()  # the axis may be logarithmic
     low, high = scale.transform(np.array(ax.get_ylim()))

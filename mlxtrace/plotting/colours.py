@@ -70,7 +70,7 @@ def series(n: int) -> list[str]:
 def ink(strength: float = 1.0) -> str:
     """The colour of lines and texts: from 0, the ground, to 1, as the style writes."""
     ground, text = (np.array(to_rgb(mpl.rcParams[key])) for key in ("axes.facecolor", "text.color"))
-    return to_hex(ground + strength * (text - ground))
+    return to_hex(tuple((ground + strength * (text - ground)).tolist()))
 
 
 def seen(colour: Any) -> Any:

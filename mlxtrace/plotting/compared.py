@@ -25,12 +25,13 @@ from .charts import (
     style,
 )
 from .heatmaps import Map, draw, hatching_explained
-from .labels import model_name, words_of
+from .labels import elided, model_name, words_of
 from .recoveries import Panel, Patched, describe, marked_rows, row_labels, scale_of, words_of_metric
-from .side_by_side import Series, side_by_side, too_thin
+from .side_by_side import Series, aligned, side_by_side, too_thin
 
 MOST_MAPS = 16
 TURNED = "effect: the recovery where clean activations are restored, 100 % less the recovery where they are corrupted"
+LABEL = 40  # letters of a result's name
 MOST_CHARTED = 8  # results: of more, bars and lines are not told apart
 
 
@@ -172,7 +173,9 @@ def _told(results: list[Patched], labels: list[str], metric: str | None) -> list
     said: dict[str, list[str]] = {}
     for label, result in zip(labels, results, strict=True):
         said.setdefault(_said(result, metric), []).append(label)
-    return [f"{', '.join(names)}: {what}" for what, names in said.items()]
+    if len(said) == 1:
+        return [f"each: {_said(results[0], metric)}"]
+    return [f"{', '.join(elided(name, LABEL) for name in names)}: {what}" for what, names in said.items()]
 
 
 def _said(result: Patched, metric: str | None) -> str:
@@ -191,7 +194,11 @@ def _charts(
     components, layers = results[0].components, _all_labels([panel.rows for (panel,) in panels])
     x_label = "layer" if all(result.window == 1 for result in results) else "centre of the layers"
     axes = by_layer(sheet, layers, len(components), x_label, label, beside=2.4, bars=len(results))
-    lines = too_thin(axes[0].get_position().width * sheet.whole.get_figwidth(), len(results), len(layers))
+    lines = too_thin(
+        axes[0].get_position().width * axes[0].figure.bbox.width / axes[0].figure.dpi,
+        len(results),
+        len(layers),
+    )
     for i, (ax, component) in enumerate(zip(axes, components, strict=True)):
         many = [
             Series(
@@ -216,20 +223,17 @@ def _rows(
 ) -> list[str]:
     """A map for each component, with a row for each result: for more of them than bars can show."""
     layers, maps = _all_labels([panel.rows for (panel,) in panels]), []
+    names = [elided(name, LABEL) for name in labels]
     for i, component in enumerate(results[0].components):
-        values = np.stack([_at_layers(panel, panel.values, i, layers) for (panel,) in panels])
-        halves = np.stack([_at_layers(panel, panel.halves, i, layers) for (panel,) in panels])
+        only = [panel._replace(columns=[component], values=panel.values[:, [i]]) for (panel,) in panels]
+        values = np.stack([aligned(p.values, p, layers, [component])[:, 0] for p in only])
+        known = [None if panel.halves is None else panel.halves[:, [i]] for (panel,) in panels]
+        halves = np.stack(
+            [aligned(h, p, layers, [component])[:, 0] for h, p in zip(known, only, strict=True)]
+        )
         title = capital(words_of(component)) if len(results[0].components) > 1 else ""
-        maps.append(Map(values, labels, [str(x) for x in layers], family(component), title, halves=halves))
+        maps.append(Map(values, names, [str(x) for x in layers], family(component), title, halves=halves))
     return _drawn(maps, results, label, "layer", "", sheet)
-
-
-def _at_layers(panel: Panel, values: np.ndarray | None, i: int, layers: list) -> np.ndarray:
-    """A component's values at their own layers, NaN at those that the panel lacks."""
-    out = np.full(len(layers), np.nan)
-    if values is not None:
-        out[[layers.index(layer) for layer in panel.rows]] = values[:, i]
-    return out
 
 
 def _maps(
@@ -237,21 +241,23 @@ def _maps(
 ) -> list[str]:
     every, first = [panel for of_one in panels for panel in of_one], panels[0][0]
     rows, columns = (_all_labels([getattr(panel, side) for panel in every]) for side in ("rows", "columns"))
+    first = first._replace(rows=rows)
     names = [str(row) for row in rows] if first.row_name != "position" else row_labels(results[0], first)
     maps = [
         Map(
-            _spread(panel.values, panel, rows, columns),
+            aligned(panel.values, panel, rows, columns),
             names,
             [str(column) for column in columns],
             family(panel.component),
-            _map_title(name, panel, len(of_one) > 1),
-            halves=None if panel.halves is None else _spread(panel.halves, panel, rows, columns),
+            _map_title(elided(name, LABEL), panel, len(of_one) > 1),
+            halves=aligned(panel.halves, panel, rows, columns),
         )
         for name, of_one in zip(labels, panels, strict=True)
         for panel in of_one
     ]
     down = "layer" if first.row_name == "layer" else ""
-    shown = (first.row_name == "position" and asked, rows, marked_rows(results[0], first))
+    keep = [rows[i] for i in marked_rows(results[0], first)]
+    shown = (asked, rows, keep) if first.row_name == "position" else None
     return _drawn(maps, results, label, first.column_name, down, sheet, shown)
 
 
@@ -262,17 +268,17 @@ def _drawn(
     across: str,
     down: str,
     sheet: Sheet,
-    shown: tuple[Any, list, list[int]] = (False, [], []),
+    asked: tuple[Any, list, list] | None = None,
 ) -> list[str]:
-    """Draw the maps; shown: of tokens which were asked for, their positions, and the indices of those to keep."""
-    scale = scale_of(np.concatenate([one.values.ravel() for one in maps]), _white(results) == 100)
-    empty = any(np.isnan(one.values).any() for one in maps)
-    asked, positions, marked = shown
-    values = np.concatenate([one.values for one in maps], axis=1)
-    keep, ends = [positions[i] for i in marked], {"white": scale.white, "low": scale.low, "high": scale.high}
-    kept = None if asked is False else matter(values, asked, keep=keep, labels=positions, **ends)
-    draw(maps, scale, label, across, down, sheet=sheet, rows=kept)
-    return [*hatching_explained(maps, scale), *(["grey: there is no such cell"] if empty else [])]
+    """Draw the maps; asked: of tokens which are shown, the positions that there are, and those to keep."""
+    every = np.concatenate([one.values for one in maps], axis=1)
+    scale, rows = scale_of(every.ravel(), _white(results) == 100), None
+    if asked is not None:
+        low, high, white = scale.low, scale.high, scale.white
+        rows = matter(every, asked[0], white=white, low=low, high=high, keep=asked[2], labels=asked[1])
+    draw(maps, scale, label, across, down, sheet=sheet, rows=rows)
+    empty = ["grey: there is no such cell"] if np.isnan(every).any() else []
+    return [*hatching_explained(maps, scale), *empty]
 
 
 def _white(results: list[Patched]) -> float:
@@ -282,20 +288,10 @@ def _white(results: list[Patched]) -> float:
 
 def _all_labels(lists: list[list]) -> list:
     """Every label of an axis once: numbers in their order, regions as the prompts have them."""
-    if all(isinstance(label, str) for labels in lists for label in labels):
-        return union(lists)
-    return sorted({label for labels in lists for label in labels})
-
-
-def _spread(values: np.ndarray, panel: Panel, rows: list, columns: list) -> np.ndarray:
-    """The values at their own rows and columns, NaN at those that the panel lacks."""
-    out = np.full((len(rows), len(columns)), np.nan)
-    out[np.ix_([rows.index(row) for row in panel.rows], [columns.index(c) for c in panel.columns])] = values
-    return out
+    every = union(lists)
+    return every if all(isinstance(label, str) for label in every) else sorted(every)
 
 
 def _map_title(label: str, panel: Panel, several: bool) -> str:
-    if not several:
-        return label
     head = "" if panel.head is None else f" {panel.head}"
-    return f"{label}: {panel.component}{head}"
+    return f"{label}: {panel.component}{head}" if several else label

@@ -81,7 +81,7 @@ def _ticks(axis: Any, names: Sequence[str]) -> None:
     """Every name where there is room, else the layers, where each begins."""
     upright = axis.axis_name == "x"
     if len(names) <= 40:
-        tick(axis, np.arange(len(names)) + 0.5, names, size=6, upright=upright)
+        tick(axis, [i + 0.5 for i in range(len(names))], names, size=6, upright=upright)
         return
     starts: dict[str, int] = {}
     for i, name in enumerate(names):

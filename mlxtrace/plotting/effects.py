@@ -115,8 +115,8 @@ def _shown(result: Effects, values: np.ndarray, asked: Any, scale: Scale) -> Row
         no_rows(asked)
         return matter(values[0], "all")
     keep = [*(result.subject_range or ()), labels[-1]]
-    ends = {"white": scale.white, "low": scale.low, "high": scale.high}
-    return matter(np.concatenate(values, axis=1), asked, keep=keep, labels=labels, **ends)
+    every = np.concatenate(values, axis=1)
+    return matter(every, asked, low=scale.low, high=scale.high, keep=keep, labels=labels)
 
 
 def noising(result: NoisedButAWindow, path: str | os.PathLike | None = None, **look: Unpack[Look]) -> Figure:

@@ -119,7 +119,7 @@ def draw(
             ax.tick_params(axis="x", labelbottom=True)
     if not upwards:
         shown[0].invert_yaxis()
-    _colour_bars(sheet, shown, meshes, maps, scale, label, own_label)
+    _colour_bars(sheet, shown, meshes, maps, scale, (label, own_label), size)
     sheet.said += [*([] if rows is None else rows.said), *_clipped(maps, scale), *_pooling(maps[0], size)]
     return sheet.whole
 
@@ -180,9 +180,9 @@ def _mesh(ax: Any, one: Map, scale: Scale, size: Size, gaps: dict[int, Cut]) -> 
     else:
         mesh = ax.pcolormesh(values, edgecolors="face", linewidth=0.2, **looks)
         hatch(ax, hatched(one, scale))
-    look: Any = {"colors": ink(0.5), "linewidth": 0.6, "linestyle": ":", "zorder": 1.6}
-    ax.hlines(list(one.lines[0]), 0, n_columns, **look)
-    ax.vlines(list(one.lines[1]), 0, n_rows, **look)
+    for lines, across, end in zip(one.lines, (ax.hlines, ax.vlines), (n_columns, n_rows), strict=True):
+        if lines:
+            across(list(lines), 0, end, color=ink(0.5), linewidth=0.6, linestyle=":", zorder=1.6)
     for row, cut in gaps.items():
         _gap(ax, row, n_columns, cut.words if size.holds(cut.words, n_rows) else "")
     if one.inside is not None:
@@ -241,9 +241,10 @@ def _pooling(one: Map, size: Size) -> list[str]:
 
 
 def _colour_bars(
-    sheet: Sheet, axes: list, meshes: list, maps: list[Map], scale: Scale, label: str, own_label: str
+    sheet: Sheet, axes: list, meshes: list, maps: list[Map], scale: Scale, labels: tuple[str, str], size: Size
 ) -> None:
     """One for all maps that share the scale, or one for each colour; one for each map that has its own scale."""
+    label, own_label = ("\n".join(fitted(escape(x), 0.9 * size.high, 9, 4)) for x in labels)
     many_colours = len({m.family for m in maps}) > 1
     shared = [i for i, one in enumerate(maps) if one.scale is None]
     for ax, mesh, one in zip(axes, meshes, maps, strict=True):
@@ -259,11 +260,10 @@ def _colour_bars(
 def _colour_bar(sheet: Sheet, mesh: Any, ax: Any, label: str, scale: Scale, values: np.ndarray) -> None:
     height = sheet.inches[1]
     extend = ("neither", "max", "min", "both")[2 * _beyond(values, scale)[0] + _beyond(values, scale)[1]]
-    words = "\n".join(fitted(escape(label), 0.75 * height, 9, 3))
     where = ax if isinstance(ax, list) and len(ax) > 1 else ax[0] if isinstance(ax, list) else ax
     aspect = height / (0.16 if isinstance(ax, list) else 0.2)
     bar = sheet.fig.colorbar(
-        mesh, ax=where, extend=extend, pad=0.02, aspect=aspect, label=words, format=Plain()
+        mesh, ax=where, extend=extend, pad=0.02, aspect=aspect, label=label, format=Plain()
     )
     bar.outline.set_visible(False)
 

@@ -149,7 +149,7 @@ def whiskers(ax: Any, at: Any, values: np.ndarray, halves: np.ndarray | None, wi
     """The interval of each bar that has one; `width` of a bar, for the caps."""
     if halves is None or np.isnan(halves).all():
         return
-    inches = 0.8 * ax.get_figure().get_figwidth() / max(len(values), 1) * width
+    inches = 0.8 * ax.figure.bbox.width / ax.figure.dpi / max(len(values), 1) * width
     ax.errorbar(
         at,
         values,
@@ -162,7 +162,10 @@ def whiskers(ax: Any, at: Any, values: np.ndarray, halves: np.ndarray | None, wi
 
 def headline(fig: Any, text: str, caption: list[str]) -> float:
     """The title above, what was run below, both wrapped to the figure's width; the inches that both take."""
-    inches, height = fig.bbox.width / fig.dpi - 0.2, 0.0
+    inches, height = (
+        0.965 * fig.bbox.width / fig.dpi - 0.15,
+        0.0,
+    )  # letters are drawn a little wider on a screen
     if text:
         lines = fitted(escape(text), inches, TITLE, TITLE_LINES, bold=True)
         fig.suptitle("\n".join(lines), fontsize=TITLE, fontweight="bold")

@@ -32,6 +32,11 @@ class Size(NamedTuple):
     height: float
     figure: tuple[float, float]
 
+    @property
+    def high(self) -> float:
+        """Inches of a colour bar beside all."""
+        return self.rows * self.height + 0.35 * (self.rows - 1)
+
     def letters(self, cells: int, across: bool = False) -> float:
         """Points of the labels of so many cells along a side."""
         fits = 72 * (self.width if across else self.height) / max(cells, 1) / LINE
@@ -206,7 +211,7 @@ class Thinned(Locator):
 
 def tick(
     axis: Any,
-    at: Sequence[float],
+    at: Sequence[float] | np.ndarray,
     labels: Sequence[str],
     most: int = 1000,
     first: Collection[int] = (),
@@ -236,7 +241,7 @@ def tick(
         labelrotation=90 if upright else 0,
     )
     texts = {round(place, 4): ordered(label) for place, label in zip(at, labels, strict=True)}
-    axis.set_major_locator(Thinned(at, labels, most, first))
+    axis.set_major_locator(Thinned(list(map(float, at)), labels, most, first))
     axis.set_major_formatter(Labels(texts))
 
 

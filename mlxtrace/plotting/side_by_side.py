@@ -9,7 +9,7 @@ import numpy as np
 
 from .charts import band, escape, ink, seen, series, whiskers
 
-THINNEST = 0.028  # inches of a bar
+THINNEST = 0.04  # inches of a bar
 FILLED = 0.84  # of a layer's room, by its bars together
 DASHES = ("-", "--", "-.", ":")
 
@@ -26,6 +26,15 @@ class Series(NamedTuple):
 def too_thin(inches: float, many: int, layers: int) -> bool:
     """Whether bars of so many series by so many layers cannot be seen in so many inches."""
     return FILLED * inches / max(many * layers, 1) < THINNEST
+
+
+def aligned(values: np.ndarray | None, panel: Any, rows: list, columns: list) -> np.ndarray:
+    """A panel's values at their own rows and columns of a larger table, NaN at those that it lacks; None: all NaN."""
+    out = np.full((len(rows), len(columns)), np.nan)
+    if values is not None:
+        at = [rows.index(row) for row in panel.rows], [columns.index(column) for column in panel.columns]
+        out[np.ix_(*at)] = values
+    return out
 
 
 def side_by_side(ax: Any, many: Sequence[Series], base: float = 0.0, lines: bool = False) -> None:

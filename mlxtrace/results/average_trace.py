@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import os
 from dataclasses import dataclass
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from .. import plotting
-from ..anatomy.components import short_words
+from ..anatomy.components import short_words, wide_window
 from ..errors import InputError
 from ..terminal import elided, printable
 from ..text.regions import ROLES
@@ -55,8 +55,6 @@ class AverageTrace(Record):
         2
         >>> figures = average.plot(), average.plot_lines()
     """
-
-    EXPLORED: ClassVar[str] = "averages"
 
     indirect_effect: np.ndarray
     interval: np.ndarray
@@ -166,11 +164,13 @@ class AverageTrace(Record):
         return plotting.average_lines(self, path, **look)
 
     def __repr__(self) -> str:
+        wide = wide_window(self.window, self.indirect_effect.shape[-1])
         lines = [
             f"AverageTrace: {self.facts} facts on {self.model}"
             + (f", {len(self.skipped)} skipped" if self.skipped else ""),
-            f"  average total effect {self.total_effect:.4f} ± {self.total_interval:.4f}: "
-            f"clean {self.high_score:.4f}, corrupted {self.low_score:.4f}",
+            f"  average total effect {self.total_effect:z.4f} ± {self.total_interval:z.4f}: "
+            f"clean {self.high_score:z.4f}, corrupted {self.low_score:z.4f}",
+            *([f"  note: {wide}"] if wide else []),
             "",
             "  largest average indirect effect by layer, ± its 95 % interval (1.96 standard errors)",
             f"  {'':<24}{'tokens':>6}" + "".join(f"   {short_words(k):<25}" for k in self.kinds).rstrip(),
@@ -187,4 +187,4 @@ class AverageTrace(Record):
     def _peak_cell(self, kind: int, role: int) -> str:
         layer = int(self.indirect_effect[kind, role].argmax())
         value, half = self.indirect_effect[kind, role, layer], self.interval[kind, role, layer]
-        return f"{value:7.4f} ± {half:.4f} (layer {layer})"
+        return f"{value:z7.4f} ± {half:z.4f} (layer {layer})"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from dataclasses import dataclass
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from .printing import (
     WITHIN,
     across,
     bars,
+    decimals,
     document,
     heat,
     most_rows,
@@ -98,8 +99,6 @@ class CausalEffects(Record):
         >>> bool((abs(effects.natural_direct + effects.indirect - effects.change) < 1e-9).all())
         True
     """
-
-    EXPLORED: ClassVar[str] = "effects"
 
     direct: np.ndarray
     indirect: np.ndarray
@@ -248,7 +247,7 @@ class CausalEffects(Record):
 
     def _with_half(self, name: str) -> str:
         half = self.halves.get(name)
-        return f"{getattr(self, name):z.4f}" + ("" if half is None or np.isnan(half) else f" ± {half:.4f}")
+        return f"{getattr(self, name):z.4f}" + ("" if half is None or np.isnan(half) else f" ± {half:z.4f}")
 
     def _bars(self) -> list[str]:
         columns, halves = {"direct": self.direct, "indirect": self.indirect}, self.halves
@@ -286,10 +285,9 @@ class CausalEffects(Record):
             return super()._repr_html_()
         (title, lines), tint, parts = self._said(), TINTS[COMPONENTS[self.component].colour], []
         for what, name in MAPS:
-            values, options = getattr(self, name).T, {**self._rows(), "cells": CELLS // 2}
-            shares = values / (self.change or 1.0)
-            numbers = [[f"{x:z.3f}" for x in row] for row in values]
-            parts.append(heat(what, self._names(), self.layers, shares, numbers, tint, **options))
+            values, options = getattr(self, name).T, {**self._rows(), "whole": self.change}
+            cell, options["cells"] = decimals(values), CELLS // 2
+            parts.append(heat(what, self._names(), self.layers, values, cell, tint, **options))
         below = f"layers across; colour: of the change, {self.change:z.4f}"
         return document(title, [*lines, below], self.notes, parts)
 

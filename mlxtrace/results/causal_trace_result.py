@@ -9,14 +9,14 @@ from __future__ import annotations
 import dataclasses
 import os
 from dataclasses import dataclass
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 
 from .. import metrics, plotting
 from ..anatomy.components import KINDS, short_words
 from ..errors import InputError
-from .printing import SHADES, TINTS, document, heat, page, probability, quoted, shaded, top_rows
+from .printing import SHADES, TINTS, decimals, document, heat, page, probability, quoted, shaded, top_rows
 from .saved import Answer, Record
 
 
@@ -51,8 +51,6 @@ class CausalTrace(Record):
         (120, True)
         >>> figure = trace.plot()
     """
-
-    EXPLORED: ClassVar[str] = "trace"
 
     raw: np.ndarray
     low_score: float
@@ -174,14 +172,15 @@ class CausalTrace(Record):
 
     def _repr_html_(self) -> str:
         title, lines = self._said()
-        shares = self.indirect_effect / (self.total_effect or 1.0)
         table = heat(
             "position",
             self._names(),
             range(self.raw.shape[1]),
-            shares,
-            lambda i, j: f"{self.scores[i, j]:z.3f}",
+            self.scores,
+            decimals(self.scores),
             TINTS[self.kind or "resid"],
+            whole=self.total_effect,
+            white=self.low_score,
             labels=self.positions,
             keep=self._kept(),
         )

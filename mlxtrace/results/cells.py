@@ -40,6 +40,30 @@ def cells_of(
     return [functools.reduce(dict.__or__, labels, {"component": component}) for labels in found]
 
 
+def with_metrics(
+    cells: list[dict[str, Any]],
+    metrics: Sequence[str],
+    raw: np.ndarray,
+    percent: np.ndarray,
+    windows: Mapping[str, int],
+) -> list[dict[str, Any]]:
+    """The cells with each metric's value and recovery `[cells, metrics]`, None where that means nothing.
+
+    windows: of each component, where they have their own.
+    """
+    for row, values, recoveries in zip(cells, raw, percent, strict=True):
+        row.update({"window": windows[row["component"]]} if windows else {})
+        for metric, value, recovery in zip(metrics, values, recoveries, strict=True):
+            row[metric] = float(value)
+            row[f"{metric}_recovery"] = None if np.isnan(recovery) else float(recovery)
+    return cells
+
+
+def largest(values: np.ndarray, k: int) -> np.ndarray:
+    """The places of the k largest values, largest first, the first of equal ones first; never where there is none."""
+    return np.argsort(-values, kind="stable")[: min(k, int((~np.isnan(values)).sum()))]  # NaN stands last
+
+
 def panels_of(
     coords: Mapping[str, list],
     components: list[str],

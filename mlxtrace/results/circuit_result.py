@@ -8,7 +8,7 @@ circuit.curve().cpr              # over the sizes of MIB (arXiv:2504.13151)
 from __future__ import annotations
 
 import os
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -56,8 +56,6 @@ class Circuit(EdgeSet):
         >>> bool(circuit.curve(sizes=(0.1, 1), random=0).edges[-1] == circuit.upstream.sum())
         True
     """
-
-    EXPLORED: ClassVar[str] = "circuit"
 
     # ---- what it does
 
@@ -179,7 +177,7 @@ class Circuit(EdgeSet):
     # ---- to look at
 
     def __repr__(self) -> str:
-        of_all = f"{self.n} of {int(self.upstream.sum())} edges ({self.share:.3g} %)"
+        of_all = f"{self.n} of {int(self.upstream.sum())} edges ({self.share:z.3g} %)"
         chosen_by = f"chosen by {self.by}, {'size' if self.absolute else 'signed score'}"
         lines = [f"{chosen_by}; scores: {METHODS[self.method]}", f"metric: {self.metric}"]
         rows = self.to_rows()[:10]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from dataclasses import dataclass
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from .explored import Explored
 from .printing import Displayed, page, quoted
 
 TIE = 0.01  # of the total effect
-RULE = f"peaks within {100 * TIE:g} % of the total effect count as ties"
+RULE = f"peaks within {100 * TIE:zg} % of the total effect count as ties"
 
 
 @dataclass(repr=False, eq=False)
@@ -42,8 +42,6 @@ class Comparison(Explored, Displayed):
         12
         >>> figure = result.plot()
     """
-
-    EXPLORED: ClassVar[str] = "comparison"
 
     first: CausalTrace
     second: CausalTrace
@@ -118,14 +116,14 @@ class Comparison(Explored, Displayed):
         traces = zip(self.names, (self.first, self.second), self.peaks, self.at_other_peak, strict=True)
         for name, trace, peak, there in traces:
             lines.append(
-                f"{name:<{width}}  clean {trace.high_score:.4f}, corrupted {trace.low_score:.4f}, "
-                f"peak {peak['score']:.4f} at layer {peak['layer']}, "
-                f"position {peak['position']} {quoted(peak['token'])}; {there:.4f} at the other's peak"
+                f"{name:<{width}}  clean {trace.high_score:z.4f}, corrupted {trace.low_score:z.4f}, "
+                f"peak {peak['score']:z.4f} at layer {peak['layer']}, "
+                f"position {peak['position']} {quoted(peak['token'])}; {there:z.4f} at the other's peak"
             )
         token = self.first.tokens[self.first.positions[i]]
         lines += [
-            f"correlation {self.correlation:.4f}",
-            f"largest difference {self.largest_difference:.4f}, at layer {layer}, {quoted(token)}",
+            f"correlation {self.correlation:z.4f}",
+            f"largest difference {self.largest_difference:z.4f}, at layer {layer}, {quoted(token)}",
             f"the peak {'moved' if self.peak_moved else 'stayed where it was'} ({RULE})",
         ]
         title = f"Comparison of a causal trace: {self.first.prompt} → {quoted(self.first.answer.text)}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -50,8 +50,6 @@ class ComparisonSet(Explored, Displayed):
         (2, 2)
         >>> figure = result.plot()
     """
-
-    EXPLORED: ClassVar[str] = "compared_averages"
 
     def __init__(self, singles: Sequence[Comparison], ids: Sequence[str], notes: Sequence[str] = ()) -> None:
         self.singles, self.ids, self.notes = list(singles), list(ids), list(notes)
@@ -170,10 +168,10 @@ class ComparisonSet(Explored, Displayed):
             traces = [getattr(one, which) for one in self.singles]
             clean = np.mean([trace.high_score for trace in traces])
             corrupted = np.mean([trace.low_score for trace in traces])
-            lines.append(f"{name:<{width}}  clean {clean:.4f}, corrupted {corrupted:.4f}")
+            lines.append(f"{name:<{width}}  clean {clean:z.4f}, corrupted {corrupted:z.4f}")
         flat = int(np.isnan(self.correlations).sum())
         lines.append(
-            f"correlation {self.correlation:.4f}{_plus(self.correlation_interval)}, mean over prompts"
+            f"correlation {self.correlation:z.4f}{_plus(self.correlation_interval)}, mean over prompts"
             + (f"; {flat} without, whose map is flat in one model" if flat else "")
         )
         known = self.n - len(self.without_peak)
@@ -197,9 +195,9 @@ class ComparisonSet(Explored, Displayed):
         ]
         for i, (role, count) in enumerate(zip(self.roles, self.counts, strict=True)):
             layer = int(np.abs(self.difference[i]).argmax())
-            values = "".join(f"  {x[i, layer]:>{width}.4f}" for x in (self.first, self.second))
+            values = "".join(f"  {x[i, layer]:>z{width}.4f}" for x in (self.first, self.second))
             gap, half = self.difference[i, layer], self.interval[i, layer]
-            lines.append(f"  {role:<24}{count:>6}{values}  {gap:+.4f}{_plus(half)} (layer {layer})")
+            lines.append(f"  {role:<24}{count:>6}{values}  {gap:+z.4f}{_plus(half)} (layer {layer})")
         return lines
 
 
@@ -217,4 +215,4 @@ def _named(ids: Sequence[str]) -> str:
 
 def _plus(half: float) -> str:
     """An interval behind its mean; nothing where there is none."""
-    return "" if np.isnan(half) else f" ± {half:.4f}"
+    return "" if np.isnan(half) else f" ± {half:z.4f}"

@@ -152,14 +152,14 @@ class Direction(Record):
         ]
 
     def __repr__(self) -> str:
-        times = "" if self.coefficient == 1 else f"{self.coefficient:g} x "
+        times = "" if self.coefficient == 1 else f"{self.coefficient:zg} x "
         where = "all tokens but special ones" if self.positions is None else f"positions {self.positions}"
         where = {"last": "last token", "subject_last": "last subject token"}.get(str(self.positions), where)
         heads = "" if self.heads is None else f", heads {', '.join(map(str, self.heads))}"
         share = self.norm / self.typical
         lines = [
             f"mean of {len(self.positive)} prompts less mean of {len(self.negative)}, {where}",
-            f"norm {self.norm:.4g}, {share:.2f} of the activations' own ({self.typical:.4g})",
+            f"norm {self.norm:z.4g}, {share:z.2f} of the activations' own ({self.typical:z.4g})",
             f"separation {self._separation()}",
             *(f"{name}: {_some(texts)}" for name, texts in (("+", self.positive), ("-", self.negative))),
         ]
@@ -169,7 +169,7 @@ class Direction(Record):
         if self.separation is None:
             return "unknown: it takes three different prompts in each list to hold some out"
         return (
-            f"{self.separation:.3f}: the share of pairs, a positive and a negative prompt, held out and told apart "
+            f"{self.separation:z.3f}: the share of pairs, a positive and a negative prompt, held out and told apart "
             "rightly by the direction of the others"
         )
 

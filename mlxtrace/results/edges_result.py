@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -65,8 +65,6 @@ class Edges(Record):
         >>> edges.curve(sizes=(0.2, 1), random=0).cpr > 0, edges.shapes()["clean"]
         (True, (1,))
     """
-
-    EXPLORED: ClassVar[str] = "edges"
 
     per_pair: np.ndarray
     upstream: np.ndarray
@@ -233,7 +231,7 @@ class Edges(Record):
 
     def _lines(self) -> list[str]:
         what = f"score: change of {self.metric} when an edge alone carries {DIRECTIONS[self.direction]}"
-        ends = f"{self.metric}: clean {self.clean.mean():.4g}, corrupted {self.corrupted.mean():.4g}"
+        ends = f"{self.metric}: clean {self.clean.mean():z.4g}, corrupted {self.corrupted.mean():z.4g}"
         return [what, ends, *([METHODS[self.method]] if self.approximate else [])]
 
     def _repr_html_(self) -> str:

@@ -4,16 +4,38 @@ from __future__ import annotations
 
 import inspect
 import os
-from typing import Any, ClassVar
+from typing import Any
 
 from .. import interactive
 from ..errors import InputError, UnsupportedError
 
+FIGURES = {  # by the name of the class, or of one that it derives from: the function of `interactive`
+    "AverageTrace": "averages",
+    "CausalEffects": "effects",
+    "CausalTrace": "trace",
+    "Circuit": "circuit",
+    "Comparison": "comparison",
+    "ComparisonSet": "compared_averages",
+    "Curve": "curve",
+    "Edges": "edges",
+    "LogitLens": "lens",
+    "NoisingWindow": "noising",
+    "PatchingDifference": "differences",
+    "PatchingResult": "recoveries",
+    "Patchscope": "patchscope",
+    "PatchscopeMap": "patchscope_map",
+    "PathResult": "paths",
+    "Screened": "screen",
+}
+
+
+def figure_of(kind: type) -> str | None:
+    """The function of `interactive` that draws a class of results; None where there is none."""
+    return next((FIGURES[base.__name__] for base in kind.__mro__ if base.__name__ in FIGURES), None)
+
 
 class Explored:
-    """Base of results that have an interactive figure: `EXPLORED` names the function that makes it."""
-
-    EXPLORED: ClassVar[str] = ""
+    """Base of results: those with a figure have one to look around in."""
 
     def explore(self, path: str | os.PathLike | None = None, **options: Any) -> Any:
         """The figure to look around in: hovering says token, layer, head, value and interval.
@@ -39,9 +61,10 @@ class Explored:
             >>> result.explore().data[0].z.shape == (len(result.tokens), model.n_layers)
             True
         """
-        if not self.EXPLORED:
+        name = figure_of(type(self))
+        if name is None:
             raise UnsupportedError(f"{type(self).__name__} has no figure: print it, or see to_rows()")
-        draw = getattr(interactive, self.EXPLORED)
+        draw = getattr(interactive, name)
         known = [name for name, p in inspect.signature(draw).parameters.items() if p.kind is p.KEYWORD_ONLY]
         if odd := [name for name in options if name not in known]:
             takes = ", ".join(f"{name}=" for name in known) or "no options"

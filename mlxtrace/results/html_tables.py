@@ -1,6 +1,6 @@
 """Results as HTML for a notebook: escaped, in the notebook's own colours, dark or light, and small at any size.
 
-document("CausalTrace", ["clean: ..."], notes, [heat("position", names, layers, effects / total, scores)])
+document("CausalTrace", ["clean: ..."], notes, [heat("position", names, layers, scores, texts, tint, whole=total)])
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .text_maps import ALL, cut, elided, matter, of_rows, printable
 CELLS = 3000  # of all maps of a result: under 200 KB
 NAME = 40  # characters of a name
 BELOW = "128,128,128"  # tint of what is below zero
-LEFT = ' style="text-align:left"'
+LEFT, WRAPPED = ' style="text-align:left"', ' style="white-space:normal"'
 TINTS = {  # red, green, purple, as in the figures
     "attn": "203,24,29",
     "mlp": "35,139,69",
@@ -32,7 +32,8 @@ def safe(text: Any, most: int = 400) -> str:
 def document(title: str, lines: Iterable[str], notes: Iterable[str], parts: Iterable[str]) -> str:
     """A result: its title, what must be known to read it, notes, and tables."""
     known = [f"<b>{safe(title)}</b>", *map(safe, lines), *(safe(f"note: {note}", 1000) for note in notes)]
-    return f'<div style="overflow-x:auto">{"<br>".join(known)}{"".join(parts)}</div>'
+    tables = f'<div style="white-space:nowrap">{"".join(parts)}</div>'
+    return f'<div style="overflow-x:auto">{"<br>".join(known)}{tables}</div>'
 
 
 def strongest(tables: Sequence[np.ndarray], most: int) -> tuple[list[int], str]:
@@ -48,10 +49,12 @@ def heat(
     corner: str,
     names: Sequence[Any],
     columns: Sequence[Any],
-    shares: np.ndarray,
-    cell: Callable[[int, int], str] | Sequence[Sequence[str]],
+    numbers: np.ndarray,
+    cell: Callable[[int, int], str],
     tints: str | Sequence[str],
     *,
+    whole: float = 1.0,
+    white: float = 0.0,
     row: str = "position",
     labels: Sequence[int] | None = None,
     keep: Collection[int] = (),
@@ -62,29 +65,42 @@ def heat(
     Args:
         corner: what stands above the names.
         names, columns: of rows and columns.
-        shares: how strong each is, 1 in full colour; NaN is no value.
-        cell: the text of a cell, by its row and column: a function of these, or texts.
+        numbers: what the colours are of; NaN is no value.
+        cell: the text of a cell, by its row and column.
         tints: the colour, as "red,green,blue", of all columns or of each.
+        whole: what is as far from `white` as this is in full colour.
+        white: what has no colour.
         row: what rows are called. labels, keep: as `matter` takes them; no labels: all rows are shown.
         cells: how many cells there may be.
 
     Returns:
         A `<table>`, and a line with what is left out.
     """
-    said_at = cell if callable(cell) else lambda i, j: cell[i][j]
-    most = max(4, cells // max(1, len(columns)))
+    shares = (numbers - white) / (whole or 1.0)
     rows = matter(
-        shares, "all" if labels is None else "auto", low=0.0, high=1.0, keep=keep, most=most, labels=labels
+        numbers,
+        "all" if labels is None else "auto",
+        white=white,
+        low=white,
+        high=white + (abs(whole) or 1.0),
+        keep=keep,
+        most=max(4, cells // max(1, len(columns))),
+        labels=labels,
     )
     each = [tints] * len(columns) if isinstance(tints, str) else tints
     heads = "".join(_head(c, tint) for c, tint in zip(columns, each, strict=True))
     body = [f"<tr><th>{safe(corner)}</th>{heads}</tr>"]
     for i in rows.shown:
-        line = "".join(_cell(said_at(i, j), shares[i, j], each[j]) for j in range(len(columns)))
+        line = "".join(_cell(cell(i, j), shares[i, j], each[j]) for j in range(len(columns)))
         body.append(f"<tr><th{LEFT}>{safe(cut(str(names[i]), NAME))}</th>{line}</tr>")
     said = [of_rows(line, row) for line in rows.said]
-    left = f"<i>{'; '.join([*said, ALL])}</i>" if said else ""
+    left = f"<i{WRAPPED}>{'; '.join([*said, ALL])}</i>" if said else ""
     return f"<table>{''.join(body)}</table>{left}"
+
+
+def decimals(values: np.ndarray, digits: int = 3) -> Callable[[int, int], str]:
+    """The text of a cell by its row and column: its number."""
+    return lambda i, j: f"{values[i, j]:z.{digits}f}"
 
 
 def _head(name: Any, tint: str) -> str:

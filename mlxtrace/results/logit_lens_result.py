@@ -54,8 +54,6 @@ class LogitLens(Record):
         >>> figure = lens.plot()
     """
 
-    EXPLORED: ClassVar[str] = "lens"
-
     ANSWERS: ClassVar[tuple[str, ...]] = ()  # `answer` is a text here
 
     ids: np.ndarray
@@ -164,7 +162,7 @@ class LogitLens(Record):
         for i in rows:
             bar = "█" * round(10 * float(self.prob[i, -1]))
             said = ", ".join(f"{shown(t, 16)} {probability(p)}" for t, p in self._said(i, -1)[:SHOWN])
-            numbers = f"{self.prob[i, -1]:.4f} {bar:<10}  {self.rank[i, -1]:>4}"
+            numbers = f"{self.prob[i, -1]:z.4f} {bar:<10}  {self.rank[i, -1]:>4}"
             body.append(f"  {self.layers[i]:>5}  {numbers}  {said}")
         n = last_that_fit(len(self.positions), 5)
         if len(self.positions) > 1:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -47,8 +47,6 @@ class NoisingWindow(Record):
         [0, 1, 2]
         >>> figure = result.plot()
     """
-
-    EXPLORED: ClassVar[str] = "noising"
 
     raw: np.ndarray
     layers: list[int]
@@ -106,11 +104,11 @@ class NoisingWindow(Record):
     def __repr__(self) -> str:
         words = COMPONENTS[self.component].words
         title = (
-            f"{type(self).__name__}: noise of {self.level:g} on the {words} of all layers but those within "
+            f"{type(self).__name__}: noise of {self.level:zg} on the {words} of all layers but those within "
             f"{self.window // 2} of the centre, which are clean{over(self.ids)}"
         )
         clean = "clean" if self.answer is None else quoted(self.answer.text)
-        said = f"{clean} {probability(self.clean)}; all layers noised: {self.noised:.4f}"
+        said = f"{clean} {probability(self.clean)}; all layers noised: {self.noised:z.4f}"
         lines = [f"prompt: {self.prompt} → {said}"]
         if len(self.ids) > 1:
             lines.append(f"means{over(self.ids)}, ± {OF_A_MEAN}")

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from ..arguments import whole_number
 from ..errors import InputError, closest
 from ..plotting.subtraction import Look, difference
-from .cells import WHERE, Panel, cells_of, panels_of
+from .cells import WHERE, Panel, cells_of, largest, panels_of
 from .intervals import known
 from .printing import (
     CELLS,
@@ -73,8 +73,6 @@ class PatchingDifference(Saved):
         True
         >>> figure = found.plot()
     """
-
-    EXPLORED: ClassVar[str] = "differences"
 
     ARRAYS: ClassVar[tuple[str, ...]] = ("first", "second", "interval", "n")
     no_effect = 0.0
@@ -147,10 +145,8 @@ class PatchingDifference(Saved):
         Raises:
             InputError: when k is not a whole number of 0 or more.
         """
-        size = -np.abs(self._metric_last(self.recovery).reshape(-1, len(self.metrics))[:, 0])
-        order = np.argsort(size, kind="stable")[: int((~np.isnan(size)).sum())]  # NaN last
-        found = self._rows(order[: whole_number("k", k, 0)])
-        return found[:: len(self.metrics)]
+        size = np.abs(self._metric_last(self.recovery).reshape(-1, len(self.metrics))[:, 0])
+        return self._rows(largest(size, whole_number("k", k, 0)))[:: len(self.metrics)]
 
     def panels(self, metric: str | None = None) -> list[Panel]:
         """The differences of one metric (the first) as tables, with the half-widths of their intervals."""
@@ -221,7 +217,7 @@ class PatchingDifference(Saved):
     def _map(self, panel: Panel, maps: int) -> list[str]:
         head = "" if panel.head is None else f" {panel.head}"
         most = float(np.nan_to_num(np.abs(self.recovery)).max())
-        shades = f"{SHADES} of {most:.1f} points, - where the second is higher"
+        shades = f"{SHADES} of {most:z.1f} points, - where the second is higher"
         heading = f"  {panel.component}{head}: {across(panel.column_name, panel.columns)}; {shades}"
         options = {**self._kept(panel), "column": panel.column_name, "most": most_rows(panel.row_name, maps)}
         marks = uncertain(panel.values, panel.halves)
@@ -232,12 +228,12 @@ class PatchingDifference(Saved):
         marks = uncertain(panel.values, panel.halves)
 
         def cell(i: int, j: int) -> str:
-            half = "" if np.isnan(halves[i, j]) else f" ± {halves[i, j]:.1f}"
+            half = "" if np.isnan(halves[i, j]) else f" ± {halves[i, j]:z.1f}"
             return f"{panel.values[i, j]:z.1f}{half}{' ?' if marks[i, j] else ''}"
 
         corner = f"{panel.component}{'' if panel.head is None else f' {panel.head}'}" or panel.row_name
-        names, shares = self._names(panel), panel.values / 100
-        return heat(corner, names, panel.columns, shares, cell, TINT, cells=cells, **self._kept(panel))
+        options = {**self._kept(panel), "cells": cells, "whole": 100.0}
+        return heat(corner, self._names(panel), panel.columns, panel.values, cell, TINT, **options)
 
     def _strongest(self, panel: Panel) -> list[str]:
         if panel.column_name == "component" and "neuron" not in self.dims:

@@ -18,15 +18,16 @@ from .. import plotting
 from ..arguments import whole_number
 from ..errors import InputError, SiteError, closest
 from . import tables
-from .cells import cells_of, panels_of
+from .cells import cells_of, largest, panels_of, with_metrics
 from .labelled import Labelled
+from .one_pair import OnePair
 from .patching_difference import PatchingDifference
 from .saved import Answer, Saved
 from .subtracting import subtracted
 from .tables import Panel
 
 
-class PatchingResult(Labelled, Saved, Mapping[int, float]):
+class PatchingResult(OnePair, Labelled, Saved, Mapping[int, float]):
     """The recoveries of a sweep; a mapping `{layer: recovery %}` when there is one number per layer.
 
     Recovery is `100 * (raw - corrupted) / (clean - corrupted)`, in percent, whatever the direction: with `denoise` 0
@@ -65,7 +66,6 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
     """
 
     ANSWERS: ClassVar[tuple[str, ...]] = ("target", "foil")
-    EXPLORED: ClassVar[str] = "recoveries"
     INTERVAL: ClassVar[str] = tables.OF_A_RATIO  # what `interval` is, of a set
     figure: Figure | None = None  # what `plot=True` drew
 
@@ -130,20 +130,10 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
         """
         return self._rows()
 
-    def _by_cell(self, values: np.ndarray, at: np.ndarray | None) -> np.ndarray:
-        """Values `[cells, metrics]`, of all cells or of some, by their places in the order of the rows."""
-        return self._metric_last(values).reshape(-1, len(self.metrics))[slice(None) if at is None else at]
-
     def _rows(self, at: np.ndarray | None = None) -> list[dict[str, Any]]:
-        raw, percent = (self._by_cell(x, at) for x in (self.raw, self.recovery))
-        rows = cells_of(self.dims, self.coords, self.components[0], self.tokens, at)
-        windows = self.settings.get("windows", {})
-        for row, values, recoveries in zip(rows, raw, percent, strict=True):
-            row.update({"window": windows[row["component"]]} if windows else {})
-            for metric, value, recovery in zip(self.metrics, values, recoveries, strict=True):
-                row[metric] = float(value)
-                row[f"{metric}_recovery"] = None if np.isnan(recovery) else float(recovery)
-        return rows
+        cells = cells_of(self.dims, self.coords, self.components[0], self.tokens, at)
+        numbers = self._by_cell(self.raw, at), self._by_cell(self.recovery, at)
+        return with_metrics(cells, self.metrics, *numbers, self.settings.get("windows", {}))
 
     def top(self, k: int = 5) -> list[dict[str, Any]]:
         """The k strongest cells by the first metric.
@@ -166,9 +156,9 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
             True
         """
         k = whole_number("k", k, 0)
-        found = self._by_cell(self.recovery, None)[:, 0] * (1 if self.direction == "noise" else -1)
-        order = np.argsort(found, kind="stable")  # NaN last
-        return self._rows(order[: min(k, int((~np.isnan(found)).sum()))])
+        return self._rows(
+            largest(self._by_cell(self.recovery)[:, 0] * (-1 if self.direction == "noise" else 1), k)
+        )
 
     def panels(self, metric: str | None = None) -> list[Panel]:
         """The recoveries of one metric (the first) as tables, as they are printed and drawn.
@@ -184,38 +174,6 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
         arrays = [self._metric_last(x)[..., self.metrics.index(metric)] for x in arrays]
         halves = arrays[1] if self.ids else None
         return panels_of(self.coords, self.components, arrays[0], halves, self.no_effect)
-
-    # -- one pair is a set of one ----------------------------------------------------------------
-
-    @property
-    def ids(self) -> list[str]:
-        """The pairs of a set; none for the result of one pair."""
-        return []
-
-    @property
-    def per_pair(self) -> np.ndarray:
-        """The metric's own values with an axis for the pairs before the others: here of length 1."""
-        return self.raw[None]
-
-    @property
-    def n(self) -> np.ndarray:
-        """How many pairs there are to a cell, shaped as `recovery`."""
-        return np.ones(self.raw.shape, int)
-
-    @property
-    def interval(self) -> np.ndarray:
-        """The half-width of each recovery's 95 % interval over the pairs, percent: NaN, as one pair has none."""
-        return np.full(self.raw.shape, np.nan)
-
-    @property
-    def low(self) -> np.ndarray:
-        """Where each recovery's interval begins, percent."""
-        return self.recovery - self.interval
-
-    @property
-    def high(self) -> np.ndarray:
-        """Where each recovery's interval ends, percent."""
-        return self.recovery + self.interval
 
     def __sub__(self, other: Any) -> PatchingDifference:
         """The recoveries less those of another result of the same pair or pairs, in percentage points."""

@@ -66,10 +66,8 @@ class Scoped(Record):
     @property
     def where(self) -> list[str]:
         """The two prompts in words, the tokens that are read and written in ⟦ ⟧."""
-        source, target = (
-            marked(*x)
-            for x in ((self.source_tokens, self.source_position), (self.target_tokens, self.target_position))
-        )
+        source = marked(self.source_tokens, self.source_position)
+        target = marked(self.target_tokens, self.target_position)
         return [
             f"source: {source} → {quoted(self.source_said)} {probability(self.source_prob)}",
             f"target: {target}",
@@ -107,8 +105,6 @@ class Patchscope(Scoped):
         ' Paris'
         >>> figure = scope.plot()
     """
-
-    EXPLORED: ClassVar[str] = "patchscope"
 
     WHOLE: ClassVar[tuple[str, ...]] = ("ids", "base_ids")
 
@@ -152,8 +148,7 @@ class Patchscope(Scoped):
         """Draw bars: the likeliest tokens with the patch, and without.
 
         Args:
-            path: a PNG, PDF or SVG to write as well.
-            look: `ax=` or `fig=` to draw on, `caption=False`.
+            path, look: a PNG, PDF or SVG to write as well; `ax=` or `fig=` to draw on, `caption=False`.
 
         Returns:
             The matplotlib `Figure`.
@@ -215,8 +210,6 @@ class PatchscopeMap(Scoped):
         >>> figure = scope.plot()
     """
 
-    EXPLORED: ClassVar[str] = "patchscope_map"
-
     prob: np.ndarray
     rank: np.ndarray
     ids: np.ndarray
@@ -260,8 +253,7 @@ class PatchscopeMap(Scoped):
         """Draw the map: source layers across, target layers upwards, the colour is the answer's probability.
 
         Args:
-            path: a PNG, PDF or SVG to write as well.
-            look: `ax=` or `fig=` to draw on, `caption=False`.
+            path, look: a PNG, PDF or SVG to write as well; `ax=` or `fig=` to draw on, `caption=False`.
 
         Returns:
             The matplotlib `Figure`.
@@ -272,35 +264,26 @@ class PatchscopeMap(Scoped):
     def _lines(self) -> list[str]:
         return [
             *self.where,
-            f"p({quoted(self.answer)}) as it is: {probability(self.base_prob)}; largest {self.prob.max():.4f}",
+            f"p({quoted(self.answer)}) as it is: {probability(self.base_prob)}; largest {self.prob.max():z.4f}",
         ]
 
     def __repr__(self) -> str:
         title = f"PatchscopeMap on {self.model}: {self.component}, from each layer into each"
         names = [f"{layer:>3}" for layer in self.target_layers]
         largest = float(self.prob.max())
-        read = cut(short(self.layers), 40)
-        where = f"target layers down, source layers across: {read}"
-        heading = f"p({quoted(self.answer)}), {where}; {SHADES} of {largest:.4f}"
+        where = f"target layers down, source layers across: {cut(short(self.layers), 40)}"
+        heading = f"p({quoted(self.answer)}), {where}; {SHADES} of {largest:z.4f}"
         body = shaded(heading, names, self.prob, largest, row="layer", labels=self.target_layers)
         body += ["", "strongest:"]
         for row in sorted(self.to_rows(), key=lambda row: -row["prob"])[:STRONGEST]:
             said = f"{shown(row['top'], 16)} {probability(row['top_prob'])}"
             body.append(
-                f"  {row['prob']:.4f}  source {row['source_layer']}, target {row['target_layer']}: says {said}"
+                f"  {row['prob']:z.4f}  source {row['source_layer']}, target {row['target_layer']}: says {said}"
             )
         return page(title, self._lines, self.notes, body)
 
     def _repr_html_(self) -> str:
-        first = self.first
-        table = heat(
-            "target \\ source",
-            self.target_layers,
-            self.layers,
-            self.prob,
-            lambda i, j: shown(first[i][j]),
-            "106,81,163",
-            row="layer",
-            labels=self.target_layers,
-        )
+        first, rows = self.first, {"row": "layer", "labels": self.target_layers}
+        axes = "target \\ source", self.target_layers, self.layers
+        table = heat(*axes, self.prob, lambda i, j: shown(first[i][j]), "106,81,163", **rows)
         return document(f"PatchscopeMap on {self.model}", self._lines, self.notes, [table])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from dataclasses import dataclass
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -57,8 +57,6 @@ class PathResult(Record):
         True
         >>> figure = result.plot()
     """
-
-    EXPLORED: ClassVar[str] = "paths"
 
     raw: np.ndarray
     reached: np.ndarray

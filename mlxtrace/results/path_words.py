@@ -37,7 +37,7 @@ def text(result: Any) -> str:
     """For a terminal: both runs, the metrics' ends, and the strongest edges."""
     lines = [f"{run + ':':<10} {said}" for run, said in runs(result)]
     for metric in result.metrics:
-        ends = f"clean {result.clean_values[metric]:.4g}, corrupted {result.corrupted_values[metric]:.4g}"
+        ends = f"clean {result.clean_values[metric]:z.4g}, corrupted {result.corrupted_values[metric]:z.4g}"
         lines.append(f"{metric + ':':<10} {ends}")
     effect = "mean of patched - base, ± its 95 % interval over the pairs" if result.ids else "patched - base"
     edges = f"{int(result.edge.sum())} edges of {result.edge.size} pairs"
@@ -51,7 +51,7 @@ def text(result: Any) -> str:
 
 def _row(key: str, row: dict[str, Any]) -> str:
     percent, half = row[key.replace("effect", "recovery")], row.get(f"{key}_interval")
-    interval = "" if half is None else f" ± {half:<8.2g}"
+    interval = "" if half is None else f" ± {half:<z8.2g}"
     shown = "" if percent is None else f"{percent:z8.1f} %"
     return f"{row[key]:+z10.4g}{interval} {shown}  {row['sender']} -> {row['receiver']}{_place(row)}"
 

@@ -28,7 +28,7 @@ from ..plotting.labels import (
     uncertain,
 )
 from ..terminal import padded, width
-from .html_tables import CELLS, TINTS, document, heat, listed, strongest
+from .html_tables import CELLS, TINTS, decimals, document, heat, listed, strongest
 from .text_maps import ALL, SHADES, across, cut, elided, most_rows, printable, shaded
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "across",
     "bars",
     "cut",
+    "decimals",
     "describe",
     "document",
     "elided",
@@ -109,7 +110,7 @@ def bars(
     for i, label in enumerate(labels):
         cells = []
         for column, of_column in columns.items():
-            half = f" ± {known[column][i]:.{digits}f}" if column in known else ""
+            half = f" ± {known[column][i]:z.{digits}f}" if column in known else ""
             mark = " ?" if column in unsure and unsure[column][i] else ""
             number = (numbers or columns)[column][i]
             drawn = text_bar(np.nan_to_num(of_column[i]), low, high, bar)

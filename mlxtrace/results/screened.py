@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -71,8 +71,6 @@ class Screened(Record):
         >>> found.top(1) == found.verified[:1], 0 <= found.missed_bound <= 1
         (True, True)
     """
-
-    EXPLORED: ClassVar[str] = "screen"
 
     model: str
     methods: dict[str, str]

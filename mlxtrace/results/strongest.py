@@ -49,8 +49,8 @@ def _half(row: dict, key: str) -> float:
 
 def _percent(row: dict, key: str) -> str:
     """A recovery, of a set with the half-width of its interval."""
-    half = f" ± {_half(row, key):.0f}" if "n" in row and _half(row, key) else ""
-    return f"{round(row[key])}{half}"  # an int: there is no -0
+    half = f" ± {_half(row, key):z.0f}" if "n" in row and _half(row, key) else ""
+    return f"{row[key]:z.0f}{half}"
 
 
 def _elsewhere(row: dict, first: dict, window: int) -> bool:

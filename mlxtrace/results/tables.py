@@ -118,7 +118,7 @@ def _text_bars(result: Patched, panel: Panel) -> list[str]:
         unsure={c: unsure[:, i] for c, i in columns.items()},
         digits=1,
         numbers={c: panel.values[:, i] for c, i in columns.items()},
-        of=f" of the change from {result.no_effect:g}" if result.no_effect else "",
+        of=f" of the change from {result.no_effect:zg}" if result.no_effect else "",
     )
 
 
@@ -175,9 +175,11 @@ def _html_panel(result: Patched, panel: Panel, cells: int) -> str:
         panel.component + head or panel.row_name,
         _names(result, panel),
         panel.columns,
-        (panel.values - result.no_effect) / 100,
+        panel.values,
         cell,
         [TINTS[COMPONENTS[panel.component or c].colour] for c in panel.columns],
+        whole=100.0,
+        white=result.no_effect,
         cells=cells,
         **_kept(result, panel),
     )

@@ -65,7 +65,7 @@ def last_that_fit(columns: int, corner: int) -> int:
 
 def bars_of(token: str, probability: float) -> str:
     """A token, its probability and a bar, as wide for every token."""
-    return f"{padded(shown(token, 16), 16)} {probability:.4f} {'█' * round(20 * probability):<20}"
+    return f"{padded(shown(token, 16), 16)} {probability:z.4f} {'█' * round(20 * probability):<20}"
 
 
 def marked(tokens: Sequence[str], position: int, around: int = 24) -> str:

@@ -60,7 +60,7 @@ def test_the_published_window_at_this_depth(both):
     assert trace.window == 1 and not any("spans" in note for note in trace.notes)
     np.testing.assert_array_equal(trace.raw, model.causal_trace(IDS, range(1, 3), window=1, **options).raw)
     whole = model.causal_trace(IDS, range(1, 3), **options)
-    assert whole.window == 10 and any(note.endswith("here window=1") for note in whole.notes)
+    assert whole.window == 10 and any(note.endswith("is 1 of 5") for note in whole.notes)
 
 
 def test_uniform_and_replacing_noise(both):

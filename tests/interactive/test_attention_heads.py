@@ -59,16 +59,22 @@ def test_long_prompts_show_their_end_and_how_much_looks_elsewhere(monkeypatch):
     weights, tokens = patterns(2, 50), [f" w{i}" for i in range(50)]
     monkeypatch.setattr(crops, "CELLS", 2 * 10 * 10)
     figure = interactive.attention(weights, tokens)
-    np.testing.assert_allclose(figure.data[1].z, weights[1, 40:, 40:], rtol=1e-6)
+    looked = [0, *range(41, 50)]
+    np.testing.assert_allclose(figure.data[1].z, weights[1, 40:][:, looked], rtol=1e-6)
     assert figure.data[0].y[0] == "40 ·w40"
-    outside = weights[:, 40:, :40].sum(-1)
+    outside = weights[:, 40:, 1:41].sum(-1)
     said = figure.layout.title.subtitle.text
-    assert f"on average {100 * outside.mean():.0f} %, at most {100 * outside.max():.0f} %" in said
-    assert "tokens 40-49 of 50" in said
-    assert interactive.attention(weights, tokens, rows="all").data[0].z.shape == (50, 50)
-    np.testing.assert_allclose(
-        interactive.attention(weights, tokens, rows=[3, -1]).data[0].z, weights[0][[[3], [49]], [3, 49]]
+    assert f"is {100 * outside.mean():.0f} % on average, {100 * outside.max():.0f} % at most" in said
+    assert "queries: 10 of 50 tokens" in said and "keys: 10 of 50 tokens" in said
+    assert interactive.attention(weights, tokens, rows=[-1]).data[0].z.shape == (1, 50)
+    assert interactive.attention(weights, tokens, keys=[0, 3]).data[0].z.shape == (50, 2)
+    assert interactive.attention(weights, tokens, view="token", rows=[7], keys=[0, 3]).data[0].z.shape == (
+        2,
+        2,
     )
+    assert interactive.attention(weights, tokens, rows="all", keys="all").data[0].z.shape == (50, 50)
+    some = interactive.attention(weights, tokens, rows=[3, -1], keys=[3, -1]).data[0]
+    np.testing.assert_allclose(some.z, weights[0][[[3], [49]], [3, 49]], rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -81,6 +87,8 @@ def test_long_prompts_show_their_end_and_how_much_looks_elsewhere(monkeypatch):
         {"heads": ["a", "a", "b"]},
         {"view": "heads"},
         {"rows": [9]},
+        {"keys": [-9]},
+        {"keys": "most"},
         {"path": "x.png"},
         {"patterns": np.full((2, 4, 4), np.nan)},
         {"patterns": np.zeros((2, 3, 4, 4))},

@@ -30,6 +30,14 @@ def test_cut_rows_are_marked_in_values_intervals_and_names():
     assert np.isnan(cropped[0].values[[0, 2]]).all() and "rows 0-39 are 0" in said[0]
 
 
+def test_many_cuts_have_no_rows_of_their_own():
+    values = np.zeros((200, 1))
+    values[::10] = 80
+    (cropped,), said = crops.rows_that_matter([one(values, halves=values)], SCALE)
+    assert cropped.rows == [f"r{i}" for i in range(0, 200, 10)] and (cropped.values == 80).all()
+    assert (cropped.halves == 80).all() and "180 of 200 rows are not shown" in said[0]
+
+
 def test_positions_have_their_own_numbers():
     values = np.zeros((100, 1))
     values[7] = 50

@@ -83,3 +83,67 @@ def test_what_users_wrote_does_not_end_the_script(tmp_path):
     result = make([0.1, 0.5, 0.9, 0.05], clean_text=HOSTILE, model=HOSTILE)
     part = interactive.div(result.explore())
     assert "window.popped = 1</script>" not in part and "<b>bold" not in part and part.count("</script>") == 1
+
+
+NOTEBOOK = """
+import mlxtrace
+result = mlxtrace.PatchingResult.load("result.npz")
+"""
+
+
+@pytest.mark.heavy
+def test_a_notebook_shows_the_figure_as_a_cells_last_line(tmp_path):
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    pytest.importorskip("ipykernel")
+    layers().save(tmp_path / "result.npz")
+    cells = [
+        nbformat.v4.new_code_cell(text)
+        for text in (NOTEBOOK, "result.explore()", 'result.explore("x.html");')
+    ]
+    book = nbformat.v4.new_notebook(cells=cells)
+    nbclient.NotebookClient(book, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    shown = book.cells[1].outputs[
+        -1
+    ]  # before it stands what plotly shows with the first figure of a notebook
+    data = shown["data"]["application/vnd.plotly.v1+json"]["data"]
+    assert data[0]["type"] == "bar" and (tmp_path / "x.html").stat().st_size < 6e6
+    assert not [out for cell in book.cells for out in cell.outputs if out.output_type == "stream"]
+
+
+@pytest.mark.heavy
+def test_files_of_large_results_are_below_6_mb(tmp_path):
+    """500 tokens, 80 layers and 64 heads, each with an effect of its own; with intervals; and what has no end."""
+    import numpy as np
+    from compared_traces import trace
+    from edges_made_up import made_up
+    from test_token_hover import lens
+
+    rng = np.random.default_rng(0)
+    tokens = [f" word{i}" for i in range(500)]
+    fields = {
+        "tokens": tokens,
+        "corrupted_tokens": tokens,
+        "subject_range": range(400, 406),
+        "clean_text": "".join(tokens),
+    }
+    heads = make(rng.uniform(0.1, 0.9, (80, 500, 64)), ("layer", "position", "head"), **fields)
+    maps = make(rng.uniform(0.1, 0.9, (2, 80, 500)), ("component", "layer", "position"), **fields)
+    deep = trace(rng.uniform(0.1, 0.9, (2000, 126)), subject=range(1000, 1004))
+    looked = rng.dirichlet(np.ones(500), (64, 500))
+    edges = made_up(size=(12, 12), pairs=2)
+    figures = {
+        "heads": heads.explore(),
+        "maps": maps.explore(),
+        "trace": deep.explore(),
+        "lens": interactive.lens(lens(80, 500)),
+        "attention": interactive.attention(looked, tokens),
+        "by token": interactive.attention(looked, tokens, view="token"),
+        "edges": edges.explore(),
+        "circuit": edges.circuit(2000).explore(most=1000),
+    }
+    sizes = {}
+    for name, figure in figures.items():
+        path = interactive.write(figure, tmp_path / f"{name}.html")
+        sizes[name] = path.stat().st_size / 1e6
+    assert max(sizes.values()) < 6, sizes
+    assert all(figure.layout.height < 3000 for figure in figures.values())

@@ -84,6 +84,17 @@ def test_rows_that_say_nothing_are_cut_and_that_is_said():
     assert list(result.explore(rows=[200]).data[0].y) == ["⋮ 0-199", "200 ·w200*", "⋮ 201-299"]
 
 
+def test_windows_of_layers_are_said():
+    wide = maps(window=3).explore()
+    assert wide.layout.xaxis.title.text == "centre of 3 layers"
+    assert layers().explore().layout.xaxis.title.text == "layer"
+    apart = maps(components=2, settings={"windows": {"mlp": 1, "attn": 5}}).explore()
+    assert [apart.layout[axis].title.text for axis in ("xaxis", "xaxis2")] == [
+        "single layer",
+        "centre of 5 layers",
+    ]
+
+
 def test_what_a_figure_does_not_have_is_refused():
     for given in ({"rows": [2]}, {"heads": [0]}, {"metric": "logit"}, {"row": "all"}):
         with pytest.raises(InputError):

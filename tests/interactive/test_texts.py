@@ -2,7 +2,7 @@
 
 import pytest
 
-from mlxtrace.interactive.texts import elided, prompts, safe, token, wrapped
+from mlxtrace.interactive.texts import cut, prompts, safe, token, wrapped
 
 
 @pytest.mark.parametrize(
@@ -25,8 +25,8 @@ def test_tokens_show_their_spaces():
 
 
 def test_the_middle_is_left_out():
-    assert elided("abcdefghij", 10) == "abcdefghij"
-    assert elided("abcdefghijk", 10) == "abcde…hijk" and len(elided("x" * 99, 10)) == 10
+    assert cut("abcdefghij", 10) == "abcdefghij"
+    assert cut("abcdefghijk", 10) == "abcde…hijk" and len(cut("x" * 99, 10)) == 10
 
 
 def test_captions_break_and_long_ones_are_cut():

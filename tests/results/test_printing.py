@@ -1,8 +1,13 @@
 """What results share when they print: pages, bars, the strongest rows."""
 
+import ast
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+import mlxtrace
 from mlxtrace.errors import InputError
 from mlxtrace.results.printing import bars, page, top_rows
 
@@ -66,3 +71,15 @@ def test_the_strongest_rows_come_first():
     for k in (-1, 1.5, True, None):
         with pytest.raises(InputError, match="k is a whole number"):
             top_rows(rows, "score", k)
+
+
+def test_no_number_is_printed_as_less_than_nothing():
+    """`z` in a format makes -0.0 a 0.0; every number that a result prints has it."""
+    folder = Path(mlxtrace.__file__).parent / "results"
+    wrong = []
+    for path in folder.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            spec = ast.unparse(node.format_spec) if getattr(node, "format_spec", None) else ""
+            if re.search(r"[feg]'$", spec) and "z" not in spec:
+                wrong.append((path.name, ast.unparse(node)))
+    assert not wrong and f"{-0.04:z.1f}" == "0.0"
