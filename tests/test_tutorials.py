@@ -26,7 +26,7 @@ FIGURES = {
     "08_known_answers": ["estimates"],
     "09_a_circuit_from_nothing": ["patterns", "paths", "circuit", "curve"],
 }
-CLAIMS = {name: n for name, n in zip(FIGURES, (11, 16, 20, 13, 12, 18, 13, 26, 14), strict=True)}
+CLAIMS = {name: n for name, n in zip(FIGURES, (7, 17, 18, 11, 14, 15, 13, 26, 14), strict=True)}
 SAID = {  # what the demo shows, and the text says
     "01_tracing_and_editing": [
         "clean answer: ' Paris'",

@@ -109,9 +109,10 @@ print(is_in_paris)
 # ## 3. Told apart is not used
 #
 # `separation` asks whether prompts that were held out are told apart by the direction of the others. At the last token
-# they are, without an error, in *every* layer that is tried, and it proves nothing about what the model does with that (nor would a
-# probe's accuracy). Add each layer's direction there: the answer changes only where patching has found the answer. What
-# random vectors of the same length do, ten of them in each layer, is the control. No prompt here made a direction.
+# they are, without an error, in *every* layer that is tried, and it proves nothing about what the model does with that
+# (nor would a probe's accuracy). Add each layer's direction there: the answer changes only where patching has found the
+# answer. What random vectors of the same length do, ten of them in each layer, is the control. No prompt here made a
+# direction.
 
 # %%
 TEST = [
