@@ -10,11 +10,12 @@ from . import blas  # noqa: E402
 
 blas.preload()
 
-from . import compiled, errors, interventions, metrics, plotting, prompts  # noqa: E402
+from . import compiled, errors, interactive, interventions, metrics, plotting, prompts  # noqa: E402
 from .anatomy.resolver import ModuleResolver  # noqa: E402
 from .engine.corruption import GaussianNoise, Substitution  # noqa: E402
 from .forward.cache import ActivationCache  # noqa: E402
 from .model import InterpretableModel  # noqa: E402
+from .pages.report import report  # noqa: E402
 from .prompts import facts  # noqa: E402
 from .results.attribution_result import AttributionResult, AttributionSet, PatchingResult, PatchingSet  # noqa: E402
 from .results.average_trace import AverageTrace  # noqa: E402
@@ -69,10 +70,12 @@ __all__ = [
     "compiled",
     "errors",
     "facts",
+    "interactive",
     "interventions",
     "metrics",
     "plotting",
     "prompts",
+    "report",
 ]
 
 

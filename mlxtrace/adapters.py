@@ -16,11 +16,31 @@ from .storage import read_object, readable_folder
 CONFIG, WEIGHTS = "adapter_config.json", "adapters.safetensors"
 LEAVES = ("lora_a", "lora_b", "m")  # what the layers around adapted ones have of their own; m is DoRA's
 KINDS = ("lora", "dora", "full")
+HUB = "models--"  # a model's folder in the hub's cache: models--owner--name
 
 
-def named(name: str, adapter_path: str | os.PathLike | None) -> str:
-    """What a model with adapters is called: "demo + adapters"."""
-    return name if adapter_path is None else f"{name} + {os.fspath(adapter_path)}"
+def named(name: str, adapter_path: str | os.PathLike | None = None) -> str:
+    """What a model is called in prints, captions and files: by its name, not by where it lies; "demo + adapters".
+
+    Example:
+        >>> from mlxtrace.adapters import named
+        >>> named("/data/models/Llama-3.2-1B"), named("mlx-community/Llama-3.2-1B-4bit")
+        ('Llama-3.2-1B', 'mlx-community/Llama-3.2-1B-4bit')
+        >>> named("~/.cache/huggingface/hub/models--Qwen--Qwen3-4B/snapshots/1f2e", "runs/lora-7")
+        'Qwen/Qwen3-4B + lora-7'
+    """
+    folder = Path(name).expanduser()
+    local = folder.is_dir() or name.startswith((".", "/", "~")) or name.count("/") != 1
+    called = _called(folder) if local else name
+    return called if adapter_path is None else f"{called} + {_called(Path(adapter_path))}"
+
+
+def _called(folder: Path) -> str:
+    """A folder's own name; where it is in the hub's cache the owner's and the model's."""
+    cached = [part for part in folder.parts if part.startswith(HUB)]
+    if cached:
+        return cached[-1].removeprefix(HUB).replace("--", "/", 1)
+    return folder.name if folder.name.strip(".") else folder.resolve().name
 
 
 def check_folder(adapter_path: Any) -> Path:

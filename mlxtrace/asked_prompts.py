@@ -12,15 +12,18 @@ from collections.abc import Callable
 from typing import Any
 
 from . import prompts
-from .errors import InputError
+from .errors import AlignmentError, InputError
 from .experiments.pairs import pair
 
 CLEAN = "The Eiffel Tower is located in the city of"
 CORRUPTED = "The Colosseum is located in the city of"
+SUBJECT = "Eiffel Tower"
 
 
 def pair_of(model: Any, args: argparse.Namespace, say: Callable[[str], None]) -> Any:
     """The pair of prompts in the options; without prompts, the bundled fact."""
+    if args.clean is None and args.align is None:
+        return _bundled(model, args.subject, say)
     clean = CLEAN if args.clean is None else args.clean
     corrupted = CORRUPTED if args.corrupted is None else args.corrupted
     if args.noise is not None:
@@ -28,6 +31,20 @@ def pair_of(model: Any, args: argparse.Namespace, say: Callable[[str], None]) ->
     if args.auto:
         corrupted = _other_subject(model, clean, args.subject, say)
     return pair(model, clean, corrupted, args.subject, args.align or "strict")
+
+
+def _bundled(model: Any, subject: str | None, say: Callable[[str], None]) -> Any:
+    """The bundled fact; where this tokenizer reads its two prompts as unlike many tokens, with another subject."""
+    try:
+        return pair(model, CLEAN, CORRUPTED, subject, "strict")
+    except AlignmentError:
+        say("this tokenizer reads the two bundled prompts as unlike many tokens")
+    try:
+        corrupted = _other_subject(model, CLEAN, SUBJECT, say)
+    except InputError as error:
+        say(f"{str(error).split(';')[0]}\nso what the prompts share is patched, as with --align ends\n")
+        return pair(model, CLEAN, CORRUPTED, subject or SUBJECT, "ends")
+    return pair(model, CLEAN, corrupted, subject or SUBJECT, "strict")
 
 
 def _other_subject(model: Any, clean: Any, subject: str, say: Callable[[str], None]) -> Any:

@@ -26,8 +26,10 @@ from .laws.law import DoesNotApply, Law, TooNoisy
 from .laws.model_under_test import LENGTH, ModelUnderTest
 from .laws.registry import LAWS
 from .model import InterpretableModel
+from .option_spelling import as_typed
 from .storage import check_format, writable, write_atomic
 from .terminal import Output
+from .version import VERSION
 
 WIDTH = 110
 NOISY = "floor above the cap"
@@ -211,7 +213,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise SystemExit(terminal.closing(output, int(end.code or 0), unwritten=2)) from None
     except (MlxtraceError, KeyboardInterrupt) as error:
         known = isinstance(error, MlxtraceError)
-        output.complain(str(error) if known else "interrupted")
+        output.complain(as_typed(str(error), argv or sys.argv) if known else "interrupted")
         status = 2 if known else terminal.INTERRUPTED
     return terminal.closing(output, status, unwritten=2)
 
@@ -219,6 +221,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     description = (__doc__ or "").split("\n\n")[0]
     parser = argparse.ArgumentParser(prog="python -m mlxtrace.check", description=description)
+    parser.add_argument("-V", "--version", action="version", version=f"mlxtrace {VERSION}")
     parser.add_argument(
         "model", nargs="?", default="demo", metavar="MODEL", help='"demo", a folder, a hub name'
     )
@@ -243,7 +246,7 @@ def _command(argv: Sequence[str] | None, output: Output) -> int:
     output("\n" + textwrap.fill(verdict(rows), WIDTH))
     for note in notes:
         if issubclass(note.category, UserWarning):
-            output.complain(f"note: {note.message}")
+            output.complain(f"note: {as_typed(str(note.message))}")
     return int(any(row.status in ("fail", NOISY) for row in rows))
 
 

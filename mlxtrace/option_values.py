@@ -84,6 +84,11 @@ def count(text: str) -> int:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
+def window(text: str) -> int | str:
+    """A number of layers, or "auto"."""
+    return text if text == "auto" else count(text)
+
+
 def memory(text: str) -> int:
     """`"2GB"` -> bytes."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?) *([A-Za-z]*)", text.strip())

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
@@ -22,10 +23,12 @@ from .engine.corruption import GaussianNoise
 from .errors import InputError
 from .loading import DTYPES
 from .option_rules import KINDS, TASKS, experiment_of
+from .pages.report import check_page
 from .plotting import check_path
 from .prompts import fact_files
 from .prompts.chat_files import read_chats
 from .storage import writable, writable_folder
+from .version import VERSION
 
 Group: TypeAlias = argparse._ArgumentGroup
 FIGURE = "mlxtrace-patch.png"
@@ -40,13 +43,16 @@ class _Parser(argparse.ArgumentParser):
 
 
 def read(argv: Sequence[str]) -> argparse.Namespace:
-    """The options, checked against each other; `experiment`, `bare`, `files` and `known` (facts, pairs) are added."""
+    """The options, checked against each other; `experiment`, `bare`, `files`, `known` (facts, pairs) and `typed` (argv)
+    are added."""
     args = parser().parse_args(argv)
     if args.chat is not None:
         _settle_chat(args)
     args.experiment = experiment_of(args)
     args.bare = args.experiment == "patch" and args.clean is None
     args.files = _files(args)
+    args.report = None if args.report is None else check_page(args.report)
+    args.command = f"python -m mlxtrace.patch {shlex.join(argv)}".rstrip()
     if args.out is not None:
         writable_folder(args.out)
     if args.experiment == "facts":
@@ -55,7 +61,7 @@ def read(argv: Sequence[str]) -> argparse.Namespace:
         args.known = _pairs_of(args.pairs)
     if args.corrupted == AUTO and args.subject is None:
         args.subject = _known_subject(args.clean)
-    args.auto, args.gaussian = args.corrupted == AUTO, noise(args)
+    args.auto, args.gaussian, args.typed = args.corrupted == AUTO, noise(args), list(argv)
     return args
 
 
@@ -68,6 +74,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="Lists are comma-separated, or the option is given again. Defaults are in parentheses.",
         allow_abbrev=False,
     )
+    made.add_argument("-V", "--version", action="version", version=f"mlxtrace {VERSION}")
     made.add_argument("--model", default="demo", help="demo (it is bundled), a folder, or a hub name")
     made.add_argument("--dtype", choices=DTYPES, help="cast the weights to it; dequantizes")
     made.add_argument("--adapter-path", metavar="DIR", help="adapters that mlx_lm.lora wrote, put onto it")
@@ -146,9 +153,11 @@ def _add_shared(group: Group) -> None:
     group.add_argument("--target", type=option_values.answer, help=answer)
     several = 'any of these instead, " Paris| paris": their probabilities are added'
     group.add_argument("--answers", action="extend", type=option_values.answers, help=several)
-    group.add_argument(
-        "--window", type=option_values.count, help="layers patched together (1; in a trace 10)"
+    together = (
+        "layers patched together, or auto: of mlp and attn the published 10 of 48, here as many by depth, such as 3 of "
+        "12 (1; auto in traces and without prompts)"
     )
+    group.add_argument("--window", type=option_values.window, help=together)
     names = ", ".join(option_values.POSITIONS)
     group.add_argument("--positions", type=option_values.positions, help=f"{names}, or numbers (all; each)")
     within = "of a region: each token by itself, averaged; its last; all at once (mean)"
@@ -171,6 +180,8 @@ def _add_output(group: Group) -> None:
     group.add_argument("--json", metavar="FILE")
     group.add_argument("--csv", metavar="FILE")
     group.add_argument("--plot", metavar="FILE", help=f".png, .pdf or .svg ({FIGURE} without arguments)")
+    page = "a page for one question, .html; also runs maps by token, heads, and the other direction for it"
+    group.add_argument("--report", metavar="FILE", help=page)
     group.add_argument("--quiet", action="store_true", help="print the table, and nothing else")
     group.add_argument("--debug", action="store_true", help="show where an error came from")
 

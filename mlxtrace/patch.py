@@ -8,6 +8,7 @@
     python -m mlxtrace.patch --facts FILE --out DIR                        many facts: resumes, averages
     python -m mlxtrace.patch --screen neuron                               single neurons: ranked, verified, audited
     python -m mlxtrace.patch --edges eap --circuit 50 --plot circuit.dot   edges, and the circuit of the best
+    python -m mlxtrace.patch --report page.html                            any of these, as a page to read
 
 Exit status: 0 done, 2 bad input, 130 interrupted, 1 anything else; each with one clear line on standard error.
 """
@@ -23,10 +24,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from . import options, prompts, rankings, terminal
-from .asked_prompts import CLEAN, CORRUPTED, pair_of, pairs_of
+from . import options, prompts, rankings, report_runs, terminal
+from .asked_prompts import pair_of, pairs_of
 from .errors import MlxtraceError
 from .model import InterpretableModel
+from .option_spelling import as_typed
 from .prompts.running import run_facts
 from .results.strongest import strongest
 from .terminal import Output
@@ -58,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (Exception, KeyboardInterrupt) as error:
         if "--debug" in argv:
             traceback.print_exc()
-        status = _failed(error, output)  # one line, and no notes beside it
+        status = _failed(error, argv, output)  # one line, and no notes beside it
     return terminal.closing(output, status)
 
 
@@ -68,7 +70,7 @@ def _run(argv: list[str], say: Output) -> int:
         run = {"patch": patch, "trace": trace, "pairs": pairs, "facts": facts}.get(args.experiment, ranked)
         model = InterpretableModel(args.model, dtype=args.dtype, adapter_path=args.adapter_path)
         printed = run(model, args, say)
-    for line in _worth_saying(caught, printed):
+    for line in _worth_saying(caught, argv, printed):
         say.complain(f"note: {line}")
     return 0
 
@@ -80,14 +82,17 @@ def patch(model: InterpretableModel, args: argparse.Namespace, say: Output) -> S
     """Activation patching of the prompts in the options; without prompts, the tour of the bundled fact."""
     both = pair_of(model, args, say)
     settings = {**_patching_settings(args), **_answers(args), "foil": args.foil}
+    further = report_runs.further_runs(model, args, both, None, settings)
     if args.plan:
-        return _show_plan(say, model, model.activation_patching(both, **settings, plan_only=True))
+        return _show_plan(say, model, model.activation_patching(both, **settings, plan_only=True), further)
     if not args.quiet:
         _show_prompt(model, both.clean_prompt, say)
     result = mapped = model.activation_patching(both, **settings)
     if args.bare and args.positions is None and args.heads is None and "head" not in settings["component"]:
         components = list(dict.fromkeys(["resid_post", *result.components]))
-        each = {**settings, "component": components, "positions": "each"}
+        # single states of the stream, as published: a window of them is one state
+        windows = result.settings.get("windows") or dict.fromkeys(result.components, result.window)
+        each = {**settings, "component": components, "positions": "each", "window": windows}
         mapped = model.activation_patching(both, **each)
     written = _write(result, mapped, args, say)
     if not args.quiet:
@@ -95,7 +100,8 @@ def patch(model: InterpretableModel, args: argparse.Namespace, say: Output) -> S
     if written and not args.quiet:
         say(written)
     if args.bare and not args.quiet:
-        _farewell(args, settings, say)
+        _farewell(args, both, {**settings, "window": result.window}, say)
+    report_runs.write(further, model, args, say, [result], both)
     return result.notes
 
 
@@ -107,7 +113,7 @@ def _patching_settings(args: argparse.Namespace) -> dict[str, Any]:
         "positions": None if args.positions == "all" else args.positions,
         "heads": args.heads,
         # so sure an answer would jump between 0 and 100 % of its probability, layer by layer
-        "window": args.window or (3 if args.bare else 1),
+        "window": args.window or ("auto" if args.bare else 1),
         "metric": args.metric or (["logit_diff"] if args.bare else ["auto"]),
         "direction": args.direction or "denoise",
         **({} if args.within is None else {"within": args.within}),
@@ -134,7 +140,7 @@ def trace(model: InterpretableModel, args: argparse.Namespace, say: Output) -> S
     noise = args.gaussian
     settings = {
         "kind": options.KINDS[args.kind or "block"],
-        "window": args.window or 10,
+        "window": args.window or "auto",
         "samples": noise.samples,
         "noise": noise.level,
         "seed": noise.seed,
@@ -143,8 +149,10 @@ def trace(model: InterpretableModel, args: argparse.Namespace, say: Output) -> S
         **_running_settings(args),
     }
     prompt = model.prompt(args.prompt, args.subject)
+    further = report_runs.further_runs(model, args, prompt, None, settings)
     if args.plan:
-        return _show_plan(say, model, model.causal_trace(prompt, args.subject, **settings, plan_only=True))
+        plan = model.causal_trace(prompt, args.subject, **settings, plan_only=True)
+        return _show_plan(say, model, plan, further)
     if not args.quiet:
         _show_prompt(model, prompt, say)
     if args.compare_bits:
@@ -154,6 +162,7 @@ def trace(model: InterpretableModel, args: argparse.Namespace, say: Output) -> S
     written = _write(result, result, args, say)
     if written and not args.quiet:
         say(written)
+    report_runs.write(further, model, args, say, [result])
     return result.notes
 
 
@@ -162,9 +171,10 @@ def pairs(model: InterpretableModel, args: argparse.Namespace, say: Output) -> S
     chosen, limit, said = pairs_of(model, args)
     corrupted = None if args.noise is None else args.gaussian
     settings = _patching_settings(args)
+    further = report_runs.further_runs(model, args, chosen[:limit], corrupted, settings)
     if args.plan:
         plan = model.activation_patching(chosen[:limit], corrupted, **settings, plan_only=True)
-        return _show_plan(say, model, f"{said}\n{plan}")
+        return _show_plan(say, model, f"{said}\n{plan}", further)
     if not args.quiet:
         say(f"{model!r}\n")
     if args.out is None:
@@ -179,6 +189,7 @@ def pairs(model: InterpretableModel, args: argparse.Namespace, say: Output) -> S
         say(written)
     if args.out is not None and not args.quiet:
         say(f"a file for each pair, and their average: {Path(args.out).resolve()}")
+    report_runs.write(further, model, args, say, [result])
     return result.notes
 
 
@@ -199,6 +210,10 @@ def ranked(model: InterpretableModel, args: argparse.Namespace, say: Output) -> 
     for text in (found.said, "" if args.quiet else written):
         if text:
             say(text)
+    settings = {**_patching_settings(args), "metric": [rankings.metric_of(args)]}
+    settings |= {} if many else {**_answers(args), "foil": args.foil}
+    further = report_runs.further_runs(model, args, given, noise, settings)
+    report_runs.write(further, model, args, say, [found.result, *found.more], given)
     return found.result.notes
 
 
@@ -208,22 +223,23 @@ def facts(model: InterpretableModel, args: argparse.Namespace, say: Output) -> S
     if args.plan:
         chosen = len(args.known[: args.limit])
         return _show_plan(say, model, f"{chosen} facts, {len(kinds)} traces of each, into {args.out}")
-    given = {name: getattr(args, name) for name in FACT_OPTIONS}
-    given = {name: value for name, value in given.items() if value is not None}
+    given: dict[str, Any] = {name: getattr(args, name) for name in FACT_OPTIONS}
+    given = {"window": "auto"} | {name: value for name, value in given.items() if value is not None}
     average = run_facts(
         model, args.known, args.out, kinds=kinds, progress=False if args.quiet else None, **given
     )
     say(average)
     if not args.quiet:
         say(f"traces, tables and figures: {Path(args.out).resolve()}")
+    report_runs.write([], model, args, say, [average])
     return ()
 
 
 # ---- what is printed and written
 
 
-def _show_plan(say: Output, model: InterpretableModel, plan: Any) -> Sequence[str]:
-    say(f"{model!r}\n{plan}\nnothing was run")
+def _show_plan(say: Output, model: Any, plan: Any, further: Sequence[Any] = ()) -> Sequence[str]:
+    say(f"{model!r}\n{report_runs.planned(further, plan)}\nnothing was run")
     return ()
 
 
@@ -233,7 +249,7 @@ def _show_prompt(model: InterpretableModel, prompt: Any, say: Output) -> None:
 
 def _write(result: Any, mapped: Any, args: argparse.Namespace, say: Output) -> str:
     """Write the files of the options, then print the result, also when one cannot be written; names each."""
-    lines = []
+    lines, result.notes = [], [as_typed(note, args.typed) for note in result.notes]
     try:
         for name, path in args.files.items():
             if name == "plot":
@@ -246,32 +262,37 @@ def _write(result: Any, mapped: Any, args: argparse.Namespace, say: Output) -> s
     return "\n".join(lines)
 
 
-def _farewell(args: argparse.Namespace, settings: dict, say: Output) -> None:
+def _farewell(args: argparse.Namespace, both: Any, settings: dict, say: Output) -> None:
     if args.model == "demo" and args.adapter_path is None:
         say("The demo's circuit was planted by its training, so that there is a truth to find.")
     own = "" if args.model == "demo" else f" --model {args.model}"
     own += "" if args.adapter_path is None else f' --adapter-path "{args.adapter_path}"'
+    own += f' --clean "{both.clean_text}" --corrupted "{both.corrupted_text}"'
+    own += "" if len(both.clean.ids) == len(both.corrupted.ids) else " --align ends"
     say(
-        f'The same table: python -m mlxtrace.patch{own} --clean "{CLEAN}" --corrupted "{CORRUPTED}" '
+        f"The same table: python -m mlxtrace.patch{own} "
         f"--metric {','.join(settings['metric'])} --window {settings['window']}\nand the map: add --positions each"
     )
 
 
-def _failed(error: BaseException, say: Output) -> int:
+def _failed(error: BaseException, argv: list[str], say: Output) -> int:
     """Say in one line what went wrong; the exit status."""
     if isinstance(error, KeyboardInterrupt):
         say.complain("interrupted")
         return terminal.INTERRUPTED
     if isinstance(error, MlxtraceError):
-        say.complain(str(error))
+        say.complain(as_typed(str(error), argv))
         return 2
     say.complain(f"{type(error).__name__}: {' '.join(str(error).split())} (--debug shows where)")
     return 1
 
 
-def _worth_saying(caught: list[warnings.WarningMessage], printed: Sequence[str]) -> list[str]:
+def _worth_saying(
+    caught: list[warnings.WarningMessage], argv: list[str], printed: Sequence[str]
+) -> list[str]:
     """The warnings that concern a user and that no result has printed as its note."""
-    lines = [str(w.message) for w in caught if issubclass(w.category, (UserWarning, RuntimeWarning))]
+    worth = [w.message for w in caught if issubclass(w.category, (UserWarning, RuntimeWarning))]
+    lines = [as_typed(str(message), argv) for message in worth]
     return [line for line in dict.fromkeys(lines) if line not in printed]
 
 

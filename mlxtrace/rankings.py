@@ -17,10 +17,11 @@ DEMO_METRIC = "logit_diff"  # of the demo's own pair, whose answers are too sure
 
 @dataclass(frozen=True)
 class Ranking:
-    """The result that is printed, written and drawn, and what is printed below it."""
+    """The result that is printed, written and drawn, what is printed below it, and further results of a report."""
 
     result: Any
     said: str = ""
+    more: tuple = ()
 
 
 def run(model: Any, given: Any, corrupted: Any, args: argparse.Namespace) -> Ranking:
@@ -85,7 +86,8 @@ def _scored(model: Any, given: Any, corrupted: Any, args: argparse.Namespace) ->
     if args.circuit is None:
         return Ranking(scores)
     circuit = scores.circuit(args.circuit)
-    return Ranking(circuit, f"\n{circuit.faithfulness()}\n\n{circuit.curve()}")
+    faithfulness, curve = circuit.faithfulness(), circuit.curve()
+    return Ranking(circuit, f"\n{faithfulness}\n\n{curve}", (faithfulness, curve))
 
 
 # ---- the options
@@ -113,6 +115,11 @@ def _positions(args: argparse.Namespace, default: Any) -> Any:
 
 def _metric(args: argparse.Namespace, default: str) -> str:
     return DEMO_METRIC if args.clean is None and args.pairs is None else default
+
+
+def metric_of(args: argparse.Namespace) -> str:
+    """The metric that a ranking is by: that of the options, else the one that it takes by itself."""
+    return _one_metric(args, DEMO_METRIC if args.experiment == "edges" else "auto")
 
 
 def _one_metric(args: argparse.Namespace, default: str) -> str:

@@ -1,6 +1,7 @@
-"""What a terminal gets: no escape codes out of data, and no traceback when it, or its reader, goes away.
+"""What a terminal gets: no escape codes out of data, texts as wide as they look, and no traceback when it goes away.
 
 printable("Paris\\x1b[2J")       # 'Paris\\\\x1b[2J': a prompt cannot clear the screen
+cut("巴黎是首都", 7)               # '巴黎是…': as wide as it looks
 say = Output("mlxtrace.patch")   # a command's standard output
 say(result)                      # never raises: what cannot be written does not stop what comes after
 """
@@ -11,6 +12,7 @@ import os
 import re
 import signal
 import sys
+import unicodedata
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -27,6 +29,41 @@ def printable(text: Any) -> str:
 def _escaped(found: re.Match) -> str:
     code = ord(found[0])
     return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+
+
+def width(text: str) -> int:
+    """The columns that a text takes in a terminal: two for a wide character, none for one that stands on another."""
+    return sum(_wide(c) for c in text)
+
+
+def _wide(c: str) -> int:
+    return 0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
+
+
+def cut(text: str, most: int) -> str:
+    """The text, or as much of its beginning as fits, with `…`."""
+    if width(text) <= most:
+        return text
+    kept, left = "", most - 1
+    for c in text:
+        left -= _wide(c)
+        if left < 0:
+            break
+        kept += c
+    return kept + "…"
+
+
+def padded(text: str, columns: int) -> str:
+    """The text with spaces behind it."""
+    return text + " " * (columns - width(text))
+
+
+def elided(text: str, most: int) -> str:
+    """The text, or as much of its beginning and its end as fits, with what is left out counted between them."""
+    if len(text) <= most:
+        return text
+    half = most // 2
+    return f"{text[:half].rstrip()} … ({len(text) - 2 * half:,} characters) … {text[-half:].lstrip()}"
 
 
 class Output:

@@ -64,7 +64,7 @@ def test_they_are_cast_as_they_are_fused(request, tmp_path, bits):
 
 def test_the_name_says_so(made, llama_folder):
     model = InterpretableModel(llama_folder, adapter_path=str(made))
-    assert model.name == f"{llama_folder} + {made}" and model.name in repr(model)
+    assert model.name == f"{llama_folder.name} + {made.name}" and model.name in repr(model)
     result = model.activation_patching([3, 5, 8], [3, 6, 8], metric="kl", progress=False)
     assert result.model == model.name
 
@@ -73,7 +73,7 @@ def test_bundled_models_take_them(tmp_path):
     net = InterpretableModel("demo").net
     folder = save_adapters(tmp_path, net)
     model = InterpretableModel("demo", adapter_path=folder)
-    assert model.name == f"demo + {folder}" and mx.allclose(model.net(IDS), net(IDS), atol=1e-4)
+    assert model.name == f"demo + {folder.name}" and mx.allclose(model.net(IDS), net(IDS), atol=1e-4)
     assert model.net.layers[-1].self_attn.q_proj.lora_b.dtype == mx.float32
 
 
@@ -172,9 +172,36 @@ def test_on_the_command_line(made, llama_folder, capsys, tmp_path):
     words = ["--model", str(llama_folder), "--clean", "Paris is in France", *asked.split()]
     table = tmp_path / "table.json"
     assert patch.main([*words, str(made), "--json", str(table)]) == 0
-    assert json.loads(table.read_text())["model"] == f"{llama_folder} + {made}"
+    assert json.loads(table.read_text())["model"] == f"{llama_folder.name} + {made.name}"
     capsys.readouterr()
     assert patch.main([*words, str(tmp_path / "none")]) == 2
     assert "there is no folder" in capsys.readouterr().err
     assert check.main([str(llama_folder), "--adapter-path", str(tmp_path / "none")]) == 2
     assert "there is no folder" in capsys.readouterr().err
+
+
+def test_models_are_called_by_their_names_and_not_by_where_they_are(tmp_path, monkeypatch):
+    (tmp_path / "owner" / "tiny").mkdir(parents=True)
+    cached = "/x/hub/models--mlx-community--Llama-3.2-1B--4bit/snapshots/0a1b2c"
+    monkeypatch.chdir(tmp_path)
+    for given, name in {
+        "demo": "demo",
+        "/home/me/models/Llama-3.2-1B/": "Llama-3.2-1B",
+        "~/models/Llama-3.2-1B": "Llama-3.2-1B",
+        cached: "mlx-community/Llama-3.2-1B--4bit",
+        "owner/tiny": "tiny",  # a folder
+        "owner/other": "owner/other",  # of the hub
+        "./owner/other": "other",
+        ".": tmp_path.name,
+        "owner/..": tmp_path.name,
+    }.items():
+        assert adapters.named(given) == name, given
+    assert adapters.named("demo", tmp_path / "lora-7") == "demo + lora-7"
+
+
+def test_results_of_a_models_folder_have_its_name(llama_folder):
+    model = InterpretableModel(str(llama_folder))
+    result = model.activation_patching([3, 5, 8], [3, 6, 8], metric="kl", progress=False)
+    for said in (model.name, result.model, repr(model), repr(result), result._repr_html_()):
+        assert str(llama_folder.parent) not in said
+    assert model.name == llama_folder.name

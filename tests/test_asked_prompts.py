@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import chat_tokenizers
 import pytest
+import word_tokenizer
 from command_runs import CLEAN, CORRUPTED, demo, empty_folder, loaded, refused, run, trained  # noqa: F401
 
 from mlxtrace import GaussianNoise, InterpretableModel, patch, prompts
@@ -264,7 +266,7 @@ def test_another_subject_for_a_chat(chats, capsys, monkeypatch):
         ),
         (
             ["--chat", "pair.json", "--positions", "user[2]"],
-            "positions='user[2]' is unknown; closest: user[0]",
+            "--positions user[2] is unknown; closest: user[0]",
         ),
         (["--chat", "pair.json", "--positions", "user"], "'user' is unknown; closest: user[0]"),
         (["--chat", "a.json", "--subject", "Louvre"], "'Louvre' does not occur in the messages"),
@@ -280,3 +282,34 @@ def test_the_demo_has_no_template(loaded, capsys):
     Path("a.json").write_text(json.dumps(ASKED))
     _, err = run(capsys, "--chat", "a.json", "--subject", "Colosseum", status=2)
     assert "this tokenizer has no chat template" in err
+
+
+WORDS = ["The", "Eiffel", "Tower", "Colosseum", "is", "located", "in", "the", "city", "of", "Paris", "Rome"]
+
+
+@pytest.mark.parametrize(
+    ("words", "style", "aligned"),
+    [(WORDS, "bytes", True), (WORDS, "metaspace", True), ([], "bytes", False), (WORDS[:-3], "bytes", True)],
+)
+def test_the_bundled_prompts_run_with_any_tokenizer(monkeypatch, capsys, words, style, aligned):
+    """Where it reads them as unlike many tokens, another subject is taken, or what they share is patched."""
+    model = word_tokenizer.model_of(words, style)
+    monkeypatch.setattr(patch, "InterpretableModel", lambda *_, **__: model)
+    out, err = run(capsys, "--model", "m", "--json", "bare.json")
+    assert "reads the two bundled prompts as unlike many tokens" in out and not err
+    assert ("--align ends" in out) == aligned and ("in the place of 'Eiffel Tower'" in out) != aligned
+    line = next(line for line in out.splitlines() if line.startswith("The same table: "))
+    run(capsys, *shlex.split(line.split("mlxtrace.patch", 1)[1]), "--json", "again.json")
+    bare, again = (json.loads(Path(name).read_text())["rows"] for name in ("bare.json", "again.json"))
+    assert bare == again
+    if aligned:
+        _, err = run(capsys, "--clean", CLEAN, "--corrupted", CORRUPTED, status=2)
+        assert "--align ends" in err and "as --corrupted auto does" in err and "align=" not in err
+
+
+def test_an_alignment_that_is_asked_for_is_kept(monkeypatch, capsys):
+    model = word_tokenizer.model_of([])
+    monkeypatch.setattr(patch, "InterpretableModel", lambda *_, **__: model)
+    out, _ = run(capsys, "--model", "m", "--align", "ends", "--plan")
+    assert "unlike" not in out and "nothing was run" in out
+    run(capsys, "--model", "m", "--align", "strict", "--plan", status=2)

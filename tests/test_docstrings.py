@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import mlxtrace
-from mlxtrace import errors, facts, interventions, metrics, plotting, prompts
+from mlxtrace import errors, facts, interactive, interventions, metrics, plotting, prompts
 from mlxtrace.forward.trace import Trace
 
 ROOT = Path(mlxtrace.__file__).parent
@@ -83,7 +83,7 @@ def _methods(name: str, cls: type) -> Iterator[tuple[str, Any]]:
 def _public() -> dict[str, Any]:
     """Every function, class and method by its public name; a method that two classes share, by the first one."""
     named = {name: getattr(mlxtrace, name) for name in mlxtrace.__all__} | {"Trace": Trace}
-    for module in (errors, facts, interventions, metrics, plotting, prompts):
+    for module in (errors, facts, interactive, interventions, metrics, plotting, prompts):
         prefix = module.__name__.rsplit(".", 1)[-1]
         own = [
             name

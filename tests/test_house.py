@@ -20,13 +20,15 @@ ROOT = Path(mlxtrace.__file__).parent
 ROOMS = [
     ["__init__"],
     ["patch", "check"],
-    ["options", "asked_prompts", "rankings"],
-    ["option_values", "option_rules"],
+    ["options", "asked_prompts", "rankings", "report_runs"],
+    ["option_values", "option_rules", "option_spelling"],
     ["model"],
     ["laws"],
     ["prompts"],
     ["experiments"],
+    ["pages"],
     ["results"],
+    ["interactive"],
     ["plotting"],
     ["engine"],
     ["forward"],
@@ -43,7 +45,7 @@ ROOMS = [
     ["values"],
     ["arguments"],
     ["errors"],
-    ["blas", "terminal", "version"],
+    ["blas", "notebook", "terminal", "version"],
     ["demo"],  # scripts of its own; nothing imports them
 ]
 LEVEL = {name: i for i, line in enumerate(ROOMS) for name in line}
@@ -213,6 +215,7 @@ UNTESTED = {
     "version": "one constant",
     "engine.protocol": "types only",
     "experiments.protocol": "types only",
+    "interactive.toolbox": "names only",
     "plotting.protocols": "types only",
     "demo.corpus": "test_demo.py tests the demo's scripts together",
     "demo.site": "as above",

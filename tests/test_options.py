@@ -61,7 +61,7 @@ def test_noise_is_what_the_options_describe():
 
 
 def test_every_option_goes_with_an_experiment_or_with_all():
-    names = {action.dest for action in options.parser()._actions} - {"help"}
+    names = {action.dest for action in options.parser()._actions} - {"help", "version"}
     assert names == option_rules.ALWAYS.union(*option_rules.GOES_WITH.values())
 
 

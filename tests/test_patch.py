@@ -52,6 +52,33 @@ def test_the_bare_run_prints_receipt_table_and_sentence_and_draws(loaded, capsys
     assert "planted" in out and not err
 
 
+def test_the_bare_run_patches_windows_of_parts_and_single_states_of_the_stream(loaded, capsys, monkeypatch):
+    asked = []
+
+    class Watched:
+        def __getattr__(self, name):
+            return getattr(demo(), name)
+
+        def activation_patching(self, *given, **options):
+            asked.append(demo().activation_patching(*given, **options))
+            return asked[-1]
+
+    monkeypatch.setattr(patch, "InterpretableModel", lambda *_, **__: Watched())
+    out, _ = run(capsys, "--json", "bars.json")
+    assert "--window 3" in out and json.loads(Path("bars.json").read_text())["window"] == 3
+    bars, drawn = asked
+    assert bars.window == 3 and "windows" not in bars.settings
+    assert drawn.settings["windows"] == {"resid_post": 1, "mlp": 3, "attn": 3}
+    alone = demo().activation_patching(
+        CLEAN, CORRUPTED, "resid_post", positions="each", metric="logit_diff", layers=5, progress=False
+    )
+    mine = [
+        row["logit_diff"] for row in drawn.to_rows() if (row["component"], row["layer"]) == ("resid_post", 5)
+    ]
+    assert mine == pytest.approx(alone.raw.ravel().tolist(), abs=1e-4)
+    assert not any("holds one state" in note for note in drawn.notes)
+
+
 def test_the_command_that_the_bare_run_recommends_gives_the_same_table(loaded, capsys):
     import shlex
 
@@ -179,7 +206,7 @@ def test_a_pair_with_the_same_answer_gets_its_note_once(loaded, capsys):
 def test_prompts_of_different_lengths_can_be_aligned_at_their_ends(loaded, capsys):
     other = ["--clean", "The Eiffel Tower is located in", "--corrupted", "Notre-Dame is located in"]
     _, err = run(capsys, *other, status=2)
-    assert "clean" in err and "'fel'" in err and 'align="ends"' in err and err.count("\n") > 5
+    assert "clean" in err and "'fel'" in err and "--align ends" in err and err.count("\n") > 5
     run(capsys, *other, "--align", "ends", "--metric", "kl")
 
 
@@ -224,6 +251,7 @@ def test_facts_are_traced_averaged_and_resumed(loaded, capsys, monkeypatch):
 
     monkeypatch.setattr(running, "causal_trace", lambda *a, **k: pytest.fail("a fact was traced again"))
     run(capsys, *asked, "--quiet")
+    run(capsys, *asked[:-2], "--quiet")  # the published window at the demo's depth is 3 as well
     assert Path("traces/average.csv").read_bytes() == before
     _, err = run(capsys, *asked, "--seed", "9", status=2)
     assert "other settings" in err and err.count("\n") == 1
@@ -255,7 +283,7 @@ WITH_THE_MODEL = [
     ("a metric that hardly moves", [*NOISE[:-1], "0", "--metric", "prob"], "prob"),
     ("a traced subject that is not there", ["--prompt", CLEAN, "--subject", "Louvre"], "Louvre"),
     ("a traced position past the end", ["--prompt", CLEAN, "--subject", "Eiffel", "--positions", "40"], "40"),
-    ("too little memory", [*EACH, "--max-memory", "1KB"], "max_memory"),
+    ("too little memory", [*EACH, "--max-memory", "1KB"], "--max-memory"),
     ("a folder that does not exist", ["--model", "./nowhere", *PAIR], "./nowhere"),
     ("a name that is no name", ["--model", "nothing", *PAIR], "owner/name"),
     ("an empty name", ["--model", "", *PAIR], "empty"),

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import examples
 import pytest
 
 import mlxtrace
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.skipif(not README.is_file(), reason="installed without 
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README.read_text(encoding="utf-8"), re.S)
+    return examples.blocks(README, language)
 
 
 def shell_lines() -> list[str]:
@@ -38,22 +39,14 @@ def commands() -> list[list[str]]:
     return [words for words in found if words != ["mlxtrace.check", "demo"]]  # test_check.py runs it
 
 
-def promised(block: str) -> list[str]:
-    """What a block says that it prints: `print(...)  # → this`."""
-    return re.findall(r"# → (.+)$", block, re.M)
-
-
 @trained
 def test_the_examples_run_in_order_and_print_what_they_say(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     names: dict = {}
-    found = blocks("python")
+    found = examples.examples(README)
     assert len(found) >= 5
-    for block in found:
-        exec(compile(block, "README.md", "exec"), names)
-        printed = iter(line.strip() for line in capsys.readouterr().out.splitlines())
-        for line in promised(block):
-            assert line in printed, f"README says {line!r} is printed (in this order) by\n{block}"
+    for example in found:
+        example.check(names, capsys)
     assert {"clean.safetensors", "mlp.pdf", "both.npz"} <= {path.name for path in tmp_path.iterdir()}
 
 

@@ -104,6 +104,23 @@ def published_window(n_layers: int) -> int:
     return max(1, (2 * 10 * n_layers + 48) // (2 * 48))  # the nearest; a half is one more
 
 
+def wide_window(window: int, n_layers: int) -> str:
+    """What is to be said of a window that spans most of a model; "" of others.
+
+    Example:
+        >>> from mlxtrace.anatomy.components import wide_window
+        >>> wide_window(10, 12), wide_window(10, 48)
+        ("a window of 10 spans most of this model's 12 layers; the published one, 10 of 48, is 3 of 12", '')
+    """
+    published = published_window(n_layers)
+    if window <= max(published, n_layers / 2):
+        return ""
+    return (
+        f"a window of {window} spans most of this model's {n_layers} layers; the published one, 10 of 48, is "
+        f"{published} of {n_layers}"
+    )
+
+
 def window_of(layer: int, window: int, n_layers: int) -> range:
     """The layers patched together: `[l - w//2, l + ceil(w/2))`, cut at the edges (Meng et al. 2022, app. B)."""
     return range(max(0, layer - window // 2), min(n_layers, layer - (-window // 2)))
@@ -128,7 +145,7 @@ def window_by_component(window: Any, components: Iterable[str], n_layers: int) -
     named = {ALIASES.get(name, name): value for name, value in window.items()}
     if stray := [name for name in named if name not in components]:
         raise InputError(
-            f"window={dict(window)!r}: {stray[0]!r} is not patched; {closest(stray[0], components)}"
+            f"window={dict(window)!r}: {stray[0]!r} is not patched; {closest(str(stray[0]), components)}"
         )
     return {name: named.get(name, 1) for name in components}
 

@@ -14,14 +14,13 @@ from typing import Any
 
 from ..anatomy.components import COMPONENTS
 from ..anatomy.resolver import ModuleResolver, Site
+from ..notebook import Displayed
 from .runs import FLAT, Cell, Patch, Rows, norm_input
 
 # A pass costs its weights' traffic whatever its rows: as much as this many tokens, per layer.
 PASS_TOKENS = 48
-# Of a token's work in a layer, what is left when projections and MLP skip it: norms, attention, sums.
-DENSE_SHARE = 0.15
-# The same with rows of several prompts, whose prefixes are not shared by all.
-JOINT_SHARE = 0.4
+DENSE_SHARE = 0.15  # of a token's work in a layer, what is left without projections and MLP: norms, attention
+JOINT_SHARE = 0.4  # the same with rows of several prompts, whose prefixes are not shared by all
 
 
 @dataclass(frozen=True)
@@ -39,12 +38,12 @@ class Engine:
 
 
 @dataclass
-class Plan:
+class Plan(Displayed):
     """What a sweep runs, and after it what it took.
 
     Attributes:
-        engine: "fanout", "flat" or "loop". why: a phrase on why it is this one.
-        cells, null_cells: asked for, and of these not run because they cannot differ from the base run.
+        engine: "fanout", "flat" or "loop". why: a phrase on why it is this one. cells: asked for.
+        null_cells: of these not run because they cannot differ from the base run.
         rows: batch rows of all passes, base rows included. passes: how many.
         bytes: estimated peak of the largest pass.
         seconds: estimated from a timed small pass. elapsed: measured; None before the sweep was run.
@@ -68,11 +67,12 @@ class Plan:
 
     def __str__(self) -> str:
         took = f"{self.elapsed:.2f} s" if self.elapsed is not None else f"about {self.seconds:.2g} s"
+        few = map(str, self.starts if len(self.starts) < 13 else [*self.starts[:3], "...", self.starts[-1]])
+        starts = f", from positions {', '.join(few)}"
         lines = [
             f"engine      {self.engine}" + (f" ({self.why})" if self.why else ""),
             f"cells       {self.cells}, of which {self.null_cells} cannot differ from the base run and are not run",
-            f"passes      {self.passes}, {self.rows} rows in all"
-            + (f", from positions {', '.join(map(str, self.starts))}" if self.prefix else ""),
+            f"passes      {self.passes}, {self.rows} rows in all{starts if self.prefix else ''}",
             f"memory      about {self.bytes / 1e6:.0f} MB beside the weights",
             f"time        {took}",
         ]

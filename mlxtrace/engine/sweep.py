@@ -18,11 +18,11 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 from mlx_lm.models.cache import make_prompt_cache
-from tqdm import tqdm
 
 from ..anatomy.resolver import ModuleResolver
 from ..anatomy.resolver import Site as Site
 from ..errors import EngineError, InputError
+from ..notebook import tqdm
 from . import calibration
 from .batch import Batch
 from .fit import METRIC_BYTES, fit, wanted
@@ -284,7 +284,7 @@ class Sweep:
 
 
 def progress_bar(cells: int, progress: Any) -> contextlib.AbstractContextManager[Any]:
-    """A bar over so many cells: True or False, None for in a terminal only, or a bar that others drive as well."""
+    """A bar over so many cells: True or False, None: in a terminal or notebook; or a bar that others drive."""
     if hasattr(progress, "update"):
         return contextlib.nullcontext(progress)
     return tqdm(total=cells, unit="cell", disable=None if progress is None else not progress)

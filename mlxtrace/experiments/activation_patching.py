@@ -12,6 +12,7 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from ..arguments import true_or_false
+from ..notebook import show
 from ..results.patching_set import PatchingResult, PatchingSet
 from .grid import Grid, grid_of, settings_of
 from .pair_sets import AlignedPair, Corrupted, OneOrMany, PairSet, grids_of, read_pairs
@@ -31,7 +32,7 @@ def activation_patching(
     layers: int | Iterable[int] | None = None,
     positions: Any = None,
     heads: Any = None,
-    window: int = 1,
+    window: int | str | dict[str, int] = 1,
     metric: Any = "auto",
     target: Any = None,
     foil: Any = None,
@@ -59,7 +60,7 @@ def activation_patching(
     layers: int | Iterable[int] | None = None,
     positions: Any = None,
     heads: Any = None,
-    window: int = 1,
+    window: int | str | dict[str, int] = 1,
     metric: Any = "auto",
     target: Any = None,
     foil: Any = None,
@@ -87,7 +88,7 @@ def activation_patching(
     layers: int | Iterable[int] | None = None,
     positions: Any = None,
     heads: Any = None,
-    window: int = 1,
+    window: int | str | dict[str, int] = 1,
     metric: Any = "auto",
     target: Any = None,
     foil: Any = None,
@@ -124,7 +125,8 @@ def activation_patching(
             a chat's turns, or the roles of tokens: subject first, middle and last, first subsequent, further, last.
         heads: with head, q, k, v, pattern: "each" (the default) or the heads to patch together; keys and
             values have the model's key-value heads. Patterns are patched by query position.
-        window: layers patched together, centred: `[l - window//2, l + ceil(window/2))`.
+        window: layers patched together, centred: `[l - window//2, l + ceil(window/2))`; {"mlp": 3} has it by component
+            (others 1), and "auto" is the published 10 of 48 by depth (3 of 12) for mlp and attn, 1 for others.
         metric: auto, prob, logprob, logprob_mean, logit, logit_diff, prob_diff, kl, rank, l2, cosine, a function, or a
             list of them. A function gets last-position logits `[rows, V]`; `metrics.every_position` asks for
             `[rows, T, V]`. auto: probability of the clean answer; kl, with a warning, when both prompts have it.
@@ -141,13 +143,11 @@ def activation_patching(
         engine: auto, fanout, flat or loop (see `engine.choice`).
         max_memory: bytes beside the weights that the runs, the kept activations and the passes may take (None: a
             quarter of what is free); the numbers stay the same, and what does not fit is refused.
-        plot: make the figure, as `result.figure`.
-        progress: True or False for a progress bar; None: in a terminal.
-        plan_only: return the `Plan` and run nothing.
+        plot: make the figure, as `result.figure`; a notebook shows it at once.
+        progress: True or False for a progress bar; None: in a terminal or notebook. plan_only: only the `Plan`.
         neurons: with component="neuron": None for all of a layer's neurons together, "each" for every one by itself,
             or the neurons to patch together. `screen` finds the strongest without running each.
-        answers: in the target's place a list of answers that are right, whose probabilities are added; for a set also
-            a list of such lists.
+        answers: in the target's place answers that are right, whose probabilities are added; for a set also such lists.
         source_model: another model of the same shape and tokens (fine-tuned, quantized), which makes the run that the
             activations come from: the clean one, or with "noise" the corrupted one. Without a corrupted_text both
             models run the clean one. Noise is on the embeddings of the corrupted run's model.
@@ -182,7 +182,7 @@ def activation_patching(
     results, notes = found
     result = results[0] if made.alone else PatchingSet(results, made.ids, [*made.notes, *notes])
     if plot:
-        result.figure = result.plot()
+        result.figure = show(result.plot())
     return result
 
 
@@ -193,7 +193,7 @@ def patched(
     layers: int | Iterable[int] | None = None,
     positions: Any = None,
     heads: Any = None,
-    window: int = 1,
+    window: int | str | dict[str, int] = 1,
     metric: Any = "auto",
     direction: str = "denoise",
     within: str | None = None,

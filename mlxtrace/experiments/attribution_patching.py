@@ -13,6 +13,7 @@ import numpy as np
 
 from ..engine.attribution import Attributing, Attribution
 from ..errors import InputError
+from ..notebook import show
 from ..results.attribution_result import AttributionResult, AttributionSet
 from .activation_patching import (
     AlignedPair,
@@ -47,7 +48,7 @@ def attribution_patching(
     layers: int | Iterable[int] | None = None,
     positions: Any = None,
     heads: Any = None,
-    window: int = 1,
+    window: int | str | dict[str, int] = 1,
     metric: Any = "auto",
     target: Any = None,
     foil: Any = None,
@@ -82,8 +83,8 @@ def attribution_patching(
             `[rows, V]` and returns `[rows]`. What compares with the clean run (kl, l2, cosine) is flat in it, and
             refused for direction="noise" unless method is "ig".
         max_memory: bytes beside the weights that the passes may take; None: a quarter of what is free.
-        plot: make the figure, as `result.figure`.
-        progress: True or False for a progress bar; None: in a terminal.
+        plot: make the figure, as `result.figure`; a notebook shows it at once.
+        progress: True or False for a progress bar; None: in a terminal or notebook.
         method: "atp", as above. "atp*": queries and keys through the softmax that they would give, and the mean size of
             the estimates with one layer's contribution to the stream dropped from the gradient at a time, so that
             effects that cancel are seen; its sign is that of the estimate with none dropped (Kramar et al. 2024,
@@ -120,7 +121,7 @@ def attribution_patching(
     results = [one.result(model, direction, positions, made.alone, own, method) for one in found]
     result = results[0] if made.alone else AttributionSet(results, made.ids, [*made.notes, *notes])
     if plot:
-        result.figure = result.plot()
+        result.figure = show(result.plot())
     return result
 
 
@@ -182,7 +183,7 @@ def attributed(
     layers: int | Iterable[int] | None = None,
     positions: Any = None,
     heads: Any = None,
-    window: int = 1,
+    window: int | str | dict[str, int] = 1,
     metric: Any = "auto",
     direction: str = "denoise",
     within: str | None = None,
@@ -215,7 +216,7 @@ def attributed(
     return found, asked.notes
 
 
-def _grid_of(model: TracedModel, component: Any, layers: Any, heads: Any, window: int, neurons: Any) -> Grid:
+def _grid_of(model: TracedModel, component: Any, layers: Any, heads: Any, window: Any, neurons: Any) -> Grid:
     """The grid of any components: beside components without heads, those with heads are patched whole."""
     names = components_of(component)
     headed = [name for name in names if name in HEADED]

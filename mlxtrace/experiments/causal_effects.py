@@ -37,7 +37,7 @@ def causal_effects(
     *,
     layers: int | Iterable[int] | None = None,
     positions: Any = None,
-    window: int = 1,
+    window: int | str | dict[str, int] = 1,
     metric: str | Callable[[Any], Any] = "prob",
     target: Any = None,
     foil: Any = None,
@@ -69,7 +69,7 @@ def causal_effects(
         layers: None for all.
         positions: None for the whole sequence together; "each" for a layer x position map; "subject",
             "subject_last", "last", an int or a list: those together; "regions" for a layer x region map.
-        window: layers patched together, `[l - window//2, l + ceil(window/2))`.
+        window: layers patched together, `[l - window//2, l + ceil(window/2))`, or "auto" as in `activation_patching`.
         metric: prob, logprob, logprob_mean, logit, rank (of the source's answer), logit_diff and prob_diff (source's
             answer less base's), kl, l2, cosine (to the source run), or a function of logits.
         target, foil: the source's and the base's answer; default: the runs' top tokens. Answers of several tokens are

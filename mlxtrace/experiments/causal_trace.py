@@ -15,12 +15,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, overload
 
-from ..arguments import whole_number
 from ..errors import InputError, SubjectError
 from ..plotting.labels import probability
 from ..results.causal_trace_result import CausalTrace
 from .followed_answers import Followed, OneAnswer
-from .grid import kind_of, positions_of, window_of
+from .grid import kind_of, positions_of, window_of, windows_of
 from .noise import GaussianNoise, noised_run, published_scale, two_draws
 from .protocol import Prompt, PromptLike, TracedModel
 from .sweeps import Cell, Patch, Plan, Run, chunk_of, notes_of
@@ -33,7 +32,7 @@ def causal_trace(
     subject: Any = None,
     *,
     kind: str | None = None,
-    window: int = 10,
+    window: int | str = 10,
     samples: int = 10,
     noise: str | float = "s3",
     seed: int = 1,
@@ -58,7 +57,7 @@ def causal_trace(
     subject: Any = None,
     *,
     kind: str | None = None,
-    window: int = 10,
+    window: int | str = 10,
     samples: int = 10,
     noise: str | float = "s3",
     seed: int = 1,
@@ -82,7 +81,7 @@ def causal_trace(
     subject: Any = None,
     *,
     kind: str | None = None,
-    window: int = 10,
+    window: int | str = 10,
     samples: int = 10,
     noise: str | float = "s3",
     seed: int = 1,
@@ -109,7 +108,8 @@ def causal_trace(
         subject: its text (the first occurrence counts) or its positions; None: the `Prompt`'s own.
         kind: None restores one layer's output; "mlp" or "attn" the outputs of `window` layers around each layer,
             `[l - window//2, l + ceil(window/2))`, cut at the edges (appendix B).
-        window: the number of layers that are restored together, for "mlp" and "attn".
+        window: the number of layers that are restored together, for "mlp" and "attn". 10, as published, is of the 48
+            layers of GPT-2 XL; "auto" is as many for the depth of this model (3 of 12, 7 of 32).
         samples: rows of noise, the same for every cell.
         noise: "s3" (3 x the standard deviation of embeddings), a float (absolute), or "u3" (uniform).
         seed: of NumPy's `RandomState`.
@@ -144,7 +144,7 @@ def causal_trace(
         ((1, 12), [' Tower'])
     """
     kind, severed = _checked(kind, severed, severed_noise)
-    window = whole_number("window", window)
+    window = window_in(model, window)
     drawn = GaussianNoise(level=noise, samples=samples, seed=seed, replace=replace)
     read = model.prompt(prompt, subject)
     std, notes = published_scale(model, drawn, subjects)
@@ -181,6 +181,11 @@ def causal_trace(
         prompt=read.text,
         model=model.name,
     )
+
+
+def window_in(model: TracedModel, window: Any) -> int:
+    """The number of layers of a window; for "auto" the published one at the model's depth."""
+    return windows_of(model, ["mlp"], window)["mlp"]
 
 
 def _checked(kind: Any, severed: Any, severed_noise: Any) -> tuple[str | None, str | None]:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from ..anatomy.components import KINDS, STREAM, published_window
+from ..anatomy.components import KINDS, STREAM, wide_window
 from ..engine import calibration, choice
 from ..engine.sweep import Cell, Engine, ModuleResolver, Patch, Sweep
 from ..errors import UnsupportedError
@@ -43,13 +43,8 @@ def _of_windows(cells: list[Cell], n_layers: int) -> list[str]:
     said = [WINDOW_OF_STATES.format(name=name, n=widest[name]) for name in states]
     for note in said:
         warnings.warn(note, stacklevel=_outside())
-    most, published = max((n for c, n in widest.items() if c in KINDS), default=0), published_window(n_layers)
-    if most > max(published, n_layers / 2):
-        said.append(
-            f"a window of {most} spans most of this model's {n_layers} layers; the published one is 10 of 48, here "
-            f"window={published}"
-        )
-    return said
+    wide = wide_window(max((n for c, n in widest.items() if c in KINDS), default=0), n_layers)
+    return [*said, wide] if wide else said
 
 
 def _outside() -> int:

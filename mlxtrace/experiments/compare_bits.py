@@ -15,10 +15,10 @@ from typing import Any, overload
 
 import mlx.core as mx
 import mlx.nn as nn
-from tqdm import tqdm
 
 from ..arguments import whole_number
 from ..errors import InputError, SubjectError
+from ..notebook import tqdm
 from ..results.comparison_set import Comparison, ComparisonSet
 from .causal_trace import causal_trace
 from .pair_sets import AnyOf, Pair, each, is_many, right_answer, with_answers
@@ -59,7 +59,8 @@ def compare(
         (['last token'], 2)
     """
     asked, alone = _asked(model, other, prompt, subject, options)
-    return _compared(model, other, asked, alone, (model.name, other.name), (), options)
+    second = other.name if other.name != model.name else f"another {other.name}"
+    return _compared(model, other, asked, alone, (model.name, second), (), options)
 
 
 @overload

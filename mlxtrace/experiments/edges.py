@@ -63,7 +63,7 @@ def edges(
         positions: where contributions are patched, together; None for all, those of an answer's tokens among them,
             which are run behind the prompt where it has several.
         max_memory: bytes beside the weights; None: a quarter of what this process can still have.
-        progress: True or False for a progress bar; None: in a terminal.
+        progress: True or False for a progress bar; None: in a terminal or notebook.
         answers: in the target's place several that are right, as `activation_patching` takes them.
 
     Returns:

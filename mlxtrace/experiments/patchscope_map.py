@@ -59,7 +59,7 @@ def patchscope_map(
         layers, target_layers: those that are read, and those that are written; None for all.
         engine: how the model is swept: "auto", "fanout", "flat" or "loop".
         max_memory: bytes beside the weights; None: a quarter of what is free.
-        progress: True or False; None: a bar in a terminal.
+        progress: True or False; None: a bar in a terminal or notebook.
 
     Returns:
         A `PatchscopeMap`: `.prob` and `.rank` of the answer and the likeliest token, `[target layers, source layers]`.

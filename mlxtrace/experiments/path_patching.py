@@ -27,6 +27,7 @@ from ..engine.path_sweep import (
 from ..engine.path_sweep import receivers as receivers_of
 from ..engine.path_sweep import senders as senders_of
 from ..errors import InputError
+from ..notebook import show
 from ..results.path_set import PathResult, PathSet
 from .grid import Grid, Places
 from .pair_sets import AlignedPair, Corrupted, OneOrMany, PairSet, grids_of, read_pairs
@@ -86,8 +87,8 @@ def path_patching(
         together: what a read sees of others that are patched with it: "frozen", nothing (each is given the direct path
             from the sender alone, as in Wang et al.); or "live", what they change of the stream before it.
         max_memory: bytes beside the weights (None: a quarter of what is free).
-        plot: make the figure, as `result.figure`.
-        progress: True or False for a progress bar; None: in a terminal.
+        plot: make the figure, as `result.figure`; a notebook shows it at once.
+        progress: True or False for a progress bar; None: in a terminal or notebook.
         answers: in the target's place several that are right, as for `activation_patching`.
 
     Returns:
@@ -124,7 +125,7 @@ def path_patching(
             warnings.warn(note, stacklevel=2)
     result = results[0] if made.alone else PathSet(results, made.ids, [*made.notes, *notes])
     if plot:
-        result.figure = result.plot()
+        result.figure = show(result.plot())
     return result
 
 

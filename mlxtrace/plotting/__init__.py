@@ -14,6 +14,7 @@ from .kit import check_path, save
 from .path_maps import path_map
 from .patterns import attention_pattern, head_heatmap
 from .recoveries import plot
+from .sheet import Look as Look
 from .traces import comparison, rome_heatmap, severed
 
 __all__ = [

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Protocol
+from typing import Any, Protocol, Unpack
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from .kit import WHISKERS_MEAN, checked, finished, headline, plain_axes, style
+from .charts import AUDIT, HELPS, WHISKERS_MEAN, Look, Sheet, band, ink, legend, plain_axes, seen, style
 
 
 class Curved(Protocol):
@@ -33,12 +33,13 @@ class Curved(Protocol):
     def cmd(self) -> float: ...
 
 
-def circuit_curve(curve: Curved, path: str | os.PathLike | None = None) -> Figure:
+def circuit_curve(curve: Curved, path: str | os.PathLike | None = None, **look: Unpack[Look]) -> Figure:
     """Draw faithfulness by number of edges on a logarithmic scale, with intervals and random circuits.
 
     Args:
         curve: a `Curve`.
         path: where the figure goes as well, .png, .pdf or .svg; its folder exists.
+        look: `ax` or `fig` to draw on, and `caption`, as in every plot.
 
     Returns:
         A matplotlib Figure.
@@ -46,36 +47,33 @@ def circuit_curve(curve: Curved, path: str | os.PathLike | None = None) -> Figur
     Raises:
         InputError: when the path cannot be written.
     """
-    path = checked(path)
+    sheet = Sheet(path, **look)
     with style():
-        fig = Figure(figsize=(5.2, 3.6), layout="constrained")
-        ax: Any = fig.subplots()
+        sheet.open(6.6, 3.6)
+        ax: Any = sheet.axes()[0, 0]
         x, y, half = np.array(curve.asked), curve.faithfulness, np.nan_to_num(curve.interval)
         kind = "" if curve.method == "exact" else " (approximate scores)"
-        ax.fill_between(x, y - half, y + half, color="#2166ac", alpha=0.2, linewidth=0)
-        ax.plot(x, y, "o-", color="#2166ac", markersize=4, label=f"{curve.method}{kind}, {curve.by}")
+        ax.fill_between(x, y - half, y + half, **band(HELPS))
+        ax.plot(x, y, "o-", color=seen(HELPS), markersize=4, label=f"{curve.method}{kind}, {curve.by}")
         if curve.random.size:
             mean = curve.random.mean(1)
-            ax.fill_between(x, curve.random.min(1), curve.random.max(1), color="0.6", alpha=0.25, linewidth=0)
+            ax.fill_between(x, curve.random.min(1), curve.random.max(1), **band(AUDIT))
             words = f"{curve.random.shape[1]} random of as many edges"
-            ax.plot(x, mean, "s--", color="0.5", markersize=3, label=words)
+            ax.plot(x, mean, "s--", color=seen(AUDIT), markersize=3, label=words)
         for height in (0.0, 1.0):
-            ax.axhline(height, color="0.3", linewidth=0.7, linestyle=":")
+            ax.axhline(height, color=ink(0.7), linewidth=0.7, linestyle=":")
         _sizes(ax, curve)
         ax.set_xlabel(f"edges of {curve.total}")
         ax.set_ylabel("faithfulness")
-        ax.legend(frameon=False, fontsize=7.5, loc="best")
         plain_axes(ax)
+        legend(ax, sheet.ax is not None)
         caption = [
             f"metric: {curve.metric}; CPR {curve.cpr:.3f}, CMD {curve.cmd:.3f} (areas over shares of edges)"
         ]
         several = len(curve.ids) > 1
-        headline(
-            fig,
-            "Faithfulness by size of the circuit",
-            [*caption, *([WHISKERS_MEAN.replace("whiskers", "band")] * several)],
-        )
-    return finished(fig, path)
+        bands = [WHISKERS_MEAN.replace("whiskers", "band")] if several else []
+        sheet.headline("Faithfulness by size of the circuit", [*caption, *bands])
+    return sheet.finish()
 
 
 def _sizes(ax: Any, curve: Curved) -> None:

@@ -6,9 +6,7 @@ import os
 from collections.abc import Sequence
 
 from ..storage import check_format, writable, write_atomic
-
-COLOURS = {"a": "#fcbba1", "m": "#c7e9c0", "e": "#dadaeb", "l": "#dadaeb"}  # heads, MLPs, embedding, logits
-HELPS, HURTS = "#2166ac", "#b2182b"
+from .colours import HELPS, HURTS, NODES
 
 
 def dot_text(
@@ -27,7 +25,7 @@ def dot_text(
         '  node [style=filled, shape=box, fontname="Helvetica"];',
         '  edge [fontname="Helvetica", fontsize=9];',
     ]
-    lines += [f'  {_quoted(name)} [fillcolor="{COLOURS[name[0]]}"];' for name in nodes]
+    lines += [f'  {_quoted(name)} [fillcolor="{NODES[name[0]]}"];' for name in nodes]
     for sender, node, read, effect in rows:
         width, colour = 0.5 + 3.5 * abs(effect) / most, HELPS if effect >= 0 else HURTS
         said = f', headlabel="{read}"' if read else ""

@@ -4,33 +4,35 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Unpack
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
 from ..errors import InputError
 from ..text.regions import union
-from .heatmaps import Map, draw, hatching_explained
-from .kit import (
+from .charts import (
     WHISKERS_MEAN,
+    Look,
+    Sheet,
+    by_layer,
     capital,
-    checked,
     escape,
     family,
-    finished,
-    headline,
-    plain_axes,
+    legend,
+    matter,
+    no_rows,
     style,
-    ticks,
-    whiskers,
 )
-from .recoveries import Panel, Patched, describe, row_labels, scale_of, words_of, words_of_metric
+from .heatmaps import Map, draw, hatching_explained
+from .labels import elided, model_name, words_of
+from .recoveries import Panel, Patched, describe, marked_rows, row_labels, scale_of, words_of_metric
+from .side_by_side import Series, aligned, side_by_side, too_thin
 
 MOST_MAPS = 16
 TURNED = "effect: the recovery where clean activations are restored, 100 % less the recovery where they are corrupted"
-COLOURS = ("#1f3a5f", "#e08214", "#8fb8de", "#b2182b")  # dark, middle, light: apart in grey as well
+LABEL = 40  # letters of a result's name
+MOST_CHARTED = 8  # results: of more, bars and lines are not told apart
 
 
 def compare(
@@ -38,9 +40,12 @@ def compare(
     labels: Sequence[str] | None = None,
     path: str | os.PathLike | None = None,
     metric: str | None = None,
+    rows: Any = "auto",
+    **look: Unpack[Look],
 ) -> Figure:
     """Several results on one scale: bars side by side for each layer, or maps in a row with one range of colours.
 
+    Where layers are too many for bars they are lines, and more results than eight the rows of a map.
     Sets of pairs have whiskers or hatching. Layers, regions and heads that one result lacks stay empty (bars) or grey
     (maps): each layer keeps its own number. Where some results denoise and others noise, what is drawn is the effect:
     the recovery, and for noise 100 less the recovery.
@@ -50,6 +55,8 @@ def compare(
         labels: what each is called.
         path: where the figure goes as well, .png, .pdf or .svg; its folder exists.
         metric: whose recoveries are shown; default: the first of each result.
+        rows: which tokens maps show: "auto", of a long prompt those that matter, which is said; "all"; or positions.
+        look: `ax` or `fig` to draw on, and `caption`, as in every plot.
 
     Returns:
         A matplotlib Figure.
@@ -67,18 +74,25 @@ def compare(
         >>> len(figure.axes[0].patches) == 2 * model.n_layers  # a bar for each layer of each
         True
     """
-    path = checked(path)
+    sheet = Sheet(path, **look)
     results, labels = _checked(results, labels)
     panels = [_effects(result, result.panels(metric), _mixed(results)) for result in results]
     _check_axes(results, panels, labels)
+    by_layer_only = panels[0][0].column_name == "component"
+    if panels[0][0].row_name != "position":
+        no_rows(rows)
     with style():
-        drawn = _bars if panels[0][0].column_name == "component" else _maps
-        fig, explained = drawn(results, panels, labels, _label(results, metric))
+        label = _label(results, metric)
+        if not by_layer_only:
+            explained = _maps(results, panels, labels, label, sheet, rows)
+        else:
+            drawn = _charts if len(results) <= MOST_CHARTED else _rows
+            explained = drawn(results, panels, labels, label, sheet)
         explained += [TURNED] if _mixed(results) else []
         titles = {describe(result) for result in results}
-        told = [f"{label}: {_said(result, metric)}" for label, result in zip(labels, results, strict=True)]
-        headline(fig, titles.pop() if len(titles) == 1 else _title(results), [*told, *explained])
-    return finished(fig, path)
+        headline = titles.pop() if len(titles) == 1 else _title(results)
+        sheet.headline(headline, [*_told(results, labels, metric), *explained])
+    return sheet.finish()
 
 
 # ---- what can be compared
@@ -154,76 +168,117 @@ def _title(results: Sequence[Patched]) -> str:
     return f"{len(results)} results of activation patching{over}"
 
 
+def _told(results: list[Patched], labels: list[str], metric: str | None) -> list[str]:
+    """What each result is, those of which the same is said on one line."""
+    said: dict[str, list[str]] = {}
+    for label, result in zip(labels, results, strict=True):
+        said.setdefault(_said(result, metric), []).append(label)
+    if len(said) == 1:
+        return [f"each: {_said(results[0], metric)}"]
+    return [f"{', '.join(elided(name, LABEL) for name in names)}: {what}" for what, names in said.items()]
+
+
 def _said(result: Patched, metric: str | None) -> str:
     """What a result is, for the caption: what was patched, the metric, the model, and in how many layers."""
     words = words_of_metric(metric or result.metrics[0], result)
-    return f"{describe(result)}, {words}, {result.model}, {len(result.coords['layer'])} layers"
+    return f"{describe(result)}, {words}, {model_name(result.model)}, {len(result.coords['layer'])} layers"
 
 
 # ---- figures
 
 
-def _bars(
-    results: list[Patched], panels: list[list[Panel]], labels: list[str], label: str
-) -> tuple[Figure, list[str]]:
-    components, several = results[0].components, len(results[0].components) > 1
-    layers = sorted({layer for (panel,) in panels for layer in panel.rows})
-    width = float(np.clip(0.8 + (0.12 + 0.09 * len(results)) * len(layers), 5, 12))
-    fig = Figure(figsize=(width, 0.9 + (2.2 if several else 2.7) * len(components)), layout="constrained")
-    axes = fig.subplots(len(components), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
-    wide, no_effect = 0.84 / len(results), _white(results)
-    for i, ax in enumerate(axes):
-        for k, ((panel,), colour, name) in enumerate(
-            zip(panels, _colours(len(results)), labels, strict=True)
-        ):
-            at = np.array([layers.index(layer) for layer in panel.rows]) + (k - (len(results) - 1) / 2) * wide
-            moved, half = panel.values[:, i] - no_effect, None if panel.halves is None else panel.halves[:, i]
-            ax.bar(
-                at,
-                moved,
-                wide,
-                bottom=no_effect,
-                color=colour,
-                edgecolor="0.2",
-                linewidth=0.3,
-                label=escape(name),
+def _charts(
+    results: list[Patched], panels: list[list[Panel]], labels: list[str], label: str, sheet: Sheet
+) -> list[str]:
+    """Bars at each layer, or lines where they would be too thin; a panel for each component."""
+    components, layers = results[0].components, _all_labels([panel.rows for (panel,) in panels])
+    x_label = "layer" if all(result.window == 1 for result in results) else "centre of the layers"
+    axes = by_layer(sheet, layers, len(components), x_label, label, beside=2.4, bars=len(results))
+    lines = too_thin(
+        axes[0].get_position().width * axes[0].figure.bbox.width / axes[0].figure.dpi,
+        len(results),
+        len(layers),
+    )
+    for i, (ax, component) in enumerate(zip(axes, components, strict=True)):
+        many = [
+            Series(
+                name,
+                np.array([layers.index(layer) for layer in panel.rows]),
+                panel.values[:, i],
+                None if panel.halves is None else panel.halves[:, i],
             )
-            whiskers(ax, at, panel.values[:, i], half, wide)
-        ax.axhline(no_effect, color="black", linewidth=0.8)
-        plain_axes(ax)
-        ax.set_xlim(-0.6, len(layers) - 0.4)
-        ax.set_ylabel(escape(label))
-        ax.set_title(escape(capital(words_of(components[i]))) if several else "", loc="left")
-        ticks(ax.xaxis, [str(layer) for layer in layers], most=int(width * 4))
-    axes[-1].set_xlabel("layer" if all(result.window == 1 for result in results) else "centre of the layers")
-    above = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0.2}
-    axes[0].legend(frameon=False, fontsize=8, ncols=min(len(labels), 4), **above)
-    return fig, [WHISKERS_MEAN] if any(len(result.ids) > 1 for result in results) else []
+            for name, (panel,) in zip(labels, panels, strict=True)
+        ]
+        side_by_side(ax, many, _white(results), lines)
+        if len(components) > 1:
+            ax.set_title(escape(capital(words_of(component))))
+    legend(axes[0], sheet.ax is not None)
+    if not any(len(result.ids) > 1 for result in results):
+        return []
+    return [WHISKERS_MEAN.replace("whiskers", "bands") if lines else WHISKERS_MEAN]
+
+
+def _rows(
+    results: list[Patched], panels: list[list[Panel]], labels: list[str], label: str, sheet: Sheet
+) -> list[str]:
+    """A map for each component, with a row for each result: for more of them than bars can show."""
+    layers, maps = _all_labels([panel.rows for (panel,) in panels]), []
+    names = [elided(name, LABEL) for name in labels]
+    for i, component in enumerate(results[0].components):
+        only = [panel._replace(columns=[component], values=panel.values[:, [i]]) for (panel,) in panels]
+        values = np.stack([aligned(p.values, p, layers, [component])[:, 0] for p in only])
+        known = [None if panel.halves is None else panel.halves[:, [i]] for (panel,) in panels]
+        halves = np.stack(
+            [aligned(h, p, layers, [component])[:, 0] for h, p in zip(known, only, strict=True)]
+        )
+        title = capital(words_of(component)) if len(results[0].components) > 1 else ""
+        maps.append(Map(values, names, [str(x) for x in layers], family(component), title, halves=halves))
+    return _drawn(maps, results, label, "layer", "", sheet)
 
 
 def _maps(
-    results: list[Patched], panels: list[list[Panel]], labels: list[str], label: str
-) -> tuple[Figure, list[str]]:
+    results: list[Patched], panels: list[list[Panel]], labels: list[str], label: str, sheet: Sheet, asked: Any
+) -> list[str]:
     every, first = [panel for of_one in panels for panel in of_one], panels[0][0]
     rows, columns = (_all_labels([getattr(panel, side) for panel in every]) for side in ("rows", "columns"))
+    first = first._replace(rows=rows)
     names = [str(row) for row in rows] if first.row_name != "position" else row_labels(results[0], first)
     maps = [
         Map(
-            _spread(panel.values, panel, rows, columns),
+            aligned(panel.values, panel, rows, columns),
             names,
             [str(column) for column in columns],
             family(panel.component),
-            _map_title(name, panel, len(of_one) > 1),
-            halves=None if panel.halves is None else _spread(panel.halves, panel, rows, columns),
+            _map_title(elided(name, LABEL), panel, len(of_one) > 1),
+            halves=aligned(panel.halves, panel, rows, columns),
         )
         for name, of_one in zip(labels, panels, strict=True)
         for panel in of_one
     ]
-    scale = scale_of(np.concatenate([one.values.ravel() for one in maps]), _white(results) == 100)
     down = "layer" if first.row_name == "layer" else ""
-    empty = any(np.isnan(one.values).any() for one in maps)
-    explained = [*hatching_explained(maps, scale), *(["grey: there is no such cell"] if empty else [])]
-    return draw(maps, scale, label, first.column_name, down), explained
+    keep = [rows[i] for i in marked_rows(results[0], first)]
+    shown = (asked, rows, keep) if first.row_name == "position" else None
+    return _drawn(maps, results, label, first.column_name, down, sheet, shown)
+
+
+def _drawn(
+    maps: list[Map],
+    results: list[Patched],
+    label: str,
+    across: str,
+    down: str,
+    sheet: Sheet,
+    asked: tuple[Any, list, list] | None = None,
+) -> list[str]:
+    """Draw the maps; asked: of tokens which are shown, the positions that there are, and those to keep."""
+    every = np.concatenate([one.values for one in maps], axis=1)
+    scale, rows = scale_of(every.ravel(), _white(results) == 100), None
+    if asked is not None:
+        low, high, white = scale.low, scale.high, scale.white
+        rows = matter(every, asked[0], white=white, low=low, high=high, keep=asked[2], labels=asked[1])
+    draw(maps, scale, label, across, down, sheet=sheet, rows=rows)
+    empty = ["grey: there is no such cell"] if np.isnan(every).any() else []
+    return [*hatching_explained(maps, scale), *empty]
 
 
 def _white(results: list[Patched]) -> float:
@@ -231,29 +286,12 @@ def _white(results: list[Patched]) -> float:
     return 0.0 if _mixed(results) else results[0].no_effect
 
 
-def _colours(n: int) -> list[Any]:
-    """As many colours, apart in lightness as well."""
-    return (
-        list(COLOURS[:n]) if n <= len(COLOURS) else list(mpl.colormaps["viridis"](np.linspace(0.05, 0.95, n)))
-    )
-
-
 def _all_labels(lists: list[list]) -> list:
     """Every label of an axis once: numbers in their order, regions as the prompts have them."""
-    if all(isinstance(label, str) for labels in lists for label in labels):
-        return union(lists)
-    return sorted({label for labels in lists for label in labels})
-
-
-def _spread(values: np.ndarray, panel: Panel, rows: list, columns: list) -> np.ndarray:
-    """The values at their own rows and columns, NaN at those that the panel lacks."""
-    out = np.full((len(rows), len(columns)), np.nan)
-    out[np.ix_([rows.index(row) for row in panel.rows], [columns.index(c) for c in panel.columns])] = values
-    return out
+    every = union(lists)
+    return every if all(isinstance(label, str) for label in every) else sorted(every)
 
 
 def _map_title(label: str, panel: Panel, several: bool) -> str:
-    if not several:
-        return label
     head = "" if panel.head is None else f" {panel.head}"
-    return f"{label}: {panel.component}{head}"
+    return f"{label}: {panel.component}{head}" if several else label

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, Unpack
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from .kit import checked, finished, headline, style
+from .charts import Look, Sheet, diverging, escape, pooled, style, tick
 
+MOST_CELLS = 1200  # along a side: of more, some are drawn as one
 HEADS = re.compile(r"[am](\d+)")
 
 
@@ -30,12 +30,13 @@ class Scored(Protocol):
     def title(self) -> str: ...
 
 
-def edge_map(edges: Scored, path: str | os.PathLike | None = None) -> Figure:
+def edge_map(edges: Scored, path: str | os.PathLike | None = None, **look: Unpack[Look]) -> Figure:
     """Draw the scores, blue above 0 and red below, grey where there is no edge.
 
     Args:
         edges: an `Edges`.
         path: where the figure goes as well, .png, .pdf or .svg; its folder exists.
+        look: `ax` or `fig` to draw on, and `caption`, as in every plot.
 
     Returns:
         A matplotlib Figure.
@@ -43,42 +44,49 @@ def edge_map(edges: Scored, path: str | os.PathLike | None = None) -> Figure:
     Raises:
         InputError: when the path cannot be written.
     """
-    path = checked(path)
+    sheet = Sheet(path, **look)
     values = np.where(edges.upstream, edges.scores, np.nan)
-    most = max(float(np.nanmax(np.abs(values))), 1e-12)
+    by = tuple(-(-n // MOST_CELLS) for n in values.shape)
+    scores = values if by == (1, 1) else pooled(values, by, 0.0)
+    most = max(float(np.nanmax(np.abs(scores), initial=0.0)), 1e-12)
     with style():
         width, height = (
             float(np.clip(0.06 * n, 3.0, 11.0)) for n in (len(edges.receivers), len(edges.senders))
         )
-        fig = Figure(figsize=(width + 1.6, max(height, 2.6) + 1.0), layout="constrained")
-        ax: Any = fig.subplots()
+        sheet.open(width + 1.8, min(max(height, 2.6), 8.8) + 1.0)
+        ax: Any = sheet.axes()[0, 0]
         ax.set_facecolor("0.88")
-        colours = mpl.colormaps["RdBu"]
-        mesh = ax.pcolormesh(np.ma.masked_invalid(values), cmap=colours, vmin=-most, vmax=most)
+        at = [
+            np.minimum(np.arange(n + 1) * k, total)
+            for n, k, total in zip(scores.shape, by, values.shape, strict=True)
+        ]
+        cells = np.ma.masked_invalid(scores)
+        mesh = ax.pcolormesh(
+            *at[::-1], cells, cmap=diverging("attn", flip=True), vmin=-most, vmax=most, rasterized=True
+        )
         _ticks(ax.xaxis, edges.receivers)
         _ticks(ax.yaxis, edges.senders)
         ax.invert_yaxis()
         ax.set_xlabel("receiver")
         ax.set_ylabel("sender")
-        bar = fig.colorbar(mesh, ax=ax, pad=0.02, label=f"change of {edges.metric}")
+        bar = sheet.whole.colorbar(mesh, ax=ax, pad=0.02, label=escape(f"change of {edges.metric}"))
         bar.outline.set_visible(False)
-        said = ["in the order of the stream; a layer's heads come before its MLP"]
-        headline(fig, edges.title[0].upper() + edges.title[1:], said)
-    return finished(fig, path)
+        said = ["in the order of the stream; a layer's heads come before its MLP; grey: no edge"]
+        said += [] if by == (1, 1) else [f"each spot is the strongest of {by[0]} x {by[1]} edges"]
+        sheet.headline(edges.title[0].upper() + edges.title[1:], said)
+    return sheet.finish()
 
 
 def _ticks(axis: Any, names: Sequence[str]) -> None:
     """Every name where there is room, else the layers, where each begins."""
+    upright = axis.axis_name == "x"
     if len(names) <= 40:
-        axis.set_ticks(np.arange(len(names)) + 0.5, names)
-        axis.set_tick_params(length=2, labelsize=6, rotation=90 if axis.axis_name == "x" else 0)
+        tick(axis, [i + 0.5 for i in range(len(names))], names, size=6, upright=upright)
         return
     starts: dict[str, int] = {}
     for i, name in enumerate(names):
         found = HEADS.match(name)
         starts.setdefault(f"{found[1]}" if found else name, i)
-    step = -(-len(starts) // 26)
-    shown = [item for j, item in enumerate(starts.items()) if j % step == 0 or not item[0].isdigit()]
-    shown = [item for item in shown if item != ("0", 1)]  # the embedding's name is there
-    axis.set_ticks([i for _, i in shown], [name for name, _ in shown])
-    axis.set_tick_params(length=2, labelsize=7)
+    shown = [item for item in starts.items() if item != ("0", 1)]  # the embedding's name is there
+    last = [len(shown) - 1]
+    tick(axis, [i for _, i in shown], [name for name, _ in shown], first=last, size=7, upright=upright)

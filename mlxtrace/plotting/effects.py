@@ -3,41 +3,57 @@
 from __future__ import annotations
 
 import os
+from typing import Any, Unpack
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from .heatmaps import Map, Scale, draw, hatching_explained
-from .kit import (
+from .charts import (
     WHISKERS_MEAN,
-    checked,
+    Look,
+    Rows,
+    Sheet,
+    by_layer,
     colour_of,
-    escape,
     family,
-    finished,
-    headline,
-    plain_axes,
+    ink,
+    legend,
+    matter,
+    no_rows,
+    nothing_is_flat,
     style,
-    ticks,
+    title,
     token_labels,
     whiskers,
 )
+from .heatmaps import Map, Scale, draw, hatching_explained
 from .labels import NATURAL, WITHIN, over, words_of
 from .protocols import Effects, NoisedButAWindow
 
+PANELS = (
+    ("direct_change", "Direct less the base run: natural indirect effect"),
+    ("indirect", "Indirect: drop in the source run"),
+)
 
-def effects(result: Effects, path: str | os.PathLike | None = None) -> Figure:
+
+def effects(
+    result: Effects, path: str | os.PathLike | None = None, rows: Any = "auto", **look: Unpack[Look]
+) -> Figure:
     """Direct and indirect effects side by side: bars by layer, or maps with tokens down and layers across.
+
+    Both are changes on one scale, 0 where nothing happened: direct effects are drawn less the base run.
 
     Args:
         result: what `causal_effects` returns.
         path: where the figure goes as well, .png, .pdf or .svg; its folder exists.
+        rows: which tokens a map shows: "auto", of a long prompt those that matter, which is said; "all"; or positions.
+        look: `fig` to draw on, and `caption`, as in every plot.
 
     Returns:
         A matplotlib Figure.
 
     Raises:
-        InputError: when the path cannot be written.
+        InputError: when the path cannot be written, or the rows are none of the map's.
 
     Example:
         >>> from mlxtrace import InterpretableModel, plotting
@@ -47,59 +63,69 @@ def effects(result: Effects, path: str | os.PathLike | None = None) -> Figure:
         >>> figure.axes[1].get_title()
         'Indirect: drop in the source run'
     """
-    path = checked(path)
-    words = words_of(result.component)
+    sheet, words = Sheet(path, **look), words_of(result.component)
     with style():
-        fig, explained = _effect_bars(result) if result.direct.ndim == 1 else _effect_maps(result)
+        explained = (_effect_bars if result.direct.ndim == 1 else _effect_maps)(result, sheet, rows)
         caption = [*(f"{run}: {said}" for run, said in result.runs), NATURAL, *explained]
         where = f" ({WITHIN.get(result.within, 'each region')})" if result.regions is not None else ""
-        headline(fig, f"Causal effects of the {words}{over(result.ids)}{where}", caption)
-    return finished(fig, path)
+        sheet.headline(f"Causal effects of the {words}{over(result.ids)}{where}", caption)
+    return sheet.finish()
 
 
-def _effect_bars(result: Effects) -> tuple[Figure, list[str]]:
-    fig = Figure(figsize=(8, 3.6), layout="constrained")
-    axes = fig.subplots(1, 2, sharex=True)
-    panels = (
-        ("direct", result.base_value, "Direct: source's activation into the base run", "base run"),
-        ("indirect", 0.0, "Indirect: drop in the source run", "no drop"),
-    )
-    for ax, (effect, line, title, name) in zip(axes, panels, strict=True):
+def _effect_bars(result: Effects, sheet: Sheet, asked: Any) -> list[str]:
+    no_rows(asked)
+    x_label = "layer" if result.window == 1 else f"centre of {result.window} layers"
+    axes = by_layer(sheet, result.layers, len(PANELS), x_label, f"change of {result.metric}")
+    for ax, (effect, name) in zip(axes, PANELS, strict=True):
         values = getattr(result, effect)
         ax.bar(range(len(values)), values, color=colour_of(result.component), width=0.8)
         whiskers(ax, range(len(values)), values, result.halves.get(effect))
-        ax.axhline(line, color="black", linewidth=0.8, linestyle="--", label=name)
-        ax.set_title(title)
-        ax.set_xlabel("layer" if result.window == 1 else f"centre of {result.window} layers")
-        ax.legend(frameon=False, fontsize=7)
-        ticks(ax.xaxis, [str(layer) for layer in result.layers], most=16)
-        plain_axes(ax)
-    axes[0].set_ylabel(escape(result.metric))
-    return fig, [WHISKERS_MEAN] if len(result.ids) > 1 else []
+        ax.axhline(0, color=ink(), linewidth=0.8)
+        title(ax, name, ax.get_position().width * sheet.inches[0])
+    nothing_is_flat(axes[0], *(getattr(result, effect) for effect, _ in PANELS))
+    return [WHISKERS_MEAN] if len(result.ids) > 1 else []
 
 
-def _effect_maps(result: Effects) -> tuple[Figure, list[str]]:
+def _effect_maps(result: Effects, sheet: Sheet, asked: Any) -> list[str]:
     rows = result.regions or token_labels(result.tokens, result.subject_range, result.positions)
     columns, colours = [str(layer) for layer in result.layers], family(result.component)
     maps = []
-    for name, title in (
-        ("direct_change", "Direct less the base run: natural indirect effect"),
-        ("indirect", "Indirect: drop in the source run"),
-    ):
+    for name, said in PANELS:
         halves = result.halves.get(name)
         values = getattr(result, name).T
-        maps.append(Map(values, rows, columns, colours, title, halves=None if halves is None else halves.T))
+        maps.append(Map(values, rows, columns, colours, said, halves=None if halves is None else halves.T))
     values = np.stack([m.values for m in maps])
-    scale = Scale(min(values.min(), 0.0), max(values.max(), 1e-3), 0.0)
-    return draw(maps, scale, result.metric, "layer"), hatching_explained(maps, scale)
+    scale = Scale(min(np.nanmin(values), 0.0) + 0.0, max(np.nanmax(values), 1e-3), 0.0)
+    x_label = "layer" if result.window == 1 else f"centre of {result.window} layers"
+    draw(
+        maps,
+        scale,
+        f"change of {result.metric}",
+        x_label,
+        sheet=sheet,
+        rows=_shown(result, values, asked, scale),
+    )
+    return hatching_explained(maps, scale)
 
 
-def noising(result: NoisedButAWindow, path: str | os.PathLike | None = None) -> Figure:
+def _shown(result: Effects, values: np.ndarray, asked: Any, scale: Scale) -> Rows:
+    """Of the tokens those that matter, or that were asked for; of regions all."""
+    labels = None if result.regions is not None else result.positions
+    if labels is None:
+        no_rows(asked)
+        return matter(values[0], "all")
+    keep = [*(result.subject_range or ()), labels[-1]]
+    every = np.concatenate(values, axis=1)
+    return matter(every, asked, low=scale.low, high=scale.high, keep=keep, labels=labels)
+
+
+def noising(result: NoisedButAWindow, path: str | os.PathLike | None = None, **look: Unpack[Look]) -> Figure:
     """A bar for each window that is restored, with lines at the clean and the fully noised run.
 
     Args:
         result: what `noising_window` returns.
         path: where the figure goes as well, .png, .pdf or .svg; its folder exists.
+        look: `ax` or `fig` to draw on, and `caption`, as in every plot.
 
     Returns:
         A matplotlib Figure.
@@ -114,21 +140,17 @@ def noising(result: NoisedButAWindow, path: str | os.PathLike | None = None) -> 
         >>> figure.axes[0].get_ylabel()
         'p(Paris)'
     """
-    path = checked(path)
+    sheet, at = Sheet(path, **look), range(len(result.layers))
     with style():
-        fig = Figure(figsize=(5, 3.2), layout="constrained")
-        ax = fig.subplots()
-        ax.bar(range(len(result.layers)), result.scores, color=colour_of(result.component), width=0.8)
-        whiskers(ax, range(len(result.layers)), result.scores, result.halves)
-        for value, name, dashes in ((result.clean, "clean", "-"), (result.noised, "all layers noised", ":")):
-            ax.axhline(value, color="black", linewidth=0.8, linestyle=dashes, label=name)
-        ticks(ax.xaxis, [str(layer) for layer in result.layers], most=20)
-        ax.set_xlabel(f"centre of the {result.window} restored layers")
         answer = "answer" if result.answer is None else result.answer.text.strip()
-        ax.set_ylabel(f"p({escape(answer)})")
-        ax.legend(frameon=False, fontsize=7)
-        plain_axes(ax)
+        x_label = f"centre of the {result.window} restored layers"
+        (ax,) = by_layer(sheet, result.layers, 1, x_label, f"p({answer})", beside=1.2)
+        ax.bar(at, result.scores, color=colour_of(result.component), width=0.8)
+        whiskers(ax, at, result.scores, result.halves)
+        for value, name, dashes in ((result.clean, "clean", "-"), (result.noised, "all layers noised", ":")):
+            ax.axhline(value, color=ink(), linewidth=0.9, linestyle=dashes, label=name)
+        legend(ax, sheet.ax is not None)
         words = words_of(result.component)
         caption = [f"prompt: {result.prompt}", *([WHISKERS_MEAN] if len(result.ids) > 1 else [])]
-        headline(fig, f"Noise on every {words} but a window{over(result.ids)}", caption)
-    return finished(fig, path)
+        sheet.headline(f"Noise on every {words} but a window{over(result.ids)}", caption)
+    return sheet.finish()

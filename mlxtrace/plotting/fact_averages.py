@@ -3,24 +3,41 @@
 from __future__ import annotations
 
 import os
+from typing import Any, Unpack
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from ..anatomy.components import short_words
+from .charts import (
+    ROLES,
+    Look,
+    Sheet,
+    band,
+    by_layer,
+    capital,
+    colour_of,
+    family,
+    ink,
+    legend,
+    nothing_is_flat,
+    seen,
+    style,
+)
 from .heatmaps import Map, Scale, draw, hatching_explained
-from .kit import capital, checked, colour_of, family, finished, headline, plain_axes, style, ticks
 from .protocols import Averaged, ComparedAverages
 
-ROLE_COLOURS = ("#c7b8e0", "#8f7cc0", "#4b2e83", "#f2b701", "#9a9a9a", "#d1495b")  # first token to last
+BANDS = "bands: 95 % intervals over the facts"
+DASHES = ("-", "-", "-", "--", "--", "--")  # the subject's tokens, and those after it
 
 
-def average_maps(result: Averaged, path: str | os.PathLike | None = None) -> Figure:
+def average_maps(result: Averaged, path: str | os.PathLike | None = None, **look: Unpack[Look]) -> Figure:
     """Average indirect effects as six-row heatmaps, one for each kind, on one colour scale.
 
     Args:
         result: what `facts.run` or `facts.averages` returns.
         path: where the figure goes as well, .png, .pdf or .svg; its folder exists.
+        look: `fig` to draw on, and `caption`, as in every plot.
 
     Returns:
         A matplotlib Figure.
@@ -37,7 +54,7 @@ def average_maps(result: Averaged, path: str | os.PathLike | None = None) -> Fig
         >>> plotting.average_maps(average).axes[0].get_xlabel()
         'single restored layer'
     """
-    path = checked(path)
+    sheet = Sheet(path, **look)
     there = [i for i in range(len(result.roles)) if result.counts[i]]
     rows = [result.roles[i] for i in there]
     maps = []
@@ -47,19 +64,19 @@ def average_maps(result: Averaged, path: str | os.PathLike | None = None) -> Fig
         maps.append(Map(effect[there], rows, columns, family(kind), capital(short_words(kind)), x_label))
     values = np.concatenate([m.values.ravel() for m in maps])
     with style():
-        fig = draw(
-            maps, Scale(min(values.min(), 0.0), max(values.max(), 1e-3), 0.0), "average indirect effect"
-        )
-        headline(fig, f"Average indirect effect over {result.facts} facts", [_total(result)])
-    return finished(fig, path)
+        scale = Scale(min(np.nanmin(values, initial=0.0), 0.0) + 0.0, np.nanmax(values, initial=1e-3), 0.0)
+        draw(maps, scale, "average indirect effect", sheet=sheet)
+        sheet.headline(f"Average indirect effect over {result.facts} facts", [_total(result)])
+    return sheet.finish()
 
 
-def average_lines(result: Averaged, path: str | os.PathLike | None = None) -> Figure:
+def average_lines(result: Averaged, path: str | os.PathLike | None = None, **look: Unpack[Look]) -> Figure:
     """Average indirect effects by layer, a line for each kind of token with its 95 % band, a panel for each kind.
 
     Args:
         result: what `facts.run` or `facts.averages` returns.
         path: where the figure goes as well, .png, .pdf or .svg; its folder exists.
+        look: `fig` to draw on, and `caption`, as in every plot.
 
     Returns:
         A matplotlib Figure.
@@ -76,35 +93,38 @@ def average_lines(result: Averaged, path: str | os.PathLike | None = None) -> Fi
         >>> plotting.average_lines(average).axes[0].get_ylabel()
         'average indirect effect'
     """
-    path = checked(path)
-    n = len(result.kinds)
+    sheet, layers = Sheet(path, **look), range(result.indirect_effect.shape[-1])
     with style():
-        fig = Figure(figsize=(3.4 * n + 1.2, 3.2), layout="constrained")
-        axes = fig.subplots(1, n, sharey=True, squeeze=False)[0]
-        for ax, kind, effect, band in zip(
-            axes, result.kinds, result.indirect_effect, result.interval, strict=True
-        ):
-            for role, line, half, colour in zip(result.roles, effect, band, ROLE_COLOURS, strict=True):
-                if np.isnan(line).any():
-                    continue
-                ax.plot(line, color=colour, label=role, linewidth=1.4)
-                if not np.isnan(half).any():
-                    ax.fill_between(
-                        range(len(line)), line - half, line + half, color=colour, alpha=0.2, linewidth=0
-                    )
-            ticks(ax.xaxis, [str(layer) for layer in range(effect.shape[1])], most=14)
-            ax.axhline(0, color="black", linewidth=0.6)
+        axes = by_layer(sheet, layers, len(result.kinds), y_label="average indirect effect", beside=1.6)
+        for i, (ax, kind) in enumerate(zip(axes, result.kinds, strict=True)):
+            _lines(ax, result, i)
+            ax.axhline(0, color=ink(), linewidth=0.6)
             ax.set_title(capital(short_words(kind)), color=colour_of(kind))
-            ax.set_xlabel("layer" if kind is None else f"centre of {result.window} layers")
-            plain_axes(ax)
-        axes[0].set_ylabel("average indirect effect")
-        handles, labels = axes[0].get_legend_handles_labels()
-        fig.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=7)
-        headline(fig, f"Average indirect effect, 95 % intervals, {result.facts} facts", [_total(result)])
-    return finished(fig, path)
+            if ax.get_xlabel():
+                ax.set_xlabel("layer" if kind is None else f"centre of {result.window} layers")
+        nothing_is_flat(axes[0], result.indirect_effect, result.interval)
+        legend(axes[-1], sheet.ax is not None)
+        bands = [] if np.isnan(result.interval).all() else [BANDS]
+        sheet.headline(f"Average indirect effect over {result.facts} facts", [_total(result), *bands])
+    return sheet.finish()
 
 
-def compared_averages(result: ComparedAverages, path: str | os.PathLike | None = None) -> Figure:
+def _lines(ax: Any, result: Averaged, i: int) -> None:
+    """A line for each kind of token, and its band between two thin lines of its colour, which show where it is pale."""
+    parts = zip(result.roles, result.indirect_effect[i], result.interval[i], ROLES, DASHES, strict=True)
+    for role, line, half, colour, dashes in parts:
+        if np.isnan(line).any():
+            continue
+        ax.plot(
+            line, dashes, color=seen(colour), label=role, linewidth=1.5, marker="o" if len(line) == 1 else ""
+        )
+        if not np.isnan(half).any():
+            ax.fill_between(range(len(line)), line - half, line + half, **band(colour))
+
+
+def compared_averages(
+    result: ComparedAverages, path: str | os.PathLike | None = None, **look: Unpack[Look]
+) -> Figure:
     """Mean scores of the same traces on two models on one scale, and their difference on one of its own.
 
     Differences that look like one and whose 95 % interval covers 0 are hatched.
@@ -112,6 +132,7 @@ def compared_averages(result: ComparedAverages, path: str | os.PathLike | None =
     Args:
         result: what `compare_bits` returns for many prompts.
         path: where the figure goes as well, .png, .pdf or .svg; its folder exists.
+        look: `fig` to draw on, and `caption`, as in every plot.
 
     Returns:
         A matplotlib Figure.
@@ -128,7 +149,7 @@ def compared_averages(result: ComparedAverages, path: str | os.PathLike | None =
         >>> [axis.get_title() for axis in plotting.compared_averages(result).axes[:3]]
         ['demo', '4 bits', '4 bits - demo']
     """
-    path = checked(path)
+    sheet = Sheet(path, **look)
     columns = [str(layer) for layer in range(result.first.shape[1])]
     kind, (one, two) = family(result.kind), result.names
     means = (result.first, result.second)
@@ -139,14 +160,14 @@ def compared_averages(result: ComparedAverages, path: str | os.PathLike | None =
         result.difference, result.roles, columns, kind, f"{two} - {one}", halves=result.interval, scale=own
     )
     with style():
-        fig = draw([*maps, gap], shared, "mean p(answer)", "layer", own_label="difference")
+        draw([*maps, gap], shared, "mean p(answer)", "layer", own_label="difference", sheet=sheet)
         caption = (
             f"correlation {result.correlation:.4f}, mean over {result.n} prompts; "
             f"the peak moved in {len(result.moved)}"
         )
         title = f"Impact of restoring {short_words(result.kind)}, {result.n} prompts"
-        headline(fig, title, [caption, *hatching_explained([gap], own)])
-    return finished(fig, path)
+        sheet.headline(title, [caption, *hatching_explained([gap], own)])
+    return sheet.finish()
 
 
 def _total(result: Averaged) -> str:

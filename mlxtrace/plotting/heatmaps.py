@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.colors import Colormap, ListedColormap, Normalize
-from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import ScalarFormatter
 
 from .certainty import HATCHED, hatch, uncertain
-from .kit import PALETTES, escape, ticks
+from .colours import ink, shades
+from .kit import escape
+from .room import Size, fitted, label_room, pooled, size_of, tick
+from .rows import FAINT, MOST, Cut, Rows, matter
+from .sheet import Look, Sheet
 
-FAINT = 0.05  # of the scale: what is nearer to no effect looks white
+__all__ = [
+    "FAINT",
+    "MOST",
+    "Look",
+    "Map",
+    "Rows",
+    "Scale",
+    "Sheet",
+    "draw",
+    "hatched",
+    "hatching_explained",
+    "matter",
+]
+LITTLE = 0.02  # of the scale: what lies beyond it by less is not worth a word
+FEW = 8  # cuts that have a row of their own; more are lines
+SMALL = 6.5  # points of letters inside a map
+MOST_DRAWN = 10_000  # cells that are drawn one by one
 
 
 @dataclass(frozen=True)
@@ -21,6 +43,9 @@ class Map:
     """One heatmap: `values` `[rows, columns]`, in the colours of a family of components; NaN is grey.
 
     halves: half-widths of the 95 % intervals, of the same shape; colours are hatched where these cover no effect.
+    first: indices of rows whose labels are kept where there is no room for all.
+    lines: before which rows, and which columns, others are left out.
+    inside: what writes into the cells, told their width and height in inches.
     """
 
     values: np.ndarray
@@ -31,6 +56,9 @@ class Map:
     x_label: str = ""
     halves: np.ndarray | None = None
     scale: Any = None  # a `Scale` of its own, instead of the figure's
+    first: Collection[int] = ()
+    lines: tuple[Collection[int], Collection[int]] = ((), ())
+    inside: Callable[[Any, float, float], None] | None = None
 
 
 class Scale(NamedTuple):
@@ -43,14 +71,9 @@ class Scale(NamedTuple):
 
     def colours(self, family: str) -> Colormap:
         """White at `white`, the family's colour on one side and its opposite on the other, equally steep."""
-        up, down = PALETTES[family][:: -1 if self.flip else 1]
         steepest = max(self.high - self.white, self.white - self.low)
         steps = np.linspace(self.low - self.white, self.high - self.white, 256) / steepest
-        above, below = (mpl.colormaps[name](np.abs(steps)) for name in (up, down))
-        colours = np.where(steps[:, None] >= 0, above, below)
-        # the palettes start off-white: nothing must be white
-        tint = np.minimum(np.abs(steps) / 0.15, 1)[:, None]
-        return ListedColormap(1 - tint + tint * colours)
+        return ListedColormap(shades(family, steps, self.flip))
 
 
 def draw(
@@ -59,63 +82,130 @@ def draw(
     label: str,
     x_label: str = "",
     y_label: str = "",
+    *,
     upright: bool = False,
     own_label: str = "",
-) -> Figure:
+    sheet: Sheet | None = None,
+    rows: Rows | None = None,
+    upwards: bool = False,
+    cell: float = 0.2,
+    square: bool = False,
+) -> Any:
     """The maps in a grid with shared axes and one scale; a colour bar for each colour.
 
+    upright: whether the labels of columns stand on end.
     own_label: of the bars of maps that have a scale of their own, which stand behind the others.
+    sheet: what is drawn on; default: a figure of its own. It is told what its caption has to say.
+    rows: which rows of each map are shown; default: all.
+    upwards: whether the first row is at the bottom.
+    cell: inches that a column would like to have.
+    square: whether each map is as high as it is wide.
     """
-    grid_rows = -(-len(maps) // 4)
-    columns = -(-len(maps) // grid_rows)
-    n_rows, n_columns = maps[0].values.shape
-    width = np.clip(0.2 * n_columns, 2.2, 6.0 if len(maps) == 1 else 3.6) + 0.5
-    height = np.clip((0.2 if n_rows <= 30 else 0.16) * n_rows, 1.4, 8.0) + (1.1 if upright else 0.4)
-    names = 0.075 * max(map(len, maps[0].rows)) + 0.4
-    fig = Figure(figsize=(names + width * columns + 0.5, height * grid_rows + 0.8), layout="constrained")
-    axes = fig.subplots(grid_rows, columns, sharex=True, sharey=True, squeeze=False)
-    many_colours = len({m.family for m in maps}) > 1
-    every_row = upright or y_label != "layer"
-    for ax, one in zip(axes.flat, maps, strict=False):
-        mesh = _mesh(ax, one, one.scale or scale)
-        ticks(ax.yaxis, one.rows, most=200 if every_row else int(height * 6), offset=0.5)
-        ticks(ax.xaxis, one.columns, most=200 if upright else int(width * 5), offset=0.5)
-        ax.tick_params(axis="x", rotation=90 if upright else 0)
-        ax.tick_params(axis="y", labelsize=8 if n_rows <= 30 else 6.5)
-        if one.scale is not None:
-            _colour_bar(fig, mesh, ax, own_label, one.scale, one.values)
-            continue
-        shared = mesh
-        if many_colours:
-            _colour_bar(fig, mesh, ax, label if one is maps[-1] else "", scale, one.values)
-    axes[0, 0].invert_yaxis()
+    sheet = Sheet() if sheet is None else sheet
+    maps, gaps = _cropped(maps, rows)
+    names = [escape(name) for name in maps[0].columns]
+    size = _sized(sheet, maps, names, upright, cell=cell, square=square)
+    axes = sheet.axes(size.rows, size.columns, sharex=True, sharey=True)
+    shown = list(axes.flat)[: len(maps)]
     for ax in list(axes.flat)[len(maps) :]:
         ax.remove()
-    if not many_colours:
-        inside = [m for m in maps if m.scale is None]
-        values = np.stack([m.values for m in inside])
-        _colour_bar(fig, shared, list(axes.flat)[: len(inside)], label, scale, values)
-    for i, ax in enumerate(axes.flat):
-        if i < len(maps) and i + columns >= len(maps):
-            ax.set_xlabel(escape(maps[i].x_label or x_label))
+    meshes = []
+    for i, (ax, one) in enumerate(zip(shown, maps, strict=True)):
+        meshes.append(_mesh(ax, one, one.scale or scale, size, gaps))
+        _label(ax, one, names, size, upright, gaps)
+        ax.set_ylabel(escape("" if i % size.columns else y_label))
+        if i + size.columns >= len(maps):
+            ax.set_xlabel(escape(one.x_label or x_label))
             ax.tick_params(axis="x", labelbottom=True)
-    for ax in axes[:, 0]:
-        ax.set_ylabel(escape(y_label))
-    return fig
+    if not upwards:
+        shown[0].invert_yaxis()
+    _colour_bars(sheet, shown, meshes, maps, scale, (label, own_label), size)
+    sheet.said += [*([] if rows is None else rows.said), *_clipped(maps, scale), *_pooling(maps[0], size)]
+    return sheet.whole
 
 
-def _mesh(ax: Any, one: Map, scale: Scale) -> Any:
-    ax.set_title(escape(one.title))
-    ax.set_facecolor("0.85")  # where there is no value
-    mesh = ax.pcolormesh(
-        one.values,
-        cmap=scale.colours(one.family),
-        norm=Normalize(scale.low, scale.high),
-        edgecolors="face",
-        linewidth=0.2,
+def _cropped(maps: list[Map], rows: Rows | None) -> tuple[list[Map], dict[int, Cut]]:
+    """The maps with the rows that are shown, and an empty one for each of a few cuts: the cuts by their rows."""
+    if rows is None or not rows.cuts:
+        return maps, {}
+    at: list[int | Cut] = list(rows.shown)
+    if len(rows.cuts) > FEW:
+        lines = [cut.at for cut in rows.cuts if 0 < cut.at < len(at)]
+        return [replace(_with_rows(one, at), lines=(lines, one.lines[1])) for one in maps], {}
+    for cut in reversed(rows.cuts):
+        at.insert(cut.at, cut)
+    gaps = {i: row for i, row in enumerate(at) if isinstance(row, Cut)}
+    return [_with_rows(one, at) for one in maps], gaps
+
+
+def _with_rows(one: Map, at: list[int | Cut]) -> Map:
+    index = np.array([-1 if isinstance(row, Cut) else row for row in at])
+    names = [f"⋮ {row.span}" if isinstance(row, Cut) else one.rows[row] for row in at]
+    values, halves = (
+        None if x is None else np.where(index[:, None] < 0, np.nan, x[index])
+        for x in (one.values, one.halves)
     )
-    hatch(ax, hatched(one, scale))
+    assert values is not None
+    first = [i for i, row in enumerate(index) if row in one.first]
+    return replace(one, values=values, halves=halves, rows=names, first=first)
+
+
+def _sized(sheet: Sheet, maps: list[Map], names: list[str], upright: bool, **shape: Any) -> Size:
+    """As large as the maps would be, and then as large as what they are drawn on is."""
+    several = len({m.family for m in maps}) > 1
+    known: dict[str, Any] = {
+        "beside": label_room(maps[0].rows) + 0.3,
+        "below": label_room(names) + 0.2 if upright else 0.4,
+        "bars": len(maps) if several else 1 + sum(m.scale is not None for m in maps),
+        **shape,
+    }
+    size = size_of(len(maps), *maps[0].values.shape, **known)
+    sheet.open(*size.figure)
+    if sheet.given:
+        size = size_of(len(maps), *maps[0].values.shape, **known, within=sheet.inches)
+    return size
+
+
+def _mesh(ax: Any, one: Map, scale: Scale, size: Size, gaps: dict[int, Cut]) -> Any:
+    """The cells: as they are, or as an image where they are very many."""
+    ax.set_title("\n".join(fitted(escape(one.title), size.width + 0.3, 9, 2)))
+    ax.set_facecolor("0.85")  # where there is no value
+    by, (n_rows, n_columns) = size.pool(*one.values.shape), one.values.shape
+    values = one.values if by == (1, 1) else pooled(one.values, by, scale.white)
+    looks: Any = {"cmap": scale.colours(one.family), "norm": Normalize(scale.low, scale.high)}
+    if values.size > MOST_DRAWN:
+        ends = (0, values.shape[1] * by[1], 0, values.shape[0] * by[0])
+        mesh = ax.imshow(values, extent=ends, origin="lower", aspect="auto", interpolation="nearest", **looks)
+        ax.set(xlim=(0, n_columns), ylim=(0, n_rows))
+    else:
+        mesh = ax.pcolormesh(values, edgecolors="face", linewidth=0.2, **looks)
+        hatch(ax, hatched(one, scale))
+    for lines, across, end in zip(one.lines, (ax.hlines, ax.vlines), (n_columns, n_rows), strict=True):
+        if lines:
+            across(list(lines), 0, end, color=ink(0.5), linewidth=0.6, linestyle=":", zorder=1.6)
+    for row, cut in gaps.items():
+        _gap(ax, row, n_columns, cut.words if size.holds(cut.words, n_rows) else "")
+    if one.inside is not None:
+        one.inside(ax, size.width / n_columns, size.height / n_rows)
     return mesh
+
+
+def _gap(ax: Any, row: int, width: int, words: str) -> None:
+    """The place of rows that are left out: the ground, between two dotted lines, with what they hold."""
+    ax.add_patch(Rectangle((0, row), width, 1, color=ink(0), linewidth=0, zorder=1.5))
+    ax.hlines([row, row + 1], 0, width, color=ink(0.5), linewidth=0.6, linestyle=":", zorder=1.6)
+    ax.text(width / 2, row + 0.5, words, ha="center", va="center", fontsize=SMALL, color=ink(0.6), zorder=1.7)
+
+
+def _label(ax: Any, one: Map, names: list[str], size: Size, upright: bool, gaps: dict[int, Cut]) -> None:
+    n_rows, n_columns = one.values.shape
+    places = (np.arange(n_rows) + 0.5, np.arange(n_columns) + 0.5)
+    letters = (size.letters(n_rows), size.letters(n_columns, across=True) if upright else None)
+    tick(ax.yaxis, places[0], [escape(x) for x in one.rows], first=[*gaps, *one.first], size=letters[0])
+    tick(ax.xaxis, places[1], names, size=letters[1], upright=upright)
+
+
+# ---- what colours mean
 
 
 def hatched(one: Map, scale: Scale) -> np.ndarray:
@@ -129,9 +219,58 @@ def hatching_explained(maps: list[Map], scale: Scale, what: str = "effect") -> l
     return [f"{HATCHED} no {what}"] if any(hatched(one, one.scale or scale).any() for one in maps) else []
 
 
-def _colour_bar(fig: Figure, mesh: Any, ax: Any, label: str, scale: Scale, values: np.ndarray) -> None:
-    beyond = (bool((values < scale.low - 1e-9).any()), bool((values > scale.high + 1e-9).any()))
-    extend = {(True, True): "both", (True, False): "min", (False, True): "max"}.get(beyond, "neither")
-    aspect = fig.get_figheight() / (0.16 if isinstance(ax, list) else 0.2)
-    bar = fig.colorbar(mesh, ax=ax, extend=extend, pad=0.02, aspect=aspect, label=escape(label))
+def _clipped(maps: list[Map], scale: Scale) -> list[str]:
+    """The line of a caption that says what lies beyond the colours, which end in an arrow there, if it is far."""
+    known = np.concatenate([one.values.ravel() for one in maps if one.scale is None])
+    beyond = _beyond(known, scale, LITTLE * (scale.high - scale.low))
+    if not any(beyond):
+        return []
+    reach = (f"down to {np.nanmin(known):.3g}", f"up to {np.nanmax(known):.3g}")
+    ends = (f"{scale.low:.3g}", f"{scale.high:.3g}")
+    stop, go = (" and ".join(x for x, b in zip(pair, beyond, strict=True) if b) for pair in (ends, reach))
+    return [f"the colours end at {stop}; values go {go}"]
+
+
+def _beyond(values: np.ndarray, scale: Scale, by: float = 1e-9) -> tuple[bool, bool]:
+    return bool((values < scale.low - by).any()), bool((values > scale.high + by).any())
+
+
+def _pooling(one: Map, size: Size) -> list[str]:
+    by = size.pool(*one.values.shape)
+    return [] if by == (1, 1) else [f"each spot is the strongest of {by[0]} x {by[1]} cells"]
+
+
+def _colour_bars(
+    sheet: Sheet, axes: list, meshes: list, maps: list[Map], scale: Scale, labels: tuple[str, str], size: Size
+) -> None:
+    """One for all maps that share the scale, or one for each colour; one for each map that has its own scale."""
+    label, own_label = ("\n".join(fitted(escape(x), 0.9 * size.high, 9, 4)) for x in labels)
+    many_colours = len({m.family for m in maps}) > 1
+    shared = [i for i, one in enumerate(maps) if one.scale is None]
+    for ax, mesh, one in zip(axes, meshes, maps, strict=True):
+        if one.scale is not None:
+            _colour_bar(sheet, mesh, ax, own_label, one.scale, one.values)
+        elif many_colours:
+            _colour_bar(sheet, mesh, ax, label if one is maps[shared[-1]] else "", scale, one.values)
+    if not many_colours and shared:
+        values = np.stack([maps[i].values for i in shared])
+        _colour_bar(sheet, meshes[shared[-1]], [axes[i] for i in shared], label, scale, values)
+
+
+def _colour_bar(sheet: Sheet, mesh: Any, ax: Any, label: str, scale: Scale, values: np.ndarray) -> None:
+    height = sheet.inches[1]
+    extend = ("neither", "max", "min", "both")[2 * _beyond(values, scale)[0] + _beyond(values, scale)[1]]
+    where = ax if isinstance(ax, list) and len(ax) > 1 else ax[0] if isinstance(ax, list) else ax
+    aspect = height / (0.16 if isinstance(ax, list) else 0.2)
+    bar = sheet.fig.colorbar(
+        mesh, ax=where, extend=extend, pad=0.02, aspect=aspect, label=label, format=Plain()
+    )
     bar.outline.set_visible(False)
+
+
+class Plain(ScalarFormatter):
+    """Numbers along a colour bar, of which none is -0."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        text = super().__call__(x, pos)
+        return text if re.search("[1-9]", text) else re.sub("[-\u2212]", "", text)

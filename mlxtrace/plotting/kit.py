@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import os
 import re
-import textwrap
 import warnings
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -17,29 +16,25 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib import font_manager
 from matplotlib.figure import Figure
 
 from ..anatomy.components import COMPONENTS
 from ..errors import InputError
 from ..storage import writable, write_atomic
 from ..terminal import printable
+from .colours import PALETTES, ink, palette, seen
+from .glyphs import drawable, families, notes
+from .room import fitted, tick
 
 SUFFIXES = (".png", ".pdf", ".svg")
 DPI = 200
-WHISKERS = {"fmt": "none", "ecolor": "0.15", "elinewidth": 0.9, "capthick": 0.9}
+TITLE, CAPTION = 10.5, 8.0  # points
+TITLE_LINES, CAPTION_LINES = (
+    3,
+    3,
+)  # of the title, and of each part of a caption; longer ones are cut in the middle
+WHISKERS = {"fmt": "none", "elinewidth": 0.9, "capthick": 0.9}
 WHISKERS_MEAN = "whiskers: 95 % intervals over the pairs"
-PALETTES = {"resid": ("Purples", "Oranges"), "mlp": ("Greens", "RdPu"), "attn": ("Reds", "Blues")}
-FALLBACK_FONTS = (  # for tokens that the first font cannot draw, if installed
-    "Hiragino Sans",
-    "PingFang SC",
-    "Noto Sans CJK JP",
-    "Noto Sans",
-    "Arial Unicode MS",
-    "Microsoft YaHei",
-    "Apple Color Emoji",
-    "Noto Emoji",
-)
 
 
 # ---- the file
@@ -115,10 +110,9 @@ def finished(fig: Figure, path: Path | None) -> Figure:
 
 def style() -> Any:
     """The context that figures are drawn in."""
-    installed = {font.name for font in font_manager.fontManager.ttflist}
     return mpl.rc_context(
         {
-            "font.family": [*mpl.rcParams["font.family"], *(f for f in FALLBACK_FONTS if f in installed)],
+            "font.family": families(),
             "font.size": 9,
             "axes.titlesize": 9,
             "axes.labelsize": 9,
@@ -136,19 +130,17 @@ def family(component: str | None) -> str:
 
 def colour_of(component: str | None, shade: float = 0.7) -> Any:
     """A component's colour, from 0 (white) to 1 (darkest); None: of layer outputs."""
-    return mpl.colormaps[PALETTES[family(component)][0]](shade)
+    return seen(palette(PALETTES[family(component)][0])(shade))
 
 
 def ticks(axis: Any, labels: list[str], most: int, offset: float = 0.0) -> None:
-    """Every label, or every 2nd, 5th, 10th ... when there are more than `most`."""
-    step = next(s for s in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if len(labels) <= s * most or s == 1000)
-    axis.set_ticks([i + offset for i in range(0, len(labels), step)], [escape(x) for x in labels[::step]])
-    axis.set_tick_params(length=2)
+    """Every label, or every 2nd, 5th, 10th ... when there are more than `most`, or than the axis has room for."""
+    tick(axis, [i + offset for i in range(len(labels))], [escape(x) for x in labels], most)
 
 
 def plain_axes(ax: Any) -> None:
     """Axes of bars and lines: a faint grid behind them, and no frame above and to the right."""
-    ax.grid(axis="y", color="0.9", linewidth=0.6)
+    ax.grid(axis="y", color=ink(0.1), linewidth=0.6)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
 
@@ -157,22 +149,47 @@ def whiskers(ax: Any, at: Any, values: np.ndarray, halves: np.ndarray | None, wi
     """The interval of each bar that has one; `width` of a bar, for the caps."""
     if halves is None or np.isnan(halves).all():
         return
-    inches = 0.8 * ax.get_figure().get_figwidth() / max(len(values), 1) * width
-    ax.errorbar(at, values, yerr=np.nan_to_num(halves), capsize=float(np.clip(8 * inches, 1, 3)), **WHISKERS)
+    inches = 0.8 * ax.figure.bbox.width / ax.figure.dpi / max(len(values), 1) * width
+    ax.errorbar(
+        at,
+        values,
+        yerr=np.nan_to_num(halves),
+        capsize=float(np.clip(8 * inches, 1, 3)),
+        ecolor=ink(0.85),
+        **WHISKERS,
+    )
 
 
-def headline(fig: Any, text: str, caption: list[str]) -> None:
-    """The title above, what was run below, both wrapped to the figure's width."""
-    inches = fig.bbox.width / fig.dpi
+def headline(fig: Any, text: str, caption: list[str]) -> float:
+    """The title above, what was run below, both wrapped to the figure's width; the inches that both take."""
+    inches, height = (
+        0.965 * fig.bbox.width / fig.dpi - 0.15,
+        0.0,
+    )  # letters are drawn a little wider on a screen
     if text:
-        n = -(-len(text) // max(20, int(inches * 10)))  # lines, of about the same length
-        text = escape(text)
-        lines = textwrap.wrap(text, len(text) // n + (6 if n > 1 else 1))
-        fig.suptitle("\n".join(lines), fontsize=10.5, fontweight="bold")
-    if caption:  # no break between answer and number
-        glued = [escape(line).replace('" ', '"\u00a0') for line in caption]
-        lines = [textwrap.fill(line, max(30, int(inches * 16)), subsequent_indent="    ") for line in glued]
-        fig.supxlabel("\n".join(lines), fontsize=8, color="0.25", x=0.01, ha="left")
+        lines = fitted(escape(text), inches, TITLE, TITLE_LINES, bold=True)
+        fig.suptitle("\n".join(lines), fontsize=TITLE, fontweight="bold")
+        height += len(lines) * TITLE / 55
+    if caption:
+        caption = [*caption, *notes([*_labels(fig), *map(escape, (text, *caption))])]
+        glued = [
+            escape(line).replace('" ', '"\u00a0') for line in caption
+        ]  # no break between answer and number
+        wrapped = [fitted(line, inches, CAPTION, CAPTION_LINES, indent="    ") for line in glued]
+        lines = [line for of_one in wrapped for line in of_one]
+        fig.supxlabel("\n".join(lines), fontsize=CAPTION, color=ink(0.75), x=0.01, ha="left")
+        height += len(lines) * CAPTION / 55
+    return height
+
+
+def _labels(fig: Any) -> list[str]:
+    """The texts that stand in the axes of a figure."""
+    found = []
+    for ax in fig.axes:
+        formatters = (axis.get_major_formatter() for axis in (ax.xaxis, ax.yaxis))
+        found += [label for known in formatters for label in getattr(known, "texts", {}).values()]
+        found += [ax.get_title(), *(text.get_text() for text in ax.texts)]
+    return found
 
 
 # ---- texts
@@ -195,8 +212,8 @@ def token_labels(
 
 
 def escape(text: str) -> str:
-    """The text as matplotlib draws it literally, not as math, and without what no font can draw; once is enough."""
-    return re.sub(r"(?<!\\)\$", r"\\$", printable(text))
+    """The text as matplotlib draws it literally, not as math; what no font can draw as its code; once is enough."""
+    return re.sub(r"(?<!\\)\$", r"\\$", drawable(printable(text)))
 
 
 def capital(text: str) -> str:

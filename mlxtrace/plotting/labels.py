@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from ..anatomy.components import COMPONENTS
-from ..terminal import printable
+from ..terminal import padded, printable, width
 from .certainty import uncertain
+from .elided import elided, elided_pair, model_name
 from .protocols import Patched
 
 __all__ = [
@@ -21,6 +22,10 @@ __all__ = [
     "PLACES",
     "WITHIN",
     "describe",
+    "elided",
+    "elided_pair",
+    "layer_label",
+    "model_name",
     "one_or_another",
     "over",
     "place_of",
@@ -32,8 +37,10 @@ __all__ = [
     "text_bar",
     "text_map",
     "uncertain",
+    "window_of",
     "words_of",
 ]
+LEAST = 60  # characters that are left to a prompt
 OR = '" or "'  # between the texts of several answers
 OF_A_RATIO = "95 %: 1.96 standard errors of a ratio of means (Cochran 1977, section 2.11)"
 OF_A_MEAN = "95 %: 1.96 s / sqrt(n) over the pairs"
@@ -65,12 +72,35 @@ def describe(result: Patched) -> str:
         what, where = f"{what} one by one", f"{where}; the strongest of {len(result.coords['neuron'])} shown"
     elif result.settings.get("neurons"):
         what += f" {short(result.settings['neurons'])}"
-    window = f", {result.window} layers at a time" if result.window > 1 else ""
+    window = _windows(result)
     other = result.settings.get("source_model")
-    what += f" with that of {other}" if other else ""
+    what += f" with that of {model_name(other)}" if other else ""
     said = f"{verb} the {what}{over(result.ids)} ({where}{window})"
     method = result.settings.get("approximate")
     return f"Approximate ({method}): {said[0].lower()}{said[1:]}" if method else said
+
+
+def window_of(result: Patched, component: str) -> int:
+    """How many layers of a component were patched together."""
+    return result.settings.get("windows", {}).get(component, result.window)
+
+
+def layer_label(result: Patched, component: str) -> str:
+    """What an axis of layers is called: "layer", or "centre of 3 layers"; "single layer" beside windows of others."""
+    n = window_of(result, component)
+    alone = "single layer" if result.settings.get("windows") else "layer"
+    return alone if n == 1 else f"centre of {n} layers"
+
+
+def _windows(result: Patched) -> str:
+    """The layers patched together, in words, behind where they were patched: ", 3 layers at a time"."""
+    by_size: dict[int, list[str]] = {}
+    for component in result.components:
+        by_size.setdefault(window_of(result, component), []).append(component)
+    if len(by_size) < 2:
+        return f", {result.window} layers at a time" if result.window > 1 else ""
+    told = [f"of {' and '.join(names)} {n} layers at a time" for n, names in by_size.items() if n > 1]
+    return f"; {', '.join(told)}"
 
 
 def over(ids: Sequence[str]) -> str:
@@ -96,20 +126,36 @@ def place_of(positions: Any) -> str:
     return f"position {short(np.ravel(positions).tolist())}"
 
 
-def run_lines(result: Patched) -> list[tuple[str, str]]:
-    """The two runs in words: ("clean", 'The Eiffel Tower is in → " Paris" 0.98'), then ("corrupted", ...)."""
-    lines = []
-    for run, text in (("clean", result.clean_text), ("corrupted", result.corrupted_text)):
-        if run == "corrupted" and text == result.clean_text:
-            text = result.settings.get("corruption", text)
-        text = _by(result, run) + one_line(text)
-        answers = [a for a in (result.target, result.foil) if a is not None]
-        if len(answers) == 2 and answers[0].tokens == answers[1].tokens:
-            answers = answers[:1]
-        answers.sort(key=lambda a: -getattr(a, f"{run}_prob"))
-        shown = ", ".join(f"{quoted(a.text)} {probability(getattr(a, f'{run}_prob'))}" for a in answers)
-        lines.append((run, f"{text} → {shown}" if shown else text))
-    return lines
+def run_lines(result: Patched, most: int | None = None) -> list[tuple[str, str]]:
+    """The two runs in words: ("clean", 'The Eiffel Tower is in → " Paris" 0.98'), then ("corrupted", ...).
+
+    most: characters of a line; longer prompts are cut around where they differ. None: they are whole.
+    """
+    answers = {run: _answers(result, run) for run in ("clean", "corrupted")}
+    texts = dict(
+        zip(answers, map(one_line, _prompts(result, most, max(map(len, answers.values())))), strict=True)
+    )
+    return [
+        (run, _by(result, run) + (f"{text} → {answers[run]}" if answers[run] else text))
+        for run, text in texts.items()
+    ]
+
+
+def _prompts(result: Patched, most: int | None, taken: int) -> tuple[str, str]:
+    """Both prompts, in the characters that the answers leave; the corrupted one is its noise where it is the same."""
+    clean, corrupted = result.clean_text, result.corrupted_text
+    left = None if most is None else max(most - taken - len("corrupted:  → "), LEAST)
+    if corrupted == clean:
+        return clean if left is None else elided(clean, left), result.settings.get("corruption", corrupted)
+    return (clean, corrupted) if left is None else elided_pair(clean, corrupted, left)
+
+
+def _answers(result: Patched, run: str) -> str:
+    answers = [a for a in (result.target, result.foil) if a is not None]
+    if len(answers) == 2 and answers[0].tokens == answers[1].tokens:
+        answers = answers[:1]
+    answers.sort(key=lambda a: -getattr(a, f"{run}_prob"))
+    return ", ".join(f"{quoted(a.text)} {probability(getattr(a, f'{run}_prob'))}" for a in answers)
 
 
 def one_line(text: str) -> str:
@@ -123,7 +169,7 @@ def _by(result: Patched, run: str) -> str:
         result.settings.get("source_model"),
         "corrupted" if result.direction == "noise" else "clean",
     )
-    return f"run by {other if run == source else result.model}: " if other else ""
+    return f"run by {model_name(other if run == source else result.model)}: " if other else ""
 
 
 def quoted(text: str) -> str:
@@ -171,11 +217,11 @@ def text_map(
     parts = values / whole if whole else np.zeros_like(values)
     steps = np.clip(np.ceil(5 * np.nan_to_num(parts) - 0.25), 0, 4).astype(int)
     unsure = np.zeros(values.shape, bool) if uncertain is None else uncertain
-    width = max(map(len, names))
+    wide = max(map(width, names))
     lines = []
     for name, *row in zip(names, steps, parts, unsure, strict=True):
         cells = "".join(_shade(s, v, u) for s, v, u in zip(*row, strict=True))
-        lines.append(f"  {name:<{width}}  {cells}")
+        lines.append(f"  {padded(name, wide)}  {cells}")
     return lines
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Protocol
+from typing import Any, Protocol, Unpack
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from .charts import Look, Sheet, style, token_labels
 from .heatmaps import Map, Scale, draw, hatching_explained
-from .kit import checked, finished, headline, style, token_labels
 
 FEW = 12  # rows or columns that are all shown
 LEAST = 0.01  # of the strongest effect: weaker rows and columns are left out
@@ -37,13 +37,16 @@ class Paths(Protocol):
     def runs(self) -> list[tuple[str, str]]: ...
 
 
-def path_map(result: Paths, path: str | os.PathLike | None = None, most: int = 40) -> Figure:
+def path_map(
+    result: Paths, path: str | os.PathLike | None = None, most: int = 40, **look: Unpack[Look]
+) -> Figure:
     """The effects of paths as a map; what is no edge is grey.
 
     Args:
         result: what `path_patching` returns.
         path: where the figure goes as well, .png, .pdf or .svg; its folder exists.
         most: rows and columns that are shown at most: those with the strongest edges.
+        look: `ax` or `fig` to draw on, and `caption`, as in every plot.
 
     Returns:
         A matplotlib Figure.
@@ -59,7 +62,7 @@ def path_map(result: Paths, path: str | os.PathLike | None = None, most: int = 4
         >>> plotting.path_map(result).axes[0].get_ylabel()
         'sender'
     """
-    path = checked(path)
+    sheet = Sheet(path, **look)
     first, half = (
         _first_metric(result, x) for x in (result.effect, getattr(result, "effect_interval", None))
     )
@@ -67,18 +70,18 @@ def path_map(result: Paths, path: str | os.PathLike | None = None, most: int = 4
         by_place = first.ndim == 3
         one, left_out = (_by_place if by_place else _by_receiver)(result, first, half, most)
         shown = np.nan_to_num(one.values)
-        scale = Scale(min(shown.min(), 0.0), max(shown.max(), 1e-9), 0.0)
+        scale = Scale(min(shown.min(), 0.0) + 0.0, max(shown.max(), 1e-9), 0.0)
         base = "clean" if result.direction == "noise" else "corrupted"
         label = f"change of {result.metrics[0]}\n(patched - {base} run)"
         across = ("region" if result.regions is not None else "token") if by_place else "receiver"
-        figure = draw([one], scale, label, across, "path" if by_place else "sender", upright=True)
+        draw([one], scale, label, across, "path" if by_place else "sender", upright=True, sheet=sheet)
         grey = (
             ["grey: no edge, as the receiver comes before the sender"] if np.isnan(one.values).any() else []
         )
         caption = [f"{run}: {said}" for run, said in result.runs]
         caption += [*grey, *left_out, *hatching_explained([one], scale)]
-        headline(figure, result.title, caption)
-    return finished(figure, path)
+        sheet.headline(result.title, caption)
+    return sheet.finish()
 
 
 def _first_metric(result: Paths, values: np.ndarray | None) -> Any:

@@ -3,36 +3,43 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Unpack
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from ..errors import InputError
 from ..metric_table import METRICS
-from .heatmaps import Map, Scale, draw, hatching_explained
+from .heatmaps import MOST, Look, Map, Rows, Scale, Sheet, draw, hatching_explained, matter
 from .kit import (
     WHISKERS_MEAN,
     capital,
-    checked,
     colour_of,
     escape,
     family,
-    finished,
-    headline,
+    ink,
     plain_axes,
     style,
     ticks,
     token_label,
     whiskers,
 )
-from .labels import describe, position_label, run_lines, words_of
+from .labels import describe, layer_label, position_label, run_lines, words_of
 from .protocols import Panel, Patched
 
 MAX_HEADS = 16  # panels of one figure; the strongest are kept
+LETTERS = 28  # of a prompt in a caption, for each inch: two lines
 CLIP = (-100.0, 200.0)  # percent; the colour bar gets an arrow where values go beyond
 
 
-def plot(result: Patched, path: str | os.PathLike | None = None, metric: str | None = None) -> Figure:
+def plot(
+    result: Patched,
+    path: str | os.PathLike | None = None,
+    metric: str | None = None,
+    rows: Any = "auto",
+    **look: Unpack[Look],
+) -> Figure:
     """The figure that fits the result's dims: bars per layer, or a heatmap per component (and per head).
 
     Panels share one scale. Noising is drawn from 100 %, where a cell changes nothing.
@@ -41,12 +48,15 @@ def plot(result: Patched, path: str | os.PathLike | None = None, metric: str | N
         result: what `activation_patching` returns.
         path: where the figure goes as well, .png, .pdf or .svg; its folder exists.
         metric: whose recovery is shown, in percent; default: the result's first.
+        rows: which tokens a map shows: "auto", of a long prompt those that matter, which is said; "all"; or positions.
+        look: `ax=` or `fig=` to draw on, `caption=False`.
 
     Returns:
         A matplotlib Figure.
 
     Raises:
-        InputError: for a metric that the result does not have, or a path that cannot be written, before drawing.
+        InputError: for a metric that the result does not have, rows that are not there, what cannot be drawn on, or a
+            path that cannot be written, before drawing.
 
     Example:
         >>> from mlxtrace import InterpretableModel, plotting
@@ -57,23 +67,28 @@ def plot(result: Patched, path: str | os.PathLike | None = None, metric: str | N
         >>> len(figure.axes[0].patches) == model.n_layers  # a bar for each layer
         True
     """
-    path = checked(path)
+    sheet = Sheet(path, **look)
     panels = result.panels(metric)
     metric = metric or result.metrics[0]
     label = f"recovery of {words_of_metric(metric, result)} (%)"
     with style():
-        bars = panels[0].column_name == "component"
-        fig = _bars(result, panels[0], label) if bars else _maps(result, panels, label)
-    return finished(fig, path)
+        if panels[0].column_name == "component":
+            _bars(sheet, result, panels[0], label, rows)
+        else:
+            _maps(sheet, result, panels, label, rows)
+    return sheet.finish()
 
 
-def _bars(result: Patched, panel: Panel, label: str) -> Figure:
+def _bars(sheet: Sheet, result: Patched, panel: Panel, label: str, asked: Any) -> None:
+    if not isinstance(asked, str) or asked not in ("auto", "all"):
+        raise InputError(f"rows={asked!r} are tokens of a map, and this result has one number for each layer")
     n, layers = len(panel.columns), len(panel.rows)
     stacked = n > 1 and layers > 20  # deep models: panels below each other, so that bars keep their width
     rows, columns = (n, 1) if stacked else (-(-n // 4), min(n, 4))
     width = min(12, max(3.2 if n > 1 else 5, 0.8 + 0.2 * layers))
-    fig = Figure(figsize=(width * columns, 0.9 + (1.9 if stacked else 2.7) * rows), layout="constrained")
-    grid = fig.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    most = (15.5, 10.5)
+    sheet.open(min(width * columns, most[0]), min(0.9 + (1.9 if stacked else 2.7) * rows, most[1]))
+    grid = sheet.axes(rows, columns, sharex=True, sharey=True)
     halves = [None] * n if panel.halves is None else panel.halves.T
     for ax, component, values, half in zip(grid.flat, panel.columns, panel.values.T, halves, strict=False):
         below = values < result.no_effect
@@ -81,47 +96,72 @@ def _bars(result: Patched, panel: Panel, label: str) -> Figure:
         colours = [light if b != (result.direction == "noise") else dark for b in below]
         ax.bar(range(layers), values - result.no_effect, bottom=result.no_effect, color=colours, width=0.8)
         whiskers(ax, range(layers), values, half)
-        ax.axhline(result.no_effect, color="black", linewidth=0.8)
+        ax.axhline(result.no_effect, color=ink(), linewidth=0.8)
         plain_axes(ax)
         ax.set_xlim(-0.6, layers - 0.4)
         ax.margins(y=0.08)
         ticks(ax.xaxis, [str(x) for x in panel.rows], most=int(width * 4))
         if n > 1:
-            ax.set_title(escape(capital(words_of(component))))
+            apart = f", {layer_label(result, component)}" if result.settings.get("windows") else ""
+            ax.set_title(escape(capital(words_of(component)) + apart))
     for ax in list(grid.flat)[n:]:
         ax.remove()
     for ax in grid[:, 0]:
         ax.set_ylabel(escape(label))
     for ax in grid[-1]:
-        ax.set_xlabel("layer" if result.window == 1 else f"centre of {result.window} layers")
-    _words(fig, result, [] if len(result.ids) < 2 else [WHISKERS_MEAN])
-    return fig
+        ax.set_xlabel(
+            "layer" if result.settings.get("windows") else layer_label(result, result.components[0])
+        )
+    _words(sheet, result, [] if len(result.ids) < 2 else [WHISKERS_MEAN])
 
 
-def _maps(result: Patched, panels: list[Panel], label: str) -> Figure:
+def _maps(sheet: Sheet, result: Patched, panels: list[Panel], label: str, asked: Any) -> None:
     total = len(panels)
     if panels[0].head is not None and total > MAX_HEADS:
         strength = [np.nan_to_num(np.abs(p.values - result.no_effect)).max() for p in panels]
         panels = [panels[i] for i in sorted(np.argsort(strength)[::-1][:MAX_HEADS])]
     x_label = "head" if panels[0].column_name == "head" else "layer"
-    if x_label == "layer" and result.window > 1:
-        x_label = f"centre of {result.window} layers"
+    names, marked = row_labels(result, panels[0]), marked_rows(result, panels[0])
     maps = [
         Map(
             values=p.values,
-            rows=row_labels(result, p),
+            rows=names,
             columns=[str(c) for c in p.columns],
             family=family(p.component),
             title=_panel_title(p) if total > 1 else "",
+            x_label=layer_label(result, p.component) if x_label == "layer" else "",
             halves=p.halves,
+            first=marked,
         )
         for p in panels
     ]
     scale = scale_of(np.concatenate([p.values.ravel() for p in panels]), result.direction == "noise")
-    fig = draw(maps, scale, label, x_label, "layer" if panels[0].row_name == "layer" else "")
+    shown = rows_of(panels, scale, marked, asked)
+    y_label = "layer" if panels[0].row_name == "layer" else ""
+    draw(maps, scale, label, x_label, y_label, sheet=sheet, rows=shown)
     extra = f" – the strongest {len(panels)} of {total} heads" if len(panels) < total else ""
-    _words(fig, result, hatching_explained(maps, scale), extra)
-    return fig
+    _words(sheet, result, hatching_explained(maps, scale), extra)
+
+
+def rows_of(panels: Sequence[Panel], scale: Scale, marked: list[int], asked: Any) -> Rows:
+    """Which rows of some panels are shown: of tokens those that matter, or that were asked for; else all."""
+    first = panels[0]
+    values = np.concatenate([p.values for p in panels], axis=1)
+    if first.row_name == "position":
+        keep = [first.rows[i] for i in marked]
+        low, high = scale.low, scale.high
+        return matter(values, asked, white=scale.white, low=low, high=high, keep=keep, labels=first.rows)
+    if isinstance(asked, str) and asked in ("auto", "all"):
+        return matter(values, "all")
+    raise InputError(f"rows={asked!r} are tokens, and the rows of this map are {first.row_name}s")
+
+
+def marked_rows(result: Patched, panel: Panel) -> list[int]:
+    """The rows that stay in a map that is cut: the subject's tokens and the last."""
+    if panel.row_name != "position":
+        return []
+    subject = result.subject_range or ()
+    return [i for i, p in enumerate(panel.rows) if p in subject or i == len(panel.rows) - 1]
 
 
 def scale_of(recoveries: np.ndarray, noise: bool = False) -> Scale:
@@ -150,7 +190,8 @@ def row_labels(result: Patched, panel: Panel) -> list[str]:
     """Tokens, regions or layers, as the rows of a map are called."""
     if panel.row_name == "position":
         names = [position_label(result, i, token_label) for i in panel.rows]
-        return [f"{i} {name}" for i, name in zip(panel.rows, names, strict=True)] if result.ids else names
+        numbered = result.ids or len(panel.rows) > MOST
+        return [f"{i} {name}" for i, name in zip(panel.rows, names, strict=True)] if numbered else names
     if panel.row_name == "region" and result.ids:
         return _regions(result, panel.rows)
     return [str(i) for i in panel.rows]
@@ -169,6 +210,6 @@ def _panel_title(panel: Panel) -> str:
     return f"head {panel.head}" if panel.component == "head" else f"{panel.component}, head {panel.head}"
 
 
-def _words(fig: Figure, result: Patched, explained: list[str], extra: str = "") -> None:
-    caption = [f"{run}: {line}" for run, line in run_lines(result)]
-    headline(fig, describe(result) + extra, [*caption, *explained])
+def _words(sheet: Sheet, result: Patched, explained: list[str], extra: str = "") -> None:
+    caption = [f"{run}: {line}" for run, line in run_lines(result, int(LETTERS * sheet.inches[0]))]
+    sheet.headline(describe(result) + extra, [*caption, *explained])

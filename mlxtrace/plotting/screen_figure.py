@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Protocol
+from typing import Any, Protocol, Unpack
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
-from .kit import checked, escape, finished, headline, plain_axes, style
+from .charts import AUDIT, THRESHOLD, VERIFIED, Look, Sheet, escape, ink, legend, plain_axes, seen, style
 from .recoveries import words_of_metric
 
-COLOURS = {"verified": "#1b7837", "audit": "0.55"}
+FAR = 100  # times the largest effect: estimates beyond it stand at the edge
+TICKS = 5  # powers of ten on either side
+COLOURS = {"verified": VERIFIED, "audit": AUDIT}
 
 
 class Screened(Protocol):
@@ -31,12 +34,13 @@ class Screened(Protocol):
     def audit(self) -> Any: ...
 
 
-def screen_figure(found: Screened, path: str | os.PathLike | None = None) -> Figure:
+def screen_figure(found: Screened, path: str | os.PathLike | None = None, **look: Unpack[Look]) -> Figure:
     """Estimates across, exact effects upwards, verified cells and the audit's apart; lines at the threshold.
 
     Args:
         found: what `screen` returns.
         path: where the figure goes as well, .png, .pdf or .svg; its folder exists.
+        look: `ax` or `fig` to draw on, and `caption`, as in every plot.
 
     Returns:
         A matplotlib Figure.
@@ -44,42 +48,73 @@ def screen_figure(found: Screened, path: str | os.PathLike | None = None) -> Fig
     Raises:
         InputError: when the path cannot be written.
     """
-    path = checked(path)
+    sheet = Sheet(path, **look)
     with style():
-        fig = Figure(figsize=(6, 5), layout="constrained")
-        ax = fig.subplots()
+        sheet.open(7.2, 5)
+        ax = sheet.axes()[0, 0]
         plain_axes(ax)
-        ax.grid(axis="x", color="0.9", linewidth=0.6)
+        ax.grid(axis="x", color=ink(0.1), linewidth=0.6)
         linear = max(found.threshold / 10, 1e-9)
-        most = max(float(np.abs(np.append(found.effects, found.estimates)).max(initial=0.0)), 2 * linear)
-        powers = 10.0 ** np.arange(np.ceil(np.log10(3 * linear)), np.log10(most) + 0.01)
-        ax.set_xscale("symlog", linthresh=linear)
-        ax.set_yscale("symlog", linthresh=linear)
-        for axis in (ax.xaxis, ax.yaxis):  # ticks nearer to 0 would lie on each other
-            axis.set_ticks([*-powers[::-1], 0, *powers], minor=False)
-            axis.set_major_formatter("{x:g}")  # powers as formulas need fonts that not every machine has
-        line = np.sinh(np.linspace(-np.arcsinh(most / linear), np.arcsinh(most / linear), 200)) * linear
-        ax.plot(line, line, color="0.7", linewidth=0.8, zorder=1, label="estimate = effect")
-        _cells(ax, found)
+        most, across, said = _reach(found, 2 * linear)
+        _scale(ax.xaxis, linear, across)
+        _scale(ax.yaxis, linear, most)
+        furthest = np.arcsinh(max(most, across) / linear)
+        line = np.sinh(np.linspace(-furthest, furthest, 200)) * linear
+        ax.plot(line, line, color=ink(0.35), linewidth=0.8, zorder=1, label="estimate = effect")
+        _cells(ax, found, across)
         for sign in (-1, 1):
             label = "threshold: the tenth strongest verified" if sign > 0 else None
-            ax.axhline(sign * found.threshold, color="#b2182b", linewidth=0.8, linestyle="--", label=label)
-        ax.set_xlim(-1.3 * most, 1.3 * most)
+            colour = seen(THRESHOLD)
+            ax.axhline(sign * found.threshold, color=colour, linewidth=0.8, linestyle="--", label=label)
+        ax.set_xlim(-1.3 * across, 1.3 * across)
         ax.set_ylim(-1.3 * most, 1.3 * most)
         words = words_of_metric(found.metric)
-        scale = f"both axes are logarithmic beyond ±{linear:.2g}"
-        ax.set_xlabel(escape(f"estimate by gradient (a guess), {words}\n{scale}"))
+        ax.set_xlabel(escape(f"estimate by gradient (a guess), {words}"))
         ax.set_ylabel(escape(f"effect on the {words}, exact"))
-        ax.legend(framealpha=0.9, edgecolor="none", fontsize=7.5, loc="upper left")
-        headline(fig, "Screen: what gradients guess, and what patching does", [found.sentence])
-    return finished(fig, path)
+        legend(ax, sheet.ax is not None)
+        scale = f"both axes are logarithmic beyond ±{linear:.2g}"
+        sheet.headline("Screen: what gradients guess, and what patching does", [found.sentence, scale, *said])
+    return sheet.finish()
 
 
-def _cells(ax: Any, found: Screened) -> None:
-    """A point for each cell: the audit's below, the verified ones above."""
+def _reach(found: Screened, least: float) -> tuple[float, float, list[str]]:
+    """How far the axes go, of effects and of estimates; what is said of estimates that lie far beyond all effects."""
+    most = max(float(np.abs(found.effects).max(initial=0.0)), least)
+    sizes = np.abs(found.estimates)
+    across = max(float(sizes.max(initial=0.0)), most)
+    if across <= FAR * most:
+        return most, across, []
+    across = max(float(sizes[sizes <= FAR * most].max(initial=0.0)), most)
+    n = int((sizes > FAR * most).sum())
+    stand = "estimate stands" if n == 1 else "estimates stand"
+    return most, across, [f"triangles: {n} {stand} at the edge, with sizes up to {sizes.max():.2g}"]
+
+
+def _scale(axis: Any, linear: float, most: float) -> None:
+    """A logarithmic axis both ways, with ticks at so few powers of ten that they are apart."""
+    getattr(axis.axes, f"set_{axis.axis_name}scale")("symlog", linthresh=linear)
+    least, tens = 3 * linear, 10.0 ** np.arange(np.ceil(np.log10(3 * linear)), np.log10(most) + 0.01)
+    powers = tens[:: -1 - len(tens) // TICKS][::-1]  # ticks nearer to 0 would lie on each other
+    if len(tens) < 2:
+        fine = np.outer(
+            10.0 ** np.arange(np.floor(np.log10(least)), np.log10(most) + 0.01), (1, 2, 5)
+        ).ravel()
+        powers = fine[(fine >= least) & (fine <= 1.01 * most)]
+    axis.set_ticks([*-powers[::-1], 0, *powers], minor=False)
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter("{x:g}")  # powers as formulas need fonts that not every machine has
+
+
+def _cells(ax: Any, found: Screened, across: float) -> None:
+    """A point for each cell: the audit's below, the verified ones above; those beyond the axis are triangles."""
     parts = {"audit": slice(found.verify, None), "verified": slice(None, found.verify)}
     for part, cells in parts.items():
         x, y = found.estimates[cells], found.effects[cells]
         words = "verified" if part == "verified" else "audit, at random of the rest"
+        look: Any = {"color": seen(COLOURS[part]), "alpha": 0.75, "linewidths": 0}
         if len(x):
-            ax.scatter(x, y, s=9, color=COLOURS[part], alpha=0.75, linewidths=0, label=f"{words} ({len(x)})")
+            ax.scatter(x, y, s=9, label=f"{words} ({len(x)})", **look)
+        for sign, marker in ((1, ">"), (-1, "<")):
+            if (beyond := sign * x > across).any():
+                at = np.full(beyond.sum(), sign * 1.2 * across)
+                ax.scatter(at, y[beyond], s=24, marker=marker, **look)

@@ -21,6 +21,7 @@ from ..errors import InputError
 from .kit import checked, finished, headline
 
 SHOWN_DPI = 100  # of a figure in a notebook
+USUAL_WORDS, TALLEST = 0.7, 11.0  # inches of title and caption that figures are made for; of a figure
 
 
 class Look(TypedDict, total=False):
@@ -90,6 +91,7 @@ class Sheet:
             )
         self.path, self.ax, self.caption = checked(path), ax, bool(caption)
         self._given = fig
+        self.said: list[str] = []  # what a caption has to say of what was drawn
 
     def open(self, width: float, height: float) -> FigureBase:
         """The figure to draw on: a new one of this size in inches, or the given one as large as it is."""
@@ -103,6 +105,11 @@ class Sheet:
         else:
             self.fig = Shown(figsize=(width, height), layout="constrained")
         return self.fig
+
+    @property
+    def given(self) -> bool:
+        """Whether it is drawn on something of the user's, whose size stays."""
+        return self.ax is not None or self._given is not None
 
     @property
     def whole(self) -> Figure:
@@ -138,7 +145,10 @@ class Sheet:
         if self.ax is not None:
             self.ax.set_title(title, fontsize=9, wrap=True)
         else:
-            headline(self.fig, title, caption if self.caption else [])
+            taken = headline(self.fig, title, [*caption, *self.said] if self.caption else [])
+            if not self.given:
+                height = self.inches[1]
+                self.whole.set_figheight(max(height, min(height + max(0.0, taken - USUAL_WORDS), TALLEST)))
 
     def finish(self) -> Figure:
         """The whole figure, written if there is a path."""

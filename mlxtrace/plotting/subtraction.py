@@ -3,30 +3,42 @@
 from __future__ import annotations
 
 import os
+from typing import Any, Unpack
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from .heatmaps import Map, Scale, draw, hatching_explained
-from .kit import (
+from .charts import (
+    LESS,
+    MORE,
     WHISKERS_MEAN,
-    checked,
+    Look,
+    Sheet,
+    by_layer,
+    capital,
     escape,
-    finished,
-    headline,
-    plain_axes,
+    ink,
+    no_rows,
+    nothing_is_flat,
+    seen,
     style,
-    ticks,
     token_label,
     whiskers,
 )
+from .heatmaps import Map, Scale, draw, hatching_explained
+from .labels import model_name, words_of
 from .protocols import Panel, Subtracted
+from .recoveries import rows_of
 
-MORE, LESS = "#5e3c99", "#e08214"  # purple and orange, as the maps are
+MOST_MAPS = 16
 
 
 def difference(
-    result: Subtracted, path: str | os.PathLike | None = None, metric: str | None = None
+    result: Subtracted,
+    path: str | os.PathLike | None = None,
+    metric: str | None = None,
+    rows: Any = "auto",
+    **look: Unpack[Look],
 ) -> Figure:
     """What `result_a - result_b` is: bars with whiskers, or maps whose uncertain cells are hatched.
 
@@ -34,6 +46,8 @@ def difference(
         result: a difference of two results of activation patching.
         path: where the figure goes as well, .png, .pdf or .svg; its folder exists.
         metric: whose difference is shown; default: the first.
+        rows: which tokens maps show: "auto", of a long prompt those that matter, which is said; "all"; or positions.
+        look: `ax` or `fig` to draw on, and `caption`, as in every plot.
 
     Returns:
         A matplotlib Figure.
@@ -50,44 +64,49 @@ def difference(
         >>> difference(one - other).axes[0].get_ylabel()
         'difference (percentage points)'
     """
-    path = checked(path)
+    sheet = Sheet(path, **look)
     panels = result.panels(metric)
-    label, names = "difference (percentage points)", f"{result.names[0]} less {result.names[1]}"
+    label, names = "difference (percentage points)", " less ".join(map(model_name, result.names))
     with style():
         bars = panels[0].column_name == "component"
-        fig, explained = _bars(result, panels[0], label) if bars else _maps(result, panels, label)
+        if bars:
+            no_rows(rows)
+        explained = (
+            _bars(result, panels[0], label, sheet) if bars else _maps(result, panels, label, sheet, rows)
+        )
         title = result.title if " less " in result.title else f"{names}: {result.title}"
-        headline(fig, title, [f"recovery: {names}", *explained])
-    return finished(fig, path)
+        sheet.headline(title, [f"recovery: {names}", *explained])
+    return sheet.finish()
 
 
-def _bars(result: Subtracted, panel: Panel, label: str) -> tuple[Figure, list[str]]:
+def _bars(result: Subtracted, panel: Panel, label: str, sheet: Sheet) -> list[str]:
     n, layers = len(panel.columns), len(panel.rows)
-    width = float(np.clip(0.8 + 0.2 * layers, 3.2 if n > 1 else 5, 12))
-    fig = Figure(figsize=(width * n, 3.4), layout="constrained")
-    axes = fig.subplots(1, n, sharey=True, squeeze=False)[0]
-    for i, (ax, component) in enumerate(zip(axes, panel.columns, strict=True)):
+    for i, (ax, component) in enumerate(
+        zip(by_layer(sheet, panel.rows, n, y_label=label), panel.columns, strict=True)
+    ):
         values = panel.values[:, i]
-        ax.bar(range(layers), values, color=[MORE if v >= 0 else LESS for v in values], width=0.8)
+        ax.bar(range(layers), values, color=[seen(MORE if v >= 0 else LESS) for v in values], width=0.8)
         whiskers(ax, range(layers), values, None if panel.halves is None else panel.halves[:, i])
-        ax.axhline(0, color="black", linewidth=0.8)
-        plain_axes(ax)
-        ticks(ax.xaxis, [str(x) for x in panel.rows], most=int(width * 4))
-        ax.set_xlabel("layer")
-        ax.set_title(escape(component) if n > 1 else "")
-    axes[0].set_ylabel(escape(label))
-    return fig, [WHISKERS_MEAN] if len(result.ids) > 1 else []
+        ax.axhline(0, color=ink(), linewidth=0.8)
+        nothing_is_flat(ax, panel.values)
+        ax.set_title(escape(capital(words_of(component))) if n > 1 else "")
+    return [WHISKERS_MEAN] if len(result.ids) > 1 else []
 
 
-def _maps(result: Subtracted, panels: list[Panel], label: str) -> tuple[Figure, list[str]]:
+def _maps(result: Subtracted, panels: list[Panel], label: str, sheet: Sheet, asked: Any) -> list[str]:
+    total, marked = len(panels), [len(panels[0].rows) - 1] if panels[0].row_name == "position" else []
+    if total > MOST_MAPS:
+        strength = [float(np.nan_to_num(np.abs(p.values)).max()) for p in panels]
+        panels = [panels[i] for i in sorted(np.argsort(strength)[::-1][:MOST_MAPS])]
     maps = []
     for p in panels:
-        rows = [token_label(result.tokens[i]) if p.row_name == "position" else str(i) for i in p.rows]
+        names = [token_label(result.tokens[i]) if p.row_name == "position" else str(i) for i in p.rows]
         title = p.component if p.head is None else f"{p.component}, head {p.head}"
         columns = [str(c) for c in p.columns]
-        maps.append(Map(p.values, rows, columns, "resid", title if len(panels) > 1 else "", halves=p.halves))
+        maps.append(Map(p.values, names, columns, "resid", title if total > 1 else "", halves=p.halves))
     most = max(float(np.nan_to_num(np.abs(m.values)).max()) for m in maps)
     scale = Scale(-max(most, 1.0), max(most, 1.0), 0.0)  # a map of nothing must not look like a finding
-    across, down = panels[0].column_name, panels[0].row_name
-    fig = draw(maps, scale, label, across, "layer" if down == "layer" else "")
-    return fig, hatching_explained(maps, scale, "difference")
+    x_label, y_label = panels[0].column_name, "layer" if panels[0].row_name == "layer" else ""
+    draw(maps, scale, label, x_label, y_label, sheet=sheet, rows=rows_of(panels, scale, marked, asked))
+    cut = [f"the {MOST_MAPS} of {total} maps with the largest differences"] if total > MOST_MAPS else []
+    return [*cut, *hatching_explained(maps, scale, "difference")]

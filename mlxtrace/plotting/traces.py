@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -12,21 +12,20 @@ from matplotlib.figure import Figure
 from ..anatomy.components import KINDS, short_words
 from ..errors import InputError
 from .arrays import matrix
-from .heatmaps import Map, Scale, draw
+from .charts import legend
+from .heatmaps import MOST, Look, Map, Rows, Scale, Sheet, draw, matter
 from .kit import (
     capital,
-    checked,
     colour_of,
     escape,
     family,
-    finished,
-    headline,
+    ink,
     plain_axes,
     style,
     ticks,
     token_labels,
 )
-from .labels import probability, quoted
+from .labels import elided, model_name, probability, quoted
 from .protocols import ComparedTraces, Traced
 
 
@@ -44,6 +43,9 @@ def rome_heatmap(
     top: float | None = None,
     title: str = "",
     path: str | os.PathLike | None = None,
+    positions: Sequence[int] | None = None,
+    rows: Any = "auto",
+    **look: Unpack[Look],
 ) -> Figure:
     """Causal trace of one fact as in figure 1 of Meng et al. (2022): the colour is p(answer).
 
@@ -60,12 +62,16 @@ def rome_heatmap(
         top: where the colours end; default: the largest score.
         title: instead of the usual one.
         path: where the figure goes as well, .png, .pdf or .svg; its folder exists.
+        positions: which token of the prompt each row is; default: 0, 1, 2, ...
+        rows: which positions are shown: "auto", of many those that matter, which is said; "all"; or positions.
+        look: `ax=` or `fig=` to draw on, `caption=False`.
 
     Returns:
         A matplotlib Figure.
 
     Raises:
-        InputError: when the scores and the tokens do not fit, for an unknown kind, or a path that cannot be written.
+        InputError: when the scores and the tokens do not fit, for an unknown kind, rows that are not there, what cannot
+            be drawn on, or a path that cannot be written.
 
     Example:
         >>> from mlxtrace import InterpretableModel, plotting
@@ -75,47 +81,85 @@ def rome_heatmap(
         >>> figure.axes[-1].get_ylabel()
         'p(Paris)'
     """
-    path = checked(path)
+    sheet = Sheet(path, **look)
     traces = scores if isinstance(scores, dict) else {kind: scores}
     for name in traces:
         if name not in KINDS:
             raise InputError(f"kind {name!r} is none of None (layer outputs), 'mlp', 'attn'")
-    rows = token_labels(tokens, subject_range)
-    maps = []
-    for name, values in traces.items():
-        values = matrix(values, (len(rows), None), "scores must be [tokens, layers]")
-        x_label = f"centre of {window} restored {short_words(name)} layers"
-        if name is None:
-            x_label = "single restored layer" + (f" within {model}" if model else "")
-        panel = capital(short_words(name)) if len(traces) > 1 else ""
-        columns = [str(i) for i in range(values.shape[1])]
-        maps.append(Map(values, rows, columns, family(name), panel, x_label))
+    known = [
+        (name, matrix(values, (len(tokens), None), "scores must be [tokens, layers]"))
+        for name, values in traces.items()
+    ]
+    labels = rows_named(tokens, subject_range, positions)
+    marked = [i for i in range(len(tokens)) if i in (subject_range or ()) or i == len(tokens) - 1]
+    maps = [_map(name, values, labels, marked, window, model, len(known) > 1) for name, values in known]
     names = " or ".join(", ".join(short_words(name) for name in traces).rsplit(", ", 1))
     top = max(float(m.values.max()) for m in maps) if top is None else top
+    scale = Scale(low, max(top, low + 1e-3), low)
+    shown = rows_shown([m.values for m in maps], scale, marked, positions, rows)
     with style():
         bar = f"p({escape(answer.strip())})" if answer else "p(answer)"
-        fig = draw(maps, Scale(low, max(top, low + 1e-3), low), bar)
+        draw(maps, scale, bar, sheet=sheet, rows=shown)
         clean = "" if high is None else f"clean {probability(high)}, "
-        headline(
-            fig,
-            title or f"Impact of restoring {names} after corrupted input",
-            [f"{bar}: {clean}corrupted {probability(low)}"],
-        )
-    return finished(fig, path)
+        caption = [f"{bar}: {clean}corrupted {probability(low)}"]
+        sheet.headline(title or f"Impact of restoring {names} after corrupted input", caption)
+    return sheet.finish()
 
 
-def severed(traces: Mapping[str | None, Traced], path: str | os.PathLike | None = None) -> Figure:
+def _map(
+    kind: str | None,
+    values: np.ndarray,
+    rows: list[str],
+    marked: list[int],
+    window: int,
+    model: str,
+    several: bool,
+) -> Map:
+    """One kind's map, with what was restored below it."""
+    x_label = f"centre of {window} restored {short_words(kind)} layers"
+    if kind is None:
+        x_label = "single restored layer" + (f" within {model_name(model)}" if model else "")
+    columns = [str(i) for i in range(values.shape[1])]
+    panel = capital(short_words(kind)) if several else ""
+    return Map(values, rows, columns, family(kind), panel, x_label, first=marked)
+
+
+def rows_named(
+    tokens: Sequence[str], subject: Collection[int] | None, positions: Sequence[int] | None = None
+) -> list[str]:
+    """The labels of the rows of a map: tokens, and in a long map where each stands in the prompt."""
+    names = token_labels(tokens, subject)
+    at = range(len(tokens)) if positions is None else positions
+    return [f"{i} {name}" for i, name in zip(at, names, strict=True)] if len(tokens) > MOST else names
+
+
+def rows_shown(
+    values: Sequence[np.ndarray], scale: Scale, marked: list[int], positions: Sequence[int] | None, asked: Any
+) -> Rows:
+    """Which rows of maps `[tokens, layers]` on one scale are shown; the marked ones in any case."""
+    labels = list(range(len(values[0])) if positions is None else positions)
+    together = np.concatenate(values, axis=1)
+    keep = [labels[i] for i in marked]
+    return matter(
+        together, asked, white=scale.white, low=scale.low, high=scale.high, keep=keep, labels=labels
+    )
+
+
+def severed(
+    traces: Mapping[str | None, Traced], path: str | os.PathLike | None = None, **look: Unpack[Look]
+) -> Figure:
     """Figure 3 of Meng et al. (2022): one token's indirect effects by layer, as it is and with a path cut.
 
     Args:
         traces: `{None: trace, "attn": trace, "mlp": trace}`, by what was severed, of one position each.
         path: where the figure goes as well, .png, .pdf or .svg; its folder exists.
+        look: `ax=` or `fig=` to draw on, `caption=False`.
 
     Returns:
         A matplotlib Figure.
 
     Raises:
-        InputError: when there is no trace under None, or the path cannot be written.
+        InputError: when there is no trace under None, what cannot be drawn on, or the path cannot be written.
 
     Example:
         >>> from mlxtrace import InterpretableModel, plotting
@@ -128,12 +172,13 @@ def severed(traces: Mapping[str | None, Traced], path: str | os.PathLike | None 
         >>> len(plotting.severed(traces).axes[0].patches) == 2 * model.n_layers
         True
     """
-    path = checked(path)
+    sheet = Sheet(path, **look)
     if None not in traces:
         raise InputError(f"traces holds the trace with nothing severed under None; it has {list(traces)}")
     with style():
-        fig = Figure(figsize=(6.5, 2.9), layout="constrained")
-        ax = fig.subplots()
+        layers = len(traces[None].scores[-1])
+        sheet.open(float(np.clip(2.4 + 0.1 * len(traces) * layers, 7.0, 13.5)), 2.9)
+        ax: Any = sheet.axes()[0, 0]
         width = 0.8 / len(traces)
         for i, (cut, trace) in enumerate(traces.items()):
             effect = trace.scores[-1] - traces[None].low_score
@@ -141,32 +186,37 @@ def severed(traces: Mapping[str | None, Traced], path: str | os.PathLike | None 
             at = np.arange(len(effect)) + (i - (len(traces) - 1) / 2) * width
             ax.bar(at, effect, width, color=colour_of(cut), label=label)
         ticks(ax.xaxis, [str(layer) for layer in range(len(effect))], most=24)
-        ax.axhline(0, color="black", linewidth=0.8)
+        ax.axhline(0, color=ink(), linewidth=0.8)
         ax.set_xlabel("layer whose output is restored")
         ax.set_ylabel("indirect effect")
-        ax.legend(frameon=False, fontsize=7)
         plain_axes(ax)
-        token = quoted(trace.tokens[trace.positions[-1]])
-        headline(
-            fig,
-            f"Effect of layer outputs at {token} with attention or MLPs severed",
-            [f"prompt: {trace.prompt}"],
+        legend(ax, sheet.ax is not None)
+        token, prompt = (
+            quoted(trace.tokens[trace.positions[-1]]),
+            elided(trace.prompt, int(28 * sheet.inches[0])),
         )
-    return finished(fig, path)
+        sheet.headline(
+            f"Effect of layer outputs at {token} with attention or MLPs severed", [f"prompt: {prompt}"]
+        )
+    return sheet.finish()
 
 
-def comparison(result: ComparedTraces, path: str | os.PathLike | None = None) -> Figure:
+def comparison(
+    result: ComparedTraces, path: str | os.PathLike | None = None, rows: Any = "auto", **look: Unpack[Look]
+) -> Figure:
     """The same trace on two models side by side, on one colour scale.
 
     Args:
         result: what `compare_bits` returns.
         path: where the figure goes as well, .png, .pdf or .svg; its folder exists.
+        rows: which positions are shown: "auto", of many those that matter, which is said; "all"; or positions.
+        look: `fig=` to draw on, `caption=False`.
 
     Returns:
         A matplotlib Figure.
 
     Raises:
-        InputError: when the path cannot be written.
+        InputError: for rows that are not there, what cannot be drawn on, or a path that cannot be written.
 
     Example:
         >>> from mlxtrace import InterpretableModel, plotting
@@ -176,18 +226,23 @@ def comparison(result: ComparedTraces, path: str | os.PathLike | None = None) ->
         >>> [axis.get_title() for axis in plotting.comparison(result).axes[:2]]
         ['demo', '4 bits']
     """
-    path = checked(path)
+    sheet = Sheet(path, **look)
     first = result.first
-    rows = token_labels(first.tokens, first.subject_range, first.positions)
+    subject = first.subject_range or range(0)
+    inside = [i for i, p in enumerate(first.positions) if p in subject]
+    labels = rows_named([first.tokens[p] for p in first.positions], inside, first.positions)
+    marked = sorted({*inside, len(labels) - 1})
     columns = [str(layer) for layer in range(first.scores.shape[1])]
     maps = [
-        Map(trace.scores, rows, columns, family(trace.kind), name)
+        Map(trace.scores, labels, columns, family(trace.kind), model_name(name), first=marked)
         for name, trace in zip(result.names, (first, result.second), strict=True)
     ]
     low, top = first.low_score, max(float(m.values.max()) for m in maps)
+    scale = Scale(low, max(top, low + 1e-3), low)
+    shown = rows_shown([m.values for m in maps], scale, marked, first.positions, rows)
     with style():
         label = f"p({escape(first.answer.text.strip())})"
-        fig = draw(maps, Scale(low, max(top, low + 1e-3), low), label, "layer")
+        draw(maps, scale, label, "layer", sheet=sheet, rows=shown)
         caption = f"correlation {result.correlation:.4f}, largest difference {result.largest_difference:.4f}"
-        headline(fig, f"Impact of restoring {short_words(first.kind)}", [caption])
-    return finished(fig, path)
+        sheet.headline(f"Impact of restoring {short_words(first.kind)}", [caption])
+    return sheet.finish()

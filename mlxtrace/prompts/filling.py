@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tqdm import tqdm
-
 from ..errors import InputError
+from ..notebook import tqdm
 from .provenance import versions
 from .ranks import Ranks
 
@@ -65,7 +64,7 @@ class Filling:
             batches: items that are made together; an item has an `id`.
             parts: what each of them has results of.
             make: what comes of a batch, one `Made` after the other, of the parts that are missing by id.
-            progress: True or False for a bar, on the first rank; None: in a terminal.
+            progress: True or False for a bar, on the first rank; None: in a terminal or notebook.
         """
         mine = batches[self.ranks.rank :: self.ranks.size]
         lacking = [{item.id: self.folder.missing(item.id, parts) for item in batch} for batch in mine]

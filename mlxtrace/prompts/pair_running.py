@@ -53,7 +53,7 @@ def run(
         corrupted: how all pairs without a corrupted prompt are corrupted: `GaussianNoise(...)`.
         limit: run the first so many pairs only; a later run may go further.
         group: a distributed group; default: that of `mlx.launch`, whose processes share the pairs.
-        progress: True or False for a bar with the time left; None: in a terminal.
+        progress: True or False for a bar with the time left; None: in a terminal or notebook.
         options: of the experiment, but for what each pair has of its own. engine and max_memory may be others when a
             run is resumed. The metric "auto" is prob here; functions are known by their code. A causal trace's noise
             level such as "s3" is in standard deviations of the embeddings of all the pairs' subjects.

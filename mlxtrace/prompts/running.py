@@ -19,7 +19,7 @@ import mlx.core as mx
 
 from ..arguments import true_or_false, whole_number
 from ..errors import InputError
-from ..experiments.causal_trace import TracedModel, causal_trace
+from ..experiments.causal_trace import TracedModel, causal_trace, window_in
 from .filling import Filling, Made, Ranks
 from .folder_averages import AverageTrace, FactFolder, average_folder
 from .known import Fact, FactReader, Known, read_known
@@ -37,7 +37,7 @@ def run_facts(
     *,
     samples: int = 10,
     noise: str | float = "s3",
-    window: int = 10,
+    window: int | str = 10,
     seed: int = 1,
     replace: bool = False,
     limit: int | None = None,
@@ -72,7 +72,7 @@ def run_facts(
         InputError: when the folder was begun with other settings, or the model gets no fact right.
     """
     kinds, whole = _kinds(kinds), not true_or_false("first_token", first_token)
-    whole_number("window", window)
+    window = window_in(model, window)
     chosen = list(facts) if limit is None else list(facts)[: whole_number("limit", limit)]
     ranks, reader = Ranks(group), FactReader(model)
     drawn = GaussianNoise(level=noise, samples=samples, seed=seed, replace=replace)
@@ -80,7 +80,7 @@ def run_facts(
         FactFolder(out).make()
     level, told, notes = level_of_run(model, drawn, [fact.subject for fact in facts])
     options = {"window": window, "samples": samples, "seed": seed, "replace": replace}
-    settings = {**options, "window": int(window), "noise": str(noise), "noise_level": told}
+    settings = {**options, "noise": str(noise), "noise_level": told}
     settings |= {"weights": fingerprint(model.net), "facts": digest([fact.to_dict() for fact in facts])}
     if whole and any(reader.is_several(fact) for fact in facts):
         settings |= {FactFolder.whole: True}  # a folder of facts of one token each is the same either way

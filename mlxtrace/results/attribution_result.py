@@ -52,7 +52,10 @@ class AttributionResult(PatchingResult):
             >>> list(model.attribution_patching(*prompts, progress=False).to_rows()[0])
             ['component', 'layer', 'prob', 'prob_recovery', 'approximate']
         """
-        return [{**row, "approximate": self.method} for row in super().to_rows()]
+        return self._rows()
+
+    def _rows(self, at: np.ndarray | None = None) -> list[dict[str, Any]]:
+        return [{**row, "approximate": self.method} for row in super()._rows(at)]
 
 
 class AttributionSet(AttributionResult, PatchingSet):

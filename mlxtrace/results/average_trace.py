@@ -5,15 +5,15 @@ from __future__ import annotations
 import dataclasses
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from .. import plotting
-from ..anatomy.components import short_words
+from ..anatomy.components import short_words, wide_window
 from ..errors import InputError
-from ..terminal import printable
+from ..terminal import elided, printable
 from ..text.regions import ROLES
 from .saved import Record
 
@@ -133,11 +133,12 @@ class AverageTrace(Record):
                         rows.append({**row, "interval": None if np.isnan(h) else float(h)})
         return rows
 
-    def plot(self, path: str | os.PathLike | None = None) -> Figure:
+    def plot(self, path: str | os.PathLike | None = None, **look: Unpack[plotting.Look]) -> Figure:
         """Six rows of tokens by layers, a map for each kind, on one colour scale.
 
         Args:
             path: where the figure goes as well, .png, .pdf or .svg; its folder exists.
+            look: `fig` to draw on, and `caption`, as in every plot.
 
         Returns:
             A matplotlib Figure.
@@ -145,13 +146,14 @@ class AverageTrace(Record):
         Raises:
             InputError: when the path cannot be written.
         """
-        return plotting.average_maps(self, path)
+        return plotting.average_maps(self, path, **look)
 
-    def plot_lines(self, path: str | os.PathLike | None = None) -> Figure:
+    def plot_lines(self, path: str | os.PathLike | None = None, **look: Unpack[plotting.Look]) -> Figure:
         """A line with its 95 % band for each role, a panel for each kind.
 
         Args:
             path: where the figure goes as well, .png, .pdf or .svg; its folder exists.
+            look: `fig` to draw on, and `caption`, as in every plot.
 
         Returns:
             A matplotlib Figure.
@@ -159,14 +161,16 @@ class AverageTrace(Record):
         Raises:
             InputError: when the path cannot be written.
         """
-        return plotting.average_lines(self, path)
+        return plotting.average_lines(self, path, **look)
 
     def __repr__(self) -> str:
+        wide = wide_window(self.window, self.indirect_effect.shape[-1])
         lines = [
             f"AverageTrace: {self.facts} facts on {self.model}"
             + (f", {len(self.skipped)} skipped" if self.skipped else ""),
-            f"  average total effect {self.total_effect:.4f} ± {self.total_interval:.4f}: "
-            f"clean {self.high_score:.4f}, corrupted {self.low_score:.4f}",
+            f"  average total effect {self.total_effect:z.4f} ± {self.total_interval:z.4f}: "
+            f"clean {self.high_score:z.4f}, corrupted {self.low_score:z.4f}",
+            *([f"  note: {wide}"] if wide else []),
             "",
             "  largest average indirect effect by layer, ± its 95 % interval (1.96 standard errors)",
             f"  {'':<24}{'tokens':>6}" + "".join(f"   {short_words(k):<25}" for k in self.kinds).rstrip(),
@@ -175,7 +179,7 @@ class AverageTrace(Record):
             cells = [self._peak_cell(k, i) if count else "-" for k in range(len(self.kinds))]
             lines.append(f"  {role:<24}{count:>6}" + "".join(f"   {cell:<25}" for cell in cells).rstrip())
         wrong = self.skipped[:3]
-        lines += [f"  skipped: {s['id']} {s['prompt']!r}: {s['why']}" for s in wrong]
+        lines += [f"  skipped: {s['id']} {elided(s['prompt'], 100)!r}: {s['why']}" for s in wrong]
         if len(self.skipped) > len(wrong):
             lines.append(f"  ... and {len(self.skipped) - len(wrong)} more, see .skipped")
         return printable("\n".join(lines))
@@ -183,4 +187,4 @@ class AverageTrace(Record):
     def _peak_cell(self, kind: int, role: int) -> str:
         layer = int(self.indirect_effect[kind, role].argmax())
         value, half = self.indirect_effect[kind, role, layer], self.interval[kind, role, layer]
-        return f"{value:7.4f} ± {half:.4f} (layer {layer})"
+        return f"{value:z7.4f} ± {half:z.4f} (layer {layer})"

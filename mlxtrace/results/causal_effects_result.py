@@ -2,8 +2,7 @@
 
 effects.direct, effects.indirect     # [layers], or [layers, positions]: the metric when restored, the drop when removed
 effects.total                        # the effect of changing the whole prompt
-effects.natural_indirect             # Pearl's and Vig et al.'s: direct - base_value
-effects.natural_direct               # and the part of the change that does not go through the component
+effects.natural_indirect, effects.natural_direct     # as the literature defines them
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -19,22 +18,33 @@ from .. import plotting
 from ..anatomy.components import COMPONENTS
 from ..errors import InputError
 from .printing import (
+    CELLS,
     NATURAL,
     OF_A_MEAN,
     SHADES,
+    TINTS,
     WITHIN,
+    across,
     bars,
+    decimals,
+    document,
+    heat,
+    most_rows,
     over,
     page,
     place_of,
     probability,
     quoted,
-    text_map,
+    shaded,
     top_rows,
     uncertain,
 )
 from .saved import Answer, Record
 
+MAPS = (
+    ("natural indirect effect: direct - base run", "direct_change"),
+    ("indirect: the drop in the source run", "indirect"),
+)
 EFFECTS = ("direct", "indirect", "natural_indirect", "natural_direct")  # of each cell
 
 
@@ -86,8 +96,6 @@ class CausalEffects(Record):
         >>> len(effects.to_rows()), sorted(effects.top(1)[0])
         (12, ['component', 'direct', 'indirect', 'layer', 'natural_direct', 'natural_indirect'])
         >>> figure = effects.plot()
-        >>> abs(effects.change - (effects.source_value - effects.base_value)) < 1e-9
-        True
         >>> bool((abs(effects.natural_direct + effects.indirect - effects.change) < 1e-9).all())
         True
     """
@@ -154,12 +162,12 @@ class CausalEffects(Record):
 
     @property
     def natural_indirect(self) -> np.ndarray:
-        """The natural indirect effect: `Y(base, Z(source)) - Y(base, Z(base))`, which is direct - base_value."""
+        """`Y(base, Z(source)) - Y(base, Z(base))`: direct - base_value."""
         return self.direct_change
 
     @property
     def natural_direct(self) -> np.ndarray:
-        """The natural direct effect: `Y(source, Z(base)) - Y(base, Z(base))`, which is change - indirect."""
+        """`Y(source, Z(base)) - Y(base, Z(base))`: change - indirect."""
         return (self.source_value - self.indirect) - self.base_value
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -172,8 +180,7 @@ class CausalEffects(Record):
         return {"direct": shape, "indirect": shape}
 
     def to_rows(self) -> list[dict[str, Any]]:
-        """One dict per cell: component, layer, position and token or region (in maps), direct, indirect, then the
-        literature's natural_indirect and natural_direct."""
+        """One dict per cell: component, layer, position and token or region (in maps), then the four effects."""
         arrays = {name: getattr(self, name) for name in EFFECTS}
         rows = []
         for index in np.ndindex(*self.direct.shape):
@@ -197,22 +204,32 @@ class CausalEffects(Record):
         """
         return top_rows(self.to_rows(), "direct", k)
 
-    def plot(self, path: str | os.PathLike | None = None) -> Any:
+    def plot(
+        self, path: str | os.PathLike | None = None, rows: Any = "auto", **look: Unpack[plotting.Look]
+    ) -> Any:
         """Draw direct and indirect effects, as bars by layer or as maps of tokens and layers.
 
         Args:
             path: a PNG, PDF or SVG to write as well.
+            rows: which tokens a map shows: "auto", of a long prompt those that matter; "all"; or positions.
+            look: `fig` to draw on, and `caption`, as in every plot.
 
         Returns:
             The matplotlib `Figure`.
         """
-        return plotting.effects(self, path)
+        return plotting.effects(self, path, rows, **look)
 
     def __repr__(self) -> str:
+        title, lines = self._said()
+        body = self._bars() if self.direct.ndim == 1 else self._maps()
+        return page(title, lines, self.notes, body)
+
+    def _said(self) -> tuple[str, list[str]]:
+        """The title, and what must be known to read the numbers."""
         together = f", {self.window} layers at a time" if self.window > 1 else ""
         lines = [f"{run + ':':<7} {said}" for run, said in self.runs]
         lines.append(
-            f"{self.metric}: {self.base_value:.4f} in the base run, {self.source_value:.4f} in the source run, "
+            f"{self.metric}: {self.base_value:z.4f} in the base run, {self.source_value:z.4f} in the source run, "
             f"a change of {self._with_half('change')}"
         )
         if self.metric == "prob":
@@ -221,8 +238,7 @@ class CausalEffects(Record):
         if self.halves and len(self.ids) > 1:
             lines.append(f"means{over(self.ids)}, ± {OF_A_MEAN}; ? where it covers no effect")
         what = f"{type(self).__name__} of the {COMPONENTS[self.component].words}{over(self.ids)}"
-        body = self._bars() if self.direct.ndim == 1 else self._maps()
-        return page(f"{what} ({self._where()}{together}), metric {self.metric}", lines, self.notes, body)
+        return f"{what} ({self._where()}{together}), metric {self.metric}", lines
 
     def _where(self) -> str:
         if self.regions is not None:
@@ -231,7 +247,7 @@ class CausalEffects(Record):
 
     def _with_half(self, name: str) -> str:
         half = self.halves.get(name)
-        return f"{getattr(self, name):.4f}" + ("" if half is None or np.isnan(half) else f" ± {half:.4f}")
+        return f"{getattr(self, name):z.4f}" + ("" if half is None or np.isnan(half) else f" ± {half:z.4f}")
 
     def _bars(self) -> list[str]:
         columns, halves = {"direct": self.direct, "indirect": self.indirect}, self.halves
@@ -242,22 +258,38 @@ class CausalEffects(Record):
         }
         return bars("layer", self.layers, columns, halves=halves, unsure=unsure)
 
-    def _maps(self) -> list[str]:
-        if self.regions is not None:
-            names = list(self.regions)
-        else:
-            names = [f"{p:>3} {quoted(self.tokens[p])[1:-1]}" for p in self.positions or []]
-        lines = []
-        shown = (
-            ("natural indirect effect: direct - base run", "direct_change"),
-            ("indirect: the drop in the source run", "indirect"),
+    def _names(self) -> list[str]:
+        return (
+            list(self.regions)
+            if self.regions is not None
+            else [f"{p:>3} {quoted(self.tokens[p])[1:-1]}" for p in self.positions or []]
         )
-        for title, name in shown:
-            values, halves = getattr(self, name), self.halves.get(name)
-            lines.append(f"  {title}: layers {self.layers[0]}-{self.layers[-1]} across; {SHADES}")
-            unsure = uncertain(values, halves)
-            lines += text_map(names, values.T, self.change, unsure.T)
+
+    def _rows(self) -> dict[str, Any]:
+        """How the rows of a map may be cut: not regions, and never the subject's or the last token."""
+        if self.positions is None:
+            return {"row": "region"}
+        return {"labels": self.positions, "keep": {*(self.subject_range or ()), len(self.tokens) - 1}}
+
+    def _maps(self) -> list[str]:
+        lines = []
+        for title, name in MAPS:
+            values, unsure = getattr(self, name), uncertain(getattr(self, name), self.halves.get(name))
+            heading = f"  {title}: {across('layer', self.layers)}; {SHADES} of {self.change:z.4f}"
+            rows = {**self._rows(), "most": most_rows("position", 2)}
+            lines += shaded(heading, self._names(), values.T, self.change, unsure.T, **rows)
         return lines
+
+    def _repr_html_(self) -> str:
+        if self.direct.ndim == 1:
+            return super()._repr_html_()
+        (title, lines), tint, parts = self._said(), TINTS[COMPONENTS[self.component].colour], []
+        for what, name in MAPS:
+            values, options = getattr(self, name).T, {**self._rows(), "whole": self.change}
+            cell, options["cells"] = decimals(values), CELLS // 2
+            parts.append(heat(what, self._names(), self.layers, values, cell, tint, **options))
+        below = f"layers across; colour: of the change, {self.change:z.4f}"
+        return document(title, [*lines, below], self.notes, parts)
 
 
 def _said(text: str, answer: Answer | None, probability_there: float | None) -> str:

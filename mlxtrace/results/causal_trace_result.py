@@ -9,14 +9,14 @@ from __future__ import annotations
 import dataclasses
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from .. import metrics, plotting
 from ..anatomy.components import KINDS, short_words
 from ..errors import InputError
-from .printing import SHADES, page, probability, quoted, text_map, top_rows
+from .printing import SHADES, TINTS, decimals, document, heat, page, probability, quoted, shaded, top_rows
 from .saved import Answer, Record
 
 
@@ -131,11 +131,15 @@ class CausalTrace(Record):
         """
         return top_rows(self.to_rows(), "score", k)
 
-    def plot(self, path: str | os.PathLike | None = None) -> Any:
+    def plot(
+        self, path: str | os.PathLike | None = None, rows: Any = "auto", **look: Unpack[plotting.Look]
+    ) -> Any:
         """Draw it as figure 1 of Meng et al. (2022): tokens down, layers across, colour p(answer).
 
         Args:
             path: a PNG, PDF or SVG to write as well.
+            rows: which positions are shown: "auto", of many those that matter; "all"; or positions.
+            look: `ax=` or `fig=` to draw on, `caption=False`.
 
         Returns:
             The matplotlib `Figure`.
@@ -153,6 +157,9 @@ class CausalTrace(Record):
             model=self.model,
             title=self._title(),
             path=path,
+            positions=self.positions,
+            rows=rows,
+            **look,
         )
 
     def _title(self) -> str:
@@ -160,6 +167,28 @@ class CausalTrace(Record):
         return f"Impact of restoring {short_words(self.kind)} after corrupted input{cut}"
 
     def __repr__(self) -> str:
+        title, lines = self._said()
+        return page(title, lines, self.notes, [*self._map(), "", *self._strongest()])
+
+    def _repr_html_(self) -> str:
+        title, lines = self._said()
+        table = heat(
+            "position",
+            self._names(),
+            range(self.raw.shape[1]),
+            self.scores,
+            decimals(self.scores),
+            TINTS[self.kind or "resid"],
+            whole=self.total_effect,
+            white=self.low_score,
+            labels=self.positions,
+            keep=self._kept(),
+        )
+        below = f"cells: p({quoted(self.answer.text)}), layers across; colour: of the total effect"
+        return document(title, [*lines, below], self.notes, [table])
+
+    def _said(self) -> tuple[str, list[str]]:
+        """The title, and what must be known to read the numbers."""
         what = (
             "a layer's output"
             if self.kind is None
@@ -169,22 +198,28 @@ class CausalTrace(Record):
         lines = [
             f"prompt:    {self.prompt} → {quoted(self.answer.text)}",
             f"clean:     {probability(self.high_score)}",
-            f"corrupted: {probability(self.low_score)}, {self.raw.shape[-1]} samples, noise {self.noise_level:.4g}",
+            f"corrupted: {probability(self.low_score)}, {self.raw.shape[-1]} samples, noise {self.noise_level:z.4g}",
         ]
-        title = f"CausalTrace: restoring {what} at one token{cut}"
-        return page(title, lines, self.notes, [*self._map(), "", *self._strongest()])
+        return f"CausalTrace: restoring {what} at one token{cut}", lines
 
-    def _map(self) -> list[str]:
-        names = [
+    def _names(self) -> list[str]:
+        return [
             f"{p:>3} {quoted(self.tokens[p])[1:-1]}{'*' if p in self.subject_range else ''}"
             for p in self.positions
         ]
-        title = f"  layers 0-{self.raw.shape[1] - 1} across; {SHADES} of the total effect"
-        return [title, *text_map(names, self.indirect_effect, self.total_effect)]
+
+    def _kept(self) -> set[int]:
+        """The rows of the map that are shown in any case: of the subject's tokens and the last one."""
+        return {*self.subject_range, len(self.tokens) - 1}
+
+    def _map(self) -> list[str]:
+        heading = f"  layers 0-{self.raw.shape[1] - 1} across; {SHADES} of the total effect"
+        rows = {"labels": self.positions, "keep": self._kept()}
+        return shaded(heading, self._names(), self.indirect_effect, self.total_effect, **rows)
 
     def _strongest(self) -> list[str]:
         cells = [
-            f"  {row['score']:8.4f}  layer {row['layer']}, position {row['position']} {quoted(row['token'])}"
+            f"  {row['score']:z8.4f}  layer {row['layer']}, position {row['position']} {quoted(row['token'])}"
             for row in self.top()
         ]
         return ["  strongest:", *cells]

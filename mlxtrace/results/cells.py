@@ -9,17 +9,22 @@ from typing import Any
 
 import numpy as np
 
-from ..plotting.protocols import Panel
+from ..plotting.protocols import Panel as Panel
+from ..plotting.protocols import Patched as Patched
 
 WHERE = ("layer", "head", "neuron", "position", "region")  # how lists of cells say where one is
 
 
 def cells_of(
-    dims: Sequence[str], coords: Mapping[str, list], component: str, tokens: Sequence[str]
+    dims: Sequence[str],
+    coords: Mapping[str, list],
+    component: str,
+    tokens: Sequence[str],
+    at: Sequence[int] | np.ndarray | None = None,
 ) -> list[dict[str, Any]]:
     """A dict for each cell, in the array's order: component, layer, position with its token, region, head, neuron.
 
-    Metrics are no cells: their axis is left out.
+    Metrics are no cells: their axis is left out. at: which cells, by their places in that order; None: all.
     """
     parts = []
     for dim in dims:
@@ -28,8 +33,35 @@ def cells_of(
             parts.append([{dim: label, "token": tokens[label]} for label in labels])
         elif dim != "metric":
             parts.append([{dim: label} for label in labels])
-    found = itertools.product(*parts)
+    found: Any = itertools.product(*parts)
+    if at is not None:
+        places = zip(*np.unravel_index(np.asarray(at, int), [len(part) for part in parts]), strict=True)
+        found = [[part[i] for part, i in zip(parts, place, strict=True)] for place in places]
     return [functools.reduce(dict.__or__, labels, {"component": component}) for labels in found]
+
+
+def with_metrics(
+    cells: list[dict[str, Any]],
+    metrics: Sequence[str],
+    raw: np.ndarray,
+    percent: np.ndarray,
+    windows: Mapping[str, int],
+) -> list[dict[str, Any]]:
+    """The cells with each metric's value and recovery `[cells, metrics]`, None where that means nothing.
+
+    windows: of each component, where they have their own.
+    """
+    for row, values, recoveries in zip(cells, raw, percent, strict=True):
+        row.update({"window": windows[row["component"]]} if windows else {})
+        for metric, value, recovery in zip(metrics, values, recoveries, strict=True):
+            row[metric] = float(value)
+            row[f"{metric}_recovery"] = None if np.isnan(recovery) else float(recovery)
+    return cells
+
+
+def largest(values: np.ndarray, k: int) -> np.ndarray:
+    """The places of the k largest values, largest first, the first of equal ones first; never where there is none."""
+    return np.argsort(-values, kind="stable")[: min(k, int((~np.isnan(values)).sum()))]  # NaN stands last
 
 
 def panels_of(

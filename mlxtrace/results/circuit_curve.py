@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..plotting.circuit_curves import circuit_curve
+from ..plotting.circuit_curves import Look, circuit_curve
 from .intervals import ratio_of_means
 from .printing import page
 from .saved import Record
@@ -63,10 +63,10 @@ class Faithfulness(float):
         return made
 
     def __repr__(self) -> str:
-        half = f" ± {self.interval:.3f}" if np.isfinite(self.interval) else ""
+        half = f" ± {self.interval:z.3f}" if np.isfinite(self.interval) else ""
         over = f" over {len(self.ids)} pairs" if len(self.ids) > 1 else ""
-        ends = f"circuit {self.values.mean():.4g}, clean {self.clean.mean():.4g}, corrupted {self.corrupted.mean():.4g}"
-        return f"faithfulness {float(self):.4f}{half}{over} ({self.metric}: {ends})"
+        ends = f"clean {self.clean.mean():z.4g}, corrupted {self.corrupted.mean():z.4g}"
+        return f"faithfulness {float(self):z.4f}{half}{over} ({self.metric}: circuit {self.values.mean():z.4g}, {ends})"
 
     __str__ = __repr__
 
@@ -98,8 +98,8 @@ class Completeness:
         return float(np.max(np.abs(np.subtract(self.circuit, self.model)), initial=0.0))
 
     def __repr__(self) -> str:
-        said = f"without parts of it, circuit and model differ by up to {self.gap:.3f} over {len(self.circuit)} draws"
-        return f"completeness: {said}; without the circuit the model's faithfulness is {float(self.complement):.3f}"
+        said = f"without parts of it, circuit and model differ by up to {self.gap:z.3f} over {len(self.circuit)} draws"
+        return f"completeness: {said}; without the circuit the model's faithfulness is {float(self.complement):z.3f}"
 
 
 @dataclass(repr=False, eq=False)
@@ -212,7 +212,7 @@ class Curve(Record):
         ]
 
     def __repr__(self) -> str:
-        areas = f"CPR {self.cpr:.3f}, CMD {self.cmd:.3f}"
+        areas = f"CPR {self.cpr:z.3f}, CMD {self.cmd:z.3f}"
         title = f"Curve: circuits of {self.total} edges by {self.by} ({self.method}); {areas}"
         how = "areas: trapezoids over shares of edges on a linear scale; CPR and CMD are of MIB (arXiv:2504.13151)"
         lines = [
@@ -221,20 +221,21 @@ class Curve(Record):
         ]
         body = ["      edges   share  faithful" + ("    random" if self.random.size else "")]
         for row in self.to_rows():
-            random = "" if row["random"] is None else f"{row['random']:10.3f}"
-            body.append(f"  {row['edges']:9d} {100 * row['size']:6.3g}% {row['faithfulness']:9.3f}{random}")
+            random = "" if row["random"] is None else f"{row['random']:z10.3f}"
+            body.append(f"  {row['edges']:9d} {100 * row['size']:z6.3g}% {row['faithfulness']:z9.3f}{random}")
         return page(title, lines, self.notes, body)
 
-    def plot(self, path: str | os.PathLike | None = None) -> Figure:
+    def plot(self, path: str | os.PathLike | None = None, **look: Unpack[Look]) -> Figure:
         """Draw faithfulness by number of edges, with intervals and the random circuits.
 
         Args:
             path: where the figure goes as well, .png, .pdf or .svg; its folder exists.
+            look: `ax` or `fig` to draw on, and `caption`, as in every plot.
 
         Returns:
             A matplotlib Figure.
         """
-        return circuit_curve(self, path)
+        return circuit_curve(self, path, **look)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         n, pairs = len(self.sizes), len(self.ids)

@@ -8,12 +8,12 @@ circuit.curve().cpr              # over the sizes of MIB (arXiv:2504.13151)
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..plotting.circuit_graph import circuit_graph
+from ..plotting.circuit_graph import Look, circuit_graph
 from .circuit_curve import SIZES, Completeness, Curve, Faithfulness
 from .edge_set import EdgeSet
 from .printing import bars, page
@@ -177,7 +177,7 @@ class Circuit(EdgeSet):
     # ---- to look at
 
     def __repr__(self) -> str:
-        of_all = f"{self.n} of {int(self.upstream.sum())} edges ({self.share:.3g} %)"
+        of_all = f"{self.n} of {int(self.upstream.sum())} edges ({self.share:z.3g} %)"
         chosen_by = f"chosen by {self.by}, {'size' if self.absolute else 'signed score'}"
         lines = [f"{chosen_by}; scores: {METHODS[self.method]}", f"metric: {self.metric}"]
         rows = self.to_rows()[:10]
@@ -185,12 +185,16 @@ class Circuit(EdgeSet):
         body = bars("edge", names, {"score": np.array([row["score"] for row in rows])}) if rows else []
         return page(f"{type(self).__name__}: {of_all}", lines, self.notes, body)
 
-    def plot(self, path: str | os.PathLike | None = None, most: int = 60) -> Figure | str:
+    def plot(
+        self, path: str | os.PathLike | None = None, most: int | None = 60, **look: Unpack[Look]
+    ) -> Figure | str:
         """Draw the circuit: layers up, heads and MLPs as nodes, width and colour of an edge by its score.
 
         Args:
             path: where the figure goes as well: .png, .pdf or .svg; or .dot for a text that Graphviz draws.
-            most: edges that are drawn at most, the strongest; how many are left out is said.
+            most: edges that are drawn at most, the strongest; fewer where they do not fit a page, and how many are
+                left out is said. None: all.
+            look: `ax` or `fig` to draw on, and `caption`, as in every plot.
 
         Returns:
             A matplotlib Figure; for .dot the text.
@@ -198,7 +202,7 @@ class Circuit(EdgeSet):
         Raises:
             InputError: when the path cannot be written.
         """
-        return circuit_graph(self, path, most)
+        return circuit_graph(self, path, most, **look)
 
     def to_dot(self) -> str:
         """The circuit in the DOT language, which Graphviz draws."""

@@ -9,20 +9,21 @@ from __future__ import annotations
 import dataclasses
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from .. import plotting
 from .causal_trace_result import CausalTrace
-from .printing import page, quoted
+from .explored import Explored
+from .printing import Displayed, page, quoted
 
 TIE = 0.01  # of the total effect
-RULE = f"peaks within {100 * TIE:g} % of the total effect count as ties"
+RULE = f"peaks within {100 * TIE:zg} % of the total effect count as ties"
 
 
 @dataclass(repr=False, eq=False)
-class Comparison:
+class Comparison(Explored, Displayed):
     """The same trace on two models, with the same answer and the same noise, and how they differ.
 
     Args:
@@ -94,16 +95,20 @@ class Comparison:
             rows.append(row)
         return rows
 
-    def plot(self, path: str | os.PathLike | None = None) -> Any:
+    def plot(
+        self, path: str | os.PathLike | None = None, rows: Any = "auto", **look: Unpack[plotting.Look]
+    ) -> Any:
         """Draw both maps on one colour scale.
 
         Args:
             path: a PNG, PDF or SVG to write as well.
+            rows: which positions are shown: "auto", of many those that matter; "all"; or positions.
+            look: `fig=` to draw on, `caption=False`.
 
         Returns:
             The matplotlib `Figure`.
         """
-        return plotting.comparison(self, path)
+        return plotting.comparison(self, path, rows, **look)
 
     def __repr__(self) -> str:
         i, layer = np.unravel_index(np.abs(self.difference).argmax(), self.difference.shape)
@@ -111,14 +116,14 @@ class Comparison:
         traces = zip(self.names, (self.first, self.second), self.peaks, self.at_other_peak, strict=True)
         for name, trace, peak, there in traces:
             lines.append(
-                f"{name:<{width}}  clean {trace.high_score:.4f}, corrupted {trace.low_score:.4f}, "
-                f"peak {peak['score']:.4f} at layer {peak['layer']}, "
-                f"position {peak['position']} {quoted(peak['token'])}; {there:.4f} at the other's peak"
+                f"{name:<{width}}  clean {trace.high_score:z.4f}, corrupted {trace.low_score:z.4f}, "
+                f"peak {peak['score']:z.4f} at layer {peak['layer']}, "
+                f"position {peak['position']} {quoted(peak['token'])}; {there:z.4f} at the other's peak"
             )
         token = self.first.tokens[self.first.positions[i]]
         lines += [
-            f"correlation {self.correlation:.4f}",
-            f"largest difference {self.largest_difference:.4f}, at layer {layer}, {quoted(token)}",
+            f"correlation {self.correlation:z.4f}",
+            f"largest difference {self.largest_difference:z.4f}, at layer {layer}, {quoted(token)}",
             f"the peak {'moved' if self.peak_moved else 'stayed where it was'} ({RULE})",
         ]
         title = f"Comparison of a causal trace: {self.first.prompt} → {quoted(self.first.answer.text)}"

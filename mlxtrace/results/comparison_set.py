@@ -9,22 +9,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from .. import plotting
 from ..text.regions import ROLES, roles_of
 from .comparison import RULE, Comparison
+from .explored import Explored
 from .intervals import FEW, mean_of, ratio_of_means
-from .printing import page
+from .printing import Displayed, page
 
 LEAST_EFFECT = 0.01  # of the answer's probability; with less there is no peak to speak of
 SHOWN = 5  # prompts that a line names
 WIDE = 24  # characters of a model's name above a column
 
 
-class ComparisonSet:
+class ComparisonSet(Explored, Displayed):
     """The same traces of many prompts on two models: means by the role of a token and layer, and their differences.
 
     Differences are paired: each prompt's second score less its first, averaged over the tokens of a role. Intervals
@@ -149,16 +150,17 @@ class ComparisonSet:
                 rows.append(row)
         return rows
 
-    def plot(self, path: str | os.PathLike | None = None) -> Any:
+    def plot(self, path: str | os.PathLike | None = None, **look: Unpack[plotting.Look]) -> Any:
         """Draw both models' mean maps, and their difference, whose uncertain cells are marked.
 
         Args:
             path: a PNG, PDF or SVG to write as well.
+            look: `fig` to draw on, and `caption`, as in every plot.
 
         Returns:
             The matplotlib `Figure`.
         """
-        return plotting.compared_averages(self, path)
+        return plotting.compared_averages(self, path, **look)
 
     def __repr__(self) -> str:
         width, lines = max(map(len, self.names)), []
@@ -166,10 +168,10 @@ class ComparisonSet:
             traces = [getattr(one, which) for one in self.singles]
             clean = np.mean([trace.high_score for trace in traces])
             corrupted = np.mean([trace.low_score for trace in traces])
-            lines.append(f"{name:<{width}}  clean {clean:.4f}, corrupted {corrupted:.4f}")
+            lines.append(f"{name:<{width}}  clean {clean:z.4f}, corrupted {corrupted:z.4f}")
         flat = int(np.isnan(self.correlations).sum())
         lines.append(
-            f"correlation {self.correlation:.4f}{_plus(self.correlation_interval)}, mean over prompts"
+            f"correlation {self.correlation:z.4f}{_plus(self.correlation_interval)}, mean over prompts"
             + (f"; {flat} without, whose map is flat in one model" if flat else "")
         )
         known = self.n - len(self.without_peak)
@@ -193,9 +195,9 @@ class ComparisonSet:
         ]
         for i, (role, count) in enumerate(zip(self.roles, self.counts, strict=True)):
             layer = int(np.abs(self.difference[i]).argmax())
-            values = "".join(f"  {x[i, layer]:>{width}.4f}" for x in (self.first, self.second))
+            values = "".join(f"  {x[i, layer]:>z{width}.4f}" for x in (self.first, self.second))
             gap, half = self.difference[i, layer], self.interval[i, layer]
-            lines.append(f"  {role:<24}{count:>6}{values}  {gap:+.4f}{_plus(half)} (layer {layer})")
+            lines.append(f"  {role:<24}{count:>6}{values}  {gap:+z.4f}{_plus(half)} (layer {layer})")
         return lines
 
 
@@ -213,4 +215,4 @@ def _named(ids: Sequence[str]) -> str:
 
 def _plus(half: float) -> str:
     """An interval behind its mean; nothing where there is none."""
-    return "" if np.isnan(half) else f" ± {half:.4f}"
+    return "" if np.isnan(half) else f" ± {half:z.4f}"

@@ -7,18 +7,17 @@ iv.add_vector(4 * direction, positions)      # steering
 
 from __future__ import annotations
 
-import html
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 
-from .printing import page, quoted
+from .printing import elided, page, quoted
 from .saved import InputError, Record, plain
 
 __all__ = ["Direction", "plain"]
-SHOWN = 3  # prompts of either list that are printed
+SHOWN, MOST = 3, 80  # prompts of either list that are printed, and characters of each
 
 
 @dataclass(repr=False, eq=False)
@@ -153,14 +152,14 @@ class Direction(Record):
         ]
 
     def __repr__(self) -> str:
-        times = "" if self.coefficient == 1 else f"{self.coefficient:g} x "
+        times = "" if self.coefficient == 1 else f"{self.coefficient:zg} x "
         where = "all tokens but special ones" if self.positions is None else f"positions {self.positions}"
         where = {"last": "last token", "subject_last": "last subject token"}.get(str(self.positions), where)
         heads = "" if self.heads is None else f", heads {', '.join(map(str, self.heads))}"
         share = self.norm / self.typical
         lines = [
             f"mean of {len(self.positive)} prompts less mean of {len(self.negative)}, {where}",
-            f"norm {self.norm:.4g}, {share:.2f} of the activations' own ({self.typical:.4g})",
+            f"norm {self.norm:z.4g}, {share:z.2f} of the activations' own ({self.typical:z.4g})",
             f"separation {self._separation()}",
             *(f"{name}: {_some(texts)}" for name, texts in (("+", self.positive), ("-", self.negative))),
         ]
@@ -170,12 +169,9 @@ class Direction(Record):
         if self.separation is None:
             return "unknown: it takes three different prompts in each list to hold some out"
         return (
-            f"{self.separation:.3f}: the share of pairs, a positive and a negative prompt, held out and told apart "
+            f"{self.separation:z.3f}: the share of pairs, a positive and a negative prompt, held out and told apart "
             "rightly by the direction of the others"
         )
-
-    def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(repr(self))}</pre>"
 
 
 def _number(k: Any) -> float | None:
@@ -198,4 +194,4 @@ def _array(x: Any) -> Any:
 
 def _some(texts: list[str]) -> str:
     more = f" and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
-    return ", ".join(map(quoted, texts[:SHOWN])) + more
+    return ", ".join(quoted(elided(text, MOST)) for text in texts[:SHOWN]) + more

@@ -7,19 +7,18 @@ edges.circuit(50).faithfulness()
 
 from __future__ import annotations
 
-import html
 import os
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..plotting.edge_maps import edge_map
+from ..plotting.edge_maps import Look, edge_map
 from .circuit_edges import edge_of, ranked
 from .circuit_result import METHODS, Circuit
 from .intervals import mean_of
-from .printing import bars, over, page
+from .printing import bars, document, listed, over, page
 from .saved import Record
 
 DIRECTIONS = {
@@ -232,24 +231,18 @@ class Edges(Record):
 
     def _lines(self) -> list[str]:
         what = f"score: change of {self.metric} when an edge alone carries {DIRECTIONS[self.direction]}"
-        ends = f"{self.metric}: clean {self.clean.mean():.4g}, corrupted {self.corrupted.mean():.4g}"
+        ends = f"{self.metric}: clean {self.clean.mean():z.4g}, corrupted {self.corrupted.mean():z.4g}"
         return [what, ends, *([METHODS[self.method]] if self.approximate else [])]
 
     def _repr_html_(self) -> str:
-        said = "".join(f"<br>{html.escape(line)}" for line in [*self._lines(), *self.notes])
-        rows = "".join(
-            f"<tr><td>{row['sender']}</td><td>{row['receiver']}</td>"
-            f'<td style="text-align:right">{row["score"]:.4g}</td></tr>'
-            for row in self.top(20)
-        )
-        head = "<tr><th>sender</th><th>receiver</th><th>score</th></tr>"
-        return f"<b>{html.escape(self.title)}</b>{said}<table>{head}{rows}</table>"
+        return document(self.title, self._lines(), self.notes, [listed(self.top(20), self.n)])
 
-    def plot(self, path: str | os.PathLike | None = None) -> Figure:
+    def plot(self, path: str | os.PathLike | None = None, **look: Unpack[Look]) -> Figure:
         """Draw the scores as a map, senders down and receivers across, in the order of the stream.
 
         Args:
             path: where the figure goes as well, .png, .pdf or .svg; its folder exists.
+            look: `ax` or `fig` to draw on, and `caption`, as in every plot.
 
         Returns:
             A matplotlib Figure.
@@ -265,7 +258,7 @@ class Edges(Record):
             >>> figure.axes[0].get_xlabel()
             'receiver'
         """
-        return edge_map(self, path)
+        return edge_map(self, path, **look)
 
     # ---- to keep
 

@@ -152,3 +152,7 @@ class Labelled:
         if "metric" not in self.dims:
             return values[..., None]
         return np.moveaxis(values, self.dims.index("metric"), -1)
+
+    def _by_cell(self, values: np.ndarray, at: np.ndarray | None = None) -> np.ndarray:
+        """Values `[cells, metrics]`, of all cells or of some, by their places in the order of the rows."""
+        return self._metric_last(values).reshape(-1, len(self.metrics))[slice(None) if at is None else at]

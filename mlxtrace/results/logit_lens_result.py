@@ -9,16 +9,18 @@ from __future__ import annotations
 import html
 import os
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 
 from ..plotting import token_maps
 from .saved import Record
-from .token_table import last_that_fit, page, probability, quoted, shown, token_table
+from .token_table import ALL, document, last_that_fit, page, probability, quoted, shown, token_table
 
 SHOWN = 3  # tokens of a layer that are printed
-MOST_HTML = 60  # columns of a notebook's table
+MOST = 40  # layers that are shown
+MOST_HTML = 1200  # cells of a notebook's table
+HOVERED = 500  # cells of one that says every likeliest token
 
 
 @dataclass(repr=False, eq=False)
@@ -97,23 +99,31 @@ class LogitLens(Record):
                 rows.append(row)
         return rows
 
-    def plot(self, path: str | os.PathLike | None = None, of: str = "top") -> Any:
+    def plot(
+        self,
+        path: str | os.PathLike | None = None,
+        of: str = "top",
+        rows: Any = "all",
+        **look: Unpack[token_maps.Look],
+    ) -> Any:
         """Draw a map, layers upwards and tokens across: the likeliest token of each cell.
 
-        Cells in which that is the answer are framed. Beyond 20 positions or 40 layers there are colours only:
-        ask for fewer (`layers=`, `positions=`).
+        Cells in which that is the answer are framed. Beyond 20 positions or 90 layers there are colours only:
+        ask for fewer (`rows=`; or `layers=`, `positions=` of the lens).
 
         Args:
             path: a PNG, PDF or SVG to write as well.
             of: whose probability the colour is: "top" for the likeliest token's, "answer" for the answer's.
+            rows: which tokens are shown: "all", or positions such as `range(480, 500)`.
+            look: `ax=` or `fig=` to draw on, `caption=False`.
 
         Returns:
             The matplotlib `Figure`.
 
         Raises:
-            InputError: `of` is neither, or nothing can be written there.
+            InputError: `of` is neither, there are no such rows, or nothing can be drawn on this or written there.
         """
-        return token_maps.lens(self, path, of)
+        return token_maps.lens(self, path, of, rows, **look)
 
     # ---- in a file
 
@@ -145,44 +155,51 @@ class LogitLens(Record):
         return f"{type(self).__name__}: {token_maps.lens_title(self.component)}"
 
     def __repr__(self) -> str:
-        at = self.positions[-1]
-        body = [f"at position {at} {quoted(self.tokens[at])}:"]
+        at, rows = self.positions[-1], self._layers()
+        body = [f"at position {at} {quoted(self.tokens[at])}{self._cut(rows)}:"]
         name = f"p({shown(self.answer, 14)})"
         body.append(f"  layer  {name:<17}  rank  likeliest")
-        for i, layer in enumerate(self.layers):
+        for i in rows:
             bar = "█" * round(10 * float(self.prob[i, -1]))
             said = ", ".join(f"{shown(t, 16)} {probability(p)}" for t, p in self._said(i, -1)[:SHOWN])
-            body.append(f"  {layer:>5}  {self.prob[i, -1]:.4f} {bar:<10}  {self.rank[i, -1]:>4}  {said}")
+            numbers = f"{self.prob[i, -1]:z.4f} {bar:<10}  {self.rank[i, -1]:>4}"
+            body.append(f"  {self.layers[i]:>5}  {numbers}  {said}")
         n = last_that_fit(len(self.positions), 5)
-        some = self.positions[-n:]
         if len(self.positions) > 1:
-            cut = (
-                ""
-                if n == len(self.positions)
-                else f", the last {n} of {len(self.positions)} positions (to_rows() has all)"
-            )
-            body += ["", f"the likeliest token{cut}:"]
-            heads = [f"{p} {shown(self.tokens[p], 8)}" for p in some]
-            body += token_table(
-                "layer", [f"{i:>5}" for i in self.layers], heads, [row[-n:] for row in self.first]
-            )
+            left = f", the last {n} of {len(self.positions)} positions ({ALL})"
+            body += ["", f"the likeliest token{left if n < len(self.positions) else ''}:"]
+            heads = [f"{p} {shown(self.tokens[p], 8)}" for p in self.positions[-n:]]
+            names, first = [f"{self.layers[i]:>5}" for i in rows], self.first
+            body += token_table("layer", names, heads, [first[i][-n:] for i in rows])
         return page(self._title, self._lines(), self.notes, body)
 
-    def _repr_html_(self) -> str:
-        n = min(len(self.positions), MOST_HTML)
-        lines = [f"<b>{html.escape(self._title)}</b>", *map(html.escape, self._lines())]
-        lines += [f"note: {html.escape(note)}" for note in self.notes]
-        if n < len(self.positions):
-            lines.append(f"the last {n} of {len(self.positions)} positions; to_rows() has all")
-        heads = "".join(f"<th>{p} {html.escape(shown(self.tokens[p], 16))}</th>" for p in self.positions[-n:])
-        rows = [f"<tr><th>layer</th>{heads}</tr>"]
-        for i in reversed(range(len(self.layers))):
-            cells = "".join(self._cell(i, j) for j in range(len(self.positions) - n, len(self.positions)))
-            rows.append(f"<tr><th>{self.layers[i]}</th>{cells}</tr>")
-        return f"{'<br>'.join(lines)}<table>{''.join(rows)}</table>"
+    def _layers(self) -> list[int]:
+        """Which layers are shown, by their place: of many every second, or third, and the last in any case."""
+        n = len(self.layers)
+        return list(range(n))[:: -max(1, -(-n // MOST))][::-1]
 
-    def _cell(self, i: int, j: int) -> str:
+    def _cut(self, rows: list[int]) -> str:
+        n = len(self.layers)
+        return f", {len(rows)} of {n} layers ({ALL})" if len(rows) < n else ""
+
+    def _repr_html_(self) -> str:
+        rows = self._layers()
+        n = min(len(self.positions), max(4, MOST_HTML // len(rows)))
+        cut = f"{self._cut(rows)[2:]}" if len(rows) < len(self.layers) else ""
+        last = f"the last {n} of {len(self.positions)} positions ({ALL})" if n < len(self.positions) else ""
+        names = (f"{p} {html.escape(shown(self.tokens[p], 16))}" for p in self.positions[-n:])
+        table = [f"<tr><th>layer</th>{''.join(f'<th>{name}</th>' for name in names)}</tr>"]
+        columns = range(len(self.positions) - n, len(self.positions))
+        for i in reversed(rows):
+            cells = "".join(self._cell(i, j, n * len(rows) <= HOVERED) for j in columns)
+            table.append(f"<tr><th>{self.layers[i]}</th>{cells}</tr>")
+        lines = [*self._lines(), *filter(None, [cut, last])]
+        return document(self._title, lines, self.notes, [f"<table>{''.join(table)}</table>"])
+
+    def _cell(self, i: int, j: int, every: bool) -> str:
+        """A cell's likeliest token; every: and the others where the pointer rests on it."""
         said = self._said(i, j)
-        every = "&#10;".join(f"{html.escape(quoted(text))} {probability(p)}" for text, p in said)
-        shade = f"background:rgba(106,81,163,{0.75 * said[0][1]:.2f})"
-        return f'<td style="{shade}" title="{every}">{html.escape(shown(said[0][0], 16))}</td>'
+        others = "&#10;".join(f"{html.escape(shown(text, 24))} {probability(p)}" for text, p in said)
+        title = f' title="{others}"' if every else ""
+        shade = f"background:#6a51a3{round(191 * said[0][1]):02x}"
+        return f'<td style="{shade}"{title}>{html.escape(shown(said[0][0], 16))}</td>'

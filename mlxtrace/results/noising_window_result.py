@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -89,25 +89,26 @@ class NoisingWindow(Record):
             for layer, score in zip(self.layers, self.scores, strict=True)
         ]
 
-    def plot(self, path: str | os.PathLike | None = None) -> Any:
+    def plot(self, path: str | os.PathLike | None = None, **look: Unpack[plotting.Look]) -> Any:
         """Draw a bar for each window, with lines at the clean and the fully noised run.
 
         Args:
             path: a PNG, PDF or SVG to write as well.
+            look: `ax` or `fig` to draw on, and `caption`, as in every plot.
 
         Returns:
             The matplotlib `Figure`.
         """
-        return plotting.noising(self, path)
+        return plotting.noising(self, path, **look)
 
     def __repr__(self) -> str:
         words = COMPONENTS[self.component].words
         title = (
-            f"{type(self).__name__}: noise of {self.level:g} on the {words} of all layers but those within "
+            f"{type(self).__name__}: noise of {self.level:zg} on the {words} of all layers but those within "
             f"{self.window // 2} of the centre, which are clean{over(self.ids)}"
         )
         clean = "clean" if self.answer is None else quoted(self.answer.text)
-        said = f"{clean} {probability(self.clean)}; all layers noised: {self.noised:.4f}"
+        said = f"{clean} {probability(self.clean)}; all layers noised: {self.noised:z.4f}"
         lines = [f"prompt: {self.prompt} → {said}"]
         if len(self.ids) > 1:
             lines.append(f"means{over(self.ids)}, ± {OF_A_MEAN}")

@@ -66,7 +66,7 @@ class NoisingWindowSet(RecordSet, NoisingWindow):
         first, self.plan = self._gather(singles, ids, notes, _traits)[0], plan
         self.per_pair = self._stacked("scores")
         levels = {single.level for single in self.singles}
-        told = [] if len(levels) == 1 else [f"the noise's level is from {min(levels):g} to {max(levels):g}"]
+        told = [] if len(levels) == 1 else [f"the noise's level is from {min(levels):zg} to {max(levels):zg}"]
         super().__init__(
             raw=self._stacked("raw").mean(0),
             clean=float(np.mean([single.clean for single in self.singles])),

@@ -101,6 +101,6 @@ def notes_of_gaps(gaps: Mapping[str, np.ndarray], ids: Sequence[str], small: Seq
             )
         if half > abs(mean):
             notes.append(
-                f"the mean gap of {metric} is {mean:.4g} ± {half:.2g}: recoveries mean little over it"
+                f"the mean gap of {metric} is {mean:z.4g} ± {half:z.2g}: recoveries mean little over it"
             )
     return notes

@@ -8,17 +8,36 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from ..arguments import whole_number
 from ..errors import InputError, closest
-from ..plotting.subtraction import difference
-from .cells import WHERE, Panel, cells_of, panels_of
+from ..plotting.subtraction import Look, difference
+from .cells import WHERE, Panel, cells_of, largest, panels_of
 from .intervals import known
-from .printing import OF_A_DIFFERENCE, bars, over, page, text_map, top_rows, uncertain
+from .printing import (
+    CELLS,
+    OF_A_DIFFERENCE,
+    SHADES,
+    across,
+    bars,
+    document,
+    heat,
+    most_rows,
+    over,
+    page,
+    quoted,
+    shaded,
+    strongest,
+    uncertain,
+)
 from .saved import Saved
+
+MAPS = 4  # that are printed
+TINT = "106,81,163"
 
 
 class PatchingDifference(Saved):
@@ -100,10 +119,14 @@ class PatchingDifference(Saved):
             One dict per cell and metric: component, layer, position, token, region, head (those there are), metric,
             first and second (recoveries, percent), difference, n, low and high (None where they are not known).
         """
-        rows = []
+        return self._rows()
+
+    def _rows(self, at: np.ndarray | None = None) -> list[dict[str, Any]]:
+        """The rows of all cells, or of some by their places in that order."""
+        rows, which = [], slice(None) if at is None else at
         arrays = (self.first, self.second, self.recovery, self.low, self.high, self.n)
-        columns = [self._metric_last(x).reshape(-1, len(self.metrics)) for x in arrays]
-        for i, cell in enumerate(cells_of(self.dims, self.coords, self.components[0], self.tokens)):
+        columns = [self._metric_last(x).reshape(-1, len(self.metrics))[which] for x in arrays]
+        for i, cell in enumerate(cells_of(self.dims, self.coords, self.components[0], self.tokens, at)):
             for j, metric in enumerate(self.metrics):
                 first, second, difference, low, high = (known(float(x[i, j])) for x in columns[:5])
                 row = {**cell, "metric": metric, "first": first, "second": second, "difference": difference}
@@ -122,8 +145,8 @@ class PatchingDifference(Saved):
         Raises:
             InputError: when k is not a whole number of 0 or more.
         """
-        rows = [r for r in self.to_rows() if r["metric"] == self.metrics[0] and r["difference"] is not None]
-        return top_rows(rows, "difference", k, abs)
+        size = np.abs(self._metric_last(self.recovery).reshape(-1, len(self.metrics))[:, 0])
+        return self._rows(largest(size, whole_number("k", k, 0)))[:: len(self.metrics)]
 
     def panels(self, metric: str | None = None) -> list[Panel]:
         """The differences of one metric (the first) as tables, with the half-widths of their intervals."""
@@ -142,18 +165,30 @@ class PatchingDifference(Saved):
         )
 
     def __repr__(self) -> str:
-        lines = [f"{self.names[0]} less {self.names[1]}"]
-        paired = f", paired by id{over(self.ids)}, ± its interval" if self.ids else ""
-        body = [f"difference of the recoveries of {self.metrics[0]}, percentage points{paired}"]
-        if len(self.ids) > 1:
-            body.append(f"  {OF_A_DIFFERENCE}; ? where it covers no difference")
+        body = self._what()
         panels = self.panels()
         if panels[0].column_name == "component":
             body += self._bars(panels[0])
-        elif len(panels) <= 4:
-            for panel in panels:
-                body += self._map(panel)
+        else:
+            which, said = strongest([panel.values for panel in panels], MAPS)
+            for i in which:
+                body += self._map(panels[i], len(which))
+            body += [f"  {said}"] if said else []
+        lines = [f"{self.names[0]} less {self.names[1]}"]
         return page(self.title, lines, self.notes, body + self._strongest(panels[0]))
+
+    def _repr_html_(self) -> str:
+        panels = self.panels()
+        which, said = strongest([panel.values for panel in panels], MAPS)
+        parts = [self._html_panel(panels[i], CELLS // len(which)) for i in which]
+        lines = [f"{self.names[0]} less {self.names[1]}", *self._what(), *([said] if said else [])]
+        return document(self.title, lines, self.notes, parts)
+
+    def _what(self) -> list[str]:
+        """What the numbers are."""
+        paired = f", paired by id{over(self.ids)}, ± its interval" if self.ids else ""
+        what = [f"difference of the recoveries of {self.metrics[0]}, percentage points{paired}"]
+        return what + ([f"  {OF_A_DIFFERENCE}; ? where it covers no difference"] if len(self.ids) > 1 else [])
 
     def _bars(self, panel: Panel) -> list[str]:
         halves = panel.values * np.nan if panel.halves is None else panel.halves
@@ -168,16 +203,37 @@ class PatchingDifference(Saved):
             digits=1,
         )
 
-    def _map(self, panel: Panel) -> list[str]:
-        names = [str(row) for row in panel.rows]
-        if panel.row_name == "position":
-            names = [f"{p:>3} {self.tokens[p]!r}" for p in panel.rows]
+    def _names(self, panel: Panel) -> list[str]:
+        if panel.row_name != "position":
+            return [str(row) for row in panel.rows]
+        return [f"{p:>3} {quoted(self.tokens[p])[1:-1]}" for p in panel.rows]
+
+    def _kept(self, panel: Panel) -> dict[str, Any]:
+        """How the rows of a panel may be cut: not regions, and never the last token."""
+        last = panel.rows[-1:] if panel.row_name == "position" else []
+        numbered = panel.row_name != "region"
+        return {"row": panel.row_name, "labels": panel.rows if numbered else None, "keep": last}
+
+    def _map(self, panel: Panel, maps: int) -> list[str]:
         head = "" if panel.head is None else f" {panel.head}"
-        across = f"{panel.column_name}s {panel.columns[0]}-{panel.columns[-1]} across"
         most = float(np.nan_to_num(np.abs(self.recovery)).max())
-        shades = f"░ ▒ ▓ █ from 5, 25, 45, 65 % of {most:.1f} points, - where the second is higher"
-        heading = f"  {panel.component}{head}: {across}; {shades}"
-        return [heading, *text_map(names, panel.values, most, uncertain(panel.values, panel.halves))]
+        shades = f"{SHADES} of {most:z.1f} points, - where the second is higher"
+        heading = f"  {panel.component}{head}: {across(panel.column_name, panel.columns)}; {shades}"
+        options = {**self._kept(panel), "column": panel.column_name, "most": most_rows(panel.row_name, maps)}
+        marks = uncertain(panel.values, panel.halves)
+        return shaded(heading, self._names(panel), panel.values, most, marks, **options)
+
+    def _html_panel(self, panel: Panel, cells: int) -> str:
+        halves = panel.values * np.nan if panel.halves is None else panel.halves
+        marks = uncertain(panel.values, panel.halves)
+
+        def cell(i: int, j: int) -> str:
+            half = "" if np.isnan(halves[i, j]) else f" ± {halves[i, j]:z.1f}"
+            return f"{panel.values[i, j]:z.1f}{half}{' ?' if marks[i, j] else ''}"
+
+        corner = f"{panel.component}{'' if panel.head is None else f' {panel.head}'}" or panel.row_name
+        options = {**self._kept(panel), "cells": cells, "whole": 100.0}
+        return heat(corner, self._names(panel), panel.columns, panel.values, cell, TINT, **options)
 
     def _strongest(self, panel: Panel) -> list[str]:
         if panel.column_name == "component" and "neuron" not in self.dims:
@@ -185,17 +241,25 @@ class PatchingDifference(Saved):
         lines = ["", "differ most:"]
         for row in self.top():
             where = ", ".join(f"{d} {row[d]}" for d in WHERE if d in row)
-            half = "" if row["high"] is None else f" ± {row['high'] - row['difference']:<5.1f}"
-            told = f"{row['difference']:7.1f}{half}  {row['component']}, {where}"
-            lines.append(f"  {told}: {row['first']:.1f} and {row['second']:.1f}")
+            half = "" if row["high"] is None else f" ± {row['high'] - row['difference']:<z5.1f}"
+            told = f"{row['difference']:z7.1f}{half}  {row['component']}, {where}"
+            lines.append(f"  {told}: {row['first']:z.1f} and {row['second']:z.1f}")
         return lines
 
-    def plot(self, path: str | os.PathLike | None = None, metric: str | None = None) -> Figure:
+    def plot(
+        self,
+        path: str | os.PathLike | None = None,
+        metric: str | None = None,
+        rows: Any = "auto",
+        **look: Unpack[Look],
+    ) -> Figure:
         """The differences as bars by layer or as maps, white where there is none.
 
         Args:
             path: where the figure goes as well, .png, .pdf or .svg; its folder exists.
             metric: whose are drawn; default: the first.
+            rows: which tokens maps show: "auto", of a long prompt those that matter; "all"; or positions.
+            look: `ax` or `fig` to draw on, and `caption`, as in every plot.
 
         Returns:
             A matplotlib Figure.
@@ -203,7 +267,7 @@ class PatchingDifference(Saved):
         Raises:
             InputError: for an unknown metric, or a path that cannot be written, before drawing.
         """
-        return difference(self, path, metric)
+        return difference(self, path, metric, rows, **look)
 
     def _header(self) -> dict[str, Any]:
         return {k: v for k, v in vars(self).items() if k not in (*self.ARRAYS, "recovery")}

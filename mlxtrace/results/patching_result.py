@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -18,15 +18,16 @@ from .. import plotting
 from ..arguments import whole_number
 from ..errors import InputError, SiteError, closest
 from . import tables
-from .cells import cells_of, panels_of
+from .cells import cells_of, largest, panels_of, with_metrics
 from .labelled import Labelled
+from .one_pair import OnePair
 from .patching_difference import PatchingDifference
 from .saved import Answer, Saved
 from .subtracting import subtracted
 from .tables import Panel
 
 
-class PatchingResult(Labelled, Saved, Mapping[int, float]):
+class PatchingResult(OnePair, Labelled, Saved, Mapping[int, float]):
     """The recoveries of a sweep; a mapping `{layer: recovery %}` when there is one number per layer.
 
     Recovery is `100 * (raw - corrupted) / (clean - corrupted)`, in percent, whatever the direction: with `denoise` 0
@@ -41,7 +42,8 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
         target, foil: the answers, or None.
         tokens, corrupted_tokens: of the two prompts.
         subject_range: the subject's positions, or None.
-        direction: "denoise" or "noise". window: layers patched together.
+        direction: "denoise" or "noise". window: layers patched together; the most, where components have windows
+            of their own (`settings["windows"]`).
         plan: cells, rows, passes, engine.
         clean_text, corrupted_text, model: the prompts' texts, and the model's name.
         notes: what is to be said of these numbers.
@@ -115,9 +117,9 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
         """The cells as a table.
 
         Returns:
-            One dict per cell, plain Python values: component, layer, position, token, region, head, neuron (those
-            there are), then for each metric its value, and `<metric>_recovery` in percent (None where that means
-            nothing).
+            One dict per cell, plain Python values: component, layer, position, token, region, head, neuron, window
+            (those there are; the window where components differ in it), then for each metric its value, and
+            `<metric>_recovery` in percent (None where that means nothing).
 
         Example:
             >>> from mlxtrace import InterpretableModel
@@ -126,15 +128,12 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
             >>> list(model.activation_patching(*prompts, progress=False).to_rows()[0])
             ['component', 'layer', 'prob', 'prob_recovery']
         """
-        raw, percent = (
-            self._metric_last(x).reshape(-1, len(self.metrics)) for x in (self.raw, self.recovery)
-        )
-        rows = cells_of(self.dims, self.coords, self.components[0], self.tokens)
-        for row, values, recoveries in zip(rows, raw, percent, strict=True):
-            for metric, value, recovery in zip(self.metrics, values, recoveries, strict=True):
-                row[metric] = float(value)
-                row[f"{metric}_recovery"] = None if np.isnan(recovery) else float(recovery)
-        return rows
+        return self._rows()
+
+    def _rows(self, at: np.ndarray | None = None) -> list[dict[str, Any]]:
+        cells = cells_of(self.dims, self.coords, self.components[0], self.tokens, at)
+        numbers = self._by_cell(self.raw, at), self._by_cell(self.recovery, at)
+        return with_metrics(cells, self.metrics, *numbers, self.settings.get("windows", {}))
 
     def top(self, k: int = 5) -> list[dict[str, Any]]:
         """The k strongest cells by the first metric.
@@ -157,9 +156,9 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
             True
         """
         k = whole_number("k", k, 0)
-        key = f"{self.metrics[0]}_recovery"
-        rows = [row for row in self.to_rows() if row[key] is not None]
-        return sorted(rows, key=lambda row: row[key], reverse=self.direction != "noise")[:k]
+        return self._rows(
+            largest(self._by_cell(self.recovery)[:, 0] * (-1 if self.direction == "noise" else 1), k)
+        )
 
     def panels(self, metric: str | None = None) -> list[Panel]:
         """The recoveries of one metric (the first) as tables, as they are printed and drawn.
@@ -175,38 +174,6 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
         arrays = [self._metric_last(x)[..., self.metrics.index(metric)] for x in arrays]
         halves = arrays[1] if self.ids else None
         return panels_of(self.coords, self.components, arrays[0], halves, self.no_effect)
-
-    # -- one pair is a set of one ----------------------------------------------------------------
-
-    @property
-    def ids(self) -> list[str]:
-        """The pairs of a set; none for the result of one pair."""
-        return []
-
-    @property
-    def per_pair(self) -> np.ndarray:
-        """The metric's own values with an axis for the pairs before the others: here of length 1."""
-        return self.raw[None]
-
-    @property
-    def n(self) -> np.ndarray:
-        """How many pairs there are to a cell, shaped as `recovery`."""
-        return np.ones(self.raw.shape, int)
-
-    @property
-    def interval(self) -> np.ndarray:
-        """The half-width of each recovery's 95 % interval over the pairs, percent: NaN, as one pair has none."""
-        return np.full(self.raw.shape, np.nan)
-
-    @property
-    def low(self) -> np.ndarray:
-        """Where each recovery's interval begins, percent."""
-        return self.recovery - self.interval
-
-    @property
-    def high(self) -> np.ndarray:
-        """Where each recovery's interval ends, percent."""
-        return self.recovery + self.interval
 
     def __sub__(self, other: Any) -> PatchingDifference:
         """The recoveries less those of another result of the same pair or pairs, in percentage points."""
@@ -257,18 +224,23 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
     def _repr_html_(self) -> str:
         return tables.as_html(self)
 
-    def plot(self, path: str | os.PathLike | None = None, metric: str | None = None) -> Figure:
+    def plot(
+        self,
+        path: str | os.PathLike | None = None,
+        metric: str | None = None,
+        rows: Any = "auto",
+        **look: Unpack[plotting.Look],
+    ) -> Figure:
         """The figure that fits the dims: bars by layer, or a heatmap for each component (and head).
 
         Args:
-            path: where the figure goes as well, .png, .pdf or .svg; its folder exists.
-            metric: whose recoveries are drawn; default: the first.
+            path, metric, rows, look: see `plotting.plot`: a file, whose recoveries, which tokens, and what is drawn on.
 
         Returns:
             A matplotlib Figure.
 
         Raises:
-            InputError: for an unknown metric, or a path that cannot be written, before drawing.
+            InputError: for an unknown metric, rows that are not there, or a path that cannot be written.
 
         Example:
             >>> from mlxtrace import InterpretableModel
@@ -278,7 +250,7 @@ class PatchingResult(Labelled, Saved, Mapping[int, float]):
             >>> figure.axes[0].get_ylabel()
             'recovery of probability (%)'
         """
-        return plotting.plot(self, path, metric=metric)
+        return plotting.plot(self, path, metric=metric, rows=rows, **look)
 
     # -- to keep ---------------------------------------------------------------------------------
 

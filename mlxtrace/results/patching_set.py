@@ -29,7 +29,8 @@ OF_A_PAIR = ("clean_text", "corrupted_text", "target", "foil", "clean", "corrupt
 def _traits(single: PatchingResult) -> dict[str, Any]:
     """What is the same for every pair of a set."""
     options = {
-        name: single.settings.get(name) for name in ("positions", "within", "approximate", "source_model")
+        name: single.settings.get(name)
+        for name in ("positions", "within", "approximate", "source_model", "windows")
     }
     coords = {f"{dim}s": single.coords.get(dim) for dim in ("layer", "head", "position", "neuron")}
     same = ("model", "metrics", "components", "dims", "direction", "window")
@@ -201,10 +202,11 @@ class PatchingSet(PatchingResult):
             One dict per cell: what `PatchingResult.to_rows` has, then n, and low and high, the ends of the first
             metric's interval in percent (None for one pair); with several metrics `<metric>_low` and `<metric>_high`.
         """
-        rows = super().to_rows()
-        n, low, high = (
-            self._metric_last(x).reshape(-1, len(self.metrics)) for x in (self.n, self.low, self.high)
-        )
+        return self._rows()
+
+    def _rows(self, at: np.ndarray | None = None) -> list[dict[str, Any]]:
+        rows = super()._rows(at)
+        n, low, high = (self._by_cell(x, at) for x in (self.n, self.low, self.high))
         before = [f"{metric}_" for metric in self.metrics] if len(self.metrics) > 1 else [""]
         for i, row in enumerate(rows):
             row["n"] = int(n[i, 0])

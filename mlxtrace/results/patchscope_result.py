@@ -6,16 +6,29 @@ scope.prob                 # of the answer; of a map [target layers, source laye
 
 from __future__ import annotations
 
-import html
 import os
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 
 from ..plotting import token_maps
 from .saved import Record
-from .token_table import bars_of, marked, page, probability, quoted, shaded_map, shown
+from .token_table import (
+    SHADES,
+    bars_of,
+    cut,
+    document,
+    heat,
+    listed,
+    marked,
+    page,
+    probability,
+    quoted,
+    shaded,
+    short,
+    shown,
+)
 
 STRONGEST = 5  # cells of a map that are printed
 
@@ -53,10 +66,8 @@ class Scoped(Record):
     @property
     def where(self) -> list[str]:
         """The two prompts in words, the tokens that are read and written in ⟦ ⟧."""
-        source, target = (
-            marked(*x)
-            for x in ((self.source_tokens, self.source_position), (self.target_tokens, self.target_position))
-        )
+        source = marked(self.source_tokens, self.source_position)
+        target = marked(self.target_tokens, self.target_position)
         return [
             f"source: {source} → {quoted(self.source_said)} {probability(self.source_prob)}",
             f"target: {target}",
@@ -133,16 +144,16 @@ class Patchscope(Scoped):
         rows = [(True, *pair) for pair in self.top] + [(False, *pair) for pair in self.base_top]
         return [{"patched": patched, "token": token, "prob": p} for patched, token, p in rows]
 
-    def plot(self, path: str | os.PathLike | None = None) -> Any:
+    def plot(self, path: str | os.PathLike | None = None, **look: Unpack[token_maps.Look]) -> Any:
         """Draw bars: the likeliest tokens with the patch, and without.
 
         Args:
-            path: a PNG, PDF or SVG to write as well.
+            path, look: a PNG, PDF or SVG to write as well; `ax=` or `fig=` to draw on, `caption=False`.
 
         Returns:
             The matplotlib `Figure`.
         """
-        return token_maps.said(self, path)
+        return token_maps.said(self, path, **look)
 
     @property
     def lines(self) -> list[str]:
@@ -162,13 +173,12 @@ class Patchscope(Scoped):
         return page(f"Patchscope on {self.model}", self.lines, self.notes, body)
 
     def _repr_html_(self) -> str:
-        lines = [f"<b>Patchscope on {html.escape(self.model)}</b>", *map(html.escape, self.lines)]
-        lines += [f"note: {html.escape(note)}" for note in self.notes]
-        rows = ["<tr><th>patched</th><th></th><th>as it is</th><th></th></tr>"]
-        for (a, p), (b, q) in zip(self.top, self.base_top, strict=True):
-            cells = (html.escape(shown(a, 24)), probability(p), html.escape(shown(b, 24)), probability(q))
-            rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
-        return f"{'<br>'.join(lines)}<table>{''.join(rows)}</table>"
+        both = zip(self.top, self.base_top, strict=True)
+        rows = [
+            {"patched": shown(a, 24), "p": p, "as it is": shown(b, 24), "p as it is": q}
+            for (a, p), (b, q) in both
+        ]
+        return document(f"Patchscope on {self.model}", self.lines, self.notes, [listed(rows, len(rows))])
 
 
 @dataclass(repr=False, eq=False, kw_only=True)
@@ -239,49 +249,41 @@ class PatchscopeMap(Scoped):
                 rows.append(row | {"top": first[i][j], "top_prob": float(self.probabilities[i, j])})
         return rows
 
-    def plot(self, path: str | os.PathLike | None = None) -> Any:
+    def plot(self, path: str | os.PathLike | None = None, **look: Unpack[token_maps.Look]) -> Any:
         """Draw the map: source layers across, target layers upwards, the colour is the answer's probability.
 
         Args:
-            path: a PNG, PDF or SVG to write as well.
+            path, look: a PNG, PDF or SVG to write as well; `ax=` or `fig=` to draw on, `caption=False`.
 
         Returns:
             The matplotlib `Figure`.
         """
-        return token_maps.scope(self, path)
+        return token_maps.scope(self, path, **look)
 
     @property
     def _lines(self) -> list[str]:
         return [
             *self.where,
-            f"p({quoted(self.answer)}) as it is: {probability(self.base_prob)}; largest {self.prob.max():.4f}",
+            f"p({quoted(self.answer)}) as it is: {probability(self.base_prob)}; largest {self.prob.max():z.4f}",
         ]
 
     def __repr__(self) -> str:
         title = f"PatchscopeMap on {self.model}: {self.component}, from each layer into each"
         names = [f"{layer:>3}" for layer in self.target_layers]
-        body = [
-            f"p({quoted(self.answer)}), target layers down, source layers across: {self.layers[0]} to {self.layers[-1]}"
-        ]
-        body += shaded_map(names, self.prob)
+        largest = float(self.prob.max())
+        where = f"target layers down, source layers across: {cut(short(self.layers), 40)}"
+        heading = f"p({quoted(self.answer)}), {where}; {SHADES} of {largest:z.4f}"
+        body = shaded(heading, names, self.prob, largest, row="layer", labels=self.target_layers)
         body += ["", "strongest:"]
         for row in sorted(self.to_rows(), key=lambda row: -row["prob"])[:STRONGEST]:
             said = f"{shown(row['top'], 16)} {probability(row['top_prob'])}"
             body.append(
-                f"  {row['prob']:.4f}  source {row['source_layer']}, target {row['target_layer']}: says {said}"
+                f"  {row['prob']:z.4f}  source {row['source_layer']}, target {row['target_layer']}: says {said}"
             )
         return page(title, self._lines, self.notes, body)
 
     def _repr_html_(self) -> str:
-        lines = [f"<b>PatchscopeMap on {html.escape(self.model)}</b>", *map(html.escape, self._lines)]
-        lines += [f"note: {html.escape(note)}" for note in self.notes]
-        rows = [
-            "<tr><th>target \\ source</th>" + "".join(f"<th>{layer}</th>" for layer in self.layers) + "</tr>"
-        ]
-        for i, line in enumerate(self.first):
-            cells = "".join(
-                f'<td style="background:rgba(106,81,163,{0.75 * p:.2f})">{html.escape(shown(token))}</td>'
-                for token, p in zip(line, self.prob[i].tolist(), strict=True)
-            )
-            rows.append(f"<tr><th>{self.target_layers[i]}</th>{cells}</tr>")
-        return f"{'<br>'.join(lines)}<table>{''.join(rows)}</table>"
+        first, rows = self.first, {"row": "layer", "labels": self.target_layers}
+        axes = "target \\ source", self.target_layers, self.layers
+        table = heat(*axes, self.prob, lambda i, j: shown(first[i][j]), "106,81,163", **rows)
+        return document(f"PatchscopeMap on {self.model}", self._lines, self.notes, [table])

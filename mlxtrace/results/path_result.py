@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -258,12 +258,15 @@ class PathResult(Record):
     def _repr_html_(self) -> str:
         return path_words.as_html(self)
 
-    def plot(self, path: str | os.PathLike | None = None, most: int = 40) -> Any:
+    def plot(
+        self, path: str | os.PathLike | None = None, most: int = 40, **look: Unpack[plotting.Look]
+    ) -> Any:
         """A map of effects: senders down, receivers across; with positions, the strongest edges down, tokens across.
 
         Args:
             path: a PNG, PDF or SVG to write as well.
             most: senders and receivers that are shown at most: those with the strongest edges.
+            look: `ax` or `fig` to draw on, and `caption`, as in every plot.
 
         Returns:
             The matplotlib `Figure`.
@@ -271,4 +274,4 @@ class PathResult(Record):
         Raises:
             InputError: when the path cannot be written.
         """
-        return plotting.path_map(self, path, most)
+        return plotting.path_map(self, path, most, **look)

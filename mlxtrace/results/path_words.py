@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import html
 from typing import Any
 
-from .printing import over, page, probability, quoted, top_rows
+from .printing import document, listed, over, page, probability, quoted, top_rows
 
 __all__ = ["SHOWN", "as_html", "runs", "text", "title", "top_rows"]
 SHOWN = 10  # of the strongest paths, those that are printed
@@ -38,7 +37,7 @@ def text(result: Any) -> str:
     """For a terminal: both runs, the metrics' ends, and the strongest edges."""
     lines = [f"{run + ':':<10} {said}" for run, said in runs(result)]
     for metric in result.metrics:
-        ends = f"clean {result.clean_values[metric]:.4g}, corrupted {result.corrupted_values[metric]:.4g}"
+        ends = f"clean {result.clean_values[metric]:z.4g}, corrupted {result.corrupted_values[metric]:z.4g}"
         lines.append(f"{metric + ':':<10} {ends}")
     effect = "mean of patched - base, ± its 95 % interval over the pairs" if result.ids else "patched - base"
     edges = f"{int(result.edge.sum())} edges of {result.edge.size} pairs"
@@ -52,9 +51,9 @@ def text(result: Any) -> str:
 
 def _row(key: str, row: dict[str, Any]) -> str:
     percent, half = row[key.replace("effect", "recovery")], row.get(f"{key}_interval")
-    interval = "" if half is None else f" ± {half:<8.2g}"
-    shown = "" if percent is None else f"{percent:8.1f} %"
-    return f"{row[key]:+10.4g}{interval} {shown}  {row['sender']} -> {row['receiver']}{_place(row)}"
+    interval = "" if half is None else f" ± {half:<z8.2g}"
+    shown = "" if percent is None else f"{percent:z8.1f} %"
+    return f"{row[key]:+z10.4g}{interval} {shown}  {row['sender']} -> {row['receiver']}{_place(row)}"
 
 
 def _place(row: dict[str, Any]) -> str:
@@ -66,18 +65,16 @@ def _place(row: dict[str, Any]) -> str:
 
 def as_html(result: Any) -> str:
     """For a notebook: both runs, notes, and a table of the strongest edges."""
-    names = ("sender", "receiver", "place", "effect", "recovery, %")
-    body = []
+    rows = []
     for row in result.top(2 * SHOWN):
         percent = row[result.key.replace("effect", "recovery")]
-        cells = [row["sender"], row["receiver"], _place(row)[4:], f"{row[result.key]:+.4g}"]
-        cells.append("" if percent is None else f"{percent:.1f}")
-        body.append("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>")
-    parts = [f"<b>{html.escape(title(result))}</b>"]
-    parts += [f"<br>{run}: {html.escape(said)}" for run, said in runs(result)]
-    parts += [f"<br>{html.escape(note)}" for note in result.notes]
-    head = "".join(f"<th>{name}</th>" for name in names)
-    return "".join([*parts, f"<table><tr>{head}</tr>{''.join(body)}</table>"])
+        found = {"sender": row["sender"], "receiver": row["receiver"], "place": _place(row)[4:]}
+        rows.append({**found, "effect": row[result.key], "recovery, %": percent})
+    if not any(row["place"] for row in rows):
+        rows = [{name: x for name, x in row.items() if name != "place"} for row in rows]
+    lines = [f"{run}: {said}" for run, said in runs(result)]
+    places = len(result.positions or result.regions or [None])
+    return document(title(result), lines, result.notes, [listed(rows, places * int(result.edge.sum()))])
 
 
 def _counted(names: list[str], what: str) -> str:

@@ -8,76 +8,122 @@ from typing import Any
 import numpy as np
 
 from ..arguments import whole_number
+from ..notebook import Displayed
 from ..plotting.labels import (
     NATURAL,
     OF_A_DIFFERENCE,
     OF_A_MEAN,
+    OF_A_RATIO,
     WITHIN,
+    describe,
     one_line,
     over,
     place_of,
+    position_label,
     probability,
     quoted,
+    run_lines,
+    short,
     text_bar,
-    text_map,
     uncertain,
 )
-from ..terminal import printable
+from ..terminal import padded, width
+from .html_tables import CELLS, TINTS, decimals, document, heat, listed, strongest
+from .text_maps import ALL, SHADES, across, cut, elided, most_rows, printable, shaded
 
 __all__ = [
+    "ALL",
+    "CELLS",
     "NATURAL",
     "OF_A_DIFFERENCE",
     "OF_A_MEAN",
+    "OF_A_RATIO",
     "SHADES",
+    "TINTS",
     "WITHIN",
+    "Displayed",
+    "across",
     "bars",
+    "cut",
+    "decimals",
+    "describe",
+    "document",
+    "elided",
+    "heat",
+    "listed",
+    "most_rows",
     "over",
+    "padded",
     "page",
     "place_of",
+    "position_label",
     "probability",
     "quoted",
-    "text_map",
+    "run_lines",
+    "shaded",
+    "short",
+    "strongest",
     "top_rows",
     "uncertain",
+    "width",
 ]
-SHADES = "░ ▒ ▓ █ from 5, 25, 45, 65 %"  # what `text_map` draws
+PROMPT = 300  # characters of a line of a page; of longer ones the middle is left out
+BARS, LINE = 24, 112  # columns of a bar at most, and of a table of bars
 
 
 def page(title: str, lines: Iterable[str], notes: Iterable[str], body: Sequence[str] = ()) -> str:
     """A result in words: a title, what must be known to read it, notes, and under an empty line tables or maps."""
-    known = [one_line(line) for line in (*lines, *(f"note: {note}" for note in notes))]
-    return printable("\n".join([title, *(f"  {line}" for line in known), *([""] if body else []), *body]))
+    known = [elided(one_line(line), PROMPT) for line in lines]
+    known += [one_line(f"note: {note}") for note in notes]
+    return printable(
+        "\n".join([elided(title, PROMPT), *(f"  {line}" for line in known), *([""] if body else []), *body])
+    )
 
 
 def bars(
     name: str,
     labels: Sequence[Any],
     columns: Mapping[str, np.ndarray],
-    high: float = 1e-9,
+    high: float = 0.0,
     halves: Mapping[str, np.ndarray] | None = None,
     unsure: Mapping[str, np.ndarray] | None = None,
     digits: int = 4,
+    numbers: Mapping[str, np.ndarray] | None = None,
+    of: str = "",
 ) -> list[str]:
-    """A line for each label, with a value and a bar in each column, on one scale that reaches `high` at least.
+    """A line for each label, with a value and a bar in each column, on one scale, which is said above them.
 
-    halves: by column, half-widths of intervals, which stand behind the values; unsure: which of these get a `?`.
+    high: where the scale ends at least; it never ends before 100 of the last digit that is printed, so that nothing is
+    no bar. halves: by column, half-widths of intervals, which stand behind the values; unsure: which of these get a
+    `?`. numbers: what is printed, where bars are drawn of something else, such as the change: `of`, in words.
     """
     values, halves, unsure = np.nan_to_num(np.stack([*columns.values()])), halves or {}, unsure or {}
-    high, low = max(values.max(), high), min(values.min(), 0.0)
+    least = 10.0 ** (2 - digits)
+    high, low = max(values.max(initial=0.0), high), min(values.min(initial=0.0), 0.0)
+    high = max(high, least + low)
     known = {column: half for column, half in halves.items() if not np.isnan(half).all()}
     wide = 12 if known.keys() & columns.keys() else 0
-    lines = [f"  {name}  {''.join(f'{column:<{34 + wide}}' for column in columns)}".rstrip()]
+    left = max([len(name), *(width(str(label)) for label in labels)])
+    bar = max(6, min(BARS, (LINE - left - 2) // len(columns) - 12 - wide))
+    heads = "".join(f"{column:<{bar + 12 + wide}}" for column in columns)
+    lines = [_scale(of, low, high, digits, len(columns)), f"  {name:<{left}}  {heads}".rstrip()]
     for i, label in enumerate(labels):
         cells = []
         for column, of_column in columns.items():
-            half = f" ± {known[column][i]:.{digits}f}" if column in known else ""
+            half = f" ± {known[column][i]:z.{digits}f}" if column in known else ""
             mark = " ?" if column in unsure and unsure[column][i] else ""
-            cells.append(
-                f"  {of_column[i]:8.{digits}f}{half + mark:<{wide}} "
-                f"{text_bar(np.nan_to_num(of_column[i]), low, high):<24}"
-            )
-        lines.append(f"  {label:>{len(name)}}{''.join(cells)}".rstrip())
+            number = (numbers or columns)[column][i]
+            drawn = text_bar(np.nan_to_num(of_column[i]), low, high, bar)
+            cells.append(f"  {number:z8.{digits}f}{half + mark:<{wide}} {drawn:<{bar}}")
+        lines.append(f"  {' ' * (left - width(str(label)))}{label}{''.join(cells)}".rstrip())
     return lines
+
+
+def _scale(of: str, low: float, high: float, digits: int, columns: int) -> str:
+    """What a bar's length means, once for all columns."""
+    same = ", the same in every column" if columns > 1 else ""
+    negative = ", ▒ below 0" if low < 0 else ""
+    return f"  bars{of} from {low:z.{digits}f} to {high:z.{digits}f}{same}{negative}"
 
 
 def top_rows(

@@ -17,11 +17,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import InputError, LoadError, MlxtraceError, UnsupportedError
+from ..notebook import Displayed
 from ..storage import kind_of, load_arrays, plain, save_arrays, writable, write_csv, write_json
+from .explored import Explored
 from .labelled import Answer as Answer
 
 
-class Saved:
+class Saved(Explored, Displayed):
     """Base of results: a header of plain values, arrays of floating-point numbers, and rows for tables.
 
     A subclass says what these are (`_header`, `_arrays`, `to_rows`), and makes itself of a header and arrays that were

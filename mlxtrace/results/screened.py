@@ -7,15 +7,14 @@ found.missed_bound           # the largest share of these that can be stronger t
 
 from __future__ import annotations
 
-import html
 import os
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..plotting.screen_figure import screen_figure
+from ..plotting.screen_figure import Look, screen_figure
 from .missed import correlation, most_above, rank_correlation
 from .saved import Record
 from .screened_words import sentences, text, whole_number
@@ -212,14 +211,12 @@ class Screened(Record):
     def __repr__(self) -> str:
         return text(self)
 
-    def _repr_html_(self) -> str:
-        return f"<pre style='white-space:pre-wrap'>{html.escape(text(self))}</pre>"
-
-    def plot(self, path: str | os.PathLike | None = None) -> Figure:
+    def plot(self, path: str | os.PathLike | None = None, **look: Unpack[Look]) -> Figure:
         """Estimate against effect for every cell that was run, with the threshold.
 
         Args:
             path: where the figure goes as well, .png, .pdf or .svg; its folder exists.
+            look: `ax` or `fig` to draw on, and `caption`, as in every plot.
 
         Returns:
             A matplotlib Figure.
@@ -235,7 +232,7 @@ class Screened(Record):
             >>> found.plot().axes[0].get_ylabel()
             'effect on the logit difference, exact'
         """
-        return screen_figure(self, path)
+        return screen_figure(self, path, **look)
 
 
 def _strongest(rows: list[dict[str, Any]], k: int | None) -> list[dict[str, Any]]:

@@ -59,7 +59,7 @@ def text(found: Screening) -> str:
     over = f" over {len(found.ids)} pairs" if found.ids else ""
     verb = "Corrupting" if found.direction == "noise" else "Restoring"
     lines = [*sentences(found), *_runs(found)]
-    took = f"{found.seconds:.1f} s, {found.passes} batched passes of the exact sweeps"
+    took = f"{found.seconds:z.1f} s, {found.passes} batched passes of the exact sweeps"
     return page(f"Screen: {verb.lower()} the {words}{over}", [*lines, took], _notes(found), _table(found))
 
 
@@ -97,8 +97,8 @@ def _strongest(found: Screening) -> list[str]:
     if not top:
         return []
     gap = found.clean - found.corrupted
-    share = f" ({100 * top[0]['effect'] / gap:.1f} % of clean - corrupted)" if gap else ""
-    return [f"The strongest, {place(top[0])}, changes {found.metric} by {top[0]['effect']:+.4g}{share}."]
+    share = f" ({100 * top[0]['effect'] / gap:z.1f} % of clean - corrupted)" if gap else ""
+    return [f"The strongest, {place(top[0])}, changes {found.metric} by {top[0]['effect']:+z.4g}{share}."]
 
 
 def _held(found: Screening) -> list[str]:
@@ -121,19 +121,19 @@ def _missed(found: Screening) -> str:
         return "None was left to gradients, so nothing is missed and there was nothing to audit."
     if not audit.drawn:
         return f"There was no audit: nothing is known of the other {rest:,}."
-    r, rho = (f"{x:.2f}" if x is not None else "none" for x in (audit.correlation, audit.rank_correlation))
+    r, rho = (f"{x:z.2f}" if x is not None else "none" for x in (audit.correlation, audit.rank_correlation))
     which = "tenth strongest" if found.verify >= SHOWN else "weakest"
     said = f"In the random sample estimates and effects correlate with r = {r} (ranks: {rho}), and {audit.above} of "
-    said += f"{audit.drawn:,} are stronger than the {which} verified cell ({found.threshold:.4g})"
+    said += f"{audit.drawn:,} are stronger than the {which} verified cell ({found.threshold:z.4g})"
     if audit.drawn == rest:
         return f"{said}; it holds every cell that was not verified, so nothing is missed."
-    bound = f"{100 * found.missed_bound:.2g} %"
+    bound = f"{100 * found.missed_bound:z.2g} %"
     return f"{said}: at 95 % confidence no more than {bound} of the {rest:,} are (exact, hypergeometric)."
 
 
 def _runs(found: Screening) -> list[str]:
     """The prompts and the metric of either run."""
-    ends = f"{found.metric}: clean {found.clean:.4g}, corrupted {found.corrupted:.4g}"
+    ends = f"{found.metric}: clean {found.clean:z.4g}, corrupted {found.corrupted:z.4g}"
     if found.ids:
         return [f"means over {len(found.ids)} pairs; {ends}"]
     target = f" → {quoted(found.target)}" if found.target else ""
@@ -172,7 +172,7 @@ def _table(found: Screening) -> list[str]:
     for row in top:
         audit = "  (audit)" if row["part"] == "audit" else ""
         lines.append(
-            f"  {row['effect']:+20.4g} {row['estimate']:+11.4g} {row['rank']:>6}  {place(row)}{audit}"
+            f"  {row['effect']:+z20.4g} {row['estimate']:+z11.4g} {row['rank']:>6}  {place(row)}{audit}"
         )
     return lines
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..plotting.labels import quoted
+from ..plotting.labels import quoted, window_of
 from .patching_result import PatchingResult
 
 TELLING = 15  # percent of effect from which a site is worth a sentence
@@ -25,15 +25,17 @@ def strongest(result: PatchingResult) -> str:
     key = f"{result.metrics[0]}_recovery"
     sign = -1 if result.direction == "noise" else 1
     inner = [c for c in result.components if not c.startswith("resid")]  # the stream holds all there is
-    parts = []
+    parts, every = [], result.to_rows()
     for component in inner or result.components:
-        rows = [row for row in result.to_rows() if row["component"] == component]
+        rows = [row for row in every if row["component"] == component]
         rows = [
             row for row in rows if row[key] is not None and _half(row, key) < abs(row[key] - result.no_effect)
         ]
         rows = [row for row in rows if sign * (row[key] - result.no_effect) >= TELLING]
         rows.sort(key=lambda row: -sign * row[key])
-        chosen = rows[:1] + [row for row in rows if _elsewhere(row, rows[0], result.window)][:1]
+        chosen = (
+            rows[:1] + [row for row in rows if _elsewhere(row, rows[0], window_of(result, component))][:1]
+        )
         sites = " and ".join(f"{_place(row, result)} ({_percent(row, key)} %)" for row in chosen)
         parts.append(f"{component} {sites or f'nowhere (each below {TELLING} %)'}")
     return f"{'Breaks' if sign < 0 else 'Restores'} most: {'; '.join(parts)}."
@@ -47,8 +49,8 @@ def _half(row: dict, key: str) -> float:
 
 def _percent(row: dict, key: str) -> str:
     """A recovery, of a set with the half-width of its interval."""
-    half = f" ± {_half(row, key):.0f}" if "n" in row and _half(row, key) else ""
-    return f"{row[key]:.0f}{half}"
+    half = f" ± {_half(row, key):z.0f}" if "n" in row and _half(row, key) else ""
+    return f"{row[key]:z.0f}{half}"
 
 
 def _elsewhere(row: dict, first: dict, window: int) -> bool:
@@ -60,7 +62,8 @@ def _elsewhere(row: dict, first: dict, window: int) -> bool:
 
 
 def _place(row: dict, result: PatchingResult) -> str:
-    layer = f"layer {row['layer']}" if result.window == 1 else f"layers around {row['layer']}"
+    alone = window_of(result, row["component"]) == 1
+    layer = f"layer {row['layer']}" if alone else f"layers around {row['layer']}"
     where = layer + "".join(f" {unit} {row[unit]}" for unit in ("head", "neuron") if unit in row)
     if "region" in row:
         return f"{where} at {quoted(row['region'])}"

@@ -103,7 +103,9 @@ def _named(result: Any, other: Any) -> list[str]:
 
 def _texts(result: Any) -> list[str]:
     settings = [
-        f"{name} {value}" for name, value in result.settings.items() if isinstance(value, str | int | list)
+        f"{name} {value}"
+        for name, value in result.settings.items()
+        if isinstance(value, str | int | list | dict)
     ]
     return [*settings, *([] if result.ids else [result.clean_text, result.corrupted_text])]
 

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
-import html
 from typing import Any, Protocol
 
 import numpy as np
 
 from ..anatomy.components import COMPONENTS
-from ..plotting.labels import (
+from .cells import WHERE, Panel, Patched
+from .printing import (
+    CELLS,
     OF_A_RATIO,
+    SHADES,
+    TINTS,
+    across,
+    bars,
+    cut,
     describe,
+    document,
+    heat,
+    most_rows,
     over,
+    page,
     position_label,
     quoted,
     run_lines,
+    shaded,
     short,
-    text_bar,
-    text_map,
+    strongest,
     uncertain,
 )
-from ..plotting.protocols import Panel, Patched
-from ..terminal import printable
-from .cells import WHERE
+
+__all__ = ["OF_A_RATIO", "TINTS", "Panel", "Printed", "as_html", "describe", "less", "short", "text"]
 
 
 class Printed(Patched, Protocol):
@@ -35,11 +44,7 @@ class Printed(Patched, Protocol):
     def top(self, k: int = 5) -> list[dict[str, Any]]: ...
 
 
-TINTS = {
-    "attn": "203,24,29",
-    "mlp": "35,139,69",
-    "resid": "106,81,163",
-}  # red, green, purple, as in the figures
+MAPS = 4  # that are printed
 
 
 def less(one: str, two: str) -> str:
@@ -62,19 +67,20 @@ def _labels(result: Patched, name: str, labels: list) -> list[str]:
 
 def text(result: Printed) -> str:
     """The result for a terminal: both runs, then bars for each layer, or a shaded map with its strongest cells."""
-    lines = [describe(result), *(f"  {run + ':':<11}{line}" for run, line in run_lines(result))]
+    lines = [f"{run + ':':<11}{line}" for run, line in run_lines(result)]
     for metric in result.metrics:
-        ends = f"clean {result._clean[metric]:.4g}, corrupted {result._corrupted[metric]:.4g}"
-        lines.append(f"  {metric + ':':<10} {ends}")
-    lines += [f"  note: {note}" for note in result.notes]
-    lines += ["", *_what(result)]
+        ends = f"clean {result._clean[metric]:z.4g}, corrupted {result._corrupted[metric]:z.4g}"
+        lines.append(f"{metric + ':':<10} {ends}")
+    body = _what(result)
     panels = result.panels()
     if panels[0].column_name == "component":
-        lines += _text_bars(result, panels[0])
-    elif len(panels) <= 4:
-        for panel in panels:
-            lines += _text_map(result, panel)
-    return printable("\n".join(lines + _text_top(result)))
+        body += _text_bars(result, panels[0])
+    else:
+        which, said = strongest([panel.values - result.no_effect for panel in panels], MAPS)
+        for i in which:
+            body += _text_map(result, panels[i], len(which))
+        body += [f"  {said}"] if said else []
+    return page(describe(result), lines, result.notes, body + _text_top(result))
 
 
 def _what(result: Patched) -> list[str]:
@@ -92,70 +98,88 @@ def _text_top(result: Printed) -> list[str]:
     lines = ["", "strongest:"]
     for row in result.top():
         where = ", ".join(f"{d} {row[d]}" for d in WHERE if d in row)
-        token = f" {quoted(row['token'])}" if "token" in row else ""
+        token = f" {cut(quoted(row['token']), 40)}" if "token" in row else ""
         percent = row[f"{result.metrics[0]}_recovery"]
         high = row.get("high", row.get(f"{result.metrics[0]}_high"))
-        half = "" if high is None else f" ± {high - percent:<5.1f}"
-        lines.append(f"  {percent:7.1f}{half}  {row['component']}, {where}{token}")
+        half = "" if high is None else f" ± {high - percent:<z5.1f}"
+        lines.append(f"  {percent:z7.1f}{half}  {row['component']}, {where}{token}")
     return lines
 
 
 def _text_bars(result: Patched, panel: Panel) -> list[str]:
     halves = np.full(panel.values.shape, np.nan) if panel.halves is None else panel.halves
-    wide = 9 if np.isfinite(halves).any() else 0
-    moved = np.nan_to_num(panel.values - result.no_effect)
-    low, high = min(moved.min(), 0.0), max(moved.max(), 0.0)
     unsure = uncertain(panel.values, panel.halves, result.no_effect)
-    lines = ["  layer" + "".join(f"  {c:<{33 + wide}}" for c in panel.columns).rstrip()]
-    for layer, *row in zip(panel.rows, panel.values, halves, unsure, moved, strict=True):
-        cells = [
-            f"  {v:7.1f}{_half(h, u, wide)}  {text_bar(d, low, high):<24}"
-            for v, h, u, d in zip(*row, strict=True)
-        ]
-        lines.append(f"  {layer:>5}" + "".join(cells).rstrip())
-    return lines
+    columns = {c: i for i, c in enumerate(panel.columns)}
+    return bars(
+        "layer",
+        panel.rows,
+        {c: panel.values[:, i] - result.no_effect for c, i in columns.items()},
+        halves={c: halves[:, i] for c, i in columns.items()},
+        unsure={c: unsure[:, i] for c, i in columns.items()},
+        digits=1,
+        numbers={c: panel.values[:, i] for c, i in columns.items()},
+        of=f" of the change from {result.no_effect:zg}" if result.no_effect else "",
+    )
 
 
-def _half(half: float, uncertain: bool, width: int) -> str:
-    """The half-width of an interval behind its number, with its mark, in so many characters."""
-    known = "" if np.isnan(half) else f" ± {half:.1f}"
-    return f"{known}{' ?' if uncertain else ''}"[:width].ljust(width)
+def _kept(result: Patched, panel: Panel) -> dict[str, Any]:
+    """How the rows of a panel may be cut: not regions, and never the subject's or the last token."""
+    if panel.row_name == "region":
+        return {"row": "region"}
+    subject = result.subject_range if panel.row_name == "position" and result.subject_range else ()
+    last = panel.rows[-1:] if panel.row_name == "position" else []
+    return {"row": panel.row_name, "labels": panel.rows, "keep": {*subject, *last}}
 
 
-def _text_map(result: Patched, panel: Panel) -> list[str]:
+def _names(result: Patched, panel: Panel) -> list[str]:
+    if panel.row_name != "position":
+        return [str(x) for x in panel.rows]
+    return [f"{p:>3} {position_label(result, p, lambda t: quoted(t)[1:-1])}" for p in panel.rows]
+
+
+def _text_map(result: Patched, panel: Panel, maps: int) -> list[str]:
     moved = (panel.values - result.no_effect) * (-1 if result.direction == "noise" else 1)
-    names = _labels(result, panel.row_name, panel.rows)
     title = f"{panel.component}{'' if panel.head is None else f' {panel.head}'}"
-    across = f"{panel.column_name}s {short(panel.columns)} across"
-    heading = f"  {title}: {across}; ░ ▒ ▓ █ from 5, 25, 45, 65 % of effect"
-    return [heading, *text_map(names, moved, 100, uncertain(panel.values, panel.halves, result.no_effect))]
+    heading = f"  {title}: {across(panel.column_name, panel.columns)}; {SHADES} of effect"
+    return shaded(
+        heading,
+        _names(result, panel),
+        moved,
+        100,
+        uncertain(panel.values, panel.halves, result.no_effect),
+        column=panel.column_name,
+        most=most_rows(panel.row_name, maps),
+        **_kept(result, panel),
+    )
 
 
 def as_html(result: Patched) -> str:
-    """The result for a notebook: a table of shaded cells for each panel."""
-    parts = [f"<b>{html.escape(describe(result))}</b>"]
-    parts += [f"<br>{run}: {html.escape(line)}" for run, line in run_lines(result)]
-    parts.append("<br>" + html.escape(" ".join(_what(result))))
-    for panel in result.panels():
-        head = "" if panel.head is None else f" {panel.head}"
-        top = "".join(f"<th>{html.escape(str(c))}</th>" for c in panel.columns)
-        rows = [f"<tr><th>{html.escape(panel.component + head) or panel.row_name}</th>{top}</tr>"]
-        halves = np.full(panel.values.shape, np.nan) if panel.halves is None else panel.halves
-        marks = uncertain(panel.values, panel.halves, result.no_effect)
-        names = _labels(result, panel.row_name, panel.rows)
-        for name, *row in zip(names, panel.values, halves, marks, strict=True):
-            cells = "".join(
-                _html_cell(v, v - result.no_effect, panel.component or c, _half(h, u, 20).rstrip())
-                for v, h, u, c in zip(*row, panel.columns, strict=True)
-            )
-            rows.append(f'<tr><th style="text-align:left">{html.escape(name)}</th>{cells}</tr>')
-        parts.append(f"<table>{''.join(rows)}</table>")
-    return "".join(parts)
+    """The result for a notebook: a table of shaded cells for each panel, of many the strongest."""
+    panels = result.panels()
+    which, said = strongest([panel.values - result.no_effect for panel in panels], MAPS)
+    parts = [_html_panel(result, panels[i], CELLS // len(which)) for i in which]
+    lines = [*(f"{run}: {line}" for run, line in run_lines(result)), " ".join(_what(result)), said]
+    return document(describe(result), filter(None, lines), getattr(result, "notes", ()), parts)
 
 
-def _html_cell(value: float, moved: float, component: str, half: str) -> str:
-    tint = TINTS[COMPONENTS[component].colour]
-    if np.isnan(value):
-        return "<td></td>"
-    shade = f"background:rgba({tint},{min(abs(moved) / 100, 1) * 0.75:.2f})"
-    return f'<td style="{shade};text-align:right">{value:.1f}{half}</td>'
+def _html_panel(result: Patched, panel: Panel, cells: int) -> str:
+    halves = np.full(panel.values.shape, np.nan) if panel.halves is None else panel.halves
+    marks = uncertain(panel.values, panel.halves, result.no_effect)
+    head = "" if panel.head is None else f" {panel.head}"
+
+    def cell(i: int, j: int) -> str:
+        half = "" if np.isnan(halves[i, j]) else f" ± {halves[i, j]:z.1f}"
+        return f"{panel.values[i, j]:z.1f}{half}{' ?' if marks[i, j] else ''}"
+
+    return heat(
+        panel.component + head or panel.row_name,
+        _names(result, panel),
+        panel.columns,
+        panel.values,
+        cell,
+        [TINTS[COMPONENTS[panel.component or c].colour] for c in panel.columns],
+        whole=100.0,
+        white=result.no_effect,
+        cells=cells,
+        **_kept(result, panel),
+    )

@@ -177,6 +177,10 @@ def _side_by_side(
     marks = [" "] * prefix + ["|"] * middle + [" "] * suffix
     width = max(map(len, [*left, "clean"]))
     rows = [f"  {x:<{width}}  {mark}  {y}".rstrip() for x, mark, y in zip(left, marks, right, strict=True)]
+    if middle > 8 * keep:
+        left_out = middle - 7 * keep
+        rows[prefix + 5 * keep : prefix + middle - 2 * keep] = [f"  ... {left_out} lines that differ ..."]
+        middle -= left_out - 1
     if suffix > 2 * keep:
         rows[prefix + middle + keep : -keep] = ["  ..."]
     if prefix > 2 * keep:

@@ -9,7 +9,6 @@ Users get one from `model.prompt(...)`, and may give it wherever a prompt is tak
 from __future__ import annotations
 
 import dataclasses
-import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,6 +17,7 @@ from typing import Any
 import mlx.core as mx
 
 from ..errors import InputError, TokenError
+from . import receipt
 from . import tokens as tk
 from .chat import Chat, read_chat
 
@@ -210,31 +210,11 @@ class Prompt:
             subject_text=subject if isinstance(subject, str) else None,
         )
 
-    def _rows(self) -> list[tuple[str, str, str, str]]:
-        marks = [
-            "*" if self.subject and i in self.subject else self.special.get(i, "") for i in self.positions
-        ]
-        if self.chat is not None:
-            names = [self.chat.name_at(i) for i in self.positions]
-            marks = [" ".join(filter(None, both)) for both in zip(names, marks, strict=True)]
-        return [(str(i), str(self.ids[i]), repr(self.tokens[i]), marks[i]) for i in self.positions]
-
     def __repr__(self) -> str:
-        rows = [("position", "id", "token", ""), *self._rows()]
-        wide = [max(len(row[k]) for row in rows) for k in range(3)]
-        lines = [f"{p:>{wide[0]}}  {i:>{wide[1]}}  {t:<{wide[2]}}  {m}".rstrip() for p, i, t, m in rows]
-        note = "; * marks the subject" if self.subject else ""
-        if self.chat is not None:
-            said = ", ".join(f"{t.name} {t.positions[0]} to {t.positions[-1]}" for t in self.chat.turns)
-            note = f"; {said}{note}"
-        more = [f"note: {self.note}"] if self.note else []
-        return "\n".join([*lines, f"{len(self.ids)} tokens{note}", *more])
+        return receipt.text(self)
 
     def _repr_html_(self) -> str:
-        head = "<tr><th>position</th><th>id</th><th>token</th><th></th></tr>"
-        body = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in self._rows())
-        note = f"<p>note: {html.escape(self.note)}</p>" if self.note else ""
-        return f"<table>{head}{''.join(f'<tr>{cells}</tr>' for cells in body)}</table>{note}"
+        return receipt.as_html(self)
 
 
 # what is taken wherever a prompt is: of mappings, the messages of a chat

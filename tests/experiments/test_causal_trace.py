@@ -53,6 +53,16 @@ def test_scores_are_the_papers(both, options):
     assert np.ptp(trace.scores) > 0.01  # something happens, so agreeing means something
 
 
+def test_the_published_window_at_this_depth(both):
+    model, _ = both
+    options = {"kind": "mlp", "samples": 2, "noise": 0.7, "positions": [1], "progress": False}
+    trace = model.causal_trace(IDS, range(1, 3), window="auto", **options)
+    assert trace.window == 1 and not any("spans" in note for note in trace.notes)
+    np.testing.assert_array_equal(trace.raw, model.causal_trace(IDS, range(1, 3), window=1, **options).raw)
+    whole = model.causal_trace(IDS, range(1, 3), **options)
+    assert whole.window == 10 and any(note.endswith("is 1 of 5") for note in whole.notes)
+
+
 def test_uniform_and_replacing_noise(both):
     model, reference = both
     trace = model.causal_trace(IDS, range(1, 3), noise="u1.5", replace=True, samples=4, progress=False)

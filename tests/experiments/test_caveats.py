@@ -70,5 +70,5 @@ def test_a_window_of_states_is_its_last_ones_for_the_whole_sequence_and_the_last
 
 def test_a_window_that_spans_most_of_the_model_is_said(model):
     (note,) = said_of(model, "mlp", 3, 4)
-    assert note.startswith("a window of 3 spans most of this model's 4 layers") and note.endswith("window=1")
+    assert note.startswith("a window of 3 spans most of this model's 4 layers") and note.endswith("is 1 of 4")
     assert said_of(model, "mlp", 3, 6) == said_of(model, "neuron", 3, 4) == []

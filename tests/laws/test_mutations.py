@@ -22,9 +22,9 @@ ROOT = Path(__file__).parents[2]
 
 FAULTS: list[tuple[str, str, str, str]] = [
     # what is patched where
-    ("window: off by one", "experiments/grid.py", "max(0, layer - window // 2)", "max(0, layer - window // 2 + 1)"),
-    ("window: ends one early", "experiments/grid.py", "layer - (-window // 2))", "layer - (-window // 2) - 1)"),
-    ("window: larger before than after", "experiments/grid.py", "layer - (-window // 2))", "layer + window // 2)"),
+    ("window: off by one", "anatomy/components.py", "max(0, layer - window // 2)", "max(0, layer - window // 2 + 1)"),
+    ("window: ends one early", "anatomy/components.py", "layer - (-window // 2))", "layer - (-window // 2) - 1)"),
+    ("window: larger before than after", "anatomy/components.py", "layer - (-window // 2))", "layer + window // 2)"),
     ("heads in reverse", "experiments/grid.py", "return [(h,) for h in range(n)]", "return [(n - 1 - h,) for h in range(n)]"),
     ("heads: the first of several only", "experiments/grid.py", "return [tuple(indices_in(\"head\", heads, n))]",
      "return [tuple(indices_in(\"head\", heads, n))[:1]]"),

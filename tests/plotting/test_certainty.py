@@ -85,8 +85,8 @@ def test_effects_and_noising_of_sets_are_drawn():
     effects = effects_set()
     for ax, values, halves in zip(
         plotting.effects(effects).axes,
-        (effects.direct, effects.indirect),
-        (effects.direct_interval, effects.indirect_interval),
+        (effects.direct_change, effects.indirect),
+        (effects.direct_change_interval, effects.indirect_interval),
         strict=True,
     ):
         np.testing.assert_allclose(whisker_ends(ax), np.stack([values - halves, values + halves], -1))

@@ -4,8 +4,8 @@ import pytest
 from edges_made_up import made_up
 
 from mlxtrace.errors import InputError
-from mlxtrace.plotting.circuit_dot import HELPS, HURTS
 from mlxtrace.plotting.circuit_graph import circuit_graph
+from mlxtrace.plotting.colours import HELPS, HURTS
 
 VALUES = {("embed", "a0.h1.q"): 1.0, ("a0.h1", "m0"): -2.0, ("m0", "a1.h0.k"): 0.5, ("a1.h1", "logits"): 3.0}
 

@@ -40,10 +40,13 @@ def effects(positions=None, **changes):
 def test_bars_are_the_effects_with_their_lines():
     result = effects()
     direct, indirect = panels(plotting.effects(result))
-    np.testing.assert_allclose([bar.get_height() for bar in direct.patches], result.direct)
+    np.testing.assert_allclose([bar.get_height() for bar in direct.patches], result.direct_change)
     np.testing.assert_allclose([bar.get_height() for bar in indirect.patches], result.indirect)
-    assert [ax.lines[0].get_ydata()[0] for ax in (direct, indirect)] == [0.1, 0.0]
-    assert labels(direct.xaxis) == ["2", "4", "6"] and direct.get_ylabel() == "prob"
+    assert [ax.lines[0].get_ydata()[0] for ax in (direct, indirect)] == [0.0, 0.0]
+    assert direct.get_ylim() == indirect.get_ylim() and direct.get_title().startswith(
+        "Direct less the base run"
+    )
+    assert labels(direct.xaxis) == ["2", "4", "6"] and direct.get_ylabel() == "change of prob"
     assert panels(plotting.effects(effects(window=3)))[0].get_xlabel() == "centre of 3 layers"
 
 
@@ -54,7 +57,7 @@ def test_maps_have_the_tokens_that_were_patched_down():
     np.testing.assert_allclose(drawn(direct), result.direct_change.T)
     np.testing.assert_allclose(drawn(indirect), result.indirect.T)
     assert labels(direct.yaxis) == ["·Eiffel*", "·in"]
-    assert direct.get_title() == "Direct less the base run: natural indirect effect"
+    assert direct.get_title().replace("\n", " ") == "Direct less the base run: natural indirect effect"
     assert "natural direct effect: source run - indirect - base run" in " ".join(fig.get_supxlabel().split())
     caption = fig.get_supxlabel().replace("\u00a0", " ")
     assert 'base: Paris is in → " France" 0.70' in caption and 'source: Rio is in → " Brazil" 0.90' in caption

@@ -12,16 +12,24 @@ from test_patching_result import layers
 
 from mlxtrace import plotting
 from mlxtrace.errors import InputError
-from mlxtrace.plotting import recoveries
+from mlxtrace.plotting import glyphs, recoveries
 
 
-def test_any_token_can_be_drawn(tmp_path):
+@pytest.mark.parametrize("missing", [False, True])
+def test_any_token_can_be_drawn(missing, tmp_path, monkeypatch):
+    monkeypatch.setattr(glyphs, "lacks", lambda c, _: missing and c in "東京")  # whatever fonts are installed
     odd = ["$x$", " 東京\n", "\x00\t", "x" * 50]
     result = maps(tokens=odd, corrupted_tokens=odd, clean_text="costs $5 or $6", subject_range=None)
     fig = result.plot(tmp_path / "odd.svg")
     names = labels(panels(fig)[0].yaxis)
-    assert names[0] == r"\$x\$" and names[1] == "·東京↵" and names[2] == r"\x00⇥" and len(names[3]) == 18
+    assert (
+        names[0] == r"\$x\$"
+        and names[1] == ("·U+6771 U+4EAC↵" if missing else "·東京↵")
+        and names[2] == r"\x00⇥"
+        and len(names[3]) == 18
+    )
     assert (tmp_path / "odd.svg").stat().st_size > 1000
+    assert ("no installed font" in fig.get_supxlabel()) == missing
 
 
 @pytest.mark.parametrize("suffix,magic", [(".png", b"\x89PNG"), (".PDF", b"%PDF"), (".svg", b"<?xml")])

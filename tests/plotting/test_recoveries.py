@@ -55,6 +55,18 @@ def test_a_map_has_tokens_down_layers_across_and_the_subject_marked():
     assert len(limits) == 1 and limits.pop()[1] == pytest.approx(result.recovery.max())
 
 
+def test_each_component_has_its_own_window_on_its_axis():
+    settings = {"windows": {"mlp": 1, "attn": 3}}
+    fig = plotting.plot(maps(components=2, window=3, settings=settings))
+    assert [ax.get_xlabel() for ax in panels(fig)] == ["single layer", "centre of 3 layers"]
+    assert "of attn 3 layers at a time" in fig.get_suptitle().replace("\n", " ")
+    bars = panels(plotting.plot(make(np.ones((2, 4)), ("component", "layer"), window=3, settings=settings)))
+    titles = ["MLP output, single layer", "Attention output, centre of 3 layers"]
+    assert [ax.get_title() for ax in bars] == titles and bars[0].get_xlabel() == "layer"
+    alike = panels(plotting.plot(maps(components=2, window=3)))
+    assert [ax.get_xlabel() for ax in alike] == ["centre of 3 layers"] * 2
+
+
 def test_prompts_of_different_lengths_are_not_paired():
     (ax,) = panels(plotting.plot(maps(corrupted_tokens=["The", " Colosseum", " in"])))
     assert labels(ax.yaxis) == ["The", "·Eiffel*", "·Tower*", "·in"]

@@ -7,7 +7,13 @@ import pytest
 from drawn_figures import drawn, labels, panels
 
 from mlxtrace.errors import InputError
-from mlxtrace.plotting import token_maps
+from mlxtrace.plotting import glyphs, token_maps
+
+
+@pytest.fixture(autouse=True)
+def every_glyph(monkeypatch):
+    """Whatever fonts are installed."""
+    monkeypatch.setattr(glyphs, "lacks", lambda c, fonts: False)
 
 
 def lens(layers=3, positions=4, token=" Paris"):

@@ -7,7 +7,7 @@ import pytest
 from test_patching_result import make
 
 from mlxtrace.errors import EngineError
-from mlxtrace.results.cells import cells_of, panels_of
+from mlxtrace.results.cells import cells_of, largest, panels_of
 from mlxtrace.results.patching_result import PatchingResult
 
 
@@ -84,3 +84,16 @@ def test_of_single_neurons_the_one_that_moves_most_is_shown():
     rows = cells_of(("layer", "position", "neuron"), coords, "neuron", ["a", "b", "c"])
     assert len(rows) == 300
     assert rows[57] == {"component": "neuron", "layer": 4, "position": 1, "token": "b", "neuron": 7}
+
+
+def test_some_cells_are_those_of_all():
+    dims, coords = ("metric", "layer", "position"), {"metric": ["a"], "layer": [3, 5], "position": [0, 2]}
+    every = cells_of(dims, coords, "mlp", ["x", "y", "z"])
+    assert cells_of(dims, coords, "mlp", ["x", "y", "z"], [3, 0]) == [every[3], every[0]]
+    assert cells_of(dims, coords, "mlp", ["x", "y", "z"], []) == []
+
+
+def test_the_largest_come_first_and_what_is_none_never():
+    values = np.array([1.0, np.nan, 3.0, 1.0, -2.0])
+    assert largest(values, 3).tolist() == [2, 0, 3] and largest(values, 99).tolist() == [2, 0, 3, 4]
+    assert largest(-values, 1).tolist() == [4] and not largest(values, 0).size

@@ -90,6 +90,14 @@ def test_rows_hold_every_cell_once_with_all_metrics():
     assert list(layers().to_rows()[0]) == ["component", "layer", "prob", "prob_recovery"]
 
 
+def test_rows_say_the_window_where_components_differ_in_it():
+    raw, windows = np.full((2, 3), 0.5), {"mlp": 1, "attn": 4}
+    result = make(raw, ("component", "layer"), window=4, settings={"windows": windows})
+    rows = [(row["component"], row["window"]) for row in result.to_rows()]
+    assert rows == [("mlp", 1)] * 3 + [("attn", 4)] * 3
+    assert all("window" not in row for row in make(raw, ("component", "layer"), window=4).to_rows())
+
+
 def test_top_is_what_moves_most_in_the_experiment_s_direction():
     assert [r["layer"] for r in layers().top(2)] == [3, 1]
     assert [r["layer"] for r in make([0.1, 0.5, 0.02, 0.9], direction="noise").top(2)] == [2, 0]

@@ -161,6 +161,7 @@ def test_where_the_gap_of_a_part_is_too_small_there_is_no_recovery():
         ({"direction": "noise"}, "'p2' has direction 'noise', others 'denoise'"),
         ({"window": 3}, "'p2' has window 3"),
         ({"model": "other"}, "'p2' has model 'other'"),
+        ({"settings": {"windows": {"mlp": 3}}}, "'p2' has windows {'mlp': 3}, others None"),
         ({"coords": {"layer": [4, 5, 6, 7]}}, r"'p2' has layers \[4, 5, 6, 7\], others \[0, 1, 2, 3\]"),
         ({"components": ["attn"]}, "'p2' has components"),
         ({"settings": {"positions": "last"}}, "'p2' has positions 'last', others None"),

@@ -18,6 +18,7 @@ class Made:
     metrics: tuple = ("prob",)
     tokens: tuple = ("The", " Eiffel", " Tower", " is", " in")
     subject_range: range | None = range(1, 3)
+    settings: dict = dataclasses.field(default_factory=dict)
 
     @property
     def components(self):
@@ -39,6 +40,9 @@ def test_the_strongest_layer_and_the_next_one_outside_its_window():
     assert strongest(Made(rows)) == "Restores most: mlp layer 2 (60 %) and layer 5 (40 %)."
     wide = strongest(Made(rows, window=3))
     assert wide == "Restores most: mlp layers around 2 (60 %)."
+    rows += [("attn", layer, 50, {}) for layer in (1, 2)]
+    one = strongest(Made(rows, window=3, settings={"windows": {"mlp": 1, "attn": 3}}))
+    assert one == "Restores most: mlp layer 2 (60 %) and layer 5 (40 %); attn layers around 1 (50 %)."
 
 
 def test_positions_are_named_by_what_they_are():

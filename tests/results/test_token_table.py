@@ -1,7 +1,5 @@
 """Tables of tokens: as wide as they look, in Chinese and with accents that stand on other characters."""
 
-import numpy as np
-
 from mlxtrace.results import token_table as tt
 
 
@@ -27,7 +25,5 @@ def test_a_prompt_with_its_token_marked():
     assert cut == "… 48 49⟦ 50⟧ 51 52…"
 
 
-def test_maps_and_bars():
-    lines = tt.shaded_map(["0", "1"], np.array([[0.0, 0.2], [0.1, 0.05]]))
-    assert "of the largest, 0.2000" in lines[0] and lines[1] == "  0  ·█"
+def test_bars():
     assert tt.bars_of(" Paris", 0.5).startswith('" Paris"         0.5000 ██████████')

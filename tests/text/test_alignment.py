@@ -83,3 +83,10 @@ def test_nothing_in_common():
 def test_where_two_prompts_differ(a, b, affixes, subjects):
     assert al.common_affixes(a, b) == affixes
     assert al.infer_subject(a, b) == subjects
+
+
+def test_prompts_that_differ_throughout_are_shortened_in_the_error():
+    with pytest.raises(AlignmentError) as error:
+        align([*range(3), *range(1000, 5000), 9], [*range(3), *range(6000, 9000), 9])
+    said = str(error.value)
+    assert "... 3958 lines that differ ..." in said and len(said.splitlines()) < 60 and "w9'" in said
