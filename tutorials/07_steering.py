@@ -26,9 +26,8 @@ from mlxtrace.plotting.sheet import Sheet
 
 import mlx.core as mx  # isort: skip  (after mlxtrace, which loads a fast BLAS ahead of it)
 
-given = (
-    [] if "kernel_launcher" in sys.argv[0] else sys.argv[1:]
-)  # a notebook's kernel has arguments of its own
+# A notebook's kernel has arguments of its own.
+given = [] if "kernel_launcher" in sys.argv[0] else sys.argv[1:]
 FOLDER = Path(given[0] if given else "tutorial-figures")
 MODEL = given[1] if len(given) > 1 else "demo"
 FOLDER.mkdir(parents=True, exist_ok=True)
@@ -153,7 +152,7 @@ def drawn(name: str, x: list, curves: dict, styles: tuple, xlabel: str, ylabel: 
     for (label, values), style in zip(curves.items(), styles, strict=True):
         axes.plot(x, values, style, label=label, markersize=4)
     axes.set(xlabel=xlabel, ylabel=ylabel, ylim=(-0.03, 1.06))
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set_xticks([i for i in x if i == int(i)][:: max(1, len(x) // 16)])
     figure.legend(fontsize=8, loc="outside right center", frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     sheet.headline(title, [f"{model.name}: prompts that no direction was made of"])
