@@ -46,7 +46,8 @@ mark.token { background: var(--mark); border-color: #d79a2b; color: inherit; }
   .side.two > article { display: grid; grid-row: span 4; grid-template-rows: subgrid; }
 }
 figure { margin: .5rem 0 1.1rem; min-width: 0; }
-figure > .plot { width: 100%; overflow: hidden; }
+figure > .plot { width: 100%; overflow-x: auto; overflow-y: hidden; }
+figure > .plot.wide > div { min-width: 620px; }
 figure img { max-width: 100%; height: auto; display: block; }
 figcaption { color: var(--soft); max-width: 46rem; }
 .scroll { overflow-x: auto; max-width: 100%; }
@@ -75,7 +76,7 @@ footer { margin-top: 2.5rem; color: var(--soft); font-size: .86rem;
   article, figure, table, .tokens, .summary { break-inside: avoid; }
   details:not([open]) { display: none; }
   h1, h2, h3, caption { break-after: avoid; }
-  .scroll { overflow: visible; }
+  .scroll, figure > .plot { overflow: visible; }
   pre { white-space: pre-wrap; overflow-wrap: anywhere; }
   a { color: inherit; text-decoration: none; }
 }
