@@ -26,7 +26,6 @@ nav ul { list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: .2re
 nav li { margin: 0; }
 .formula { font-family: ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; font-size: .86rem;
   background: var(--pale); padding: .35rem .6rem; border-radius: 3px; display: inline-block; overflow-wrap: anywhere; }
-.method { color: var(--ink); }
 .source { color: var(--soft); font-size: .88rem; }
 code, pre, .token { font-family: ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; font-size: .84rem; }
 pre { background: var(--pale); padding: .7rem .9rem; overflow-x: auto; border-radius: 3px; }
