@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, cast
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.ticker import FuncFormatter, Locator
+from matplotlib.ticker import Formatter, Locator
 
 from .elided import elided
 from .glyphs import em, ordered
@@ -245,9 +245,11 @@ def tick(
     axis.set_major_formatter(Labels(texts))
 
 
-class Labels(FuncFormatter):
+class Labels(Formatter):
     """The label of each place."""
 
     def __init__(self, texts: dict[float, str]) -> None:
-        super().__init__(lambda x, _: texts.get(round(x, 4), ""))
         self.texts = texts
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return self.texts.get(round(x, 4), "")
