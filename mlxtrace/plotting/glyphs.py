@@ -72,7 +72,7 @@ def drawable(text: str) -> str:
     for c in [*text, ""]:  # the last ends a run
         if run and c and _is_invisible(c):  # it joined what cannot be drawn
             continue
-        if c and lacks(c, fonts):
+        if c not in ("", "\n") and lacks(c, fonts):
             run.append(f"U+{ord(c):04X}")
             continue
         parts += [_coded(run), c]

@@ -130,7 +130,7 @@ def fitted(
         whole = em(" ".join(lines), bold) / len(lines)
         even = (_wrapped(" ".join(lines), part * whole, indent, bold) for part in (1.02, 1.1, 1.2))
         lines = next((found for found in even if len(found) == len(lines)), lines)
-    return [ordered(line) for line in lines]
+    return [ordered(line.rstrip(" ")) for line in lines]
 
 
 def _wrapped(text: str, room: float, indent: str, bold: bool) -> list[str]:

@@ -14,7 +14,7 @@ def without_cjk(monkeypatch):
 
 
 def test_what_the_fonts_have_is_as_it_is():
-    for text in ("plain", "·Eiffel → ·Colos*", "é↵⇥…", "ירושלים", "العاصمة", "⋮ 0-411"):
+    for text in ("plain", "·Eiffel → ·Colos*", "é↵⇥…", "ירושלים", "العاصمة", "⋮ 0-411", "→\nnew line"):
         assert glyphs.drawable(text) == text
 
 
