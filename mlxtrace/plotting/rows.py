@@ -133,9 +133,13 @@ def _asked(rows: Any, labels: list[int]) -> list[int]:
     at, found = {label: i for i, label in enumerate(labels)}, set()
     for row in listed:
         try:
+            if isinstance(row, bool):
+                raise TypeError
             row = operator.index(row)
         except TypeError:
-            raise InputError(f"rows={rows!r}: {row!r} is no position; give whole numbers") from None
+            raise InputError(
+                f"rows={rows!r}: {row!r} is no position; give whole numbers, not a mask"
+            ) from None
         i = at.get(row, len(labels) + row if -len(labels) <= row < 0 else None)
         if i is None:
             raise InputError(f"rows={_shortened(rows)}: there is no row {row}; the map has {_spans(labels)}")

@@ -111,6 +111,8 @@ def test_rows_are_called_by_their_labels():
         ([100], "no row 100; the map has 0-99"),
         ([-101], "no row -101"),
         ([1.5], "1.5 is no position"),
+        ([True, False], "True is no position.*mask"),
+        (np.ones(100, bool), "is no position"),
         (["The"], "'The' is no position"),
         (None, "None is no position"),
         ([], "none of the map's: 0-99"),
