@@ -264,7 +264,7 @@ if other is not None:
 
 # %%
 every = facts.load()
-few = every[:: len(every) // 3][:3]
+few = every[:: len(every) // 4][:3]
 average = None
 with tempfile.TemporaryDirectory() as folder:
     try:

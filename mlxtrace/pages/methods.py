@@ -22,7 +22,8 @@ RECOVERY = "recovery = 100 % × (patched − corrupted) / (clean − corrupted)"
 EFFECT = "effect = metric with the patch − metric of the run that is patched"
 PATCHING = (
     "Vig et al. 2020 (arXiv:2004.12265); Meng et al. 2022 (arXiv:2202.05262, section 2); on the choices: "
-    "Zhang and Nanda 2023 (arXiv:2309.16042), Heimersheim and Nanda 2024 (arXiv:2404.15255)"
+    "Zhang and Nanda 2023 (arXiv:2309.16042), Heimersheim and Nanda 2024 (arXiv:2404.15255); of heads: "
+    "Wang et al. 2022 (arXiv:2211.00593)"
 )
 BOTH_WAYS = (
     "Restoring (denoising) copies an activation of the clean run into the corrupted one and asks whether it "
@@ -51,7 +52,7 @@ METHODS = {
     "maps": Method(
         "Where: tokens and layers",
         "Each cell is one experiment: one activation, at one token (or region) and one layer, is copied from one "
-        f"run into the other, and the run goes on from there. {BOTH_WAYS} Layer outputs hold all that has been "
+        "run into the other, and the run goes on from there. Layer outputs hold all that has been "
         "computed up to there, so their map shows the route of the information; the outputs of MLPs and of "
         "attention are what is written at that place, so their maps show where it is looked up and moved.",
         RECOVERY,
@@ -59,21 +60,20 @@ METHODS = {
     ),
     "layers": Method(
         "Which layers",
-        "The activations of one layer (or of several together) are copied at all named positions at once. "
-        f"{BOTH_WAYS}",
+        "The activations of one layer (or of several together) are copied at all named positions at once.",
         RECOVERY,
         PATCHING,
     ),
     "heads": Method(
         "Which attention heads",
         "Each cell copies what one attention head computes: its output before it is mixed with the others', "
-        f"unless the title names its queries, keys, values or pattern. {BOTH_WAYS}",
+        "unless the title names its queries, keys, values or pattern.",
         RECOVERY,
-        f"{PATCHING}; heads: Wang et al. 2022 (arXiv:2211.00593)",
+        PATCHING,
     ),
     "neurons": Method(
         "Which neurons",
-        f"Single neurons (the inputs of an MLP's down projection) are copied one by one. {BOTH_WAYS}",
+        "Single neurons (the inputs of an MLP's down projection) are copied one by one.",
         RECOVERY,
         PATCHING,
     ),

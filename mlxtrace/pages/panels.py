@@ -124,7 +124,8 @@ def _figure(part: Any) -> tuple[Html, list[str]]:
     drawn = _interactive(part)
     if drawn is not None:
         lines = _bare(drawn)
-        return Html(f'<div class="plot">{div(drawn)}</div>'), lines
+        several = "xaxis2" in drawn.layout.to_plotly_json()
+        return el("div", Html(div(drawn)), class_="plot wide" if several else "plot"), lines
     if hasattr(part, "plot"):
         return _picture(part.plot(), _title(part)), []
     return el("pre", repr(part)) if len(repr(part).splitlines()) > 1 else Html(""), []

@@ -16,7 +16,7 @@ from .asked import Asked, asked_of, questions_of
 from .both_runs import both_runs, sentences
 from .elements import Html, el, joined, prose
 from .findings import PATCHED, found, label
-from .methods import METHODS, kind_of
+from .methods import BOTH_WAYS, METHODS, kind_of
 from .number_tables import folded, table
 from .pair_table import pair_list
 from .panels import Panel, panels_of
@@ -201,18 +201,25 @@ def _corruption(questions: Sequence[Asked], about: About) -> Html:
 
 
 def _of_kinds(panels: Sequence[Panel]) -> Iterator[tuple[str, str, Html]]:
-    """A section for each kind of panel, in the order of `METHODS`: what it shows, then its figures."""
+    """A section for each kind of panel, in the order of `METHODS`: what it shows, then its figures.
+
+    What holds for several kinds stands in the first of them.
+    """
+    told = set()
     for kind, method in METHODS.items():
         mine = [panel for panel in panels if panel.kind == kind]
-        if mine:
-            source = el("p", "Source: ", method.source, ".", class_="source")
-            formula = el("p", el("span", method.formula, class_="formula"))
-            rows = [_row(row) for row in _beside(mine)]
-            yield (
-                kind,
-                method.heading,
-                joined([el("p", method.means, class_="method"), formula, source, *rows]),
-            )
+        if not mine:
+            continue
+        ways = BOTH_WAYS if kind in PATCHED else ""
+        words = [
+            (method.means, el("p", method.means)),
+            (ways, el("p", ways)),
+            (method.formula, el("p", el("span", method.formula, class_="formula"))),
+            (method.source, el("p", "Source: ", method.source, ".", class_="source")),
+        ]
+        new = [part for text, part in words if text and text not in told]
+        told.update(text for text, _ in words)
+        yield kind, method.heading, joined([*new, *(_row(row) for row in _beside(mine))])
 
 
 def _beside(panels: Sequence[Panel]) -> list[list[Panel]]:

@@ -26,7 +26,6 @@ nav ul { list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: .2re
 nav li { margin: 0; }
 .formula { font-family: ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; font-size: .86rem;
   background: var(--pale); padding: .35rem .6rem; border-radius: 3px; display: inline-block; overflow-wrap: anywhere; }
-.method { color: var(--ink); }
 .source { color: var(--soft); font-size: .88rem; }
 code, pre, .token { font-family: ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; font-size: .84rem; }
 pre { background: var(--pale); padding: .7rem .9rem; overflow-x: auto; border-radius: 3px; }
@@ -46,7 +45,8 @@ mark.token { background: var(--mark); border-color: #d79a2b; color: inherit; }
   .side.two > article { display: grid; grid-row: span 4; grid-template-rows: subgrid; }
 }
 figure { margin: .5rem 0 1.1rem; min-width: 0; }
-figure > .plot { width: 100%; overflow: hidden; }
+figure > .plot { width: 100%; overflow-x: auto; overflow-y: hidden; }
+figure > .plot.wide > div { min-width: 620px; }
 figure img { max-width: 100%; height: auto; display: block; }
 figcaption { color: var(--soft); max-width: 46rem; }
 .scroll { overflow-x: auto; max-width: 100%; }
@@ -75,7 +75,7 @@ footer { margin-top: 2.5rem; color: var(--soft); font-size: .86rem;
   article, figure, table, .tokens, .summary { break-inside: avoid; }
   details:not([open]) { display: none; }
   h1, h2, h3, caption { break-after: avoid; }
-  .scroll { overflow: visible; }
+  .scroll, figure > .plot { overflow: visible; }
   pre { white-space: pre-wrap; overflow-wrap: anywhere; }
   a { color: inherit; text-decoration: none; }
 }

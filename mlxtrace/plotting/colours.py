@@ -52,7 +52,7 @@ def shades(family: str, parts: np.ndarray, flip: bool = False) -> np.ndarray:
 
 def diverging(family: str, flip: bool = False) -> Colormap:
     """A scale that is as long above no effect as below."""
-    return ListedColormap(shades(family, np.linspace(-1, 1, 256), flip))
+    return ListedColormap(shades(family, np.linspace(-1, 1, 511), flip))
 
 
 def tint(family: str, below: bool = False) -> str:

@@ -170,7 +170,7 @@ def compared_averages(
     with style():
         draw([*maps, gap], shared, "mean p(answer)", "layer", own_label="difference", sheet=sheet)
         caption = (
-            f"correlation {result.correlation:.4f}, mean over {result.n} prompts; "
+            f"correlation {result.correlation:z.4f}, mean over {result.n} prompts; "
             f"the peak moved in {len(result.moved)}"
         )
         title = f"Impact of restoring {short_words(result.kind)}, {result.n} prompts"
@@ -180,6 +180,6 @@ def compared_averages(
 
 def _total(result: Averaged) -> str:
     return (
-        f"average total effect {result.total_effect:.3f} ± {result.total_interval:.3f}: "
-        f"clean {result.high_score:.3f}, corrupted {result.low_score:.3f}"
+        f"average total effect {result.total_effect:z.3f} ± {result.total_interval:z.3f}: "
+        f"clean {result.high_score:z.3f}, corrupted {result.low_score:z.3f}"
     )

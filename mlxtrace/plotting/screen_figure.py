@@ -98,9 +98,7 @@ def _scale(axis: Any, linear: float, most: float) -> None:
     least, tens = 2 * linear, 10.0 ** np.arange(np.ceil(np.log10(3 * linear)), np.log10(most) + 0.01)
     powers = tens[:: -1 - len(tens) // TICKS][::-1]  # ticks nearer to 0 would lie on each other
     if len(tens) < 2:
-        fine = np.outer(
-            10.0 ** np.arange(np.floor(np.log10(least)), np.log10(most) + 0.01), (1, 2, 5)
-        ).ravel()
+        fine = np.outer(10.0 ** np.arange(np.floor(np.log10(least)), np.log10(most) + 0.01), (1, 3)).ravel()
         powers = fine[(fine >= least) & (fine <= 1.01 * most)]
     axis.set_ticks([*-powers[::-1], 0, *powers], minor=False)
     axis.set_minor_locator(NullLocator())

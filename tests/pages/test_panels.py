@@ -36,6 +36,9 @@ def test_a_map_has_a_panel_for_each_component(both):
     other = panels_of(make(RAW, ("component", "layer", "position"), direction="noise"), "maps")
     assert [panel.beside for panel in other] == [panel.beside for panel in made]
     assert all("js-plotly" in panel.figure or "plotly" in panel.figure for panel in made)
+    assert all('class="plot"' in panel.figure for panel in made)
+    (bars,) = panels_of(make(RAW[:, :, 0], ("component", "layer")), "layers")
+    assert 'class="plot wide"' in bars.figure  # two beside each other are scrolled on a telephone
     assert "The Colosseum in" not in made[0].figure  # the caption's prompts stand in the page
 
 

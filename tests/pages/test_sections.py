@@ -35,7 +35,17 @@ def test_both_directions_stand_beside_each_other():
     assert len(rows) == 2 and "<h2>Where: tokens and layers</h2>" in html
     for row, name in zip(rows, ("MLP", "attention"), strict=True):
         assert 0 < row.index(f"Restoring the {name} output") < row.index(f"Corrupting the {name} output")
-    assert html.count("recovery = 100") == 1  # the method is told once
+    assert html.count("recovery = 100") == html.count("asks whether the clean run needs it") == 1
+
+
+def test_what_holds_for_several_kinds_is_told_once():
+    html = body(make(RAW, DIMS), make([0.1, 0.5]), make(RAW[0], ("layer", "head"), components=["head"]))
+    assert all(
+        f"<h2>{heading}" in html for heading in ("Where: tokens", "Which layers", "Which attention heads")
+    )
+    assert html.count("recovery = 100") == html.count("asks whether the clean run needs it") == 1
+    assert html.count("Source: ") == 1 and "Each cell copies what one attention head" in html
+    assert "asks whether the clean run needs it" in body(make([0.1, 0.5]))
 
 
 def test_the_sections_are_in_their_order():
