@@ -45,7 +45,7 @@ CASES = {
     "one direction": (make([0.2]), "Only restoring was run"),
     "the other alone": (make([0.2], direction="noise"), "Only corrupting was run"),
     "the demo": (make([0.2]), "circuit was planted"),
-    "the stream": (make([0.2], components=["resid_post"]), "100 % by construction"),
+    "the stream": (make([0.2], components=["resid_post"]), "the last token of the last layer is 100 %"),
     "an unfaithful circuit": (page_results()["Faithfulness"], "not faithful: with it alone 20 %"),
     "what a screen missed": (page_results()["Screened"], "ran 14 of 500 cells exactly"),
 }  # fmt: skip
