@@ -7,6 +7,7 @@ import inspect
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -18,7 +19,7 @@ import pytest
 import shipped
 
 import mlxtrace
-from mlxtrace import errors, metrics
+from mlxtrace import errors, metrics, options
 
 ROOT = Path(mlxtrace.__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -213,6 +214,52 @@ def test_the_errors_of_the_page_are_those_that_are_raised():
     raised = [x.printed.partition(":")[0] for x in examples.examples(page) if x.printed]
     assert titles == raised and len(titles) >= 12
     assert {name for name in vars(errors) if name.endswith("Error")} >= set(titles)
+
+
+def option_tables() -> str:
+    """The options of the command, a table for each group."""
+    parts = []
+    for group in options.parser()._action_groups:
+        rows = []
+        for action in group._group_actions:
+            name = ", ".join(f"`{flag}`" for flag in action.option_strings)
+            value = " ".join(f"`{choice}`" for choice in action.choices or ())
+            told = (
+                (action.help or "")
+                .replace("|", "\\|")
+                .replace("*", "\\*")
+                .replace("show program's", "show the")
+            )
+            rows.append(f"| {name} | {value} | {told} |")
+        if rows:
+            title = {"options": "The model"}.get(group.title, group.title[0].upper() + group.title[1:])
+            parts.append("\n".join([f"## {title}", "", "| option | one of | |", "|---|---|---|", *rows]))
+    return "\n\n".join(parts)
+
+
+def test_the_page_of_the_command_has_its_options():
+    """With `MLXTRACE_WRITE` set they are put there."""
+    page = PAGES["reference/commands"]
+    before, _, rest = page.read_text(encoding="utf-8").partition("<!-- options -->\n")
+    there, _, after = rest.partition("<!-- end -->")
+    wanted = f"\n{option_tables()}\n\n"
+    if examples.WRITE:
+        page.write_text(f"{before}<!-- options -->\n{wanted}<!-- end -->{after}", encoding="utf-8")
+    else:
+        assert there == wanted
+
+
+def test_commands_of_the_manual_are_understood(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = 0
+    for path in PAGES.values():
+        for block in examples.blocks(path, "sh"):
+            for line in block.replace("\\\n", " ").splitlines():
+                words = shlex.split(line)
+                if words[:3] == ["python", "-m", "mlxtrace.patch"] and "--help" not in words:
+                    options.read(words[3:])
+                    found += 1
+    assert found >= 4
 
 
 # Called by other rooms, or by results.

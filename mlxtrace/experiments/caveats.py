@@ -33,6 +33,16 @@ def of_cells(resolver: ModuleResolver, cells: Iterable[Cell]) -> list[str]:
     return [*said, *_of_windows(cells, resolver.n_layers)]
 
 
+def of_restored(component: str, window: int) -> list[str]:
+    """What is to be said where all layers are noised but a window of states of the stream."""
+    if component not in STREAM or window == 1:
+        return []
+    return [
+        f"a restored {component} undoes all noise below it: of a window its last layer decides, and late windows win "
+        "in any model (mlp and attn do not have this fault)"
+    ]
+
+
 def _of_windows(cells: list[Cell], n_layers: int) -> list[str]:
     """What is to be said of layers that are patched together; of the stream's states it is warned of as well."""
     widest: dict[str, int] = {}

@@ -41,10 +41,10 @@ def both_runs(asked: Asked, tops: Sequence[Tops] = ()) -> Html:
         both = zip(*tops, strict=False)
         lines = [
             {
-                "clean run says": quoted(a),
-                "probability": p,
-                "corrupted run says": quoted(b),
-                "its probability": q,
+                "clean run": quoted(a),
+                "p": p,
+                "corrupted run": quoted(b),
+                "p there": q,
             }
             for (a, p), (b, q) in both
         ]

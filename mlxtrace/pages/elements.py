@@ -12,8 +12,8 @@ from typing import Any
 
 from ..terminal import printable
 
-VOID = {"meta", "br", "col"}
-QUOTATION = re.compile(r"&quot;(?:(?!&quot;).){1,40}?&quot;")
+VOID = {"meta", "br", "img"}
+QUOTATION = re.compile(r"&quot;(?:(?!&quot;).){1,20}?&quot;")
 
 
 class Html(str):

@@ -41,9 +41,11 @@ METHODS = {
     ),
     "averages": Method(
         "Averages over facts",
-        "The causal traces of many facts: each cell is the mean over the facts of how far restoring one state, of "
-        "a token in that role, brings the answer's probability back; with 95 % intervals, facts being the units.",
-        "average indirect effect = mean of p(answer, state restored) − p(answer, noised); interval: ± 1.96 s / √n",
+        "The causal traces of many facts: each cell is the mean, over the tokens of the facts that have that role "
+        "in their prompt, of how far restoring one state brings the answer's probability back; with 95 % "
+        "intervals, facts being the units.",
+        "average indirect effect = mean of p(answer, state restored) − p(answer, noised); interval: ± 1.96 "
+        "standard errors",
         "Meng et al. 2022 (arXiv:2202.05262, figure 2 and appendix B)",
     ),
     "maps": Method(
@@ -64,7 +66,8 @@ METHODS = {
     ),
     "heads": Method(
         "Which attention heads",
-        f"Each cell copies the output of one attention head, before it is mixed with the others'. {BOTH_WAYS}",
+        "Each cell copies what one attention head computes: its output before it is mixed with the others', "
+        f"unless the title names its queries, keys, values or pattern. {BOTH_WAYS}",
         RECOVERY,
         f"{PATCHING}; heads: Wang et al. 2022 (arXiv:2211.00593)",
     ),
@@ -89,9 +92,8 @@ METHODS = {
         "base run (does it bring the other answer?), and the base's put into the other run (does that answer need "
         "it?).",
         "direct = metric(base run, source activation); indirect = metric(source run) − metric(source run, base "
-        "activation)",
-        "Vig et al. 2020 (arXiv:2004.12265), whose natural indirect effect is the first less the base run's metric; "
-        "Pearl 2001",
+        "activation); natural indirect effect = direct − metric(base run)",
+        "Pearl 2001; Vig et al. 2020 (arXiv:2004.12265)",
     ),
     "noising": Method(
         "Noise everywhere but in a window",

@@ -126,7 +126,7 @@ def _figure(part: Any) -> tuple[Html, list[str]]:
         lines = _bare(drawn)
         return Html(f'<div class="plot">{div(drawn)}</div>'), lines
     if hasattr(part, "plot"):
-        return _picture(part.plot()), []
+        return _picture(part.plot(), _title(part)), []
     return el("pre", repr(part)) if len(repr(part).splitlines()) > 1 else Html(""), []
 
 
@@ -163,11 +163,11 @@ def _own_lines(lines: Sequence[str]) -> list[str]:
     return [line for line in whole if not line.startswith(RUNS)]
 
 
-def _picture(figure: Any) -> Html:
+def _picture(figure: Any, title: str) -> Html:
     data = io.BytesIO()
     figure.savefig(data, format="png", dpi=130)
     source = f"data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}"
-    return Html(f'<img alt="figure" src="{source}">')
+    return el("img", alt=title, src=source)
 
 
 # ---- its numbers

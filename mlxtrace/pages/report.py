@@ -6,6 +6,7 @@ mlxtrace.report([maps, heads], "eiffel.html")
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from ..storage import writable, write_atomic
 from .document import document, ready
 from .methods import kind_of
 from .reproduction import About
+
+MOST_BYTES = 6_000_000  # above which a page is said to be large
 
 
 def report(
@@ -41,7 +44,7 @@ def report(
         about: what else is known, as the command knows it: the command line, the weights, the likeliest tokens.
 
     Returns:
-        The path.
+        The path; with a warning when the page has more than 6 MB.
 
     Raises:
         InputError: before anything is made: for what is no result, an empty list, a title that is no text, or a path
@@ -67,7 +70,12 @@ def report(
         raise InputError(
             f"about= is what the command knows of a run, a pages.About, not {type(about).__name__}"
         )
-    return write_atomic(path, document(results, title, question, about or About()).encode())
+    page = document(results, title, question, about or About()).encode()
+    if len(page) > MOST_BYTES:
+        warnings.warn(
+            f"the page has {len(page) / 1e6:.1f} MB: give it fewer results to make it smaller", stacklevel=2
+        )
+    return write_atomic(path, page)
 
 
 def check_page(path: str | os.PathLike) -> Path:

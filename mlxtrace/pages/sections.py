@@ -30,8 +30,8 @@ MOST_ASKED = 6  # pairs of prompts of which each has its own receipt
 WIDEST = 70  # characters of a prompt in the question
 SMALL = ("maps", "traces", "heads", "attribution")  # kinds whose figures stand two in a row
 WAYS = (
-    "The strongest sites, in percent of the answer: that comes back when they are restored (do they suffice?), "
-    "that is left when they are corrupted (are they needed?)."
+    "The strongest sites, in percent of the gap between the two runs: what comes back when they are restored (do they "
+    "suffice?), what is left when they are corrupted (are they needed?)."
 )
 METHOD = (
     "A clean run gives the answer; a corrupted run, in which a few tokens are others or are noised, is meant to "
@@ -80,6 +80,10 @@ def sections_of(results: Sequence[Any], title: str | None, question: str | None,
         _lede(questions, about),
         _summary(results, questions, objections),
         _contents(sections),
+        el(
+            "noscript",
+            el("p", "The figures are drawn by JavaScript, which is off; their numbers stand in the tables."),
+        ),
         *(el("section", el("h2", heading), content, id=name) for name, heading, content in sections),
         el("footer", "Made with mlxtrace; it fetches nothing: everything that it shows stands in this file."),
     ]

@@ -15,7 +15,14 @@ from .asked import Asked, questions_of
 SMALL = 0.2  # of probability: a corruption that lowers the answer by less leaves a gap of which percent mean little
 UNSURE = 0.5  # of the clean answer's probability
 SURE = 0.99
-SMALL_LOGIT = 1.0
+LEAST = {
+    "prob": SMALL,
+    "prob_diff": SMALL,
+    "logit": 1.0,
+    "logit_diff": 1.0,
+    "logprob": 1.0,
+    "kl": 0.1,
+}  # of a gap
 FEW = 10  # pairs
 WIDE = 1 / 3  # of the layers: a window that spans more says little about where
 FAITHFUL = 0.8
@@ -70,16 +77,19 @@ def _of_answers(asked: Asked) -> list[str]:
             f"The model is unsure of {answer.words} even in the clean run (probability {answer.clean:.2g}{over}): "
             "what is located may be a guess rather than something that it knows."
         )
-    drop = answer.clean - answer.corrupted
-    if 0 <= drop < SMALL:
+    drop, ends = (
+        answer.clean - answer.corrupted,
+        f"{answer.clean:.3g} clean, {answer.corrupted:.3g} corrupted{over}",
+    )
+    if drop < SMALL and answer.clean >= UNSURE:
         found.append(
-            f"The corruption takes only {drop:.2g} of the answer's probability ({answer.clean:.2g} to "
-            f"{answer.corrupted:.2g}{over}): percentages of so small a gap are easily moved by chance."
+            f"The corruption leaves the answer {answer.words} in place (probability {ends}): there is little to bring "
+            "back, and what is measured may be something else that the prompts differ in. Choose a corrupted prompt "
+            "with another answer."
         )
-    if drop < 0:
+    elif drop < SMALL:
         found.append(
-            f"The corruption raises the answer's probability ({answer.clean:.2g} to {answer.corrupted:.2g}{over}): "
-            "it does not break what it is meant to break."
+            f"The corruption takes little of the answer's probability ({ends}): it leaves little to explain."
         )
     return found
 
@@ -87,9 +97,7 @@ def _of_answers(asked: Asked) -> list[str]:
 def _of_gaps(asked: Asked) -> list[str]:
     found = []
     for gap in asked.gaps:
-        logits = gap.metric.startswith("logit") and gap.metric != "logprob"
-        least = SMALL_LOGIT if logits else SMALL if gap.metric in ("prob", "prob_diff") else 0.0
-        if abs(gap.size) < least:
+        if abs(gap.size) < LEAST.get(gap.metric, 0.0):
             found.append(
                 f"The gap that counts as 100 % is small: {gap.metric} is {gap.clean:.3g} in the clean and "
                 f"{gap.corrupted:.3g} in the corrupted run."

@@ -180,7 +180,7 @@ def _drawn(circuit: Drawn, sheet: Sheet, most: int | None) -> int:
     size = 1.0 if whole else float(min(1.0, *(page / span)))
     if not given:
         across, up = span * size
-        sheet.open(max(across, 4.2), max(up, 2.0) + 1.2)
+        sheet.open(max(across, 4.2), max(up, 2.0) + 0.9)
     _draw_all(sheet.axes()[0, 0], links, places, span, size)
     return last
 

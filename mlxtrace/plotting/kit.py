@@ -145,6 +145,13 @@ def plain_axes(ax: Any) -> None:
     ax.spines[["top", "right"]].set_visible(False)
 
 
+def least_span(ax: Any, least: float, base: float = 0.0) -> None:
+    """Make the y axis go at least so far from the value that means nothing happened: nothing is no finding."""
+    low, high = ax.get_ylim()
+    if max(high - base, base - low) < least:
+        ax.set_ylim(base - least, base + least)
+
+
 def whiskers(ax: Any, at: Any, values: np.ndarray, halves: np.ndarray | None, width: float = 0.8) -> None:
     """The interval of each bar that has one; `width` of a bar, for the caps."""
     if halves is None or np.isnan(halves).all():

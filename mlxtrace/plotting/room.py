@@ -120,15 +120,16 @@ def fitted(
         bold: whether the letters are.
     """
     room = max(72 * inches / size, 12.0)
-    keep = len(text)
+    keep, kept = len(text), text
     while True:
-        lines = _wrapped(elided(text, keep) if keep < len(text) else text, room, indent, bold)
+        kept = elided(text, keep) if keep < len(text) else text
+        lines = _wrapped(kept, room, indent, bold)
         if len(lines) <= most:
             break
         keep = int(keep * min(0.97, 1.1 * most / len(lines)))
     if not indent and len(lines) > 1:  # a title: no line of one word
-        whole = em(" ".join(lines), bold) / len(lines)
-        even = (_wrapped(" ".join(lines), part * whole, indent, bold) for part in (1.02, 1.1, 1.2))
+        whole = em(kept, bold) / len(lines)
+        even = (_wrapped(kept, min(part * whole, room), indent, bold) for part in (1.02, 1.1, 1.2))
         lines = next((found for found in even if len(found) == len(lines)), lines)
     return [ordered(line) for line in lines]
 

@@ -72,3 +72,10 @@ def test_what_was_there_stays_when_a_page_cannot_be_made(tmp_path, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         mlxtrace.report(make([0.1]), path)
     assert path.read_text() == "before" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_large_page_is_said_to_be_large(tmp_path, quick, monkeypatch):
+    monkeypatch.setattr(module, "MOST_BYTES", 1000)
+    with pytest.warns(UserWarning, match="fewer results"):
+        mlxtrace.report(make([0.1]), tmp_path / "x.html")
+    assert (tmp_path / "x.html").stat().st_size > 1000

@@ -23,8 +23,13 @@ SOUND = make([0.2, 0.5], model="other"), make([0.5, 0.8], model="other", directi
 CASES = {
     "the same answer": (make([0.2], foil=PARIS), "Both runs have the same answer"),
     "an unsure model": (make([0.2], target=Answer(5, " Paris", 0.4, 0.01)), "unsure of"),
-    "a small drop": (make([0.2], target=Answer(5, " Paris", 0.9, 0.8)), "takes only 0.1 of"),
-    "a rise": (make([0.2], target=Answer(5, " Paris", 0.5, 0.8)), "raises the answer's probability"),
+    "a small drop": (make([0.2], target=Answer(5, " Paris", 0.9, 0.8)), 'leaves the answer " Paris" in place'),
+    "a rise": (make([0.2], target=Answer(5, " Paris", 0.5, 0.8)), "0.5 clean, 0.8 corrupted"),
+    "little of little": (make([0.2], target=Answer(5, " Paris", 0.3, 0.2)), "takes little of"),
+    "a small divergence": (
+        make([0.2], metrics=["kl"], clean={"kl": 0.0}, corrupted={"kl": 0.05}),
+        "gap that counts as 100 % is small: kl",
+    ),
     "a small gap": (make([0.2], clean={"prob": 0.2}, corrupted={"prob": 0.1}), "gap that counts as 100 % is small"),
     "saturation": (make([0.2], clean={"prob": 0.999}, corrupted={"prob": 0.0001}), "saturate"),
     "unlike lengths": (make([0.2], corrupted_tokens=["The", " Forum"]), "4 and 2 tokens"),
