@@ -1,8 +1,8 @@
 """The tutorials as pages of the manual: mkdocs takes this file as a hook (`hooks: [docs/tutorial_pages.py]`).
 
-Each script of `tutorials/` is read as a notebook (jupytext's percent format), run from top to bottom in its own kernel,
-offline, and written as a page: its text, its code, and what each cell printed and drew. A cell that raises fails the
-build. `mkdocs serve` shows the pages without what they print: nothing is run anew whenever a file is saved.
+Each script of `tutorials/` is read as a notebook (jupytext's percent format), run from top to bottom in a kernel of its
+own, offline, and written as a page: its text, its code, and what each cell printed and drew. A cell that raises fails
+the build. `mkdocs serve` shows the pages without what they print: nothing is run anew whenever a file is saved.
 """
 
 from __future__ import annotations
@@ -17,6 +17,11 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 TUTORIALS = ROOT / "tutorials"
 AT_ONCE = 2  # kernels: each computes on one core
+
+HOW = """Scripts in percent cells (`# %%`): VS Code and Jupyter (with jupytext) open them as notebooks, a shell runs
+them as they are, such as `python tutorials/01_tracing_and_editing.py FIGURES MODEL`. Each computes what it claims and
+says whether it holds; on the models that ship it has to. These pages are what they printed and drew when the manual
+was built."""
 
 _building = True
 
@@ -57,7 +62,18 @@ def made(scripts: list[Path] | None = None, run: bool = True) -> dict[str, str |
         found[f"{at}.md"] = text
         found[f"{at}.ipynb"] = nbformat.writes(notebook)
         found.update({f"{at}/{name}": figure for name, figure in figures.items()})
+    if scripts is None:
+        found["tutorials/index.md"] = index(found)
     return found
+
+
+def index(files: dict[str, str | bytes]) -> str:
+    """The page that lists the others."""
+    titles = {
+        p: str(text).partition("\n")[0].removeprefix("# ") for p, text in files.items() if p.endswith(".md")
+    }
+    links = [f"- [{title}]({Path(path).name})" for path, title in sorted(titles.items())]
+    return "\n".join(["# Tutorials", "", HOW, "", *links, ""])
 
 
 def executed(notebook: Any) -> Any:

@@ -7,6 +7,7 @@ import inspect
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -18,7 +19,7 @@ import pytest
 import shipped
 
 import mlxtrace
-from mlxtrace import errors, metrics
+from mlxtrace import errors, metrics, options
 
 ROOT = Path(mlxtrace.__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -215,6 +216,52 @@ def test_the_errors_of_the_page_are_those_that_are_raised():
     assert {name for name in vars(errors) if name.endswith("Error")} >= set(titles)
 
 
+def option_tables() -> str:
+    """The options of the command, a table for each group."""
+    parts = []
+    for group in options.parser()._action_groups:
+        rows = []
+        for action in group._group_actions:
+            name = ", ".join(f"`{flag}`" for flag in action.option_strings)
+            value = " ".join(f"`{choice}`" for choice in action.choices or ())
+            told = (
+                (action.help or "")
+                .replace("|", "\\|")
+                .replace("*", "\\*")
+                .replace("show program's", "show the")
+            )
+            rows.append(f"| {name} | {value} | {told} |")
+        if rows:
+            title = {"options": "The model"}.get(group.title, group.title[0].upper() + group.title[1:])
+            parts.append("\n".join([f"## {title}", "", "| option | one of | |", "|---|---|---|", *rows]))
+    return "\n\n".join(parts)
+
+
+def test_the_page_of_the_command_has_its_options():
+    """With `MLXTRACE_WRITE` set they are put there."""
+    page = PAGES["reference/commands"]
+    before, _, rest = page.read_text(encoding="utf-8").partition("<!-- options -->\n")
+    there, _, after = rest.partition("<!-- end -->")
+    wanted = f"\n{option_tables()}\n\n"
+    if examples.WRITE:
+        page.write_text(f"{before}<!-- options -->\n{wanted}<!-- end -->{after}", encoding="utf-8")
+    else:
+        assert there == wanted
+
+
+def test_commands_of_the_manual_are_understood(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = 0
+    for path in PAGES.values():
+        for block in examples.blocks(path, "sh"):
+            for line in block.replace("\\\n", " ").splitlines():
+                words = shlex.split(line)
+                if words[:3] == ["python", "-m", "mlxtrace.patch"] and "--help" not in words:
+                    options.read(words[3:])
+                    found += 1
+    assert found >= 4
+
+
 # Called by other rooms, or by results.
 INSIDE = {"plotting.check_path", "plotting.save", "prompts.facts"}
 
@@ -251,6 +298,22 @@ def test_the_reference_has_every_public_name():
 def test_figures_that_are_quick_to_make_are_as_they_were(name):
     figure, found = figures().FIGURES[name]()
     assert found == numbers()[name] and figure.axes
+
+
+def _numbers_in(found: object) -> list[float]:
+    if isinstance(found, dict):
+        found = list(found.values())
+    if not isinstance(found, list):
+        return [float(found)]
+    return [number for part in found for number in _numbers_in(part)]
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("name", ["metrics", "corruption", "windows"])
+def test_figures_that_take_longer_are_as_they_were(name):
+    """To within what another BLAS rounds otherwise."""
+    _, found = figures().FIGURES[name]()
+    assert _numbers_in(found) == pytest.approx(_numbers_in(numbers()[name]), abs=0.11)
 
 
 # ---- the whole

@@ -112,7 +112,7 @@ def test_an_entry_is_a_metric_wherever_one_is_taken(name, model, tmp_path):
     assert effects.base_value == pytest.approx(result.corrupted) and effects.metric == name
     assert name in repr(result) and name in repr(effects) and name in result.to_rows()[0]
     assert METRICS[name].words in plotting.plot(result, tmp_path / "x.png").axes[0].get_ylabel()
-    assert plotting.effects(effects).axes[0].get_ylabel().replace("\\", "") == name
+    assert plotting.effects(effects).axes[0].get_ylabel().replace("\\", "") == f"change of {name}"
 
 
 def test_the_laws_have_a_second_formula_of_every_entry():

@@ -20,9 +20,8 @@ import numpy as np
 import mlxtrace
 from mlxtrace.errors import MlxtraceError
 
-given = (
-    [] if "kernel_launcher" in sys.argv[0] else sys.argv[1:]
-)  # a notebook's kernel has arguments of its own
+# A notebook's kernel has arguments of its own.
+given = [] if "kernel_launcher" in sys.argv[0] else sys.argv[1:]
 FOLDER = Path(given[0] if given else "tutorial-figures")
 MODEL = given[1] if len(given) > 1 else "demo"
 FOLDER.mkdir(parents=True, exist_ok=True)

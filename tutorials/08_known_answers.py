@@ -18,9 +18,8 @@ import numpy as np
 from mlxtrace import GaussianNoise, InterpretableModel, compiled
 from mlxtrace.plotting.sheet import Sheet
 
-given = (
-    [] if "kernel_launcher" in sys.argv[0] else sys.argv[1:]
-)  # a notebook's kernel has arguments of its own
+# A notebook's kernel has arguments of its own.
+given = [] if "kernel_launcher" in sys.argv[0] else sys.argv[1:]
 if given[1:] not in ([], ["compiled"]):
     print(
         f"All of this is skipped: of {given[1]} nobody knows the answers. It is about a program in a model's weights."
@@ -254,7 +253,7 @@ claim(
 
 # %%
 sheet = Sheet(FOLDER / "08_estimates.png")
-figure = sheet.open(8, 6.5)
+figure = sheet.open(8.5, 6)
 axes = sheet.axes()[0, 0]
 rows = np.arange(len(bars))
 looks = (("the truth", "black"), ("atp", "#d55e00"), ("atp*", "#0072b2"), ("ig", "#56b4e9"))
@@ -264,7 +263,7 @@ axes.set_yticks(rows + 0.3, list(bars))
 axes.invert_yaxis()
 axes.axvline(0, color="0.6", linewidth=0.8)
 axes.set_xlabel("change of the logit difference")
-figure.legend(frameon=False, loc="outside lower center", ncols=4)
+figure.legend(frameon=False, loc="outside right center")
 sheet.headline("Corrupting one cell: what happens, and what gradients say", [shown.clean])
 sheet.finish()
 

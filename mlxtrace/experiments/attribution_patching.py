@@ -117,7 +117,7 @@ def attribution_patching(
     found, notes = attributed(model, made, *where, method, max_memory, progress, neurons=neurons)
     for note in found[0].measured.notes if made.alone else ():
         warnings.warn(note, stacklevel=2)
-    own = notes_of(model, found[0].grid.cells(found[0].roles))
+    own = notes_of(model, found[0].grid.cells(found[0].roles), estimated=True)
     results = [one.result(model, direction, positions, made.alone, own, method) for one in found]
     result = results[0] if made.alone else AttributionSet(results, made.ids, [*made.notes, *notes])
     if plot:

@@ -19,28 +19,42 @@ from ..engine.sweep import Cell, Engine, ModuleResolver, Patch, Sweep
 from ..errors import UnsupportedError
 from ..plotting.labels import short
 
+ADDED_UP = (
+    "a window of {n} layers on {name} adds up {n} estimates of what is one state, held: give window=1; windows are of "
+    "mlp and attn, as published"
+)
 WINDOW_OF_STATES = (
     "a window of {n} layers on {name} holds one state for {n} layers: of the whole sequence, or of the last token, it "
     "is its last layer's state and no more, as window=1 has it; windows are of mlp and attn, as published"
 )
 
 
-def of_cells(resolver: ModuleResolver, cells: Iterable[Cell]) -> list[str]:
-    """What is to be said of the sites that some cells patch."""
+def of_cells(resolver: ModuleResolver, cells: Iterable[Cell], estimated: bool = False) -> list[str]:
+    """What is to be said of the sites that some cells patch, or would patch where their effects are estimated."""
     cells = list(cells)
     sites = [(patch.site.component, patch.site.layer) for cell in cells for patch in cell.patches]
     said = cautions(resolver, [(c, layer) for c, layer in sites if c is not None and layer is not None])
-    return [*said, *_of_windows(cells, resolver.n_layers)]
+    return [*said, *_of_windows(cells, resolver.n_layers, ADDED_UP if estimated else WINDOW_OF_STATES)]
 
 
-def _of_windows(cells: list[Cell], n_layers: int) -> list[str]:
+def of_restored(component: str, window: int) -> list[str]:
+    """What is to be said where all layers are noised but a window of states of the stream."""
+    if component not in STREAM or window == 1:
+        return []
+    return [
+        f"a restored {component} undoes all noise below it: of a window its last layer decides, and late windows win "
+        "in any model (mlp and attn do not have this fault)"
+    ]
+
+
+def _of_windows(cells: list[Cell], n_layers: int, of_states: str = WINDOW_OF_STATES) -> list[str]:
     """What is to be said of layers that are patched together; of the stream's states it is warned of as well."""
     widest: dict[str, int] = {}
     for cell in cells:
         patched = Counter(patch.site.component for patch in cell.patches if not patch.fixed)
         widest.update({c: max(n, widest.get(c, 0)) for c, n in patched.items() if c is not None})
     states = [c for c, n in widest.items() if c in STREAM and n > 1]
-    said = [WINDOW_OF_STATES.format(name=name, n=widest[name]) for name in states]
+    said = [of_states.format(name=name, n=widest[name]) for name in states]
     for note in said:
         warnings.warn(note, stacklevel=_outside())
     wide = wide_window(max((n for c, n in widest.items() if c in KINDS), default=0), n_layers)

@@ -151,6 +151,7 @@ def _noised(
         notes=[
             *measured.notes,
             *caveats.cautions(model.resolver, [(how.component, i) for i in range(n)]),
+            *caveats.of_restored(how.component, how.window),
         ],
     )
 

@@ -136,9 +136,9 @@ def is_causal(model: TracedModel) -> bool:
     return choice.trial_sweep(model.resolver).causal
 
 
-def notes_of(model: TracedModel, cells: Sequence[Cell]) -> list[str]:
-    """What the sites of some cells are not, a sentence each."""
-    return caveats.of_cells(model.resolver, cells)
+def notes_of(model: TracedModel, cells: Sequence[Cell], estimated: bool = False) -> list[str]:
+    """What the sites of some cells are not, a sentence each. estimated: nothing was patched there."""
+    return caveats.of_cells(model.resolver, cells, estimated)
 
 
 def logits_of(model: TracedModel, run: Run) -> np.ndarray:

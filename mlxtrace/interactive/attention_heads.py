@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -101,7 +101,8 @@ def attention(
 
 def _whole(patterns: Any, tokens: Any) -> np.ndarray:
     """As float64 `[heads, T, T]`."""
-    if isinstance(tokens, str) or not all(isinstance(text, str) for text in tokens):
+    listed = isinstance(tokens, Iterable) and not isinstance(tokens, str)
+    if not listed or not all(isinstance(text, str) for text in tokens):
         raise InputError(
             "tokens are the texts of the prompt's tokens, as model.to_str_tokens(prompt) has them"
         )

@@ -178,16 +178,16 @@ def curve(result: Curved, path: str | os.PathLike | None = None) -> Any:
     if result.random.size:
         mean = result.random.mean(1)
         texts = [
-            f"{result.random.shape[1]} random circuits of {n} edges<br>faithfulness <b>{value:.3f}</b>"
-            f"<br>{row.min():.3f} to {row.max():.3f}"
+            f"{result.random.shape[1]} random circuits of {n} edges<br>faithfulness <b>{value:z.3f}</b>"
+            f"<br>{row.min():z.3f} to {row.max():z.3f}"
             for n, value, row in zip(result.asked, mean, result.random, strict=True)
         ]
         reach = (mean - result.random.min(1), result.random.max(1) - mean)
         _line(figure, x, mean, reach, texts, "#888", f"{result.random.shape[1]} random of as many edges")
     halves = np.nan_to_num(result.interval)
     texts = [
-        f"{n} edges, {kept} of them lead somewhere<br>faithfulness <b>{value:.3f}</b>"
-        + (f"<br>{value - half:.3f} to {value + half:.3f} (95 %)" if half else "")
+        f"{n} edges, {kept} of them lead somewhere<br>faithfulness <b>{value:z.3f}</b>"
+        + (f"<br>{value - half:z.3f} to {value + half:z.3f} (95 %)" if half else "")
         for n, kept, value, half in zip(result.asked, result.edges, result.faithfulness, halves, strict=True)
     ]
     name = f"{result.method}{kind}, {result.by}"
@@ -203,7 +203,7 @@ def curve(result: Curved, path: str | os.PathLike | None = None) -> Any:
         figure.add_hline(height, line={"color": "#555", "width": 1, "dash": "dot"})
     figure.update_layout(legend={"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"})
     caption = [
-        f"metric: {result.metric}; CPR {result.cpr:.3f}, CMD {result.cmd:.3f} (areas over shares of edges)"
+        f"metric: {result.metric}; CPR {result.cpr:z.3f}, CMD {result.cmd:z.3f} (areas over shares of edges)"
     ]
     caption += ["whiskers: 95 % intervals over the pairs"] * (len(result.ids) > 1)
     caption += ["of random circuits: from the least to the most faithful"] * bool(result.random.size)

@@ -148,8 +148,8 @@ def tokens_that_fit(
     if len(looked) < n:
         outside = 1 - patterns[:, queries][:, :, looked].sum(-1)
         said.append(
-            f"keys: {len(looked)} of {n} tokens; attention to the others is {100 * outside.mean():.0f} % on average, "
-            f'{100 * outside.max():.0f} % at most; keys="all" has all'
+            f"keys: {len(looked)} of {n} tokens; attention to the others is {100 * outside.mean():z.0f} % on average, "
+            f'{100 * outside.max():z.0f} % at most; keys="all" has all'
         )
     return queries, looked, said
 

@@ -128,7 +128,7 @@ def _beyond(maps: Sequence[Any], scale: Any) -> list[str]:
     values = np.concatenate([one.values.ravel() for one in maps])
     least, most = float(np.nanmin(values)), float(np.nanmax(values))
     ends = ((least, scale.low, least < scale.low - 1e-9), (most, scale.high, most > scale.high + 1e-9))
-    return [f"colours end at {end:.0f} %, values at {value:.0f} %" for value, end, beyond in ends if beyond]
+    return [f"colours end at {end:z.0f} %, values at {value:z.0f} %" for value, end, beyond in ends if beyond]
 
 
 def _map(result: Patched, panel: Panel) -> Any:

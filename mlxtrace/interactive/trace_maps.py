@@ -122,7 +122,7 @@ def comparison(result: ComparedTraces, path: str | os.PathLike | None = None, *,
     value = f"p({short(first.answer.text)})"
     caption = [
         *prompts([("prompt", f"{first.prompt} → {quoted(first.answer.text)}")]),
-        f"correlation {result.correlation:.4f}, largest difference {result.largest_difference:.4f}",
+        f"correlation {result.correlation:z.4f}, largest difference {result.largest_difference:z.4f}",
     ]
     title = f"Impact of restoring {short_words(first.kind)}"
     hover = Hover("token", "layer", value, ".4f", own="difference")
@@ -168,7 +168,7 @@ def compared_averages(result: ComparedAverages, path: str | os.PathLike | None =
     top = max(float(one.values.max()) for one in maps)
     maps.append(_gap(maps[0], result.difference, result.names, result.interval))
     caption = [
-        f"correlation {result.correlation:.4f}, mean over {result.n} prompts; "
+        f"correlation {result.correlation:z.4f}, mean over {result.n} prompts; "
         f"the peak moved in {len(result.moved)}"
     ]
     title = f"Impact of restoring {short_words(result.kind)}, {result.n} prompts"
@@ -210,8 +210,8 @@ def averages(result: Averaged, path: str | os.PathLike | None = None) -> Any:
         maps.append(Map(effect[there], rows, columns, family(kind), capital(words), across, half[there]))
     values = np.concatenate([one.values.ravel() for one in maps])
     scale = Scale(min(values.min(), 0.0), max(values.max(), 1e-3), 0.0)
-    ends = f"clean {result.high_score:.3f}, corrupted {result.low_score:.3f}"
-    caption = [f"average total effect {result.total_effect:.3f} ± {result.total_interval:.3f}: {ends}"]
+    ends = f"clean {result.high_score:z.3f}, corrupted {result.low_score:z.3f}"
+    caption = [f"average total effect {result.total_effect:z.3f} ± {result.total_interval:z.3f}: {ends}"]
     title = f"Average indirect effect over {result.facts} facts"
     hover = Hover("tokens:", "layer", "average indirect effect", ".4f")
     return finished(facets(maps, scale, hover, title, caption), path)

@@ -127,7 +127,7 @@ def _circuit(result: Any) -> str:
     if hasattr(result, "upstream"):
         return f"The circuit has {result.n} of {int(result.upstream.sum())} edges ({result.share:.3g} %)."
     if hasattr(result, "cpr"):
-        return f"Over circuits of all sizes: CPR {result.cpr:.3f}, CMD {result.cmd:.3f}."
+        return f"Over circuits of all sizes: CPR {result.cpr:z.3f}, CMD {result.cmd:z.3f}."
     return f"{repr(result)[:1].upper()}{repr(result)[1:]}."
 
 

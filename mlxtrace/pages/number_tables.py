@@ -56,7 +56,7 @@ def number(value: Any) -> str:
         return "" if value is None else str(value)
     if isinstance(value, int):
         return str(value)
-    found = f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"
+    found = f"{value:z.1f}" if abs(value) >= 10 else f"{value:.3g}"
     return "0" if float(found) == 0 else found.replace("-", "−")
 
 

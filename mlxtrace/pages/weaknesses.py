@@ -160,7 +160,7 @@ def _of_numbers(result: Any, asked: Asked) -> list[str]:
     share = float(getattr(result, "real", 1.0))  # a `Faithfulness` is a number
     if share < FAITHFUL:
         found.append(
-            f"The circuit is not faithful: with it alone {100 * share:.0f} % of the gap is left. It is no "
+            f"The circuit is not faithful: with it alone {100 * share:z.0f} % of the gap is left. It is no "
             "explanation of what the model does; take more edges, and see the curve."
         )
     if hasattr(result, "missed_bound") and result.verify < result.live:
@@ -190,8 +190,8 @@ def _of_recoveries(result: Any, many: bool) -> list[str]:
         return found
     if np.nanmax(values, initial=0) > BEYOND or np.nanmin(values, initial=0) < 100 - BEYOND:
         found.append(
-            f"Some recoveries lie outside 0 to 100 % ({_named(result)}: {np.nanmin(values):.0f} to "
-            f"{np.nanmax(values):.0f} %). They are no shares that add up: cells overshoot, work against the "
+            f"Some recoveries lie outside 0 to 100 % ({_named(result)}: {np.nanmin(values):z.0f} to "
+            f"{np.nanmax(values):z.0f} %). They are no shares that add up: cells overshoot, work against the "
             "answer, or do the same work twice."
         )
     return found

@@ -28,6 +28,7 @@ from .kit import (
     colour_of,
     escape,
     family,
+    least_span,
     plain_axes,
     style,
     ticks,
@@ -61,10 +62,10 @@ __all__ = [  # of all that charts are made with: their files import it here
     "escape",
     "family",
     "ink",
+    "least_span",
     "legend",
     "matter",
     "no_rows",
-    "nothing_is_flat",
     "plain_axes",
     "pooled",
     "seen",
@@ -161,12 +162,6 @@ def _make_room(ax: Any, found: Any) -> None:
 def title(ax: Any, text: str, inches: float, size: float = 9, **options: Any) -> None:
     """The title of a panel, in as many lines as its width in inches asks for."""
     ax.set_title("\n".join(fitted(escape(text), inches, size, 2)), fontsize=size, **options)
-
-
-def nothing_is_flat(ax: Any, *values: Any) -> None:
-    """An axis around 0 where all is 0: nothing must not look like a finding."""
-    if not any(np.nan_to_num(array).any() for array in values):
-        ax.set_ylim(-1, 1)
 
 
 def band(colour: str) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def circuit_curve(curve: Curved, path: str | os.PathLike | None = None, **look: 
         plain_axes(ax)
         legend(ax, sheet.ax is not None)
         caption = [
-            f"metric: {curve.metric}; CPR {curve.cpr:.3f}, CMD {curve.cmd:.3f} (areas over shares of edges)"
+            f"metric: {curve.metric}; CPR {curve.cpr:z.3f}, CMD {curve.cmd:z.3f} (areas over shares of edges)"
         ]
         several = len(curve.ids) > 1
         bands = [WHISKERS_MEAN.replace("whiskers", "band")] if several else []

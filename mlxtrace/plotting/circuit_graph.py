@@ -22,6 +22,7 @@ from .circuit_dot import dot_text
 NODE = re.compile(r"([am])(\d+)(?:\.h(\d+))?")
 WIDTH, HEIGHT = 0.62, 0.3  # of a node, in inches
 COLUMN, LINE, CLOSE = 0.95, 0.78, 0.48  # from node to node, from a row to the next, to a line that is close
+CLOSEST = 0.34  # from a row to the next, where they are many
 FEW = 10  # rows that stand straight above each other; of more, those that have few nodes stand aside in turn
 ACROSS = 12  # nodes of a layer in a line
 PORTS = {"q": -0.2, "k": 0.0, "v": 0.2}  # where a head's reads are, from its middle
@@ -127,7 +128,7 @@ def places_of(links: list[Link]) -> Places:
     for sender, node, _, _ in links:
         below.setdefault(node, []).append(sender)
     places: Places = {}
-    up, line = 0.0, max(CLOSE, min(LINE, LINE * 20 / len(rows)))
+    up, line = 0.0, max(CLOSEST, min(LINE, LINE * 14 / len(rows)))
     for i, (level, here) in enumerate(rows.items()):
         if level % 2 == 1 and here != ["embed"]:  # MLPs stand in a column of their own
             places[here[0]] = (COLUMN * (0.5 * widest + 0.4), up)
@@ -180,7 +181,7 @@ def _drawn(circuit: Drawn, sheet: Sheet, most: int | None) -> int:
     size = 1.0 if whole else float(min(1.0, *(page / span)))
     if not given:
         across, up = span * size
-        sheet.open(max(across, 4.2), max(up, 2.0) + 1.2)
+        sheet.open(max(across, 4.2), max(up, 2.0) + 0.9)
     _draw_all(sheet.axes()[0, 0], links, places, span, size)
     return last
 

@@ -26,6 +26,7 @@ HELPS, HURTS = "#2166ac", "#b2182b"  # the clean answer
 NODES = {"a": "#fcae91", "m": "#d9f0d3", "e": "#cbc9e2", "l": "#cbc9e2"}  # heads, MLPs, embedding, logits
 VERIFIED, AUDIT, THRESHOLD = "#2166ac", "#969696", "#b2182b"  # of a screen
 FRAME = "#e6550d"  # of a cell: seen on white and on the darkest colours
+PALE = 0.08  # where on its palette the least effect is
 DARK = 0.18  # luminance of a ground that black is hard to read on
 LEAST_CONTRAST = 3.0  # of lines with a dark ground (WCAG 2.1, 1.4.11)
 
@@ -42,15 +43,16 @@ def shades(family: str, parts: np.ndarray, flip: bool = False) -> np.ndarray:
     """
     up, down = PALETTES[family][:: -1 if flip else 1]
     steps = np.asarray(parts, float)
-    above, below = (palette(name)(np.abs(steps)) for name in (up, down))
+    size = PALE + (1 - PALE) * np.abs(steps)  # little is told apart from nothing
+    above, below = (palette(name)(size) for name in (up, down))
     colours = np.where(steps[..., None] >= 0, above, below)
-    tint = np.minimum(np.abs(steps) / 0.15, 1)[..., None]  # palettes start off-white: nothing must be white
+    tint = np.minimum(np.abs(steps) / 0.05, 1)[..., None]  # palettes start off-white: nothing must be white
     return 1 - tint + tint * colours
 
 
 def diverging(family: str, flip: bool = False) -> Colormap:
     """A scale that is as long above no effect as below."""
-    return ListedColormap(shades(family, np.linspace(-1, 1, 256), flip))
+    return ListedColormap(shades(family, np.linspace(-1, 1, 511), flip))
 
 
 def tint(family: str, below: bool = False) -> str:

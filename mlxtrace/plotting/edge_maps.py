@@ -48,7 +48,8 @@ def edge_map(edges: Scored, path: str | os.PathLike | None = None, **look: Unpac
     values = np.where(edges.upstream, edges.scores, np.nan)
     by = tuple(-(-n // MOST_CELLS) for n in values.shape)
     scores = values if by == (1, 1) else pooled(values, by, 0.0)
-    most = max(float(np.nanmax(np.abs(scores), initial=0.0)), 1e-12)
+    most = float(np.nanmax(np.abs(scores), initial=0.0))
+    most = most if most > 1e-12 else 1e-3  # nothing must not look like a finding
     with style():
         width, height = (
             float(np.clip(0.06 * n, 3.0, 11.0)) for n in (len(edges.receivers), len(edges.senders))

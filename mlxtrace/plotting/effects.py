@@ -17,10 +17,10 @@ from .charts import (
     colour_of,
     family,
     ink,
+    least_span,
     legend,
     matter,
     no_rows,
-    nothing_is_flat,
     style,
     title,
     token_labels,
@@ -30,6 +30,7 @@ from .heatmaps import Map, Scale, draw, hatching_explained
 from .labels import NATURAL, WITHIN, over, words_of
 from .protocols import Effects, NoisedButAWindow
 
+LEAST = 1e-3  # of a metric, that a scale goes to: less looks like nothing
 PANELS = (
     ("direct_change", "Direct less the base run: natural indirect effect"),
     ("indirect", "Indirect: drop in the source run"),
@@ -82,7 +83,7 @@ def _effect_bars(result: Effects, sheet: Sheet, asked: Any) -> list[str]:
         whiskers(ax, range(len(values)), values, result.halves.get(effect))
         ax.axhline(0, color=ink(), linewidth=0.8)
         title(ax, name, ax.get_position().width * sheet.inches[0])
-    nothing_is_flat(axes[0], *(getattr(result, effect) for effect, _ in PANELS))
+    least_span(axes[0], LEAST)
     return [WHISKERS_MEAN] if len(result.ids) > 1 else []
 
 
@@ -95,7 +96,7 @@ def _effect_maps(result: Effects, sheet: Sheet, asked: Any) -> list[str]:
         values = getattr(result, name).T
         maps.append(Map(values, rows, columns, colours, said, halves=None if halves is None else halves.T))
     values = np.stack([m.values for m in maps])
-    scale = Scale(min(np.nanmin(values), 0.0) + 0.0, max(np.nanmax(values), 1e-3), 0.0)
+    scale = Scale(min(np.nanmin(values), 0.0) + 0.0, max(np.nanmax(values), LEAST), 0.0)
     x_label = "layer" if result.window == 1 else f"centre of {result.window} layers"
     draw(
         maps,
@@ -105,7 +106,8 @@ def _effect_maps(result: Effects, sheet: Sheet, asked: Any) -> list[str]:
         sheet=sheet,
         rows=_shown(result, values, asked, scale),
     )
-    return hatching_explained(maps, scale)
+    grey = ["grey: no pair has it"] if np.isnan(values).any() else []
+    return [*hatching_explained(maps, scale), *grey]
 
 
 def _shown(result: Effects, values: np.ndarray, asked: Any, scale: Scale) -> Rows:

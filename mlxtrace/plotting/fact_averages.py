@@ -19,14 +19,15 @@ from .charts import (
     colour_of,
     family,
     ink,
+    least_span,
     legend,
-    nothing_is_flat,
     seen,
     style,
 )
 from .heatmaps import Map, Scale, draw, hatching_explained
 from .protocols import Averaged, ComparedAverages
 
+LEAST = 1e-3  # that a scale of probabilities goes to: less looks like nothing
 BANDS = "bands: 95 % intervals over the facts"
 DASHES = ("-", "-", "-", "--", "--", "--")  # the subject's tokens, and those after it
 
@@ -102,7 +103,7 @@ def average_lines(result: Averaged, path: str | os.PathLike | None = None, **loo
             ax.set_title(capital(short_words(kind)), color=colour_of(kind))
             if ax.get_xlabel():
                 ax.set_xlabel("layer" if kind is None else f"centre of {result.window} layers")
-        nothing_is_flat(axes[0], result.indirect_effect, result.interval)
+        least_span(axes[0], LEAST)
         legend(axes[-1], sheet.ax is not None)
         bands = [] if np.isnan(result.interval).all() else [BANDS]
         sheet.headline(f"Average indirect effect over {result.facts} facts", [_total(result), *bands])
@@ -110,15 +111,22 @@ def average_lines(result: Averaged, path: str | os.PathLike | None = None, **loo
 
 
 def _lines(ax: Any, result: Averaged, i: int) -> None:
-    """A line for each kind of token, and its band between two thin lines of its colour, which show where it is pale."""
+    """A line for each kind of token, and its band between two thin lines of its colour, which show where it is pale.
+
+    Of a single layer they are points with whiskers, beside each other.
+    """
     parts = zip(result.roles, result.indirect_effect[i], result.interval[i], ROLES, DASHES, strict=True)
-    for role, line, half, colour, dashes in parts:
+    for k, (role, line, half, colour, dashes) in enumerate(parts):
         if np.isnan(line).any():
             continue
-        ax.plot(
-            line, dashes, color=seen(colour), label=role, linewidth=1.5, marker="o" if len(line) == 1 else ""
-        )
-        if not np.isnan(half).any():
+        known, colour = not np.isnan(half).any(), seen(colour)
+        if len(line) == 1:
+            ax.errorbar(
+                [0.12 * k - 0.3], line, yerr=half if known else None, fmt="o", color=colour, label=role
+            )
+            continue
+        ax.plot(line, dashes, color=colour, label=role, linewidth=1.5)
+        if known:
             ax.fill_between(range(len(line)), line - half, line + half, **band(colour))
 
 
@@ -162,7 +170,7 @@ def compared_averages(
     with style():
         draw([*maps, gap], shared, "mean p(answer)", "layer", own_label="difference", sheet=sheet)
         caption = (
-            f"correlation {result.correlation:.4f}, mean over {result.n} prompts; "
+            f"correlation {result.correlation:z.4f}, mean over {result.n} prompts; "
             f"the peak moved in {len(result.moved)}"
         )
         title = f"Impact of restoring {short_words(result.kind)}, {result.n} prompts"
@@ -172,6 +180,6 @@ def compared_averages(
 
 def _total(result: Averaged) -> str:
     return (
-        f"average total effect {result.total_effect:.3f} ± {result.total_interval:.3f}: "
-        f"clean {result.high_score:.3f}, corrupted {result.low_score:.3f}"
+        f"average total effect {result.total_effect:z.3f} ± {result.total_interval:z.3f}: "
+        f"clean {result.high_score:z.3f}, corrupted {result.low_score:z.3f}"
     )

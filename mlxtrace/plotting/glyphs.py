@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any, cast
 
 import matplotlib as mpl
 from matplotlib import font_manager, ft2font
@@ -19,33 +20,59 @@ FALLBACK_FONTS = (  # for tokens that the first font cannot draw, if installed
     "Microsoft YaHei",
     "Apple Color Emoji",
     "Noto Emoji",
+    "DejaVu Sans",  # which matplotlib brings along: marks such as · and →
 )
 WRITTEN_OUT = 3  # characters in a row that are each written as their codes
 CODE = re.compile(r"U\+([0-9A-F]{4,6})")
 MARK = "\u200e"  # what follows stands to the right
 PIXELS = 64  # at which letters are measured
 BOLD = 1.16  # how much wider bold letters are
+GENERIC = ("sans-serif", "serif", "monospace", "cursive", "fantasy")
 TURNS = hasattr(ft2font, "__libraqm_version__")  # matplotlib orders and joins letters itself
 
 
 def families() -> list[str]:
     """The fonts that texts are drawn in: the user's, then those that are tried for what it lacks."""
-    installed = {font.name for font in font_manager.fontManager.ttflist}
-    own = [name for name in mpl.rcParams["font.family"] if name not in FALLBACK_FONTS]
-    return [*own, *(name for name in FALLBACK_FONTS if name in installed)]
+    own = list(mpl.rcParams["font.family"])
+    installed = _installed(len(font_manager.fontManager.ttflist))
+    return [*own, *(name for name in FALLBACK_FONTS if name in installed and name not in own)]
+
+
+@lru_cache(maxsize=4)
+def _installed(fonts: int) -> frozenset[str]:
+    """The names of the fonts, of which there are so many: more are there after one was added."""
+    return frozenset(font.name for font in font_manager.fontManager.ttflist)
+
+
+def files() -> tuple[str, ...]:
+    """The files of the fonts that texts are drawn in."""
+    style = cast(dict[str, Any], mpl.rcParams)
+    generic = tuple(tuple(style[f"font.{name}"]) for name in GENERIC)
+    found = (_file(name, generic, len(font_manager.fontManager.ttflist)) for name in families())
+    return tuple(path for path in found if path is not None)
+
+
+@lru_cache(maxsize=256)
+def _file(name: str, generic: tuple, fonts: int) -> str | None:
+    """The file of a font, if it is installed; a generic name stands for one of several."""
+    wanted = font_manager.FontProperties(family=[name])
+    try:
+        return font_manager.findfont(wanted, fallback_to_default=name in GENERIC)
+    except ValueError:
+        return None
 
 
 def drawable(text: str) -> str:
     """The text with what no font has as codes, `U+6771`; the first two of many in a row, and how many more."""
     if text.isascii():
         return text
-    fonts = tuple(families())
+    fonts = files()
     parts: list[str] = []
     run: list[str] = []
     for c in [*text, ""]:  # the last ends a run
         if run and c and _is_invisible(c):  # it joined what cannot be drawn
             continue
-        if c and lacks(c, fonts):
+        if c not in ("", "\n") and lacks(c, fonts):
             run.append(f"U+{ord(c):04X}")
             continue
         parts += [_coded(run), c]
@@ -62,17 +89,11 @@ def _coded(codes: list[str]) -> str:
 @lru_cache(maxsize=4096)
 def lacks(c: str, fonts: tuple[str, ...]) -> bool:
     """Whether none of the fonts has the character."""
-    return not any(font.get_char_index(ord(c)) for font in map(_font, fonts) if font is not None)
+    return not any(font.get_char_index(ord(c)) for font in map(_font, fonts))
 
 
 @lru_cache(maxsize=64)
-def _font(name: str) -> ft2font.FT2Font | None:
-    try:
-        path = font_manager.findfont(
-            font_manager.FontProperties(family=[name]), fallback_to_default=name in ("sans-serif", "serif")
-        )
-    except ValueError:  # it is not installed
-        return None
+def _font(path: str) -> ft2font.FT2Font:
     font = ft2font.FT2Font(path)
     font.set_size(PIXELS, 72)
     return font
@@ -80,7 +101,7 @@ def _font(name: str) -> ft2font.FT2Font | None:
 
 def em(text: str, bold: bool = False) -> float:
     """How wide a text is drawn, in sizes of its letters."""
-    fonts = tuple(families())
+    fonts = files()
     return (BOLD if bold else 1.0) * max(
         (sum(_advance(c, fonts) for c in x) for x in text.split("\n")), default=0
     )
@@ -88,9 +109,7 @@ def em(text: str, bold: bool = False) -> float:
 
 @lru_cache(maxsize=4096)
 def _advance(c: str, fonts: tuple[str, ...]) -> float:
-    font = next(
-        (font for font in map(_font, fonts) if font is not None and font.get_char_index(ord(c))), None
-    )
+    font = next((font for font in map(_font, fonts) if font.get_char_index(ord(c))), None)
     if font is None:
         return 1.0
     return font.load_char(ord(c)).linearHoriAdvance / 65536 / PIXELS
@@ -103,7 +122,7 @@ def _is_invisible(c: str) -> bool:
 
 def notes(texts: Sequence[str]) -> list[str]:
     """What a figure with these texts has to say of its letters: codes instead of some, letters in the wrong order."""
-    fonts, found = tuple(families()), []
+    fonts, found = files(), []
     coded = {
         text
         for text in texts

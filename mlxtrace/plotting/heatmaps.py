@@ -33,6 +33,7 @@ __all__ = [
     "matter",
 ]
 LITTLE = 0.02  # of the scale: what lies beyond it by less is not worth a word
+STEPS = 512  # colours of a scale
 FEW = 8  # cuts that have a row of their own; more are lines
 SMALL = 6.5  # points of letters inside a map
 MOST_DRAWN = 10_000  # cells that are drawn one by one
@@ -72,7 +73,11 @@ class Scale(NamedTuple):
     def colours(self, family: str) -> Colormap:
         """White at `white`, the family's colour on one side and its opposite on the other, equally steep."""
         steepest = max(self.high - self.white, self.white - self.low)
-        steps = np.linspace(self.low - self.white, self.high - self.white, 256) / steepest
+        steps = np.linspace(self.low - self.white, self.high - self.white, STEPS) / steepest
+        place = (self.white - self.low) / (self.high - self.low)
+        steps[min(int(place * STEPS), STEPS - 1)] = (
+            0.0  # where no effect is drawn, which else is a shade beside
+        )
         return ListedColormap(shades(family, steps, self.flip))
 
 
@@ -129,6 +134,7 @@ def _cropped(maps: list[Map], rows: Rows | None) -> tuple[list[Map], dict[int, C
     if rows is None or not rows.cuts:
         return maps, {}
     at: list[int | Cut] = list(rows.shown)
+    maps = [replace(one, rows=_numbered(one.rows, rows)) for one in maps]
     if len(rows.cuts) > FEW:
         lines = [cut.at for cut in rows.cuts if 0 < cut.at < len(at)]
         return [replace(_with_rows(one, at), lines=(lines, one.lines[1])) for one in maps], {}
@@ -136,6 +142,15 @@ def _cropped(maps: list[Map], rows: Rows | None) -> tuple[list[Map], dict[int, C
         at.insert(cut.at, cut)
     gaps = {i: row for i, row in enumerate(at) if isinstance(row, Cut)}
     return [_with_rows(one, at) for one in maps], gaps
+
+
+def _numbered(names: list[str], rows: Rows) -> list[str]:
+    """The names with where they stand, which a map that is cut does not show."""
+    number = dict(zip(rows.shown, map(str, rows.labels), strict=True))
+    return [
+        name if name.split(" ")[0] == number.get(i, "") else f"{number.get(i, '')} {name}"
+        for i, name in enumerate(names)
+    ]
 
 
 def _with_rows(one: Map, at: list[int | Cut]) -> Map:

@@ -145,6 +145,13 @@ def plain_axes(ax: Any) -> None:
     ax.spines[["top", "right"]].set_visible(False)
 
 
+def least_span(ax: Any, least: float, base: float = 0.0) -> None:
+    """Make the y axis go at least so far from the value that means nothing happened: nothing is no finding."""
+    low, high = ax.get_ylim()
+    if max(high - base, base - low) < least:
+        ax.set_ylim(base - least, base + least)
+
+
 def whiskers(ax: Any, at: Any, values: np.ndarray, halves: np.ndarray | None, width: float = 0.8) -> None:
     """The interval of each bar that has one; `width` of a bar, for the caps."""
     if halves is None or np.isnan(halves).all():
@@ -162,19 +169,17 @@ def whiskers(ax: Any, at: Any, values: np.ndarray, halves: np.ndarray | None, wi
 
 def headline(fig: Any, text: str, caption: list[str]) -> float:
     """The title above, what was run below, both wrapped to the figure's width; the inches that both take."""
-    inches, height = (
-        0.965 * fig.bbox.width / fig.dpi - 0.15,
-        0.0,
-    )  # letters are drawn a little wider on a screen
+    inches = 0.965 * fig.bbox.width / fig.dpi - 0.15  # letters are drawn a little wider on a screen
+    height = 0.0
     if text:
-        lines = fitted(escape(text), inches, TITLE, TITLE_LINES, bold=True)
+        parts = [fitted(part, inches, TITLE, TITLE_LINES, bold=True) for part in escape(text).split("\n")]
+        lines = [line for of_one in parts for line in of_one]
         fig.suptitle("\n".join(lines), fontsize=TITLE, fontweight="bold")
         height += len(lines) * TITLE / 55
     if caption:
         caption = [*caption, *notes([*_labels(fig), *map(escape, (text, *caption))])]
-        glued = [
-            escape(line).replace('" ', '"\u00a0') for line in caption
-        ]  # no break between answer and number
+        told = [escape(line.replace("\n", "\\n")) for line in caption]
+        glued = [line.replace('" ', '"\u00a0') for line in told]  # no break between answer and number
         wrapped = [fitted(line, inches, CAPTION, CAPTION_LINES, indent="    ") for line in glued]
         lines = [line for of_one in wrapped for line in of_one]
         fig.supxlabel("\n".join(lines), fontsize=CAPTION, color=ink(0.75), x=0.01, ha="left")
@@ -188,7 +193,7 @@ def _labels(fig: Any) -> list[str]:
     for ax in fig.axes:
         formatters = (axis.get_major_formatter() for axis in (ax.xaxis, ax.yaxis))
         found += [label for known in formatters for label in getattr(known, "texts", {}).values()]
-        found += [ax.get_title(), *(text.get_text() for text in ax.texts)]
+        found += [ax.get_title(), ax.get_xlabel(), ax.get_ylabel(), *(text.get_text() for text in ax.texts)]
     return found
 
 

@@ -12,6 +12,7 @@ from .charts import Look, Sheet, style, token_labels
 from .heatmaps import Map, Scale, draw, hatching_explained
 
 FEW = 12  # rows or columns that are all shown
+NOTHING = 1e-9  # an effect that is none
 LEAST = 0.01  # of the strongest effect: weaker rows and columns are left out
 
 
@@ -70,7 +71,8 @@ def path_map(
         by_place = first.ndim == 3
         one, left_out = (_by_place if by_place else _by_receiver)(result, first, half, most)
         shown = np.nan_to_num(one.values)
-        scale = Scale(min(shown.min(), 0.0) + 0.0, max(shown.max(), 1e-9), 0.0)
+        ends = min(shown.min(), 0.0) + 0.0, max(shown.max(), 0.0)
+        scale = Scale(*(ends if max(-ends[0], ends[1]) > NOTHING else (0.0, 1e-3)), 0.0)
         base = "clean" if result.direction == "noise" else "corrupted"
         label = f"change of {result.metrics[0]}\n(patched - {base} run)"
         across = ("region" if result.regions is not None else "token") if by_place else "receiver"

@@ -149,9 +149,10 @@ def _of(shown: int, heads: int) -> str:
 
 def _chosen(pattern: np.ndarray, rows: Any, keys: Any) -> tuple[Rows, Rows]:
     """The queries and the keys that are shown; what the caption says of keys that are not."""
-    queries = matter(pattern.swapaxes(0, 1), "all" if isinstance(rows, str) and rows == "auto" else rows)
+    of_queries = np.concatenate([pattern.min(0), pattern.max(0)], axis=1)
+    queries = matter(of_queries, "all" if isinstance(rows, str) and rows == "auto" else rows)
     inside = pattern[:, queries.shown]
-    looked = matter(np.moveaxis(inside, 2, 0), keys, keep=[pattern.shape[2] - 1])
+    looked = matter(np.stack([inside.min((0, 1)), inside.max((0, 1))], 1), keys, keep=[pattern.shape[2] - 1])
     said = [line.replace("rows", "keys").replace("row ", "key ") for line in looked.said]
     return queries, looked._replace(said=said)
 

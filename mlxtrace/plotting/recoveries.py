@@ -19,6 +19,7 @@ from .kit import (
     escape,
     family,
     ink,
+    least_span,
     plain_axes,
     style,
     ticks,
@@ -100,6 +101,7 @@ def _bars(sheet: Sheet, result: Patched, panel: Panel, label: str, asked: Any) -
         plain_axes(ax)
         ax.set_xlim(-0.6, layers - 0.4)
         ax.margins(y=0.08)
+        least_span(ax, 1.0, result.no_effect)
         ticks(ax.xaxis, [str(x) for x in panel.rows], most=int(width * 4))
         if n > 1:
             apart = f", {layer_label(result, component)}" if result.settings.get("windows") else ""

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, cast
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.ticker import FuncFormatter, Locator
+from matplotlib.ticker import Formatter, Locator
 
 from .elided import elided
 from .glyphs import em, ordered
@@ -120,17 +120,18 @@ def fitted(
         bold: whether the letters are.
     """
     room = max(72 * inches / size, 12.0)
-    keep = len(text)
+    keep, kept = len(text), text
     while True:
-        lines = _wrapped(elided(text, keep) if keep < len(text) else text, room, indent, bold)
+        kept = elided(text, keep) if keep < len(text) else text
+        lines = _wrapped(kept, room, indent, bold)
         if len(lines) <= most:
             break
         keep = int(keep * min(0.97, 1.1 * most / len(lines)))
     if not indent and len(lines) > 1:  # a title: no line of one word
-        whole = em(" ".join(lines), bold) / len(lines)
-        even = (_wrapped(" ".join(lines), part * whole, indent, bold) for part in (1.02, 1.1, 1.2))
+        whole = em(kept, bold) / len(lines)
+        even = (_wrapped(kept, min(part * whole, room), indent, bold) for part in (1.02, 1.1, 1.2))
         lines = next((found for found in even if len(found) == len(lines)), lines)
-    return [ordered(line) for line in lines]
+    return [ordered(line.rstrip(" ")) for line in lines]
 
 
 def _wrapped(text: str, room: float, indent: str, bold: bool) -> list[str]:
@@ -245,9 +246,11 @@ def tick(
     axis.set_major_formatter(Labels(texts))
 
 
-class Labels(FuncFormatter):
+class Labels(Formatter):
     """The label of each place."""
 
     def __init__(self, texts: dict[float, str]) -> None:
-        super().__init__(lambda x, _: texts.get(round(x, 4), ""))
         self.texts = texts
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return self.texts.get(round(x, 4), "")

@@ -45,11 +45,15 @@ class Cut(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """The rows of a map that are shown, as indices in their order; what is said of the others; where they stood."""
+    """The rows of a map that are shown, as indices in their order; what is said of the others; where they stood.
+
+    labels: what the rows shown are called, such as positions.
+    """
 
     shown: list[int]
     said: list[str]
     cuts: list[Cut]
+    labels: list[int]
 
 
 def matter(
@@ -112,7 +116,7 @@ def matter(
         strength = np.nan_to_num(moved).max(1, initial=0.0)
         shown = _strongest(strength, FAINT * (high - low), _kept(keep, labels, most), most)
     cuts = _cuts(values, moved <= NOTHING * max(high - low, NOTHING), shown, labels)
-    return Rows(shown, _said(cuts, len(values)), cuts)
+    return Rows(shown, _said(cuts, len(values)), cuts, [labels[i] for i in shown])
 
 
 def no_rows(rows: Any) -> None:
@@ -129,9 +133,13 @@ def _asked(rows: Any, labels: list[int]) -> list[int]:
     at, found = {label: i for i, label in enumerate(labels)}, set()
     for row in listed:
         try:
+            if isinstance(row, bool):
+                raise TypeError
             row = operator.index(row)
         except TypeError:
-            raise InputError(f"rows={rows!r}: {row!r} is no position; give whole numbers") from None
+            raise InputError(
+                f"rows={rows!r}: {row!r} is no position; give whole numbers, not a mask"
+            ) from None
         i = at.get(row, len(labels) + row if -len(labels) <= row < 0 else None)
         if i is None:
             raise InputError(f"rows={_shortened(rows)}: there is no row {row}; the map has {_spans(labels)}")

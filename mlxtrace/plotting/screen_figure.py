@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Any, Protocol, Unpack
 
 import numpy as np
@@ -72,8 +73,9 @@ def screen_figure(found: Screened, path: str | os.PathLike | None = None, **look
         ax.set_xlabel(escape(f"estimate by gradient (a guess), {words}"))
         ax.set_ylabel(escape(f"effect on the {words}, exact"))
         legend(ax, sheet.ax is not None)
+        sentences = re.split(r"(?<=[.]) (?=[A-Z])", found.sentence)  # a part of a caption has few lines
         scale = f"both axes are logarithmic beyond ±{linear:.2g}"
-        sheet.headline("Screen: what gradients guess, and what patching does", [found.sentence, scale, *said])
+        sheet.headline("Screen: what gradients guess, and what patching does", [*sentences, scale, *said])
     return sheet.finish()
 
 
@@ -93,12 +95,10 @@ def _reach(found: Screened, least: float) -> tuple[float, float, list[str]]:
 def _scale(axis: Any, linear: float, most: float) -> None:
     """A logarithmic axis both ways, with ticks at so few powers of ten that they are apart."""
     getattr(axis.axes, f"set_{axis.axis_name}scale")("symlog", linthresh=linear)
-    least, tens = 3 * linear, 10.0 ** np.arange(np.ceil(np.log10(3 * linear)), np.log10(most) + 0.01)
+    least, tens = 2 * linear, 10.0 ** np.arange(np.ceil(np.log10(3 * linear)), np.log10(most) + 0.01)
     powers = tens[:: -1 - len(tens) // TICKS][::-1]  # ticks nearer to 0 would lie on each other
     if len(tens) < 2:
-        fine = np.outer(
-            10.0 ** np.arange(np.floor(np.log10(least)), np.log10(most) + 0.01), (1, 2, 5)
-        ).ravel()
+        fine = np.outer(10.0 ** np.arange(np.floor(np.log10(least)), np.log10(most) + 0.01), (1, 3)).ravel()
         powers = fine[(fine >= least) & (fine <= 1.01 * most)]
     axis.set_ticks([*-powers[::-1], 0, *powers], minor=False)
     axis.set_minor_locator(NullLocator())

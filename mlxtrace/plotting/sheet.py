@@ -55,7 +55,7 @@ class Sheet:
         ax, fig, caption: see `Look`.
 
     Raises:
-        InputError: nothing can be written there, or `ax` or `fig` cannot be drawn on.
+        InputError: nothing can be written there, `ax` or `fig` cannot be drawn on, or plots take no such argument.
 
     Example:
         >>> from mlxtrace.plotting.sheet import Sheet
@@ -72,7 +72,13 @@ class Sheet:
         ax: Axes | None = None,
         fig: FigureBase | None = None,
         caption: bool = True,
+        **other: Any,
     ) -> None:
+        if other:
+            raise InputError(
+                f"plots take path, ax=, fig= and caption=, not {', '.join(f'{name}=' for name in other)}: "
+                "sizes, titles and fonts are those of a figure of yours, fig=plt.figure(figsize=...)"
+            )
         if ax is not None and fig is not None:
             raise InputError("ax= and fig= are two places to draw on: give one of them")
         if ax is not None and not isinstance(ax, Axes):

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .charts import band, escape, ink, seen, series, whiskers
+from .charts import band, escape, ink, least_span, seen, series, whiskers
 
 THINNEST = 0.04  # inches of a bar
 FILLED = 0.84  # of a layer's room, by its bars together
@@ -56,6 +56,7 @@ def side_by_side(ax: Any, many: Sequence[Series], base: float = 0.0, lines: bool
             ax.bar(at, one.values - base, wide, bottom=base, edgecolor=ink(0.8), linewidth=0.3, **look)
             whiskers(ax, at, one.values, one.halves, wide)
     ax.axhline(base, color=ink(), linewidth=0.8)
+    least_span(ax, 1.0, base)
 
 
 def _line(ax: Any, one: Series, dashes: str, look: dict[str, Any]) -> None:

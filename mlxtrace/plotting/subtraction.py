@@ -18,8 +18,8 @@ from .charts import (
     capital,
     escape,
     ink,
+    least_span,
     no_rows,
-    nothing_is_flat,
     seen,
     style,
     token_label,
@@ -88,7 +88,7 @@ def _bars(result: Subtracted, panel: Panel, label: str, sheet: Sheet) -> list[st
         ax.bar(range(layers), values, color=[seen(MORE if v >= 0 else LESS) for v in values], width=0.8)
         whiskers(ax, range(layers), values, None if panel.halves is None else panel.halves[:, i])
         ax.axhline(0, color=ink(), linewidth=0.8)
-        nothing_is_flat(ax, panel.values)
+        least_span(ax, 1.0)
         ax.set_title(escape(capital(words_of(component))) if n > 1 else "")
     return [WHISKERS_MEAN] if len(result.ids) > 1 else []
 

@@ -243,6 +243,8 @@ def comparison(
     with style():
         label = f"p({escape(first.answer.text.strip())})"
         draw(maps, scale, label, "layer", sheet=sheet, rows=shown)
-        caption = f"correlation {result.correlation:.4f}, largest difference {result.largest_difference:.4f}"
+        caption = (
+            f"correlation {result.correlation:z.4f}, largest difference {result.largest_difference:z.4f}"
+        )
         sheet.headline(f"Impact of restoring {short_words(first.kind)}", [caption])
     return sheet.finish()

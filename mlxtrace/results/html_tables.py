@@ -11,17 +11,15 @@ from typing import Any
 
 import numpy as np
 
+from ..plotting.colours import PALETTES
+from ..plotting.colours import tint as tint_of
 from .text_maps import ALL, cut, elided, matter, of_rows, printable
 
 CELLS = 3000  # of all maps of a result: under 200 KB
 NAME = 40  # characters of a name
-BELOW = "128,128,128"  # tint of what is below zero
 LEFT, WRAPPED = ' style="text-align:left"', ' style="white-space:normal"'
-TINTS = {  # red, green, purple, as in the figures
-    "attn": "203,24,29",
-    "mlp": "35,139,69",
-    "resid": "106,81,163",
-}
+TINTS = {family: tint_of(family) for family in PALETTES}  # as in the figures
+BELOW = {tint_of(family): tint_of(family, below=True) for family in PALETTES}  # of what is below zero
 
 
 def safe(text: Any, most: int = 400) -> str:
@@ -112,7 +110,9 @@ def _cell(text: str, share: float, tint: str) -> str:
         return "<td></td>"
     if abs(share) < 0.02:
         return f"<td>{html.escape(text)}</td>"
-    colour = "".join(f"{int(part):02x}" for part in (tint if share > 0 else BELOW).split(","))
+    colour = "".join(
+        f"{int(part):02x}" for part in (tint if share > 0 else BELOW.get(tint, "128,128,128")).split(",")
+    )
     colour = f"#{colour}{round(191 * min(abs(share), 1)):02x}"
     return f'<td style="background:{colour}">{html.escape(text)}</td>'
 

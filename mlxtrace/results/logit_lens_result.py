@@ -19,7 +19,7 @@ from .token_table import ALL, document, last_that_fit, page, probability, quoted
 
 SHOWN = 3  # tokens of a layer that are printed
 MOST = 40  # layers that are shown
-MOST_HTML = 1200  # cells of a notebook's table
+COLUMNS, MOST_HTML = 60, 1200  # columns and cells of a notebook's table
 HOVERED = 500  # cells of one that says every likeliest token
 
 
@@ -184,7 +184,7 @@ class LogitLens(Record):
 
     def _repr_html_(self) -> str:
         rows = self._layers()
-        n = min(len(self.positions), max(4, MOST_HTML // len(rows)))
+        n = min(len(self.positions), COLUMNS, max(4, MOST_HTML // len(rows)))
         cut = f"{self._cut(rows)[2:]}" if len(rows) < len(self.layers) else ""
         last = f"the last {n} of {len(self.positions)} positions ({ALL})" if n < len(self.positions) else ""
         names = (f"{p} {html.escape(shown(self.tokens[p], 16))}" for p in self.positions[-n:])

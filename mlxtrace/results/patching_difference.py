@@ -22,6 +22,7 @@ from .printing import (
     CELLS,
     OF_A_DIFFERENCE,
     SHADES,
+    TINTS,
     across,
     bars,
     document,
@@ -37,7 +38,7 @@ from .printing import (
 from .saved import Saved
 
 MAPS = 4  # that are printed
-TINT = "106,81,163"
+TINT = TINTS["resid"]
 
 
 class PatchingDifference(Saved):

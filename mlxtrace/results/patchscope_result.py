@@ -283,7 +283,15 @@ class PatchscopeMap(Scoped):
         return page(title, self._lines, self.notes, body)
 
     def _repr_html_(self) -> str:
-        first, rows = self.first, {"row": "layer", "labels": self.target_layers}
-        axes = "target \\ source", self.target_layers, self.layers
-        table = heat(*axes, self.prob, lambda i, j: shown(first[i][j]), "106,81,163", **rows)
+        first = self.first
+        table = heat(
+            "target \\ source",
+            self.target_layers,
+            self.layers,
+            self.prob,
+            lambda i, j: shown(first[i][j]),
+            "106,81,163",
+            row="layer",
+            labels=self.target_layers,
+        )
         return document(f"PatchscopeMap on {self.model}", self._lines, self.notes, [table])

@@ -122,8 +122,8 @@ def bars(
 def _scale(of: str, low: float, high: float, digits: int, columns: int) -> str:
     """What a bar's length means, once for all columns."""
     same = ", the same in every column" if columns > 1 else ""
-    negative = ", ▒ below 0" if low < 0 else ""
-    return f"  bars{of} from {low:z.{digits}f} to {high:z.{digits}f}{same}{negative}"
+    negative = ", ▒ below 0" if low <= -0.5 * 10.0**-digits else ""
+    return f"  bars{of}: {low:z.{digits}f} to {high:z.{digits}f}{same}{negative}"
 
 
 def top_rows(

@@ -45,6 +45,7 @@ class Printed(Patched, Protocol):
 
 
 MAPS = 4  # that are printed
+LEAST = 5  # percent of effect from which a cell of a map is shaded
 
 
 def less(one: str, two: str) -> str:
@@ -140,6 +141,8 @@ def _names(result: Patched, panel: Panel) -> list[str]:
 def _text_map(result: Patched, panel: Panel, maps: int) -> list[str]:
     moved = (panel.values - result.no_effect) * (-1 if result.direction == "noise" else 1)
     title = f"{panel.component}{'' if panel.head is None else f' {panel.head}'}"
+    if maps > 1 and float(np.nan_to_num(np.abs(moved)).max(initial=0.0)) < LEAST:
+        return [f"  {title}: no cell reaches {LEAST} % of effect"]
     heading = f"  {title}: {across(panel.column_name, panel.columns)}; {SHADES} of effect"
     return shaded(
         heading,

@@ -198,6 +198,22 @@ def test_all_cells_together_are_the_cells_one_by_one(llama, where, method):
     assert np.allclose(found, right, atol=1e-5)
 
 
+def test_a_window_of_states_is_no_estimate_of_anything(llama):
+    options = {"metric": "logit_diff", "window": 2, "progress": False}
+    with pytest.warns(UserWarning, match="adds up 2 estimates of what is one state"):
+        found = llama.attribution_patching(IDS, CHANGED, component=["mlp", "resid_pre"], **options)
+    assert any("adds up" in note for note in found.notes)
+    alone = llama.attribution_patching(
+        IDS, CHANGED, ["mlp", "resid_pre"], **{**options, "window": {"mlp": 2}}
+    )
+    assert alone.settings["windows"] == {"mlp": 2, "resid_pre": 1} and not any(
+        "adds" in n for n in alone.notes
+    )
+    np.testing.assert_array_equal(alone.raw[0], found.raw[0])
+    beside = llama.attribution_patching(IDS, CHANGED, ["mlp", "head"], **{**options, "window": {"mlp": 2}})
+    np.testing.assert_allclose(beside.raw[0], found.raw[0], atol=1e-6)
+
+
 # ---- answers of several tokens
 
 

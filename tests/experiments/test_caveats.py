@@ -72,3 +72,10 @@ def test_a_window_that_spans_most_of_the_model_is_said(model):
     (note,) = said_of(model, "mlp", 3, 4)
     assert note.startswith("a window of 3 spans most of this model's 4 layers") and note.endswith("is 1 of 4")
     assert said_of(model, "mlp", 3, 6) == said_of(model, "neuron", 3, 4) == []
+
+
+def test_a_restored_state_of_the_stream_undoes_the_noise_below(model):
+    options = {"level": 0.05, "samples": 1, "layers": [1], "target": 7}
+    notes = {c: model.noising_window([3, 17, 5], component=c, **options).notes for c in ("resid_post", "mlp")}
+    assert any("its last layer decides" in note for note in notes["resid_post"])
+    assert not any("decides" in note for note in notes["mlp"]) and caveats.of_restored("resid_pre", 1) == []

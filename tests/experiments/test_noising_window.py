@@ -136,4 +136,7 @@ def test_notes_say_what_the_sites_are_not_and_whose_answer_it_is(model, monkeypa
     other = (top.answer.token + 1) % model.vocab_size
     result = noising_window(model, BASE, target=other)
     assert "own answer" in result.notes[0] and "note: a caution" in repr(result)
-    assert noising_window(model, BASE, target=top.answer.token).notes == ["a caution"]
+    assert noising_window(model, BASE, component="mlp", target=top.answer.token).notes == ["a caution"]
+    assert (
+        len(noising_window(model, BASE, target=top.answer.token).notes) == 2
+    )  # a state undoes the noise below it

@@ -24,6 +24,7 @@ addEventListener("load", async () => {
     const points = POINTS;
     for (const point of points) {
       try {
+        if ("step" in point) await Plotly.restyle(plot, plot.layout.sliders[0].steps[point.step].args[0]);
         if (point.curveNumber === -1) {  // the middle of the last map, or a point of the last trace
           const k = plot.data.length - 1, trace = plot._fullData.filter(t => t.visible === true).at(-1);
           if (trace.type === "heatmap") {

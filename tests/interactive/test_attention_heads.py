@@ -82,6 +82,8 @@ def test_long_prompts_show_their_end_and_how_much_looks_elsewhere(monkeypatch):
     [
         {"tokens": TOKENS[:3]},
         {"tokens": "four"},
+        {"tokens": None},
+        {"tokens": patterns(), "patterns": TOKENS},  # as CircuitsVis orders them
         {"tokens": [1, 2, 3, 4]},
         {"heads": ["a"]},
         {"heads": ["a", "a", "b"]},

@@ -25,6 +25,7 @@ def test_every_edge_says_its_ends_and_score():
     ]
     assert "score <b>1</b> (logit_diff): works against the clean answer" in list(said)[1]
     assert "score <b>2</b> (logit_diff): helps" in next(iter(said))
+    assert ["helps" in text for text in said] == [True, False, True, True]
     assert len(handles.x) == len(handles.y) == len(handles.hovertext) == 4 * 4
 
 

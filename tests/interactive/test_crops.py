@@ -51,6 +51,8 @@ def test_as_many_heads_as_fit_the_strongest(monkeypatch):
     monkeypatch.setattr(crops, "CELLS", 250)
     found, said = crops.heads_that_fit(maps, range(4), SCALE)
     assert found == [1, 2] and "the 2 strongest of 4" in said[0] and "at most 5 from no effect" in said[0]
+    noised = Scale(0.0, 100.0, 100.0, flip=True)  # there 100 is no effect
+    assert crops.heads_that_fit(maps, range(4), noised)[0] == [2, 3]
     assert crops.heads_that_fit(maps, range(4), SCALE, "all") == ([0, 1, 2, 3], [])
     assert crops.heads_that_fit(maps, range(4), SCALE, [3]) == ([3], [])
     assert crops.heads_that_fit(maps, [0, 1, 0, 1], SCALE, 1) == ([1, 3], [])

@@ -18,6 +18,13 @@ def test_scores_are_a_map_and_no_edge_is_grey():
     figure = edges.explore()
     heatmap = figure.data[0]
     np.testing.assert_allclose(heatmap.z, np.where(edges.upstream, edges.scores, np.nan), rtol=1e-5)
+    texts = np.array([f"± {half:.4g} (95 %)" for half in edges.interval[edges.upstream]])
+    shown = np.asarray(heatmap.customdata)[edges.upstream]
+    assert (
+        (shown == texts).all()
+        if shown.dtype == object
+        else np.allclose(shown, edges.interval[edges.upstream])
+    )
     assert list(heatmap.y) == edges.senders and list(heatmap.x) == edges.receivers
     assert figure.layout.plot_bgcolor == "#dedede" and heatmap.hoverongaps is False
     assert "(95 %)" in heatmap.hovertemplate and "change of logit_diff" in heatmap.hovertemplate
@@ -52,6 +59,9 @@ def test_paths_at_each_position():
     figure = result.explore()
     np.testing.assert_allclose(figure.data[0].z, result.effect[result.edge], rtol=1e-6)
     assert list(figure.data[0].x) == ["0 The", "2 ·Tower*"] and figure.data[0].y[0] == "embed → m0"
+    result.effect_interval = np.arange(result.effect.size).reshape(result.effect.shape) / 10
+    halves = result.explore().data[0].customdata
+    np.testing.assert_allclose(halves, result.effect_interval[result.edge], rtol=1e-6)
     few = result.explore(most=1)
     assert few.data[0].z.shape == (1, 2) and "not shown: 4 paths" in caption(few)
 

@@ -8,6 +8,7 @@ from test_causal_effects_result import made
 
 from mlxtrace import interactive
 from mlxtrace.errors import InputError
+from mlxtrace.results.causal_effects_result import CausalEffects
 
 pytest.importorskip("plotly")
 
@@ -23,6 +24,22 @@ def test_both_effects_start_at_0():
     assert "prob in the base run: 0.1" in said and "natural indirect effect" in said
     with pytest.raises(InputError, match="no map with a row for each token"):
         result.explore(rows=[0])
+
+
+def test_intervals_are_those_of_the_change():
+    halves = {
+        name: np.array(x)
+        for name, x in (("direct", [9, 9]), ("direct_change", [0.1, 0.2]), ("indirect", [0.3, 0.4]))
+    }
+
+    class Over(CausalEffects):
+        ids = property(lambda self: ["a", "b"])
+        halves = property(lambda self: halves)
+
+    result = Over(**vars(made()))
+    direct, indirect = result.explore().data
+    assert list(direct.error_y.array) == [0.1, 0.2] and list(indirect.error_y.array) == [0.3, 0.4]
+    assert "0.3000 to 0.7000 (95 %)" in direct.hovertext[1]
 
 
 def test_maps_have_the_tokens_that_were_patched_down():

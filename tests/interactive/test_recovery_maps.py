@@ -122,6 +122,16 @@ def test_intervals_are_in_the_hover():
 
 
 @pytest.mark.heavy
+def test_a_step_of_the_slider_shows_its_head(tmp_path):
+    result = make(np.random.default_rng(0).uniform(0.1, 0.9, (3, 4, 2)), ("layer", "position", "head"))
+    result.explore(tmp_path / "x.html")
+    seen = opened(tmp_path / "x.html", [{"step": h, "xval": 2, "yval": 1} for h in (0, 1)], tmp_path)
+    for head, text in enumerate(seen.hovers):
+        assert f"head {head}" in text and f"{result.recovery[2, 1, head]:.1f} %" in text
+    assert not seen.errors and len(seen.hovers) == 2
+
+
+@pytest.mark.heavy
 def test_a_browser_shows_what_hovering_says(tmp_path):
     result = maps(clean_text=HOSTILE, tokens=["The", HOSTILE[:20], "<b>x", "$a$ %{z}"])
     result.explore(tmp_path / "x.html")

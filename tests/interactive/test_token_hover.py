@@ -39,6 +39,14 @@ def test_hovering_gives_the_likeliest_tokens():
         interactive.lens(result, of="both")
 
 
+def test_each_cell_has_its_own_token():
+    result = lens()
+    result.top = [[[(f"{i}{j}", 0.5), ("x", 0.1)] for j in range(4)] for i in range(3)]
+    (heatmap,) = interactive.lens(result, rows=[1, 3]).data
+    assert [list(row) for row in heatmap.text] == [["01", "03"], ["11", "13"], ["21", "23"]]
+    assert heatmap.customdata[2, 1][0] == "23 0.50"
+
+
 def test_cells_that_say_the_answer_are_framed():
     result = lens()
     result.rank[1, 1:3] = 0
@@ -56,6 +64,8 @@ def test_long_prompts_show_their_end_and_say_so(monkeypatch):
     monkeypatch.setattr(token_hover, "TEXTS", 4 * 3 * 20)
     figure = interactive.lens(result)
     np.testing.assert_allclose(figure.data[0].z, result.probabilities[:, 80:, 0], rtol=1e-6)
+    assert figure.data[0].customdata[2, 0][0] == f"·Paris {result.probabilities[2, 80, 0]:.2f}"
+    assert not figure.layout.shapes[0].x0 > 20  # frames stand where their columns do now
     assert figure.data[0].x[0].startswith("80 ") and "80 of 100 positions are not shown" in (
         figure.layout.title.subtitle.text
     )

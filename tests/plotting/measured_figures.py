@@ -6,6 +6,9 @@ from types import SimpleNamespace
 
 import numpy as np
 from test_patching_result import make
+from test_path_result import made as paths_made
+
+from mlxtrace.results.average_trace import ROLES
 
 WIDEST, TALLEST = 16.0, 11.0  # inches
 WORDS = re.findall(
@@ -80,6 +83,54 @@ def scope(n_layers):
         first=[[" Paris"] * n_layers] * n_layers,
         where=[f"source: {''.join(tokens(40))}", "target: cat→cat; 135→135; hello→hello; ?"],
     )
+
+
+def effects(n_tokens, n_layers):
+    random = np.random.default_rng(0)
+    direct, indirect = np.zeros((2, n_layers, n_tokens))
+    direct[:, -3:], indirect[:, -2:] = random.uniform(-0.2, 0.8, (n_layers, min(3, n_tokens))), 0.3
+    words = "".join(tokens(n_tokens))
+    return SimpleNamespace(
+        direct=direct + 0.1,
+        indirect=indirect,
+        direct_change=direct,
+        base_value=0.1,
+        component="mlp",
+        layers=list(range(n_layers)),
+        positions=list(range(n_tokens)),
+        window=1,
+        metric="prob",
+        tokens=tokens(n_tokens),
+        subject_range=range(1),
+        regions=None,
+        within="",
+        ids=[],
+        halves={},
+        runs=[("base", f'{words} → " France" 0.70'), ("source", f'Rio{words} → " Brazil" 0.90')],
+    )
+
+
+def averages(n_layers):
+    effect, interval = np.random.default_rng(0).uniform(0, 0.5, (2, 3, 6, n_layers))
+    return SimpleNamespace(
+        indirect_effect=effect,
+        interval=interval,
+        kinds=[None, "mlp", "attn"],
+        counts=[3, 0, 3, 3, 2, 3],
+        roles=ROLES,
+        facts=3,
+        window=2,
+        total_effect=0.5,
+        total_interval=0.1,
+        high_score=0.7,
+        low_score=0.2,
+    )
+
+
+def paths(n):
+    names = {"senders": [f"a{i}.h0" for i in range(n)], "receivers": [f"a{i}.h0.q" for i in range(n)]}
+    raw = np.random.default_rng(0).normal(size=(n, n))
+    return paths_made(raw=raw, reached=np.ones((n, n)), **names)
 
 
 def boxes_of(texts):

@@ -210,3 +210,19 @@ def test_a_legend_in_the_user_s_axes_stands_above_the_data():
     ax.set_ylim(-5, 5)
     legend(ax, given=True)
     assert faults(ax.figure) == [] and ax.get_ylim()[0] == -5 and ax.get_ylim()[1] > 20
+
+
+def test_the_ruler_sees_what_overlaps():
+    fig = Figure(figsize=(4, 3))
+    ax = fig.subplots()
+    ax.plot([0, 1], [0, 1], label="a line with a long name that stands in its way")
+    ax.bar([0.2], [0.9])
+    ax.legend(loc="center")
+    ax.set_xticks(np.linspace(0, 1, 30), [f"layer {i}" for i in range(30)])
+    ax.set_yticks([0.0], ["\N{MINUS SIGN}0.0"])
+    fig.suptitle("a title that is wider than all of what it stands above, and more than that", y=0.92)
+    found = " ".join(faults(fig))
+    for fault in ("covers a line", "covers a bar", "an x axis overlap", "leaves the canvas", "-0 on an axis"):
+        assert fault in found
+    ax.set_title("here")
+    assert any("the title lies over" in fault for fault in faults(fig))

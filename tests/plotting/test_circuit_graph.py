@@ -52,3 +52,19 @@ def test_an_empty_circuit_has_two_nodes_and_paths_are_checked(tmp_path):
     assert texts(circuit_graph(made_up().circuit(0))) == ["embed", "logits"]
     with pytest.raises(InputError, match=r"\.png"):
         circuit_graph(made_up().circuit(5), tmp_path / "c.txt")
+
+
+@pytest.mark.parametrize(
+    "size,edges", [((2, 4, 2), 3), ((12, 12, 12), 60), ((80, 4, 4), 500), ((2, 64, 8), 200)]
+)
+def test_nodes_are_apart_at_any_size_and_what_does_not_fit_is_said(size, edges):
+    figure = circuit_graph(made_up(size=size).circuit(edges, prune=False), most=edges)
+    ax = figure.axes[0]
+    nodes = [p.get_bbox() for p in ax.patches if hasattr(p, "get_boxstyle")]
+    assert not any(a.overlaps(b) for i, a in enumerate(nodes) for b in nodes[:i])
+    assert (
+        max(figure.get_size_inches()) <= 14
+        and min(t.get_fontsize() for t in ax.texts if "." in t.get_text()) > 5
+    )
+    drawn, said = len(colours(figure)), figure._supxlabel.get_text().replace("\n", " ").replace("    ", "")
+    assert drawn >= min(edges, 20) and (("strongest of" in said) == (edges == 500))

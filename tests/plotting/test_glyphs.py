@@ -5,8 +5,6 @@ import pytest
 
 from mlxtrace.plotting import glyphs
 
-FONTS = tuple(glyphs.families())
-
 
 @pytest.fixture
 def without_cjk(monkeypatch):
@@ -16,7 +14,7 @@ def without_cjk(monkeypatch):
 
 
 def test_what_the_fonts_have_is_as_it_is():
-    for text in ("plain", "·Eiffel → ·Colos*", "é↵⇥…", "ירושלים", "العاصمة", "⋮ 0-411"):
+    for text in ("plain", "·Eiffel → ·Colos*", "é↵⇥…", "ירושלים", "العاصمة", "⋮ 0-411", "→\nnew line"):
         assert glyphs.drawable(text) == text
 
 
@@ -60,3 +58,11 @@ def test_right_to_left_words_stay_in_their_places(monkeypatch):
     assert glyphs.ordered("ירושלים → תל") == "ירושלים → תל"
     (said,) = glyphs.notes(["תל"])
     assert "right-to-left" in said
+
+
+def test_a_font_that_lacks_marks_has_one_that_has_them(monkeypatch):
+    with mpl.rc_context({"font.family": ["DejaVu Math TeX Gyre"]}):
+        assert glyphs.families()[0] == "DejaVu Math TeX Gyre" and glyphs.families().count("DejaVu Sans") == 1
+        assert glyphs.drawable("·in → ⋮↵") == "·in → ⋮↵"
+    with mpl.rc_context({"font.family": ["no such font"]}):
+        assert glyphs.drawable("·in") == "·in" and glyphs.em("·in") > 1

@@ -19,6 +19,7 @@ def test_white_is_no_effect_and_the_component_s_colour_an_effect(direction):
         return np.array(mesh.cmap(mesh.norm(recovery))[:3])
 
     assert colour(result.no_effect).min() > 0.97
+    assert colour(result.no_effect).min() == 1  # not a shade beside it
     red, green, blue = colour(0.0 if direction == "noise" else 100.0)
     assert green > 1.5 * max(red, blue)
 

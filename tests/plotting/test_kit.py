@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import pickle
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -12,7 +13,7 @@ from test_patching_result import layers
 
 from mlxtrace import plotting
 from mlxtrace.errors import InputError
-from mlxtrace.plotting import glyphs, recoveries
+from mlxtrace.plotting import glyphs, kit, recoveries
 
 
 @pytest.mark.parametrize("missing", [False, True])
@@ -60,3 +61,16 @@ def test_only_what_users_call_is_listed():
         hasattr(plotting, name) for name in plotting.__all__
     )
     assert not any(inspect.ismodule(getattr(plotting, name)) for name in dir(plotting))
+
+
+def test_captions_and_titles_stay_on_the_figure_whatever_they_say():
+    fig = Figure(figsize=(4, 2))
+    inches = kit.headline(fig, "one\ntwo", ['clean: a\nb → " x" 0.98', "word " * 400])
+    lines = fig.get_supxlabel().replace("\u00a0", " ").split("\n")
+    assert fig.get_suptitle() == "one\ntwo" and lines[0] == 'clean: a\\nb → " x" 0.98'
+    assert len(lines) == 4 and " … " in fig.get_supxlabel() and 0.7 < inches < 1.3
+
+
+def test_figures_can_be_kept():
+    fig = pickle.loads(pickle.dumps(maps().plot()))
+    assert labels(panels(fig)[0].yaxis)[0] == "The"

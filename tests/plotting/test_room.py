@@ -82,3 +82,9 @@ def test_texts_are_broken_where_they_fit_and_cut_where_they_do_not():
     assert room.fitted("", 3.0, 8, 2) == [""]
     two = room.fitted("Impact of restoring the MLP after corrupted input", 3.0, 10.5, 3)
     assert len(two) == 2 and len(two[1]) > 15  # no line of one word
+
+
+def test_lines_of_one_length_have_no_new_spaces_in_long_words():
+    name = "mlx-community/a-model-with-a-very-long-name-4bit"
+    lines = room.fitted(f"{name} of facts", 1.8, 8, 3)
+    assert len(lines) > 1 and name in "".join(lines)

@@ -19,7 +19,7 @@ def whole(found, n):
 @pytest.mark.parametrize("n", [1, 2, MOST])
 def test_a_short_map_is_shown_whole(n):
     found = matter(np.zeros((n, 3)))
-    assert found == (list(range(n)), [], [])
+    assert found == (list(range(n)), [], [], list(range(n)))
 
 
 def test_of_a_long_one_the_rows_that_matter_are_shown_and_the_rest_is_said():
@@ -98,7 +98,7 @@ def test_rows_may_be_asked_for():
 def test_rows_are_called_by_their_labels():
     values = np.zeros((3, 2))
     found = matter(values, [30, -1], labels=[10, 30, 50])
-    assert found.shown == [1, 2] and found.said == ["row 10 is 0"]
+    assert found.shown == [1, 2] and found.labels == [30, 50] and found.said == ["row 10 is 0"]
     assert matter(np.eye(3), slice(20, 40), labels=[10, 30, 50]).shown == [1]
     with pytest.raises(InputError, match=r"no row 11; the map has \[10, 30, 50\]"):
         matter(values, [11], labels=[10, 30, 50])
@@ -111,6 +111,8 @@ def test_rows_are_called_by_their_labels():
         ([100], "no row 100; the map has 0-99"),
         ([-101], "no row -101"),
         ([1.5], "1.5 is no position"),
+        ([True, False], "True is no position.*mask"),
+        (np.ones(100, bool), "is no position"),
         (["The"], "'The' is no position"),
         (None, "None is no position"),
         ([], "none of the map's: 0-99"),

@@ -67,3 +67,8 @@ def test_what_cannot_be_drawn_on_is_refused(look, said):
         Sheet(**look)
     with pytest.raises(InputError, match="cannot write"):
         Sheet("a.gif")
+
+
+def test_what_plots_do_not_take_is_said():
+    with pytest.raises(InputError, match=r"not figsize=, title=: sizes"):
+        Sheet(figsize=(3, 3), title="x")

@@ -14,7 +14,7 @@ from every_result import BAD, Made
 
 import mlxtrace
 from mlxtrace.notebook import Displayed
-from mlxtrace.results.html_tables import document, heat, listed, strongest
+from mlxtrace.results.html_tables import TINTS, document, heat, listed, strongest
 from mlxtrace.terminal import width
 
 # Too general to be a result: their subclasses are.
@@ -98,7 +98,11 @@ def test_a_map_in_html():
     shares = np.array([[0.0, 0.5], [-1.0, np.nan]])
     page = heat("layer", ["a", BAD], [0, 1], shares, lambda i, j: f"{100 * shares[i, j]:.0f}", "1,2,255")
     assert "<td>0</td>" in page and '<td style="background:#0102ff60">50</td>' in page
-    assert '<td style="background:#808080bf">-100</td><td></td>' in page  # what is below zero has no colour
+    assert '<td style="background:#808080bf">-100</td><td></td>' in page  # no opposite: grey
+    opposite = heat("layer", ["a"], [0, 1], np.array([[1.0, -1.0]]), lambda i, j: "x", TINTS["mlp"])
+    assert (
+        opposite.count("background:#") == 2 and "#228a44bf" in opposite and "#808080bf" not in opposite
+    )  # its own opposite
     assert BAD not in page and "&lt;script&gt;" in page and "rgb(1,2,255)" in page
     values = np.zeros((1000, 50))
     values[7] = 1

@@ -19,7 +19,7 @@ def test_a_page_has_its_notes_before_what_must_be_read_with_them():
 
 def test_bars_share_a_scale_and_negative_ones_go_left():
     lines = bars("layer", [3, 10], {"direct": np.array([1.0, -1.0]), "indirect": np.array([0.5, 0.0])})
-    assert lines[0] == "  bars from -1.0000 to 1.0000, the same in every column, ▒ below 0"
+    assert lines[0] == "  bars: -1.0000 to 1.0000, the same in every column, ▒ below 0"
     assert lines[1].split() == ["layer", "direct", "indirect"]
     up, down = lines[2:]
     assert up.startswith("      3    1.0000 ") and down.startswith("     10   -1.0000 ")
@@ -31,13 +31,15 @@ def test_a_scale_may_reach_further_than_the_values():
     half = bars("centre", [0], {"score": np.array([0.5])}, high=1.0)[2]
     assert half.count("█") == 12
     said, _, whole = bars("centre", [0], {"score": np.array([0.5])})
-    assert whole.count("█") == 24 and said == "  bars from 0.0000 to 0.5000"
+    assert whole.count("█") == 24 and said == "  bars: 0.0000 to 0.5000"
 
 
 def test_nothing_is_no_bar_and_never_less_than_nothing():
     columns = {"mlp": np.array([-1e-9, 1e-7]), "attn": np.array([0.0, 0.04])}
     said, _, *lines = bars("layer", [0, 1], columns, digits=1)
-    assert "to 10.0" in said and not any(c in line for line in lines for c in "█▒-")
+    assert said == "  bars: 0.0 to 10.0, the same in every column" and not any(
+        c in line for line in lines for c in "█▒-"
+    )
     (small,) = bars("layer", [0], {"attn": np.array([5.0])}, digits=1)[2:]
     assert small.count("█") == 12  # of a scale to 10 percent
 
@@ -55,7 +57,7 @@ def test_bars_of_many_columns_and_long_labels_fit_in_a_line():
         numbers={"mlp": np.array([40.0])},
         of=" of 100 less",
     )
-    assert "bars of 100 less from -60.0" in noised[0] and "40.0" in noised[2] and noised[2].count("▒") == 24
+    assert "bars of 100 less: -60.0" in noised[0] and "40.0" in noised[2] and noised[2].count("▒") == 24
 
 
 def test_a_long_prompt_is_cut_in_the_middle_and_notes_are_not():

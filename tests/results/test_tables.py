@@ -54,3 +54,24 @@ def test_html_escapes_and_has_every_number():
 )  # fmt: skip
 def test_a_difference_says_what_both_are_once(one, two, both):
     assert tables.less(one, two) == both
+
+
+def test_of_several_maps_those_without_any_effect_are_a_line():
+    raw = np.full((2, 3, 4), CORRUPTED)
+    raw[1, 1, 2] = CLEAN
+    lines = repr(make(raw, ("component", "layer", "position"))).splitlines()
+    assert "  mlp: no cell reaches 5 % of effect" in lines and any(
+        line.startswith("  attn: layers") for line in lines
+    )
+    assert sum("█" in line for line in lines) == 2  # the heading, and the one cell
+    alone = make(np.full((3, 4), CORRUPTED), ("layer", "position"))
+    assert "no cell reaches" not in repr(alone)  # a map by itself is shown
+
+
+def test_bars_of_recoveries_share_a_scale_and_noise_is_a_loss():
+    both = repr(make([[0.1, 0.5], [0.9, 0.1]], ("component", "layer")))
+    assert "bars: 0.0 to 100.0, the same in every column" in both
+    flat = repr(make([CORRUPTED, CORRUPTED + 1e-9]))
+    assert "bars: 0.0 to 10.0" in flat and "█" not in flat
+    noise = repr(make([0.1, 0.9], direction="noise"))
+    assert "bars of the change from 100: -100.0 to 0.0, ▒ below 0" in noise and noise.count("▒") == 25
