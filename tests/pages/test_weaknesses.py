@@ -72,8 +72,8 @@ def test_serious_ones_come_first():
     assert "same answer" in found[0]
 
 
-def test_cells_whose_interval_covers_no_effect_are_counted():
-    result = UNSURE
+@pytest.mark.parametrize("result", [UNSURE, a_set(("layer", "region"), n=4, lacking=(0, 1, 2), seed=2)])
+def test_cells_whose_interval_covers_no_effect_are_counted(result):
     moved = np.abs(result.recovery)
     told = np.isfinite(result.interval) & (moved > 5)
     covering = int((told & (result.interval >= moved)).sum())
