@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from command_runs import CLEAN, CORRUPTED, NOISE, PAIR, demo, empty_folder, loaded, refused, run, trained  # noqa: F401
 
-from mlxtrace import options, rankings, report_runs
+from mlxtrace import GaussianNoise, options, rankings, report_runs
+from mlxtrace.engine.runs import capture
 from mlxtrace.errors import UnsupportedError
 from mlxtrace.experiments.pairs import pair
 from mlxtrace.metrics import softmax
@@ -175,10 +176,10 @@ def test_the_likeliest_tokens_are_those_of_both_runs(loaded, capsys, written):
     logits, _ = demo().run_with_cache(CLEAN, sites=[])
     assert clean[0][1] == pytest.approx(softmax(np.array(logits)[0, -1]).max(), abs=2e-6)
     run(capsys, *NOISE, "--samples", "3", *FEW, "--report", "x.html")
-    target = written.results[0].target
-    assert dict(written.about.tops[1]).get(target.text, target.corrupted_prob) == pytest.approx(
-        target.corrupted_prob, abs=2e-6
-    )
+    noised = pair(demo(), CLEAN, GaussianNoise("Eiffel Tower", "s3", 3)).corrupted
+    each = softmax(capture(demo().resolver, (noised,), [])[0])
+    assert len(each) == 3 and written.about.tops[1][0][1] == pytest.approx(each.mean(0).max(), abs=1e-12)
+    assert written.results[0].clean == pytest.approx(written.about.tops[0][0][1], abs=2e-6)
 
 
 # ---- what is said

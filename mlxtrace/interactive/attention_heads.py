@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -101,11 +101,12 @@ def attention(
 
 def _whole(patterns: Any, tokens: Any) -> np.ndarray:
     """As float64 `[heads, T, T]`."""
-    listed = isinstance(tokens, Iterable) and not isinstance(tokens, str)
-    if not listed or not all(isinstance(text, str) for text in tokens):
-        raise InputError(
-            "tokens are the texts of the prompt's tokens, as model.to_str_tokens(prompt) has them"
-        )
+    if (
+        isinstance(tokens, str)
+        or not isinstance(tokens, Sequence)
+        or not all(isinstance(x, str) for x in tokens)
+    ):
+        raise InputError("tokens are a list of the prompt's tokens, as model.to_str_tokens(prompt) has them")
     rule = f"patterns must be [heads, {len(tokens)}, {len(tokens)}], as there are {len(tokens)} tokens"
     found = numbers(patterns, rule)
     found = found[None] if found.ndim == 2 else found

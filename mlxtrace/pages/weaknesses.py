@@ -244,8 +244,9 @@ def _of_all(results: Sequence[Any], asked: Sequence[Asked]) -> list[str]:
     components = {name for result in results for name in getattr(result, "components", ())}
     if any(name.startswith("resid") for name in components):
         found.append(
-            "In maps of layer outputs some cells are 100 % by construction: the changed tokens in the first "
-            "layers, and the last token in the last. Only the way between them is a finding."
+            "In maps of layer outputs the last token of the last layer is 100 % (or 0 %, corrupting) by "
+            "construction, and so nearly are the changed tokens of the first layers, taken together: nothing has "
+            "been read from them yet. Only the way between them is a finding."
         )
     names = {one.model.partition(" ")[0] for one in asked}
     if "demo" in names:

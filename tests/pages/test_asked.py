@@ -60,3 +60,9 @@ def test_results_of_one_question_are_one():
     assert len(questions_of([asked_of(one) for one in both])) == 2
     known = questions_of([Asked("demo"), asked_of(make([0.1]))])
     assert [one.clean for one in known] == ["The Eiffel Tower in"]
+
+
+def test_noise_on_a_prompt_is_one_question_for_traces_and_maps():
+    noised = make([0.1], corrupted_text="The Eiffel Tower in", settings={"corruption": "3 x std"})
+    found = questions_of([asked_of(trace()), asked_of(noised)])
+    assert len(found) == 1 and found[0].tokens and {gap.metric for gap in found[0].gaps} == {"prob"}

@@ -17,8 +17,10 @@ def both():
     return make(RAW, ("component", "layer", "position"))
 
 
-def test_one_component_is_as_if_it_alone_had_been_patched(both):
-    alone = make(RAW[1], ("layer", "position"), components=["attn"])
+@pytest.mark.parametrize("way", ["denoise", "noise"])
+def test_one_component_is_as_if_it_alone_had_been_patched(way):
+    both = make(RAW, ("component", "layer", "position"), direction=way)
+    alone = make(RAW[1], ("layer", "position"), components=["attn"], direction=way)
     view = OneComponent(both, "attn")
     assert view.to_rows() == alone.to_rows() and view.top(3) == alone.top(3)
     assert strongest(view) == strongest(alone)

@@ -45,7 +45,7 @@ CASES = {
     "one direction": (make([0.2]), "Only restoring was run"),
     "the other alone": (make([0.2], direction="noise"), "Only corrupting was run"),
     "the demo": (make([0.2]), "circuit was planted"),
-    "the stream": (make([0.2], components=["resid_post"]), "100 % by construction"),
+    "the stream": (make([0.2], components=["resid_post"]), "the last token of the last layer is 100 %"),
     "an unfaithful circuit": (page_results()["Faithfulness"], "not faithful: with it alone 20 %"),
     "what a screen missed": (page_results()["Screened"], "ran 14 of 500 cells exactly"),
 }  # fmt: skip
@@ -72,8 +72,8 @@ def test_serious_ones_come_first():
     assert "same answer" in found[0]
 
 
-def test_cells_whose_interval_covers_no_effect_are_counted():
-    result = UNSURE
+@pytest.mark.parametrize("result", [UNSURE, a_set(("layer", "region"), n=4, lacking=(0, 1, 2), seed=2)])
+def test_cells_whose_interval_covers_no_effect_are_counted(result):
     moved = np.abs(result.recovery)
     told = np.isfinite(result.interval) & (moved > 5)
     covering = int((told & (result.interval >= moved)).sum())
