@@ -75,9 +75,8 @@ OWN = [*models.NAMES, *more_models.MORE]
 # One of each kind of wiring runs in every test run; the architectures that are wired as these are marked heavy.
 QUICK = {
     "llama", "gpt2", "gpt_neox", "gemma2", "gemma3_text", "gemma4_text", "olmo2", "mixtral", "mamba",
-    "qwen3_next", "jamba", "nanbeige", "granitemoehybrid", "afm7", "deepseek_v3", "deepseek_v41",
-    "gpt_oss", "kimi_linear", "longcat_flash", "nemotron_h", "llama4", "talkie", "lfm2",
-    "openelm",
+    "qwen3_next", "jamba", "nanbeige", "granitemoehybrid", "afm7", "deepseek_v3",
+    "gpt_oss", "longcat_flash", "nemotron_h", "llama4", "talkie", "lfm2", "openelm",
 }  # fmt: skip
 
 
@@ -91,7 +90,7 @@ def skipped(module: str) -> str:
 
 
 # Of these the quick run measures the laws of experiments too (of llama: test_check.py). The heavy run does so of all.
-EXPERIMENTS = {"gemma3_text", "mixtral", "mamba", "gemma4_text"}
+EXPERIMENTS = {"gemma3_text", "mamba", "gemma4_text"}
 # The laws after these are of the installation, whatever the model: test_check.py measures them, on the demo.
 OF_A_MODEL = [*MODEL_LAWS, *EXPERIMENT_LAWS]
 
