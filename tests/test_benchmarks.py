@@ -68,6 +68,7 @@ def test_a_target_that_was_not_measured_is_not_met():
     assert all(item["found"] is None and not item["met"] for item in targets.reached([], {}))
 
 
+@pytest.mark.heavy
 def test_the_script_runs(tmp_path):
     command = [sys.executable, "-m", "benchmarks.sweep", "--quick", "--no-peers", "--repeats", "1"]
     run = subprocess.run(

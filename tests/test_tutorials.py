@@ -126,7 +126,13 @@ def here(script: Path, monkeypatch, *arguments: object) -> None:
         assert not end.code
 
 
-@pytest.mark.parametrize("name", FIGURES)
+# CI runs these where it builds the manual, which executes every tutorial.
+LONG = {"07_steering", "09_a_circuit_from_nothing"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.heavy] if n in LONG else []) for n in FIGURES]
+)
 def test_a_tutorial_runs(name, tmp_path, monkeypatch, capsys, copied_once, shipped_once):
     """The first in a process of its own, as users run them; the others here, where package and models are loaded."""
     monkeypatch.chdir(tmp_path)

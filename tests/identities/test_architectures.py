@@ -75,8 +75,9 @@ OWN = [*models.NAMES, *more_models.MORE]
 # One of each kind of wiring runs in every test run; the architectures that are wired as these are marked heavy.
 QUICK = {
     "llama", "gpt2", "gpt_neox", "gemma2", "gemma3_text", "gemma4_text", "olmo2", "mixtral", "mamba",
-    "qwen3_next", "jamba", "nanbeige", "granitemoehybrid", "afm7", "deepseek_v3",
-    "gpt_oss", "longcat_flash", "nemotron_h", "llama4", "talkie", "lfm2", "openelm",
+    "qwen3_next", "jamba", "nanbeige", "granitemoehybrid", "afm7", "deepseek_v3", "deepseek_v41",
+    "gpt_oss", "kimi_linear", "longcat_flash", "nemotron_h", "llama4", "talkie", "lfm2",
+    "openelm",
 }  # fmt: skip
 
 

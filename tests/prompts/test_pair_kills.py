@@ -69,6 +69,7 @@ def uninterrupted(model, in_twos, tmp_path):
     return tmp_path / "uninterrupted"
 
 
+@pytest.mark.heavy  # the same of facts is quick
 def test_killed_in_mid_write_and_resumed_is_as_uninterrupted(model, script, uninterrupted, tmp_path):
     out = tmp_path / "out"
     killed = subprocess.run([sys.executable, script, out, "3", "0"], capture_output=True, text=True)
