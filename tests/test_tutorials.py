@@ -127,7 +127,7 @@ def here(script: Path, monkeypatch, *arguments: object) -> None:
 
 
 # CI runs these where it builds the manual, which executes every tutorial.
-LONG = {"07_steering", "09_a_circuit_from_nothing"}
+LONG = {"03_causal_tracing", "06_many_prompts", "07_steering", "09_a_circuit_from_nothing"}
 
 
 @pytest.mark.parametrize(

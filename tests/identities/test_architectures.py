@@ -91,7 +91,7 @@ def skipped(module: str) -> str:
 
 
 # Of these the quick run measures the laws of experiments too (of llama: test_check.py). The heavy run does so of all.
-EXPERIMENTS = {"gemma3_text", "mamba", "gemma4_text"}
+EXPERIMENTS = {"gemma3_text", "mamba"}
 # The laws after these are of the installation, whatever the model: test_check.py measures them, on the demo.
 OF_A_MODEL = [*MODEL_LAWS, *EXPERIMENT_LAWS]
 

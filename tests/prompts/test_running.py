@@ -228,6 +228,7 @@ def finished(told, whole, out):
     np.testing.assert_allclose(both.indirect_effect, whole.indirect_effect, atol=1e-9)
 
 
+@pytest.mark.heavy  # CI runs it
 def test_two_ranks_do_what_one_does(whole, launch, tmp_path):
     finished(launch(tmp_path / "out", "0"), whole, tmp_path / "out")
 
