@@ -10,6 +10,7 @@ import re
 import shutil
 import sys
 import tempfile
+import zlib
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,8 @@ NUMERICAL = {
 }  # fmt: skip
 # Of these rooms, what looks at memory, handles and indices. Numbers in less memory are held by other tests as well.
 ELSEWHERE = {"test_groups", "test_memory", "test_trace_recovery"}
+# Each architecture with each component: of these, every other pair (by its name's checksum) is heavy.
+HALVED = {"test_auto_equals_the_textbook", "test_the_engines_agree"}
 MOST_WORKERS = 4  # each loads mlx and models of its own
 
 
@@ -61,6 +64,8 @@ def pytest_itemcollected(item) -> None:
     item._nodeid = re.sub(r"0x[0-9a-f]+", "0x", item.nodeid)
     if {item.path.stem, item.path.parent.name} & NUMERICAL and item.path.stem not in ELSEWHERE:
         item.add_marker("numerical")
+    if getattr(item, "originalname", "") in HALVED and zlib.crc32(item.name.encode()) % 2:
+        item.add_marker("heavy")
 
 
 def pytest_collection_finish() -> None:
