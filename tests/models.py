@@ -168,6 +168,8 @@ def save_folder(path: str | Path, name: str, quantize: int | None = None, **chan
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
     tokens = _tokenizer(path)
+    if "vocab_size_per_layer_input" in CONFIGS[name]:  # MLX reads past the end of a table without a word
+        changes = {"vocab_size_per_layer_input": tokens, **changes}
     settings = config(name, vocab_size=tokens, **changes)
     net = make(name, **{**changes, "vocab_size": tokens})
     if quantize:
