@@ -10,3 +10,11 @@ os.environ.setdefault("OMP_NUM_THREADS", str(THREADS))
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import mlxtrace  # noqa: E402, F401
+from mlxtrace.engine import lanes  # noqa: E402
+
+
+def use_threads(threads: int) -> None:
+    """Let the BLAS of this process use so many threads from here on."""
+    _, write = lanes._blas()
+    if write:
+        write(threads)

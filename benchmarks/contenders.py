@@ -7,6 +7,8 @@ all cells of a map together, in one call that prepares for itself.
 
 from __future__ import annotations
 
+from typing import Any
+
 import mlx.core as mx
 import numpy as np
 
@@ -15,9 +17,34 @@ from mlxtrace.engine import choice
 from mlxtrace.engine.sweep import Sweep
 from mlxtrace.experiments import grid, pairs
 
+from . import use_threads
 from .cases import NOISE_SEED, NOISE_STD, Case
 
 METRICS = ["prob", "logit"]
+
+
+class WithThreads:
+    """A contender with so many threads; one model may be in several."""
+
+    def __init__(self, contender: Any, threads: int):
+        self.contender, self.threads = contender, threads
+        self.name, self.whole, self.prepares_again = contender.name, contender.whole, contender.prepares_again
+
+    @property
+    def plan(self) -> Any:
+        return getattr(self.contender, "plan", None)
+
+    def _use(self) -> None:
+        self.contender.threads = self.threads
+        use_threads(self.threads)
+
+    def prepare(self, case: Case) -> None:
+        self._use()
+        self.contender.prepare(case)
+
+    def run(self, case: Case, cells: list[tuple[int, int]]) -> np.ndarray:
+        self._use()
+        return self.contender.run(case, cells)
 
 
 class Ours:

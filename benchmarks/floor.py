@@ -4,7 +4,8 @@ Counted are only rows, layers and positions that can differ from the base run. A
 at the input of layer b, at position p: in each layer from b on the projections, attention and MLP of positions
 p..T-1, but in layer b queries, keys and values of p alone; in the last layer keys and values as before, but queries,
 attention and MLP of the last position only; then one row of the head. Null cells need nothing. The two plain runs
-that give the base and the source are counted.
+that give the base and the source are counted. Attention counts with all of its multiply-adds: of a token's query with
+the key of every token up to its own, shared or not, and of as many weights with values; not with its exponentials.
 """
 
 from __future__ import annotations
@@ -40,6 +41,16 @@ def needed(case: Case) -> Need:
     plain = _cell(case.shape, case.length, 0, 0, plain=True)
     runs = 1 + rows  # source and base
     return Need(rows * work + runs * plain.multiply_adds, rows * tokens + runs * plain.tokens)
+
+
+def textbook(case: Case) -> Need:
+    """What a pass for each cell takes: all positions in all layers, and the head of each, as a model is called."""
+    shape, n = case.shape, case.length
+    d, tokens = shape.width, shape.layers * n
+    layer = 2 * d * d + 2 * d * shape.kv_width + (3 if shape.family == "llama" else 2) * d * shape.hidden
+    one = tokens * (layer + 2 * d * n) + n * d * shape.vocab  # scores of all pairs, and then a mask
+    passes = max(1, case.samples) * (len(case.cells) + 1) + 1
+    return Need(passes * one, passes * tokens)
 
 
 def _birth(case: Case, layer: int, position: int) -> int | None:

@@ -10,7 +10,7 @@ Weights are drawn wider than at initialisation, so that one token is likely and 
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import mlx.core as mx
@@ -38,6 +38,7 @@ class Shape:
 
 
 GPT2_SMALL = Shape("gpt2-small", "gpt2", 12, 768, 3072, 12, 12, 50257)
+GPT2_LONG = replace(GPT2_SMALL, name="gpt2-small with 2,048 positions", context=2048)
 GPT2_TOY = Shape("gpt2-toy", "gpt2", 3, 48, 192, 3, 3, 211)
 DEMO = Shape("demo", "llama", 12, 128, 256, 8, 4, 3271, 256)
 LLAMA_TOY = Shape("llama-toy", "llama", 3, 64, 96, 4, 2, 211)

@@ -2,19 +2,23 @@
 
 Each is written as its own documentation writes it, on the torch twin of the model: one forward pass per cell.
 A contender has a `name`, `can(case)`, `prepare(case)` and `run(case, cells)`; see `contenders`. prepares_again: its
-`run` repeats the preparation.
+`run` repeats the preparation. `away` has them in a process of their own.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
+import multiprocessing
+import os
 import warnings
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
+from . import THREADS
 from .cases import Case
 from .models import Shape, layers_of, tokenizer, torch_model
 
@@ -200,5 +204,72 @@ def make(name: str, shape: Shape, weights: dict[str, np.ndarray]) -> Any:
     try:
         return {"nnsight": Nnsight, "transformer_lens": TransformerLens, "rome": Rome}[name](shape, weights)
     except ImportError as error:
-        print(f"  {name} is left out: {error}")
+        print(f"  {name} is left out: {error}", flush=True)
         return None
+
+
+# ---- in a process of their own
+
+
+class Away:
+    """A peer in the peers' process: there no BLAS is loaded ahead of torch's own, which would slow it down.
+
+    connection: to that process. index: the peer's number there. threads: of torch, set by `contenders.WithThreads`.
+    """
+
+    def __init__(self, connection: Any, index: int, name: str, whole: bool, prepares_again: bool):
+        self.connection, self.index, self.threads = connection, index, THREADS
+        self.name, self.whole, self.prepares_again = name, whole, prepares_again
+
+    def _ask(self, what: str, *args: Any) -> Any:
+        self.connection.send((self.index, self.threads, what, args))
+        found = self.connection.recv()
+        if isinstance(found, BaseException):
+            raise found
+        return found
+
+    def can(self, case: Case) -> bool:
+        return self._ask("can", case)
+
+    def prepare(self, case: Case) -> None:
+        self._ask("prepare", case)
+
+    def run(self, case: Case, cells: list[tuple[int, int]]) -> np.ndarray:
+        return self._ask("run", case, cells)
+
+
+def away(names: Sequence[str], shape: Shape, weights: dict[str, np.ndarray]) -> list[Away]:
+    """The peers of these names that are installed, in a process of their own; it ends with this one."""
+    ours, theirs = multiprocessing.Pipe()
+    before = os.environ.get("MLXTRACE_BLAS")
+    os.environ["MLXTRACE_BLAS"] = "none"
+    try:
+        context = multiprocessing.get_context("spawn")
+        context.Process(target=_serve, args=(theirs,), daemon=True).start()
+    finally:
+        os.environ.pop("MLXTRACE_BLAS")
+        if before is not None:
+            os.environ["MLXTRACE_BLAS"] = before
+    theirs.close()
+    ours.send((names, shape, weights))
+    return [Away(ours, *about) for about in ours.recv()]
+
+
+def _serve(connection: Any) -> None:
+    import torch
+
+    names, shape, weights = connection.recv()
+    made = [peer for name in names if (peer := make(name, shape, weights)) is not None]
+    del weights
+    connection.send([(i, peer.name, peer.whole, peer.prepares_again) for i, peer in enumerate(made)])
+    while True:
+        try:
+            index, threads, what, args = connection.recv()
+        except EOFError:
+            return
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
+        try:
+            connection.send(getattr(made[index], what)(*args))
+        except Exception as error:
+            connection.send(RuntimeError(f"{made[index].name}: {error!r}"))

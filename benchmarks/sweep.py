@@ -4,16 +4,19 @@
     python -m benchmarks.sweep --only gpt2 --repeats 3 --sample 48
     python -m benchmarks.sweep --quick --no-peers    # seconds, on toy models
 
-All contenders run the same float32 weights and prompts with the same number of threads (OPENBLAS_NUM_THREADS, two
-unless set), one after the other in each repeat; times are medians. `--sample` bounds the cells that a contender
-which runs one pass per cell is timed on in each repeat; 0 is all of them. The checked differences are those of all
-cells that ran. Prompts are random tokens that differ at every position but the first, so that null cells are not
-what makes a sweep fast; one case says how it is when only a subject differs.
+All contenders run the same float32 weights and prompts, with OPENBLAS_NUM_THREADS threads (two unless set) and then
+with one, one after the other in each repeat; times are medians. The peers have a process of their own: a BLAS that is
+loaded ahead of torch's makes two of its threads three times slower than one. `benchmarks.tables` prints what
+RESULTS.md has; ratios there are of our time with all threads to theirs with as many as they are fastest with.
+`--sample` bounds the cells that a contender which runs one pass per cell is timed on in each repeat; 0 is all of them.
+The checked differences are those of all cells that ran. Prompts are random tokens that differ at every position but
+the first, so that null cells are not what makes a sweep fast; one case says how it is when only a subject differs.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import platform
 from dataclasses import replace
@@ -24,14 +27,16 @@ import mlx.core as mx
 
 from mlxtrace import InterpretableModel
 
-from . import THREADS, cases, figure, floor, models, peers, resources, targets
+from . import THREADS, cases, figure, floor, models, peers, resources, tables, targets
 from .cases import Case
-from .contenders import Ours, top_token
+from .contenders import Ours, WithThreads, top_token
 from .models import Shape
 from .timing import AGREE, Row, compare
 
+FEW = 6  # cells a repeat that a loop behind a long preamble is timed on
 HERE = Path(__file__).parent
 SECTIONS = ("gpt2", "demo", "resources", "scaling")
+SCALED = ("layers", "positions", "samples")
 
 
 class Bench:
@@ -46,16 +51,19 @@ class Bench:
             weights = models.draw(shape)
             self.model = InterpretableModel(models.mlx_model(shape, weights))
         names = [n for n in peers.NAMES if shape.family == "gpt2" or n == "nnsight"]
-        made = [] if options.no_peers else [peers.make(name, shape, weights) for name in names]
-        self.peers = [peer for peer in made if peer is not None]
+        self.peers = [] if options.no_peers else peers.away(names, shape, weights)
         self.speeds = floor.matmul_speed(shape), floor.activation_seconds(shape)
         print(f"{shape.name}, {shape.layers} layers: matmul {self.speeds[0] / 1e9:.0f} GFLOP/s,", end=" ")
         print(f"activation function {self.speeds[1] * 1e6:.1f} us a token and layer", flush=True)
 
     def run(self, case: Case, engines: tuple[str, ...], sample: int | None = None) -> list[Row]:
         case = replace(case, target=top_token(self.model, case))
-        ours = [Ours(self.model, engine) for engine in engines]
-        contenders = [*ours, *(peer for peer in self.peers if peer.can(case))]
+        both = [Ours(self.model, engine) for engine in engines if engine != "flat"]
+        both += [peer for peer in self.peers if peer.can(case)]
+        counts = (THREADS,) if self.section in SCALED else dict.fromkeys((THREADS, 1))
+        contenders = [WithThreads(contender, n) for n in counts for contender in both]
+        if "flat" in engines:
+            contenders.append(WithThreads(Ours(self.model, "flat"), THREADS))
         sample = self.options.sample if sample is None else sample
         rows = compare(self.section, case, contenders, self.speeds, self.options.repeats, sample or 1 << 30)
         for row in rows:
@@ -67,7 +75,7 @@ def line(row: Row) -> str:
     what = f"{row.case}, {row.component}" + (f" window {row.window}" if row.window > 1 else "")
     part = "" if row.timed == row.cells else f", timed on {row.timed}"
     return (
-        f"  {what:42} {row.contender:34} {row.seconds:9.3f} s  x{row.ratio:6.2f}  "
+        f"  {what:42} {row.contender:34} {row.threads} threads {row.seconds:9.3f} s  x{row.ratio:6.2f}  "
         f"off {row.off_prob:.1e} prob {row.off_logit:.1e} logit  ({row.cells} cells{part}; "
         f"floor {row.floor:.3f} s + activations {row.activation:.3f} s)"
     )
@@ -88,9 +96,16 @@ def gpt2(options: argparse.Namespace) -> list[Row]:
     rows += bench.run(cases.different(shape, short, component="mlp", window=3), every)
     rows += bench.run(cases.noised(shape, short), ours)
     rows += bench.run(cases.noised(shape, short, component="mlp", window=3), ours)
-    rows += bench.run(cases.different(shape, long), ("fanout", "loop"), options.sample or 96)
-    rows += bench.run(cases.preamble(shape, shared, 4 if options.quick else 16), ("fanout", "loop"), 24)
-    return rows
+    rows += bench.run(cases.different(shape, long), ("fanout", "loop"))
+    rows += bench.run(cases.preamble(shape, shared, 4 if options.quick else 16), ("fanout", "loop"), FEW)
+    return rows + long_preamble(options)
+
+
+def long_preamble(options: argparse.Namespace) -> list[Row]:
+    """1,024 tokens that both prompts share, in a GPT-2-small shape with more positions than GPT-2 has."""
+    shape = models.GPT2_TOY if options.quick else models.GPT2_LONG
+    case = cases.preamble(shape, 80 if options.quick else 1024, 4 if options.quick else 16)
+    return Bench("gpt2", shape, options).run(case, ("fanout", "loop"), 4)
 
 
 def demo(options: argparse.Namespace) -> list[Row]:
@@ -148,14 +163,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Run the sections; 1 when contenders disagree."""
     options = parse(arguments)
-    if not options.no_peers:
-        try:
-            import torch
-
-            torch.set_num_threads(THREADS)
-        except ImportError:
-            options.no_peers = True
-            print("torch is not installed: no peers (install the extra `bench`)")
+    if not options.no_peers and not importlib.util.find_spec("torch"):
+        options.no_peers = True
+        print("torch is not installed: no peers (install the extra `bench`)")
     about = machine()
     print(json.dumps(about))
     rows: list[Row] = []
@@ -164,14 +174,13 @@ def main(arguments: list[str] | None = None) -> int:
             rows += section(options)
     beside = resources.measure(options.quick, options.repeats) if "resources" in options.only else {}
     reached = [] if options.quick else targets.reached(rows, beside)
-    for item in reached:
-        print(item)
     differing = [r for r in rows if r.off_prob > AGREE["prob"] and r.off_logit > AGREE["logit"]]
     for row in differing:
         print(f"DISAGREES: {line(row)}")
     found = {"machine": about, "rows": [r.to_dict() for r in rows], "resources": beside, "targets": reached}
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "results.json").write_text(json.dumps(found, indent=1) + "\n")
+    print(tables.tables(found))
     if "scaling" in options.only:
         figure.draw(found["rows"], options.out / "scaling.png")
     return 1 if differing else 0

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from . import floor
+from . import THREADS, floor, use_threads
 from .cases import Case
 
 AGREE = {"prob": 2e-6, "logit": 5e-5}  # how far float32 runs of the same cell may be apart
@@ -44,6 +44,8 @@ class Row:
     off_logit: float
     floor: float
     activation: float
+    textbook: tuple[float, float] = (0.0, 0.0)
+    threads: int = THREADS
     plan: dict | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -70,24 +72,24 @@ def compare(
 
     speeds: floating-point operations a second, and seconds per token of an activation function.
     """
-    seconds: dict[str, list[float]] = {c.name: [] for c in contenders}
-    values: dict[str, dict] = {c.name: {} for c in contenders}
+    seconds: list[list[float]] = [[] for _ in contenders]
+    values: list[dict] = [{} for _ in contenders]
     for contender in contenders:  # warm
         contender.prepare(case)
         contender.run(case, case.some(2, seed=0))
     for repeat in range(repeats):
-        for contender in contenders:
+        for i, contender in enumerate(contenders):
             cells = case.cells if contender.whole else case.some(sample, seed=repeat)
             took, found = _once(contender, case, cells)
-            seconds[contender.name].append(took)
-            values[contender.name].update(zip(cells, found, strict=True))
-    need = floor.needed(case)
-    first = contenders[0].name
-    reference = values[first]
+            seconds[i].append(took)
+            values[i].update(zip(cells, found, strict=True))
+    use_threads(THREADS)
+    need, loop = floor.needed(case), floor.textbook(case)
+    reference = values[0]
     rows = []
-    for c in contenders:
-        off = np.max([np.abs(v - reference[cell]) for cell, v in values[c.name].items()], axis=0)
-        took = statistics.median(seconds[c.name])
+    for i, c in enumerate(contenders):
+        off = np.max([np.abs(v - reference[cell]) for cell, v in values[i].items()], axis=0)
+        took = statistics.median(seconds[i])
         rows.append(
             Row(
                 section,
@@ -99,15 +101,17 @@ def compare(
                 case.length,
                 c.name,
                 len(case.cells),
-                len(values[c.name]),
+                len(values[i]),
                 repeats,
                 took,
-                (min(seconds[c.name]), max(seconds[c.name])),
-                took / statistics.median(seconds[first]),
+                (min(seconds[i]), max(seconds[i])),
+                took / statistics.median(seconds[0]),
                 float(off[0]),
                 float(off[1]),
                 2 * need.multiply_adds / speeds[0],
                 need.tokens * speeds[1],
+                (2 * loop.multiply_adds / speeds[0], loop.tokens * speeds[1]),
+                getattr(c, "threads", THREADS),
                 c.plan.to_dict() if getattr(c, "plan", None) is not None else None,
             )
         )

@@ -12,6 +12,7 @@ blas.preload()
 
 from . import compiled, errors, interactive, interventions, metrics, plotting, prompts  # noqa: E402
 from .anatomy.resolver import ModuleResolver  # noqa: E402
+from .arguments import spans  # noqa: E402
 from .engine.corruption import GaussianNoise, Substitution  # noqa: E402
 from .forward.cache import ActivationCache  # noqa: E402
 from .model import InterpretableModel  # noqa: E402
@@ -76,6 +77,7 @@ __all__ = [
     "plotting",
     "prompts",
     "report",
+    "spans",
 ]
 
 

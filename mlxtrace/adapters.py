@@ -77,10 +77,10 @@ def _check_config(folder: Path) -> None:
             )
 
 
-def apply(net: nn.Module, adapter_path: Any, name: str) -> None:
+def apply(net: nn.Module, adapter_path: Any, name: str, lazy: bool = False) -> None:
     """Put adapters onto a model, in place; LoadError, in one line, for what is missing, damaged, or fits no layer.
 
-    name: of the model, for errors.
+    name: of the model, for errors. lazy: the model's own weights stay unread.
     """
     folder = check_folder(adapter_path)
     from mlx_lm.tuner.utils import load_adapters
@@ -88,7 +88,7 @@ def apply(net: nn.Module, adapter_path: Any, name: str) -> None:
     try:
         weights: Any = mx.load(str(folder / WEIGHTS))
         load_adapters(net, str(folder))
-        mx.eval(net.parameters())
+        mx.eval(weights if lazy else net.parameters())
     except Exception as error:  # whatever a damaged file makes MLX raise, and whatever does not fit mlx-lm
         why = " ".join(str(error).split())[:300]
         raise LoadError(

@@ -8,12 +8,15 @@ The environment variable MLXTRACE_BLAS names another library to load, or `none`:
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import ctypes.util
+import functools
 import glob
 import os
 import sys
 import warnings
+from collections.abc import Callable, Iterator
 
 _CURE = "`apt-get install libopenblas0-pthread` or `pip install mkl`"
 _SLOW = "float32 on the CPU is 30-60 times slower"
@@ -55,6 +58,33 @@ def preload() -> None:
         except OSError:
             continue
     _message = _missing()
+
+
+@contextlib.contextmanager
+def numpy_in_one_thread() -> Iterator[None]:
+    """NumPy brings a BLAS of its own; while its threads wait for work they take the cores from those of MLX's."""
+    read, write = _threads_of_numpy()
+    allowed = read()
+    write(1)
+    try:
+        yield
+    finally:
+        write(allowed)
+
+
+@functools.cache
+def _threads_of_numpy() -> tuple[Callable, Callable]:
+    """What reads and what sets the number of threads of NumPy's own BLAS; where it has none, what does nothing."""
+    import numpy
+
+    beside = os.path.join(os.path.dirname(os.path.dirname(numpy.__file__)), "numpy.libs")
+    for path in glob.glob(os.path.join(beside, "libscipy_openblas*")):
+        library = ctypes.CDLL(path)  # loaded already: this finds it
+        for end in ("64_", ""):
+            names = f"scipy_openblas_get_num_threads{end}", f"scipy_openblas_set_num_threads{end}"
+            if all(hasattr(library, name) for name in names):
+                return getattr(library, names[0]), getattr(library, names[1])
+    return lambda: 1, lambda threads: None
 
 
 def notice() -> None:

@@ -20,13 +20,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import terminal
+from . import launched, terminal
 from .errors import MlxtraceError
 from .laws.law import DoesNotApply, Law, TooNoisy
 from .laws.model_under_test import LENGTH, ModelUnderTest
 from .laws.registry import LAWS
 from .model import InterpretableModel
 from .option_spelling import as_typed
+from .option_values import SHARD, ranks
 from .storage import check_format, writable, write_atomic
 from .terminal import Output
 from .version import VERSION
@@ -205,16 +206,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         >>> check.main(["no-such-folder"])
         2
     """
-    output = Output("mlxtrace.check")
+    output = launched.output("mlxtrace.check", sys.argv[1:] if argv is None else argv)
     try:
         terminal.importing_is_over()
+        output.join()
         status = _command(argv, output)
     except SystemExit as end:  # of --help, and of options that do not exist
         raise SystemExit(terminal.closing(output, int(end.code or 0), unwritten=2)) from None
     except (MlxtraceError, KeyboardInterrupt) as error:
         known = isinstance(error, MlxtraceError)
-        output.complain(as_typed(str(error), argv or sys.argv) if known else "interrupted")
-        status = 2 if known else terminal.INTERRUPTED
+        text = as_typed(str(error), argv or sys.argv) if known else "interrupted"
+        status = output.failed(text, 2 if known else terminal.INTERRUPTED)
     return terminal.closing(output, status, unwritten=2)
 
 
@@ -227,6 +229,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), help="cast, and dequantize")
     parser.add_argument("--adapter-path", metavar="DIR", help="adapters that mlx_lm.lora wrote, put onto it")
+    parser.add_argument("--shard", nargs="?", const=True, type=ranks, metavar="N", help=SHARD)
     parser.add_argument("--json", metavar="FILE", help="write the rows there as well")
     return parser
 
@@ -237,10 +240,13 @@ def _command(argv: Sequence[str] | None, output: Output) -> int:
     if path is not None:
         check_format(path, ".json", ".txt")
     with warnings.catch_warnings(record=True) as notes:  # said after the result; bad input is one line
-        model = InterpretableModel(args.model, dtype=args.dtype, adapter_path=args.adapter_path)
+        how = {"dtype": args.dtype, "adapter_path": args.adapter_path, "shard": args.shard}
+        model = InterpretableModel(args.model, **how)
+        launched.check_copies(model, args.shard, None)
     output(f"{model!r}, errors relative to the largest value\n")
     rows = run(model)
-    if path is not None:
+    output.meet()
+    if path is not None and output.first:
         write_atomic(path, json.dumps([dataclasses.asdict(row) for row in rows], indent=1).encode())
     output(table(rows))
     output("\n" + textwrap.fill(verdict(rows), WIDTH))

@@ -67,8 +67,29 @@ class OrderError(MlxtraceError, RuntimeError):
     """A site was asked for after the forward pass went by, or never came."""
 
 
+class LongRunWarning(UserWarning):
+    """What is about to run takes long, and there is something else to run instead; said before it begins."""
+
+
 class EngineError(MlxtraceError, RuntimeError):
     """A sweep did not do what its plan says, or its base rows differ from the plain run."""
+
+
+def memory_limit(allowed: int) -> str:
+    """What allowed so many bytes, for the beginning of an error message: `max_memory`, or what there is.
+
+    Args:
+        allowed: bytes; with the words of its `limit` where nobody named them.
+
+    Returns:
+        A phrase without an end.
+
+    Example:
+        >>> from mlxtrace.errors import memory_limit
+        >>> memory_limit(1000)
+        'max_memory is 1000 bytes'
+    """
+    return getattr(allowed, "limit", f"max_memory is {allowed} bytes")
 
 
 def closest(name: str, names: Iterable[str], n: int = 4) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
+from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
 from . import adapters
 from .compiled import Program, induction, lookup
@@ -26,13 +28,19 @@ def load_any(
     tokenizer: Any = None,
     dtype: Any = None,
     adapter_path: str | os.PathLike | None = None,
+    group: Any = None,
+    pipeline: bool = False,
 ) -> tuple[nn.Module, Any, str]:
     """The module, the tokenizer and the name of a model in any form; LoadError when there is none.
 
     model: "demo", "induction", "compiled", "compiled-induction", a folder, a hub name, a `Program`, or a module, which
-    is changed in place where a dtype is given. adapter_path: a folder that mlx-lm's fine-tuning has written.
+    is changed in place where a dtype is given. adapter_path: a folder that mlx-lm's fine-tuning has written. group: of
+    processes (`mx.distributed.Group`), over which the model is sharded: each reads its own share into memory, of every
+    layer or, as a pipeline, of the layers.
     """
     target = dtype_of(dtype)
+    if group is not None:
+        _check_sharded(model)
     if adapter_path is not None:
         _check_adapted(model, adapter_path)
     program = COMPILED[model]() if isinstance(model, str) and model in COMPILED else model
@@ -43,13 +51,14 @@ def load_any(
         net, name = program.net, model if isinstance(model, str) else f"compiled {program.name}"
     elif isinstance(model, nn.Module):
         net, name = model, type(model).__module__.rsplit(".", 1)[-1]
+        _check_cut(net, name)
     elif isinstance(model, (str, os.PathLike)):
         name = os.fspath(model)
         if name in TRAINED:
             target = target or mx.float32
-        net, own = load(str(TRAINED.get(name, name)))
+        net, own = load(str(TRAINED.get(name, name)), lazy=group is not None)
         if adapter_path is not None:
-            adapters.apply(net, adapter_path, name)
+            adapters.apply(net, adapter_path, name, lazy=group is not None)
         tokenizer, name = tokenizer or own, adapters.named(name, adapter_path)
     else:
         raise LoadError(f"a model is a name, a folder or an mlx module, not {type(model).__name__}")
@@ -57,7 +66,124 @@ def load_any(
         raise LoadError(
             f"a tokenizer encodes text; {type(tokenizer).__name__} does not (None: prompts are ids)"
         )
+    if group is not None:
+        net = net if target is None else _cast(net, target)
+        net = _dealt_out(net, group, name) if pipeline else _sharded(net, group, name)
+        for _, x in tree_flatten(net.parameters()):  # one by one: of each, the whole is read before it is cut
+            mx.eval(x)
+        mx.eval(mx.distributed.all_sum(mx.array(1.0), group=group, stream=mx.cpu))  # all are here
+        return net, tokenizer, name
     return (net if target is None else cast(net, target)), tokenizer, name
+
+
+def _check_sharded(model: Any) -> None:
+    """LoadError, before anything is loaded, for what is there already, or too small to be worth it."""
+    if isinstance(model, nn.Module):
+        raise LoadError(
+            "shard goes with a model's name or folder, of which each process reads its share; this module is there "
+            "already: shard it yourself, net.shard(group), and give it without shard"
+        )
+    if isinstance(model, Program) or (isinstance(model, str) and model in COMPILED):
+        raise LoadError("a compiled program is not sharded: leave out shard")
+
+
+def _sharded(net: nn.Module, group: Any, name: str) -> nn.Module:
+    """A model that is still to be read, sharded by mlx-lm over a group of processes; each reads its own share."""
+    n, kind = group.size(), type(net).__module__.rsplit(".", 1)[-1]
+    if not hasattr(net, "shard"):
+        raise LoadError(
+            f"mlx-lm cannot shard {kind} models, such as {name}: there is no shard in its {kind}.py; run it whole, "
+            "without shard"
+        )
+    net = _fused(net, name)
+    before = _head_counts(net)
+    shard: Any = net.shard
+    try:
+        shard(group)
+    except Exception as error:
+        why = " ".join(str(error).split())[:300]
+        raise LoadError(f"{name} cannot be sharded over {n} processes: {why}") from error
+    for path, after in _head_counts(net).items():
+        was = before.get(path, after)
+        repeated = after == 1 and was < n  # mlx-lm gives several processes the same head
+        if after != was and after * n != was and not repeated:
+            raise LoadError(
+                f"{name} cannot be sharded over {n} processes: they do not divide its {was} heads ({path})"
+            )
+    _check_cut(net, name)
+    return net
+
+
+def _dealt_out(net: Any, group: Any, name: str) -> nn.Module:
+    """A model that is still to be read, its layers dealt out as mlx-lm does: the first process has the last layers.
+
+    In place of the weights of another's layers stand blanks: one array, of no numbers, for all of a shape.
+    """
+    n, layers = group.size(), list[Any](getattr(net, "layers", ()))
+    each, more = divmod(len(layers), n)
+    no = f"{name} cannot be run as a pipeline of {n} processes:"
+    if each == 0:
+        raise LoadError(f"{no} it has {len(layers)} layers")
+    owners = [rank for rank in reversed(range(n)) for _ in range(each + (rank < more))]
+    owner_of: dict[int, int] = {}
+    for layer, owner in zip(layers, owners, strict=True):
+        weighty = [m for m in layer.modules() if any(isinstance(x, mx.array) for x in m.values())]
+        if any(owner_of.setdefault(id(module), owner) != owner for module in weighty):
+            raise LoadError(f"{no} its layers have modules in common")
+    blanks: dict[tuple, mx.array] = {}
+
+    def blank(x: mx.array) -> mx.array:
+        nothing = math.nan if mx.issubdtype(x.dtype, mx.floating) else 255 if x.dtype == mx.uint8 else 0
+        return blanks.setdefault((x.shape, x.dtype), mx.full(x.shape, nothing, x.dtype))
+
+    for layer, owner in zip(layers, owners, strict=True):
+        layer._mlxtrace_staged = owner
+        if owner != group.rank():
+            layer.update(tree_map(blank, layer.parameters()))
+    net._mlxtrace_staged = group
+    return net
+
+
+def _check_cut(net: nn.Module, name: str) -> None:
+    """LoadError for a model that was sharded through the middle of its heads: it fails, or runs as another model."""
+    said = getattr(net, "args", None)
+    said = getattr(said, "text_config", None) or said
+    said = said if isinstance(said, dict) else getattr(said, "__dict__", {})
+    heads = said.get("num_attention_heads")
+    usual = said.get("head_dim") or (heads and said.get("hidden_size", 0) // heads)
+    for path, module in net.named_modules():
+        width = vars(module).get("head_dim", usual)
+        for linear in (module.get("q_proj"), module.get("k_proj")) if "k_proj" in module else ():
+            group = vars(linear).get("group") if isinstance(linear, nn.Module) else None
+            if group is None or type(width) is not int or not width or linear["weight"].shape[0] % width == 0:
+                continue
+            n, found = group.size(), linear["weight"].shape[0] * group.size() // width
+            raise LoadError(
+                f"{name} cannot be sharded over {n} processes: they do not divide its {found} heads ({path}), of which "
+                f"each would hold {found / n:g}"
+            )
+
+
+def _fused(net: nn.Module, name: str) -> nn.Module:
+    """The model with its adapters added to its weights, as mlx-lm shards plain layers only."""
+    adapted = [(path, m) for path, m in net.named_modules() if "lora_a" in m]
+    if any("scales" in inner for _, m in adapted for inner in m.modules()):
+        raise LoadError(
+            f"adapters on the quantized {name} cannot be sharded: adding them to its weights would round these anew; "
+            'give dtype="bfloat16", which dequantizes, or the folder that mlx_lm.fuse makes'
+        )
+    net.update_modules(tree_unflatten([(path, m.fuse()) for path, m in adapted]))
+    return net
+
+
+def _head_counts(net: nn.Module) -> dict[str, int]:
+    """What modules say of how many heads they have, by path and name."""
+    return {
+        f"{path}.{name}": value
+        for path, module in net.named_modules()
+        for name, value in vars(module).items()
+        if "heads" in name and type(value) is int
+    }
 
 
 def _check_adapted(model: Any, adapter_path: Any) -> None:
@@ -84,16 +210,24 @@ def dtype_of(dtype: Any) -> mx.Dtype | None:
 
 def cast(net: nn.Module, dtype: mx.Dtype) -> nn.Module:
     """The model, in place, with dequantized weights of one dtype."""
-    from mlx_lm.utils import dequantize_model
-
-    net = dequantize_model(net)
-    net.set_dtype(dtype)
+    net = _cast(net, dtype)
     mx.eval(net.parameters())
     return net
 
 
-def load(name: str) -> tuple[nn.Module, Any]:
-    """The model and tokenizer of a folder or a hub name; LoadError, in one line, when there is none."""
+def _cast(net: nn.Module, dtype: mx.Dtype) -> nn.Module:
+    from mlx_lm.utils import dequantize_model
+
+    net = dequantize_model(net)
+    net.set_dtype(dtype)
+    return net
+
+
+def load(name: str, lazy: bool = False) -> tuple[nn.Module, Any]:
+    """The model and tokenizer of a folder or a hub name; LoadError, in one line, when there is none.
+
+    lazy: its weights are read when they are used.
+    """
     folder = Path(name).expanduser()
     if not name.strip():
         raise LoadError(f"the model's name is empty: give a folder, a hub name, or one of {BUNDLED}")
@@ -111,7 +245,7 @@ def load(name: str) -> tuple[nn.Module, Any]:
         if not looks_local:
             _check_config(_hub_config(name), name)
         no_code = {"trust_remote_code": False}  # else transformers asks on the terminal, and runs it
-        return mlx_lm.load(str(folder) if looks_local else name, tokenizer_config=no_code)[:2]
+        return mlx_lm.load(str(folder) if looks_local else name, tokenizer_config=no_code, lazy=lazy)[:2]
     except LoadError:
         raise
     except Exception as error:

@@ -37,6 +37,7 @@ from .forward.generation import generate
 from .forward.group_trace import ActivationCache, Edit, Trace, trace_of
 from .forward.names import Activation, LayerList, SiteReference, child, current, part_names
 from .loading import Program, load_any
+from .prompts.ranks import sharing
 from .prompts.substitutes import substitutes
 from .text.reader import Prompts, Reader
 
@@ -53,6 +54,10 @@ class InterpretableModel(Reader):
             float32 unless this says otherwise.
         adapter_path: A folder that `mlx_lm.lora` has written (LoRA, DoRA or full weights): they are put onto a
             model that is loaded by its name, as `mlx_lm.load` does, and its name says so.
+        shard: True: mlx-lm shards the model over all the processes that `mlx.launch` has started, each of which reads
+            its share; a number: over so many of them, and there is a model for each so many; or an
+            `mx.distributed.Group`; "pipeline": each process reads whole layers, its share of them. All processes run
+            the same program, and each gets the whole model's numbers.
 
     Raises:
         LoadError: The model cannot be found, loaded or run, or the adapters do not fit it.
@@ -75,9 +80,13 @@ class InterpretableModel(Reader):
         tokenizer: Any = None,
         dtype: Any = None,
         adapter_path: str | os.PathLike | None = None,
+        shard: bool | int | str | mx.distributed.Group | None = None,
     ):
-        self.net, self.tokenizer, self.name = load_any(model, tokenizer, dtype, adapter_path)
+        group = sharing(shard)
+        how = {"group": group, "pipeline": shard == "pipeline"}
+        self.net, self.tokenizer, self.name = load_any(model, tokenizer, dtype, adapter_path, **how)
         self.resolver, self._seen = ModuleResolver(self.net), inventory(self.net)
+        sharing(self.resolver.group)  # a module may come sharded
         blas.notice()
 
     # ---- facts about the model
@@ -119,8 +128,7 @@ class InterpretableModel(Reader):
     # ---- what it can read: the methods are those of `Reader`
 
     def _known_ids(self) -> int:
-        rows = getattr(self.resolver.get_embedding_layer().get("weight"), "shape", (self.vocab_size,))[0]
-        return min(rows, self.vocab_size)
+        return self.resolver.structure.known_ids
 
     def _longest(self) -> int | None:
         self._renew()

@@ -15,7 +15,7 @@ KINDS = {"block": None, "mlp": "mlp", "attn": "attn"}
 TASKS = ("facts", "gender", "greater_than", "induction", "ioi")  # sets that are made for the model
 
 # Which options an experiment knows, beside those that always mean something.
-ALWAYS = {"model", "dtype", "adapter_path", "quiet", "debug", "plan", "report", "seed"}
+ALWAYS = {"model", "dtype", "adapter_path", "shard", "quiet", "debug", "plan", "report", "seed"}
 ALWAYS |= {"chat"}  # which is prompts
 FILES = {"json", "csv", "plot"}
 GOES_WITH = {

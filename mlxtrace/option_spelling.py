@@ -37,6 +37,7 @@ OPTIONS = {
             "positions",
             "samples",
             "seed",
+            "shard",
         ),
         *("subject", "target", "until", "verify", "audit", "window", "within"),
     )
@@ -50,6 +51,9 @@ WHOLE = {  # sentences that have no such options
     "subjects: subjects=[...]": "subjects, as --facts does",
     ": to mean another one give its positions, such as subject=range(4, 6)": "; --positions takes numbers",
     "give others: candidates=[...]": "give the corrupted prompt itself, with --corrupted",
+    "model.screen(...)": "--screen",
+    "positions=None, which": "--positions all, which",
+    "positions=spans:": "--positions spans:",
     "or a token id": "or a token id such as id:1234",
     "or give a token id": "or give a token id such as id:1234",
 }
@@ -77,7 +81,11 @@ def as_typed(said: str, typed: Collection[str] = ()) -> str:
     return "".join(part if i % 2 else _spelled(part) for i, part in enumerate(parts))
 
 
+SPANS = re.compile(r"\bspans\((\d+)(?:, refine=(\d*\.?\d+|None))?\)")
+
+
 def _spelled(said: str) -> str:
+    said = SPANS.sub(lambda found: ":".join(["spans", *filter(None, found.groups())]).lower(), said)
     for python, words in WHOLE.items():
         said = said.replace(python, words)
     said = re.sub(

@@ -12,11 +12,12 @@ import argparse
 import re
 
 from . import metrics
-from .arguments import whole_number
+from .arguments import Spans, spans, whole_number
 from .errors import InputError, closest
 from .experiments.grid import components_of
 
 POSITIONS = ("all", "each", "regions", "subject", "subject_last", "last", "system", "template", "user[0]")
+SPANS = "give a width, spans:32, and perhaps from which share of the largest effect on spans are refined, spans:32:0.1"
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 MOST = 10**6  # no model has more layers, heads or positions; a range up to more would fill the memory
 
@@ -60,8 +61,10 @@ def numbers(text: str) -> list[int]:
     return found
 
 
-def positions(text: str) -> str | list[int]:
-    """The name of some positions, such as a chat's turn, or their numbers."""
+def positions(text: str) -> str | list[int] | Spans:
+    """The name of some positions, such as a chat's turn, or their numbers, or spans."""
+    if text.startswith("span"):
+        return _spans(text)
     if re.fullmatch(r"[A-Za-z_]+\[\d+\]", text):
         return text
     if re.search(r"\d", text):
@@ -69,6 +72,19 @@ def positions(text: str) -> str | list[int]:
     if text not in POSITIONS:
         raise argparse.ArgumentTypeError(f"{text!r} is unknown; {closest(text, POSITIONS)}; or numbers")
     return text
+
+
+def _spans(text: str) -> Spans:
+    """`"spans:32"`, `"spans:32:0.1"`, `"spans:32:none"`."""
+    match = re.fullmatch(r"spans:(\d+)(?::(\d*\.?\d+|none))?", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r}: {SPANS}")
+    try:
+        if match[2] is None:
+            return spans(int(match[1]))
+        return spans(int(match[1]), None if match[2] == "none" else float(match[2]))
+    except InputError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from error
 
 
 def heads(text: str) -> str | list[int]:
@@ -82,6 +98,34 @@ def count(text: str) -> int:
         return whole_number("it", int(text) if re.fullmatch(r"\d+", text) else text)
     except InputError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+SHARD = (
+    "the model over all processes that mlx.launch has started, or over so many of them for each copy; pipeline: each "
+    "has whole layers"
+)
+
+
+def ranks(text: str) -> int | str:
+    """How many processes hold a copy of the model; "pipeline": all hold one, each its own layers."""
+    if text == "pipeline":
+        return text
+    if not re.fullmatch(r"[1-9]\d*", text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no number of ranks, nor pipeline; without one, all hold one copy"
+        )
+    return int(text)
+
+
+def samples(text: str) -> int | str:
+    """A whole number of 1 or more, "until", or "until:5", which says within how many points."""
+    if not text.startswith("until"):
+        return count(text)
+    if not re.fullmatch(r"until(:\d+(\.\d+)?)?", text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: give a whole number, until, or until:5 for within 5 points"
+        )
+    return text
 
 
 def window(text: str) -> int | str:

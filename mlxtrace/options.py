@@ -19,7 +19,7 @@ from typing import Any, NoReturn, TypeAlias
 
 from . import option_rules, option_values, prompts
 from .engine.choice import ENGINES
-from .engine.corruption import GaussianNoise
+from .engine.corruption import UNTIL, GaussianNoise
 from .errors import InputError
 from .loading import DTYPES
 from .option_rules import KINDS, TASKS, experiment_of
@@ -61,7 +61,7 @@ def read(argv: Sequence[str]) -> argparse.Namespace:
         args.known = _pairs_of(args.pairs)
     if args.corrupted == AUTO and args.subject is None:
         args.subject = _known_subject(args.clean)
-    args.auto, args.gaussian, args.typed = args.corrupted == AUTO, noise(args), list(argv)
+    args.leads, args.auto, args.gaussian, args.typed = True, args.corrupted == AUTO, noise(args), list(argv)
     return args
 
 
@@ -78,6 +78,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--model", default="demo", help="demo (it is bundled), a folder, or a hub name")
     made.add_argument("--dtype", choices=DTYPES, help="cast the weights to it; dequantizes")
     made.add_argument("--adapter-path", metavar="DIR", help="adapters that mlx_lm.lora wrote, put onto it")
+    shard = {"nargs": "?", "const": True, "type": option_values.ranks, "metavar": "N"}
+    made.add_argument("--shard", **shard, help=option_values.SHARD)
     _add_patching(made.add_argument_group("activation patching"))
     _add_rankings(made.add_argument_group("rankings: of a pair, or of --pairs"))
     _add_tracing(made.add_argument_group("causal tracing"))
@@ -136,7 +138,11 @@ def _add_tracing(group: Group) -> None:
     group.add_argument(
         "--noise", help="on the subject: s3 (3 x std of the embeddings), 0.1, u3; also with --clean"
     )
-    group.add_argument("--samples", type=option_values.count, help="draws of the noise (10)")
+    group.add_argument(
+        "--samples",
+        type=option_values.samples,
+        help="of the noise, or until, until:5: as many as it takes (10)",
+    )
     group.add_argument("--seed", type=int, help="of the noise (1), or of a set that is made (0)")
     group.add_argument("--kind", choices=KINDS, help="what is restored (block)")
     group.add_argument(
@@ -159,7 +165,9 @@ def _add_shared(group: Group) -> None:
     )
     group.add_argument("--window", type=option_values.window, help=together)
     names = ", ".join(option_values.POSITIONS)
-    group.add_argument("--positions", type=option_values.positions, help=f"{names}, or numbers (all; each)")
+    group.add_argument(
+        "--positions", type=option_values.positions, help=f"{names}, spans:32, or numbers (all; each)"
+    )
     within = "of a region: each token by itself, averaged; its last; all at once (mean)"
     group.add_argument("--within", choices=("mean", "last", "together"), help=within)
     group.add_argument("--engine", choices=ENGINES, help="how the cells are run (auto)")
@@ -190,7 +198,16 @@ def noise(args: argparse.Namespace) -> GaussianNoise:
     """The noise that the options describe; InputError for a level, a seed or a subject without meaning."""
     level = "s3" if args.noise is None else args.noise
     seed = 1 if args.seed is None else args.seed
-    return GaussianNoise(args.subject, level, args.samples or 10, seed)
+    samples, _, within = str(args.samples or 10).partition(":")
+    if samples != UNTIL:
+        return GaussianNoise(args.subject, level, int(samples), seed)
+    return GaussianNoise(args.subject, level, samples, seed, within=float(within) if within else None)
+
+
+def sampling(noise: GaussianNoise) -> dict[str, Any]:
+    """The arguments of a causal trace that say how noise is drawn."""
+    found = {"samples": noise.samples, "noise": noise.level, "seed": noise.seed}
+    return found if noise.within is None else {**found, "within": noise.within}
 
 
 # ---- prompts and places

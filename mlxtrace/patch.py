@@ -19,21 +19,20 @@ import argparse
 import sys
 import textwrap
 import traceback
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from . import options, prompts, rankings, report_runs, terminal
+from . import launched, options, prompts, rankings, report_runs, terminal
 from .asked_prompts import pair_of, pairs_of
-from .errors import MlxtraceError
+from .errors import LongRunWarning, MlxtraceError
 from .model import InterpretableModel
 from .option_spelling import as_typed
 from .prompts.running import run_facts
 from .results.strongest import strongest
 from .terminal import Output
 
-FACT_OPTIONS = ("noise", "samples", "seed", "window", "limit", "engine", "max_memory", "first_token")
+FACT_OPTIONS = ("window", "limit", "engine", "max_memory", "first_token")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,9 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         2
     """
     argv = sys.argv[1:] if argv is None else list(argv)
-    output = Output("mlxtrace.patch")
+    output = launched.output("mlxtrace.patch", argv)
     try:
         terminal.importing_is_over()
+        output.join()
         status = _run(argv, output)
     except SystemExit as end:  # of --help
         raise SystemExit(terminal.closing(output, int(end.code or 0))) from None
@@ -65,10 +65,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: list[str], say: Output) -> int:
-    with warnings.catch_warnings(record=True) as caught:
+    with terminal.noted(LongRunWarning, lambda x: say.complain(f"note: {as_typed(x, argv)}")) as caught:
         args = options.read(argv)
         run = {"patch": patch, "trace": trace, "pairs": pairs, "facts": facts}.get(args.experiment, ranked)
-        model = InterpretableModel(args.model, dtype=args.dtype, adapter_path=args.adapter_path)
+        how = {"dtype": args.dtype, "adapter_path": args.adapter_path, "shard": args.shard}
+        model = InterpretableModel(args.model, **how)
+        launched.check_copies(model, args.shard, args.out)
+        args.leads, args.files = say.first, args.files if say.first else {}
         printed = run(model, args, say)
     for line in _worth_saying(caught, argv, printed):
         say.complain(f"note: {line}")
@@ -137,13 +140,10 @@ def _running_settings(args: argparse.Namespace) -> dict[str, Any]:
 
 def trace(model: InterpretableModel, args: argparse.Namespace, say: Output) -> Sequence[str]:
     """The causal trace of one prompt, as in Meng et al. 2022."""
-    noise = args.gaussian
     settings = {
         "kind": options.KINDS[args.kind or "block"],
         "window": args.window or "auto",
-        "samples": noise.samples,
-        "noise": noise.level,
-        "seed": noise.seed,
+        **options.sampling(args.gaussian),
         **_answers(args),
         "positions": "each" if args.positions in (None, "all") else args.positions,
         **_running_settings(args),
@@ -225,6 +225,7 @@ def facts(model: InterpretableModel, args: argparse.Namespace, say: Output) -> S
         return _show_plan(say, model, f"{chosen} facts, {len(kinds)} traces of each, into {args.out}")
     given: dict[str, Any] = {name: getattr(args, name) for name in FACT_OPTIONS}
     given = {"window": "auto"} | {name: value for name, value in given.items() if value is not None}
+    given |= options.sampling(args.gaussian)
     average = run_facts(
         model, args.known, args.out, kinds=kinds, progress=False if args.quiet else None, **given
     )
@@ -249,6 +250,7 @@ def _show_prompt(model: InterpretableModel, prompt: Any, say: Output) -> None:
 
 def _write(result: Any, mapped: Any, args: argparse.Namespace, say: Output) -> str:
     """Write the files of the options, then print the result, also when one cannot be written; names each."""
+    say.meet()
     lines, result.notes = [], [as_typed(note, args.typed) for note in result.notes]
     try:
         for name, path in args.files.items():
@@ -265,7 +267,8 @@ def _write(result: Any, mapped: Any, args: argparse.Namespace, say: Output) -> s
 def _farewell(args: argparse.Namespace, both: Any, settings: dict, say: Output) -> None:
     if args.model == "demo" and args.adapter_path is None:
         say("The demo's circuit was planted by its training, so that there is a truth to find.")
-    own = "" if args.model == "demo" else f" --model {args.model}"
+    own = ("" if args.model == "demo" else f" --model {args.model}") + (" --shard" if args.shard else "")
+    own += " pipeline" if args.shard == "pipeline" else ""
     own += "" if args.adapter_path is None else f' --adapter-path "{args.adapter_path}"'
     own += f' --clean "{both.clean_text}" --corrupted "{both.corrupted_text}"'
     own += "" if len(both.clean.ids) == len(both.corrupted.ids) else " --align ends"
@@ -278,18 +281,13 @@ def _farewell(args: argparse.Namespace, both: Any, settings: dict, say: Output) 
 def _failed(error: BaseException, argv: list[str], say: Output) -> int:
     """Say in one line what went wrong; the exit status."""
     if isinstance(error, KeyboardInterrupt):
-        say.complain("interrupted")
-        return terminal.INTERRUPTED
+        return say.failed("interrupted", terminal.INTERRUPTED)
     if isinstance(error, MlxtraceError):
-        say.complain(as_typed(str(error), argv))
-        return 2
-    say.complain(f"{type(error).__name__}: {' '.join(str(error).split())} (--debug shows where)")
-    return 1
+        return say.failed(as_typed(str(error), argv), 2)
+    return say.failed(f"{type(error).__name__}: {' '.join(str(error).split())} (--debug shows where)", 1)
 
 
-def _worth_saying(
-    caught: list[warnings.WarningMessage], argv: list[str], printed: Sequence[str]
-) -> list[str]:
+def _worth_saying(caught: Sequence[Any], argv: list[str], printed: Sequence[str]) -> list[str]:
     """The warnings that concern a user and that no result has printed as its note."""
     worth = [w.message for w in caught if issubclass(w.category, (UserWarning, RuntimeWarning))]
     lines = [as_typed(str(message), argv) for message in worth]

@@ -95,6 +95,9 @@ def _maps_and_heads(
 ) -> Iterator[Further]:
     """The maps and heads of either direction, the asked one first; without what was asked."""
     asked, each = settings["direction"], "each" if args.pairs is None else "regions"
+    each = (
+        args.positions if hasattr(args.positions, "refine") else each
+    )  # spans, which take as few cells there
     for direction in sorted(directions, key=lambda one: one != asked):
         same = direction == asked
         for components, window in _windows(settings["window"]):
@@ -193,6 +196,8 @@ def write(
         [_tops(model, run) for run in (given.clean, given.corrupted)] if hasattr(given, "alignment") else []
     )
     about = About(args.command, weights_of(model), tops, missing, _facts(args, results))
+    if not args.leads:
+        return
     page = report(found, args.report, about=about)
     if not args.quiet:
         say(f"report: {page.absolute()}")

@@ -8,12 +8,14 @@ say(result)                      # never raises: what cannot be written does not
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
 import sys
 import unicodedata
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 INTERRUPTED = 130  # exit status
@@ -69,8 +71,11 @@ def elided(text: str, most: int) -> str:
 class Output:
     """Standard output for a command: prints what it can, in replacement characters if need be, and never raises.
 
-    command: its name, such as "mlxtrace.patch", which every line on standard error starts with.
+    command: its name, such as "mlxtrace.patch", which every line on standard error starts with. first: this process is
+    the one that prints and writes files, of several that run the command together.
     """
+
+    first = True
 
     def __init__(self, command: str) -> None:
         self.command = command
@@ -89,6 +94,17 @@ class Output:
                 print(f"{self.command}: {printable(text)}", file=sys.stderr, flush=True)
             except (OSError, ValueError):
                 _silence(sys.stderr)
+
+    def join(self) -> None:
+        """Wait for the other processes of the command; there are none."""
+
+    def meet(self) -> None:
+        """Go on once they all are here."""
+
+    def failed(self, text: str, status: int) -> int:
+        """Say what went wrong; the exit status."""
+        self.complain(text)
+        return status
 
     def close(self) -> OSError | ValueError | None:
         """Write what is still to be written; the error if anything could not be."""
@@ -129,6 +145,22 @@ def _silence(stream: Any) -> None:
         os.close(nowhere)
     except (OSError, ValueError, AttributeError):
         return
+
+
+@contextlib.contextmanager
+def noted(now: type[Warning], say: Callable[[str], Any]) -> Iterator[list[warnings.WarningMessage]]:
+    """The warnings of what runs inside, to be printed at its end; those of one kind are said as they come."""
+    with warnings.catch_warnings():
+        kept: list[warnings.WarningMessage] = []
+
+        def show(message: Any, category: type[Warning], *where: Any) -> None:
+            if issubclass(category, now):
+                say(str(message))
+            else:
+                kept.append(warnings.WarningMessage(message, category, *where))
+
+        warnings.showwarning = show
+        yield kept
 
 
 def reserve_descriptors() -> None:

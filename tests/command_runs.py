@@ -30,9 +30,9 @@ def loaded(monkeypatch):
     """The demo, loaded once for all runs in this process; the list counts how often it was asked for."""
     asked: list[str] = []
 
-    def load(name, dtype=None, adapter_path=None):
+    def load(name, dtype=None, adapter_path=None, shard=None):
         asked.append(name)
-        given = {"dtype": dtype, "adapter_path": adapter_path}
+        given = {"dtype": dtype, "adapter_path": adapter_path, "shard": shard}
         bare = name == "demo" and not any(given.values())
         return demo() if bare else InterpretableModel(name, **given)
 

@@ -1,4 +1,4 @@
-"""Fixtures that several test files share. mlxtrace comes first, so that its fast BLAS loads ahead of mlx."""
+"""Fixtures that several test files share."""
 
 from __future__ import annotations
 
@@ -22,15 +22,10 @@ if "MPLCONFIGDIR" not in os.environ and not os.access(os.path.expanduser("~"), o
     os.environ["MPLCONFIGDIR"] = tempfile.mkdtemp(prefix="mlxtrace-fonts-")
     atexit.register(shutil.rmtree, os.environ["MPLCONFIGDIR"], ignore_errors=True)
 
-import mlxtrace
-from mlxtrace import blas, patch
-from mlxtrace.experiments import compare_bits
-
+# The process that only hands out tests to others has no use for the package: two seconds during which they could run.
+# What is imported here is imported in the fixtures.
 TESTS = Path(__file__).parent
 sys.path[:0] = [str(TESTS), *(str(folder) for folder in TESTS.iterdir() if folder.is_dir())]
-
-import models  # noqa: E402
-import shipped  # noqa: E402
 
 # What compares numbers that another BLAS, other kernels or more threads round otherwise: whole rooms, and single files.
 NUMERICAL = {
@@ -41,7 +36,15 @@ NUMERICAL = {
 # Of these rooms, what looks at memory, handles and indices. Numbers in less memory are held by other tests as well.
 ELSEWHERE = {"test_groups", "test_memory", "test_trace_recovery"}
 # Each architecture with each component: of these, every other pair (by its name's checksum) is heavy.
-HALVED = {"test_auto_equals_the_textbook", "test_the_engines_agree"}
+HALVED = {
+    "test_auto_equals_the_textbook", "test_the_engines_agree", "test_a_set_gives_the_numbers_of_its_pairs_alone",
+    "test_every_position_patched_by_the_engine_of_the_model_and_by_the_loop",
+}  # fmt: skip
+# Of each mechanism one architecture: of these tests the others are heavy.
+REPRESENTED = {"test_noise_samples_are_rows", "test_cells_that_cannot_differ_recover_exactly_nothing"}
+MECHANISMS = {
+    "gpt2", "llama", "gemma3_text", "gemma4_text", "phi", "mixtral", "mamba", "qwen3_next", "jamba", "nanbeige",
+}  # fmt: skip
 MOST_WORKERS = 4  # each loads mlx and models of its own
 
 
@@ -59,12 +62,21 @@ def pytest_cmdline_main(config) -> None:
         config.option.numprocesses, config.option.dist = min(cores, MOST_WORKERS), "worksteal"
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session) -> None:
+    """mlxtrace comes first, so that its fast BLAS loads ahead of mlx."""
+    if hasattr(session.config, "workerinput") or not getattr(session.config.option, "numprocesses", None):
+        import mlxtrace  # noqa: F401
+
+
 def pytest_itemcollected(item) -> None:
     """Test names without addresses: the workers must have collected the same ones."""
     item._nodeid = re.sub(r"0x[0-9a-f]+", "0x", item.nodeid)
     if {item.path.stem, item.path.parent.name} & NUMERICAL and item.path.stem not in ELSEWHERE:
         item.add_marker("numerical")
     if getattr(item, "originalname", "") in HALVED and zlib.crc32(item.name.encode()) % 2:
+        item.add_marker("heavy")
+    if getattr(item, "originalname", "") in REPRESENTED and item.callspec.params["model"] not in MECHANISMS:
         item.add_marker("heavy")
 
 
@@ -77,21 +89,33 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _advice_on_the_blas() -> None:
     """What is warned of once per process is warned of here, and not in whichever test happens to be the first."""
+    from mlxtrace import blas
+
     blas.notice()
 
 
-_copy = functools.cache(compare_bits.quantized)
+@functools.cache
+def _copying():
+    from mlxtrace.experiments import compare_bits
+
+    return compare_bits, functools.cache(compare_bits.quantized)
 
 
 @pytest.fixture
 def copied_once(monkeypatch):
     """Quantized copies of a model are made and probed once, however many tests and examples ask for one."""
-    monkeypatch.setattr(compare_bits, "quantized", _copy)
+    module, copy = _copying()
+    monkeypatch.setattr(module, "quantized", copy)
 
 
 @pytest.fixture
 def shipped_once(monkeypatch):
     """The models that ship are loaded once, however many scripts and examples load one."""
+    import shipped
+
+    import mlxtrace
+    from mlxtrace import patch
+
     for module in (mlxtrace, patch):
         monkeypatch.setattr(module, "InterpretableModel", shipped.load)
 
@@ -109,32 +133,48 @@ def undrawn(monkeypatch):
 @pytest.fixture(scope="session")
 def llama_folder(tmp_path_factory) -> Path:
     """A tiny Llama with grouped heads and a BPE tokenizer."""
+    import models
+
     return models.save_folder(tmp_path_factory.mktemp("llama"), "llama")
 
 
 @pytest.fixture(scope="session")
 def llama_4bit_folder(tmp_path_factory) -> Path:
     """The same in 4 bits, with a tied (quantized) embedding."""
+    import models
+
     return models.save_folder(tmp_path_factory.mktemp("llama4"), "llama", 4, tie_word_embeddings=True)
 
 
 @pytest.fixture(scope="session")
 def gpt2_folder(tmp_path_factory) -> Path:
     """A GPT-2 of 26 narrow layers, because the tutorials name `h.24`."""
+    import models
+
     return models.save_folder(tmp_path_factory.mktemp("gpt2"), "gpt2", n_layer=26, n_embd=32, n_head=2)
 
 
 @pytest.fixture(scope="session")
 def gpt2_4bit_folder(tmp_path_factory) -> Path:
+    import models
+
     return models.save_folder(tmp_path_factory.mktemp("gpt24"), "gpt2", 4, n_embd=64, n_head=4)
 
 
 @pytest.fixture(scope="module")
 def llama():
     """A tiny Llama as an InterpretableModel; prompts are token ids."""
-    return mlxtrace.InterpretableModel(models.make("llama"))
+    return _tiny("llama")
 
 
 @pytest.fixture(scope="module")
 def gpt2():
-    return mlxtrace.InterpretableModel(models.make("gpt2"))
+    return _tiny("gpt2")
+
+
+def _tiny(name: str):
+    import models
+
+    import mlxtrace
+
+    return mlxtrace.InterpretableModel(models.make(name))

@@ -8,7 +8,16 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from mlxtrace.arguments import as_integer, indices_in, positions_in, whole_number
+from mlxtrace.arguments import (
+    as_integer,
+    ends_of,
+    indices_in,
+    label_of,
+    positions_in,
+    runs_of,
+    text_at,
+    whole_number,
+)
 from mlxtrace.errors import InputError, PositionError
 
 
@@ -97,3 +106,20 @@ def test_layers_and_heads():
     for given in ("1", 1.0, None, [None], {1: 2}, [True]):
         with pytest.raises(InputError, match="layers are whole numbers"):
             indices_in("layer", given, 4)
+
+
+def test_runs_of_positions():
+    pairs = [(i, i) for i in range(8)]
+    assert runs_of(pairs, 3, 2) == [[0, 1, 2], [3, 4], [5, 6], [7]]
+    assert runs_of(pairs, 0, 3) == [[0, 1, 2], [3, 4, 5], [6, 7]]
+    assert runs_of([(2, 1), (5, 4), (6, 5), (7, 7)], 0, 4) == [
+        [2],
+        [5, 6],
+        [7],
+    ]  # either prompt has others between
+
+
+def test_what_runs_are_called():
+    assert [label_of([7]), label_of([7, 8, 9])] == [7, "7-9"]
+    assert [ends_of(7), ends_of("7-9"), ends_of("7")] == [(7, 7), (7, 9), (7, 7)]
+    assert [text_at(1, "abc".__getitem__), text_at("0-2", "abc".__getitem__)] == ["b", "a … c"]

@@ -14,9 +14,9 @@ import pytest
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import cases, floor, models, screening, sets, targets  # noqa: E402
+from benchmarks import cases, floor, models, screening, sets, tables, targets  # noqa: E402
 from benchmarks.contenders import Ours, top_token  # noqa: E402
-from benchmarks.timing import compare  # noqa: E402
+from benchmarks.timing import Row, compare  # noqa: E402
 from mlxtrace import InterpretableModel  # noqa: E402
 
 
@@ -62,6 +62,54 @@ def test_the_lower_bound_counts_what_a_cell_needs():
     assert floor.needed(one).multiply_adds == born_at_1 + head + 2 * plain
     null = cases.Case("null", shape, (1, 2, 3), (1, 2, 4), first=0)
     assert floor.needed(null).multiply_adds == born_at_1 + head + 2 * plain
+
+
+def test_the_textbook_runs_every_cell_whole():
+    shape = models.Shape("two layers", "gpt2", 2, 4, 16, 1, 1, 10)
+    one = cases.Case("one", shape, (1, 2, 3), (1, 3, 4), first=2)  # two cells, and the two plain runs
+    layer = 3 * (4 * 16 + 2 * 64) + 2 * 4 * 3 * 3  # projections and MLP of three tokens; scores and sums
+    assert floor.textbook(one) == floor.Need(4 * (2 * layer + 3 * 4 * 10), 4 * 2 * 3)
+    assert floor.textbook(cases.replace(one, samples=5)) == floor.Need(16 * (2 * layer + 120), 16 * 6)
+
+
+def measured(contender, threads, seconds, **named):
+    whole = {
+        "section": "gpt2",
+        "case": "24 tokens",
+        "component": "resid_post",
+        "window": 1,
+        "samples": 0,
+    } | named
+    times = {
+        "seconds": seconds,
+        "spread": (seconds, seconds),
+        "ratio": 1.0,
+        "off_prob": 0.0,
+        "off_logit": 0.0,
+    }
+    return Row(
+        **whole, layers=12, length=24, contender=contender, cells=288, timed=288, repeats=1, **times,
+        floor=1.0, activation=2.0, textbook=(6.0, 12.0), threads=threads,
+    )  # fmt: skip
+
+
+def test_ours_with_all_threads_is_held_against_the_best_of_theirs():
+    rows = [measured("mlxtrace fanout", 2, 2.5), measured("mlxtrace fanout", 1, 4.0)]
+    rows += [measured("mlxtrace loop", 2, 40.0), measured("mlxtrace loop", 1, 36.0)]
+    item = targets.reached(rows, {})[1]
+    assert item["target"] == "24 tokens, over `loop`" and item["found"] == 36 / 2.5 and item["met"]
+    assert item["by_threads"] == {2: 16.0, 1: 9.0}
+    found = {
+        "machine": {"threads": 2},
+        "rows": [r.to_dict() for r in rows],
+        "resources": {},
+        "targets": [item],
+    }
+    said = tables.tables(json.loads(json.dumps(found)))
+    assert "| 24 tokens, over `loop` | 12 | 14.4 | 16 | 9 | met |" in said
+    assert "| 24 tokens, `resid_post` | 288 | 2.5 / 4 |  | 40 / 36 |  |  |" in said
+    # over 1 + 2 and over 1 + 2 / 2; loop over ours, over arithmetic; 6 + 12 / 2 over it
+    assert "| 24 tokens, `resid_post` | 1.00 + 2.00 | 0.833 | 1.25 | 14.4 | 18 | 6 |" in said
 
 
 def test_a_target_that_was_not_measured_is_not_met():

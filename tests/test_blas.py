@@ -90,3 +90,21 @@ def test_nothing_on_other_systems_or_accelerators(fresh_blas):
     fresh_blas.setattr(blas, "_on_cpu", lambda: False)
     blas.preload()
     assert told() == []
+
+
+def test_numpy_has_its_threads_back(monkeypatch):
+    told = [3]
+    monkeypatch.setattr(blas, "_threads_of_numpy", lambda: (lambda: told[-1], told.append))
+    with pytest.raises(ZeroDivisionError), blas.numpy_in_one_thread():
+        assert told == [3, 1]
+        _ = 1 / 0
+    assert told == [3, 1, 3]
+
+
+def test_numpys_own_threads_are_found_where_it_has_a_blas():
+    read, write = blas._threads_of_numpy()
+    before = read()
+    write(1)
+    assert read() == 1
+    write(before)
+    assert read() == before

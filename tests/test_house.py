@@ -20,7 +20,7 @@ ROOT = Path(mlxtrace.__file__).parent
 ROOMS = [
     ["__init__"],
     ["patch", "check"],
-    ["options", "asked_prompts", "rankings", "report_runs"],
+    ["options", "asked_prompts", "launched", "rankings", "report_runs"],
     ["option_values", "option_rules", "option_spelling"],
     ["model"],
     ["laws"],

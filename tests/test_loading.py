@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import subprocess
@@ -10,8 +11,11 @@ import sys
 import mlx.core as mx
 import models
 import pytest
+from adapter_folders import save_adapters
+from mlx.utils import tree_flatten
 
 from mlxtrace import InterpretableModel, errors, loading
+from mlxtrace.engine.calibration import undisturbed
 
 IDS = [3, 17, 5, 90, 41, 8, 77]
 PROMPT = "The Eiffel Tower is located in the city of"
@@ -72,7 +76,8 @@ def test_what_is_no_dtype(llama, dtype):
         InterpretableModel(llama.net, dtype=dtype)
 
 
-@pytest.mark.parametrize("offline", ["1", "0"])
+# Offline, the command is asked in test_patch.py.
+@pytest.mark.parametrize("offline", [pytest.param("1", marks=pytest.mark.heavy), "0"])
 def test_hub_names_without_a_network_fail_fast(offline):
     """In a process of its own, because the hub's client reads its settings once; port 9 answers nobody."""
     code = (
@@ -154,3 +159,132 @@ def test_a_model_that_wants_its_own_code_is_refused(broken):
     with pytest.raises(errors.LoadError, match="runs no model's code"):
         InterpretableModel(broken)
     assert not ran.exists()
+
+
+# ---- shares of a model
+
+
+class First:
+    """The first of several processes, of which the others are not there."""
+
+    def __init__(self, n):
+        self.rank, self.size = (lambda: 0), (lambda: n)
+
+
+@pytest.fixture
+def alone(monkeypatch):
+    met = []  # where all processes were waited for
+    monkeypatch.setattr(mx.distributed, "all_sum", lambda x, group, stream: met.append(group) or x)
+    return met
+
+
+def test_a_share_is_read_and_no_more(alone):
+    """Half of each matrix but the embeddings', and on the way there one whole matrix more, never the model."""
+    sizes = []
+    for group in (None, First(2)):
+        gc.collect()
+        with undisturbed():
+            mx.clear_cache()
+            mx.reset_peak_memory()
+            before = mx.get_active_memory()
+            net, _, name = loading.load_any("demo", group=group)
+            sizes.append(
+                (sum(x.nbytes for _, x in tree_flatten(net.parameters())), mx.get_peak_memory() - before)
+            )
+    assert name == "demo" and sizes[1][0] < 0.65 * sizes[0][0] and len(alone) == 1
+    assert sizes[1][1] < 1.2 * sizes[1][0], "more than one whole matrix at a time"
+    assert net.layers[0].self_attn.n_heads == 4 and net.layers[0].self_attn.n_kv_heads == 2
+
+
+def test_of_a_pipeline_each_reads_its_own_layers_and_one_blank_one(alone):
+    sizes = []
+    for n in (1, 2, 4):
+        gc.collect()
+        mx.clear_cache()
+        mx.reset_peak_memory()
+        before = mx.get_active_memory()
+        net = loading.load_any("demo", group=First(n), pipeline=True)[0]
+        sizes.append(mx.get_peak_memory() - before)
+        assert [layer._mlxtrace_staged for layer in net.layers][-12 // n :] == [0] * (12 // n)
+    layer = sum(x.nbytes for _, x in tree_flatten(net.layers[0].parameters()))
+    rest = sizes[0] - 12 * layer  # read by each: the embeddings
+    assert sizes[1] < rest + 7.2 * layer and sizes[2] < rest + 4.2 * layer
+    assert (
+        mx.isnan(net.layers[0].mlp.up_proj.weight).all()
+        and not mx.isnan(net.layers[9].mlp.up_proj.weight).any()
+    )
+
+
+def test_what_cannot_be_a_pipeline():
+    with pytest.raises(
+        errors.LoadError, match="demo cannot be run as a pipeline of 13 processes: it has 12 layers"
+    ):
+        loading.load_any("demo", group=First(13), pipeline=True)
+    net = models.make("llama")
+    net.layers[2].mlp = net.layers[0].mlp
+    with pytest.raises(errors.LoadError, match="its layers have modules in common"):
+        loading._dealt_out(net, First(3), "twin")
+    with pytest.raises(errors.LoadError, match="goes with a model's name or folder"):
+        loading.load_any(net, group=First(2), pipeline=True)
+    for shard in ("pipelines", "tensor", ""):
+        with pytest.raises(errors.InputError, match='"pipeline" deals its layers out to all'):
+            InterpretableModel("demo", shard=shard)
+
+
+@pytest.mark.parametrize("dtype", [None, "bfloat16"])
+def test_shares_with_adapters_are_of_both_together(alone, llama_folder, tmp_path, dtype):
+    import mlx_lm
+
+    net = mlx_lm.load(str(llama_folder))[0]
+    folder = save_adapters(tmp_path, net)
+    if dtype is not None:
+        net.set_dtype(mx.bfloat16)
+    whole = net.layers[-1].self_attn.q_proj.fuse().weight
+    found = loading.load_any(llama_folder, dtype=dtype, adapter_path=folder, group=First(2))[0]
+    share = found.layers[-1].self_attn.q_proj.weight
+    assert share.dtype == whole.dtype and mx.array_equal(share, whole[: len(whole) // 2])
+
+
+@pytest.mark.parametrize(
+    ("model", "n", "text"),
+    [
+        ("induction", 2, "cannot shard gpt2 models.*no shard in its gpt2.py; run it whole"),
+        ("compiled", 2, "compiled program is not sharded"),
+        ("demo", 3, "demo cannot be sharded over 3 processes: Cannot shard the output of size 128"),
+        ("demo", 8, r"they do not divide its 4 heads \(model.*n_kv_heads\)"),
+        ("nowhere", 2, "no model folder"),
+    ],
+)
+def test_what_cannot_be_sharded(model, n, text):
+    with pytest.raises(errors.LoadError, match=text):
+        InterpretableModel(model, shard=First(n))
+
+
+def test_a_module_is_not_sharded_again(llama):
+    with pytest.raises(errors.LoadError, match=r"shard it yourself, net.shard\(group\)"):
+        InterpretableModel(llama.net, shard=First(2))
+
+
+@pytest.mark.parametrize(
+    ("name", "n", "heads", "kv_heads", "text"),
+    [
+        ("llama", 4, 4, 2, r"over 4 processes: .* its 2 heads \(model.layers.\d.self_attn\), .* hold 0.5"),
+        ("qwen3", 4, 4, 2, "its 2 heads"),  # which does not keep how wide they are
+        ("llama", 2, 6, 3, "its 3 heads"),
+        ("qwen3", 2, 3, 3, "its 3 heads .* hold 1.5"),  # it runs, as another model
+    ],
+)
+def test_a_module_whose_heads_were_cut(name, n, heads, kv_heads, text):
+    net = models.make(name, num_attention_heads=heads, num_key_value_heads=kv_heads, head_dim=16)
+    net.shard(First(n))
+    with pytest.raises(errors.LoadError, match=text):
+        InterpretableModel(net)
+
+
+def test_adapters_on_quantized_weights_are_not_sharded(alone, llama_4bit_folder, tmp_path):
+    import mlx_lm
+
+    folder = save_adapters(tmp_path, mlx_lm.load(str(llama_4bit_folder))[0])
+    with pytest.raises(errors.LoadError, match=r"would round these anew; give dtype=.bfloat16."):
+        loading.load_any(llama_4bit_folder, adapter_path=folder, group=First(2))
+    assert loading.load_any(llama_4bit_folder, dtype="float32", adapter_path=folder, group=First(2))

@@ -79,3 +79,9 @@ def test_the_version(main, flag, capsys):
     with pytest.raises(SystemExit) as end:
         main([flag])
     assert end.value.code == 0 and capsys.readouterr() == (f"mlxtrace {VERSION}\n", "")
+
+
+def test_spans_are_spelt_as_options():
+    assert as_typed("use positions=spans(32), or positions=spans(8, refine=None)") == (
+        "use --positions spans:32, or --positions spans:8:none"
+    )

@@ -5,6 +5,7 @@ import argparse
 import pytest
 
 from mlxtrace import option_values as values
+from mlxtrace import spans
 from mlxtrace.anatomy.components import COMPONENTS
 from mlxtrace.metrics import METRICS
 
@@ -98,3 +99,19 @@ def test_answers_of_several_tokens_and_several_answers():
     for text in ("", " a|", "|"):
         with pytest.raises(argparse.ArgumentTypeError, match="empty answer"):
             values.answers(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("spans:32", spans(32)), ("spans:8:0.1", spans(8, 0.1)), ("spans:8:none", spans(8, None))],
+)
+def test_spans(text, found):
+    assert values.positions(text) == found
+
+
+@pytest.mark.parametrize(
+    "text", ["spans", "span:32", "spans:", "spans:1", "spans:8:2", "spans(32)", "spans:8:all"]
+)
+def test_spans_that_mean_nothing(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="width" if text != "spans:8:2" else "share"):
+        values.positions(text)

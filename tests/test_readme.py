@@ -36,11 +36,13 @@ def commands() -> list[list[str]]:
     """The lines that run a part of the package, as argument lists."""
     found = [shlex.split(line)[2:] for line in shell_lines() if line.startswith("python -m mlxtrace")]
     assert ["mlxtrace.check", "demo"] in found
-    return [words for words in found if words != ["mlxtrace.check", "demo"]]  # test_check.py runs it
+    return [words for words in found if words != ["mlxtrace.check", "demo"]]  # test_check.py runs it, in CI
 
 
 @trained
-def test_the_examples_run_in_order_and_print_what_they_say(tmp_path, monkeypatch, capsys):
+def test_the_examples_run_in_order_and_print_what_they_say(
+    tmp_path, monkeypatch, capsys, copied_once, shipped_once
+):
     monkeypatch.chdir(tmp_path)
     names: dict = {}
     found = examples.examples(README)
@@ -52,7 +54,7 @@ def test_the_examples_run_in_order_and_print_what_they_say(tmp_path, monkeypatch
 
 @trained
 @pytest.mark.parametrize("command", commands(), ids=lambda c: " ".join(c)[:60])
-def test_the_commands_run(command, tmp_path, monkeypatch, capsys, copied_once, shipped_once):
+def test_the_commands_run(command, tmp_path, monkeypatch, capsys, copied_once, shipped_once, undrawn):
     monkeypatch.chdir(tmp_path)
     module, *options = command
     main = {"mlxtrace.patch": patch.main, "mlxtrace.check": check.main}[module]
@@ -68,6 +70,14 @@ def test_commands_inside_the_text_are_understood(tmp_path, monkeypatch):
     assert any("many.png" in command for command in found)
     for command in found:
         options.read(shlex.split(command))
+
+
+def test_what_is_to_be_installed_is_on_an_index():
+    """This package is on none: its extras are installed in a clone, and messages name the package that is missing."""
+    pages = [README, *ROOT.glob("docs/**/*.md"), *ROOT.glob("mlxtrace/**/*.py")]
+    assert not [
+        page for page in pages if re.search(r"install\s+[\"']?mlxtrace", page.read_text(encoding="utf-8"))
+    ]
 
 
 def test_the_first_two_shell_lines_are_the_two_commands():

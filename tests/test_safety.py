@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 import mlxtrace
-from mlxtrace import plotting, terminal
+from mlxtrace import patch, plotting, terminal
 from mlxtrace.errors import InputError, LoadError
 from mlxtrace.experiments.causal_trace import CausalTrace
 from mlxtrace.plotting import kit
@@ -125,14 +126,16 @@ RUN = f'"$PYTHON" -m mlxtrace.patch {" ".join(map(json.dumps, ASKED))}'
 @pytest.mark.parametrize(
     ("line", "status", "says"),
     [
-        (f"PYTHONIOENCODING=ascii {RUN}", 0, ""),
+        pytest.param(
+            f"PYTHONIOENCODING=ascii {RUN}", 0, "", marks=pytest.mark.heavy
+        ),  # as below, in a process
         (
             f"PYTHONUNBUFFERED=1 {RUN} > /dev/full",
             1,
             "mlxtrace.patch: standard output cannot be written: No space left",
         ),
         (f"{RUN} >&-", 0, ""),
-        (f"{RUN} | head -1; exit ${{PIPESTATUS[0]}}", (0, 1), ""),
+        pytest.param(f"{RUN} | head -1; exit ${{PIPESTATUS[0]}}", (0, 1), "", marks=pytest.mark.heavy),
     ],
     ids=["ascii", "full", "closed", "head"],
 )
@@ -144,6 +147,14 @@ def test_files_are_written_wherever_the_output_goes(tmp_path, line, status, says
     assert done.returncode in np.atleast_1d(status), done.stderr
     assert len(told) == bool(says) and all(x.startswith(says) for x in told)
     assert json.loads((tmp_path / "x.json").read_text())["rows"]
+
+
+def test_files_are_written_where_the_output_cannot_be_encoded(tmp_path, monkeypatch, shipped_once):
+    monkeypatch.chdir(tmp_path)
+    data = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(data, encoding="ascii"))
+    assert patch.main(ASKED) == 0
+    assert json.loads((tmp_path / "x.json").read_text())["rows"] and b"?" in data.getvalue()
 
 
 def test_an_interrupt_while_importing_is_one_line(tmp_path):

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 
 import pytest
 
@@ -68,10 +69,11 @@ def test_without_streams_nothing_is_printed_and_nothing_raises(monkeypatch):
 def test_files_are_not_opened_under_the_numbers_of_closed_streams(closed, tmp_path):
     closing_lines = "".join(f"os.close({n});" for n in closed)
     code = (
-        f"import os; from mlxtrace import terminal; {closing_lines} terminal.reserve_descriptors(); "
+        f"import os, terminal; {closing_lines} terminal.reserve_descriptors(); "
         f"file = open({str(tmp_path / 'x')!r}, 'w'); os._exit(0 if file.fileno() > 2 else 1)"
     )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    env = {**os.environ, "PYTHONPATH": os.path.dirname(terminal.__file__)}  # the file alone: a quick start
+    assert subprocess.run([sys.executable, "-c", code], check=False, env=env).returncode == 0
 
 
 def test_interrupts_are_caught_for_commands_only(monkeypatch):
@@ -106,3 +108,12 @@ def test_an_interrupt_while_importing_ends_with_a_line(tmp_path):
     )  # fmt: skip
     assert run.returncode == terminal.INTERRUPTED and not run.stdout
     assert run.stderr.splitlines()[-1].endswith(": interrupted")
+
+
+def test_some_warnings_are_said_as_they_come():
+    said = []
+    with terminal.noted(FutureWarning, said.append) as kept:
+        warnings.warn("later", UserWarning, stacklevel=1)
+        warnings.warn("now", FutureWarning, stacklevel=1)
+        assert said == ["now"]
+    assert [str(w.message) for w in kept] == ["later"]

@@ -127,7 +127,10 @@ def here(script: Path, monkeypatch, *arguments: object) -> None:
 
 
 # CI runs these where it builds the manual, which executes every tutorial.
-LONG = {"03_causal_tracing", "06_many_prompts", "07_steering", "09_a_circuit_from_nothing"}
+LONG = {
+    "02_activation_patching", "03_causal_tracing", "04_causal_mediation", "05_heads", "06_many_prompts", "07_steering",
+    "08_known_answers", "09_a_circuit_from_nothing",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ after RoPE, with the true mask, scale and sinks.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 import mlx.core as mx
@@ -19,13 +20,19 @@ Fire = Callable[[str, mx.array], mx.array]
 
 _open: OpenBlocks[Attending] = OpenBlocks("mlxtrace_attention")
 plain_attention = mx.fast.scaled_dot_product_attention
+# Of a sharded model (see `shards`): what of the attention call is a rank's own, and the plain call on wholes.
+shared: ContextVar[Any] = ContextVar("mlxtrace_shared_attention", default=None)
+plainly: ContextVar[Callable[..., mx.array]] = ContextVar("mlxtrace_plainly", default=plain_attention)
 
 
 def _intercepted(q: mx.array, k: mx.array, v: mx.array, **options: Any) -> mx.array:
     block = _open.here()
     if block is None or block.hook is None:
         return plain_attention(q, k, v, **options)
+    share = shared.get()
     with attending(None):  # what the hook calls is not intercepted again
+        if share is not None:
+            return share.attend(block.hook, q, k, v, **options)
         return block.hook(q, k, v, **options)
 
 
@@ -81,7 +88,7 @@ def hook_of(fire: Fire, wants: Callable[[str], bool]) -> Callable[..., mx.array]
 
     def hook(q: mx.array, k: mx.array, v: mx.array, **options: Any) -> mx.array:
         q, k, v = (_fired(fire, wants, name, x) for name, x in zip("qkv", (q, k, v), strict=True))
-        out = plain_attention(q, k, v, **options)
+        out = plainly.get()(q, k, v, **options)
         if not wants("pattern"):
             return out
         before = pattern(q, k, **options)

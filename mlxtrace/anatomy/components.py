@@ -93,6 +93,22 @@ def canonical(name: str) -> str:
     return found
 
 
+def centre_of(window: int, known: int, words: str = "") -> str:
+    """What an axis of layers is called, of which so many are known, where each stands for a window around it.
+
+    Example:
+        >>> from mlxtrace.anatomy.components import centre_of
+        >>> centre_of(3, 12), centre_of(40, 12, "restored MLP")
+        ('centre of 3 layers', 'layer amid all 12 restored MLP layers or most of them')
+    """
+    words = f"{words} layers".strip()
+    return (
+        f"centre of {window} {words}"
+        if window <= known
+        else f"layer amid all {known} {words} or most of them"
+    )
+
+
 def published_window(n_layers: int) -> int:
     """How many layers are restored together: the published 10 of 48 (Meng et al. 2022) at another depth, 1 at least.
 
@@ -115,8 +131,9 @@ def wide_window(window: int, n_layers: int) -> str:
     published = published_window(n_layers)
     if window <= max(published, n_layers / 2):
         return ""
+    spans = "all" if window >= n_layers else "most"
     return (
-        f"a window of {window} spans most of this model's {n_layers} layers; the published one, 10 of 48, is "
+        f"a window of {window} spans {spans} of this model's {n_layers} layers; the published one, 10 of 48, is "
         f"{published} of {n_layers}"
     )
 

@@ -19,14 +19,22 @@ def said_heads(holder: object, kv: bool) -> int | None:
 
 
 def layer_heads(
-    layer: Layer, mixers: list[nn.Module], paths: Mapping[str, nn.Module], args: object, kv: bool = False
+    layer: Layer,
+    mixers: list[nn.Module],
+    paths: Mapping[str, nn.Module],
+    args: object,
+    kv: bool = False,
+    ranks: int = 1,
 ) -> int | None:
     """Query heads (or key-value heads) of a layer's mixer; value heads where attention is linear.
 
     The mixer's own attributes say, or else its attention call. The model's arguments are believed only when none of
-    the model's `mixers` says anything, because in mixed models they mean the attention layers alone.
+    the model's `mixers` says anything, because in mixed models they mean the attention layers alone. ranks: over
+    which the model is sharded: a mixer says how many of its heads are this rank's, its attention call is seen whole.
     """
     found = said_heads(paths[layer.mixers[0]], kv) if layer.mixers else None
+    if ranks > 1:
+        found = layer.attention_heads[kv] or (found and found * ranks)
     found = found or layer.attention_heads[kv]
     if found or not layer.mixers or any(said_heads(m, kv) for m in mixers):
         return found

@@ -67,6 +67,7 @@ class Structure:
         norm_visit: which call of the norm module is the final norm.
         visits: of each module path, its calls in one pass.
         max_length: tokens that its table of positions has rows for; None: it has no such table.
+        known_ids: token ids that every table which they are looked up in has a row for, and that have a logit.
     """
 
     layers: tuple[Layer, ...]
@@ -78,3 +79,4 @@ class Structure:
     vocab_size: int
     visits: dict[str, int] = dataclasses.field(default_factory=dict)
     max_length: int | None = None
+    known_ids: int = 0

@@ -1,10 +1,11 @@
-"""How long a prompt may be: where positions are embedded by a table, its rows are the limit.
+"""What a prompt may be: where positions or tokens are embedded by a table, its rows are the limit.
 
 MLX reads past the end of a table without a word, and what it finds there is whatever memory holds.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -26,6 +27,51 @@ def position_limit(
         if _holds_positions(module, name, tokens.shape[1], again):
             found.append(module[name].shape[0])
     return min(found, default=None)
+
+
+def id_limit(
+    calls: Sequence[Any],
+    paths: dict[str, nn.Module],
+    tokens: mx.array,
+    most: int,
+    again: Callable[[mx.array], Sequence[Any]],
+) -> int:
+    """The number of ids, `most` of them at most, that every table which is given the tokens has a row for.
+
+    A table may be smaller than the vocabulary where the model keeps other ids from it: so it is asked what it is given
+    then. again: the calls of a pass over other tokens.
+    """
+    given = {call.path for call in calls if any(_same(x, tokens) for x in call.inputs())}
+    for path in sorted(given):
+        table = paths[path].get("weight") if isinstance(paths[path], nn.Module) else None
+        if isinstance(table, mx.array) and table.ndim == 2 and table.shape[0] < most:
+            beyond = table.shape[0]
+            with _with_rows(paths[path], beyond + 1):
+                seen = again(mx.concatenate([tokens[:, :-1], mx.full((1, 1), beyond, tokens.dtype)], axis=1))
+            if any(_reaches(x, beyond) for call in seen if call.path == path for x in call.inputs()):
+                most = beyond
+    return most
+
+
+def _same(x: mx.array, tokens: mx.array) -> bool:
+    return x.shape == tokens.shape and mx.issubdtype(x.dtype, mx.integer) and bool((x == tokens).all())
+
+
+def _reaches(x: mx.array, row: int) -> bool:
+    return mx.issubdtype(x.dtype, mx.integer) and bool((x >= row).any())
+
+
+@contextlib.contextmanager
+def _with_rows(module: nn.Module, rows: int) -> Iterator[None]:
+    """A table with so many rows, each the first one, without any memory for them."""
+    arrays = {name: module[name] for name in ("weight", "scales", "biases") if name in module}
+    try:
+        for name, x in arrays.items():
+            module[name] = mx.broadcast_to(x[:1], (rows, *x.shape[1:]))
+        yield
+    finally:
+        for name, x in arrays.items():
+            module[name] = x
 
 
 def _looked_up(module: nn.Module, inputs: Sequence[mx.array], tokens: mx.array) -> int | None:

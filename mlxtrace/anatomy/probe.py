@@ -16,7 +16,7 @@ import mlx.nn as nn
 from ..errors import LoadError
 from .layers import Paths, Slot, called_layer, uncalled_layer, with_heads
 from .layout import Layer, Structure
-from .max_length import position_limit
+from .max_length import id_limit, position_limit
 from .parts import is_hidden
 from .recording import Call, find_vocab, forward, module_paths, probe_tokens, record, same
 from .wiring import has_matrices
@@ -42,6 +42,7 @@ def probe(net: nn.Module) -> Structure:
         layers, last, tail = _uncalled(net, calls, tokens, paths), None, []
     norm = next((c for c in tail if any(same(x, last) for x in c.inputs())), None)
     head = next((c for c in reversed(tail) if c.index and same(c.hidden(), root.hidden())), None)
+    known = min(paths[embed.path]["weight"].shape[0], root.array().shape[-1])
     return Structure(
         layers=layers,
         embed=embed.path,
@@ -52,6 +53,7 @@ def probe(net: nn.Module) -> Structure:
         vocab_size=root.array().shape[-1],
         visits=dict(Counter(c.path for c in calls)),
         max_length=position_limit(calls, paths, tokens, lambda: forward(net, tokens)),
+        known_ids=id_limit(calls, paths, tokens, known, lambda others: _recorded(net, others)),
     )
 
 

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import threading
+import zlib
 from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
+import numpy as np
 
-from ..errors import LoadError
+from ..errors import LoadError, OrderError
 from .architecture_exceptions import exceptional
 from .attention import attending, plain_attention
 from .calls import Calls
 from .taps import arrays_of, first_array, fresh, own_run
+
+GROUP = "_mlxtrace_group"  # on a sharded model: of the processes that hold it together
+DOING = 128  # bytes in which they tell each other what they are about to do
+WAITING = 60.0  # seconds after which one that waits for the others says so
 
 
 @dataclass
@@ -83,6 +91,9 @@ def forward(net: nn.Module, tokens: mx.array, cache: list | None = None) -> mx.a
         from mlx_lm.models.cache import make_prompt_cache
 
         cache = make_prompt_cache(net)
+    group = vars(net).get(GROUP)
+    if group is not None:
+        meet(group, f"a pass over {described(tokens)}")
     with own_run():
         out = net(tokens) if cache is None else net(tokens, cache=cache)
     logits = first_array(out) if out is not None else None
@@ -91,6 +102,38 @@ def forward(net: nn.Module, tokens: mx.array, cache: list | None = None) -> mx.a
     if logits is None:
         raise LoadError(f"{type(net).__name__} returned {type(out).__name__}, not logits [B, T, V]")
     return logits
+
+
+def meet(group: Any, doing: str) -> None:
+    """Go on once all processes of a sharded model are about to do the same; OrderError where they are not.
+
+    Processes that run other passes would add up each other's arrays, to numbers that belong to neither.
+    """
+    own = np.frombuffer(doing.encode()[:DOING].ljust(DOING), np.uint8)
+    found = mx.distributed.all_gather(mx.array(own)[None], group=group, stream=mx.cpu)
+    words = f"mlxtrace: rank {group.rank()} has waited {WAITING:.0f} s for the other ranks, at {doing}\n"
+    notice = threading.Timer(WAITING, os.write, (2, words.encode()))
+    notice.daemon = True
+    notice.start()
+    try:
+        mx.eval(found)  # which raises when a process is lost
+    finally:
+        notice.cancel()
+    told = [bytes(one).decode(errors="replace").strip() for one in np.array(found)]
+    other = next((rank for rank, one in enumerate(told) if one != told[0]), None)
+    if other is not None:
+        raise OrderError(
+            f"the ranks that hold this model together must make the same calls, on the same prompts: rank 0 is at "
+            f"{told[0]}, rank {other} at {told[other]}"
+        )
+
+
+def described(tokens: mx.array) -> str:
+    """Token ids as a few words that tell them from others."""
+    ids = np.array(tokens, dtype=np.int64)
+    some = " ".join(map(str, ids.reshape(-1)[:8].tolist()))
+    size = " x ".join(map(str, ids.shape))
+    return f"{size} tokens ({some} ..., {zlib.crc32(ids.tobytes()):08x})"
 
 
 def last_logits(logits: Any, read: int = 1) -> Any:

@@ -99,7 +99,8 @@ class ModuleResolver(ModelParts):
 
     def _found(self, component: str, index: int) -> Site:
         try:
-            return FINDERS[component](self.layer(index), Place(component, index, self.n_heads(index)))
+            place = Place(component, index, self.n_heads(index))
+            return self.refuse_part(FINDERS[component](self.layer(index), place))
         except Missing as why:
             raise self._refuse(index, component, str(why)) from None
 
@@ -229,7 +230,7 @@ class ModuleResolver(ModelParts):
         if side == "input":
             slot = self.slots.get(first)
         name = first or "logits"
-        return Site(name if side == "output" else f"{name}.input", first, side, slot, visit)
+        return self.refuse_part(Site(name if side == "output" else f"{name}.input", first, side, slot, visit))
 
     @staticmethod
     def _visit(name: str) -> tuple[str, int]:

@@ -28,6 +28,7 @@ from .block import Block, ContextBlock, OpenBlocks, leaving
 
 Handler = Callable[[Callable[..., Any], tuple, dict], Any]
 Refuse = Callable[[nn.Module, bool], None]
+MARK = "_mlxtrace_share"  # on a module of a sharded model: which of what it is given and gives is a part (`shards`)
 
 _open: OpenBlocks[Taps] = OpenBlocks("mlxtrace_taps")
 _traced: dict[int, nn.Module] = {}  # the modules that may have a traced class now, by id
@@ -42,7 +43,10 @@ def _traced_class(cls: type) -> type:
         handler = taps.handlers.get(id(self)) if taps is not None else None
         if handler is None:
             return cls.__call__(self, *args, **kwargs)
-        return handler(functools.partial(cls.__call__, self), args, kwargs)
+        forward, share = functools.partial(cls.__call__, self), vars(self).get(MARK)
+        if share is not None:
+            return share.whole(handler, forward, args, kwargs)
+        return handler(forward, args, kwargs)
 
     names = {"__call__": __call__, "__module__": cls.__module__, "__qualname__": cls.__qualname__}
     return type(cls.__name__, (cls,), {**names, "_mlxtrace_original": cls})
@@ -120,6 +124,12 @@ def tidy() -> None:
             if key not in needed:
                 module.__class__ = getattr(type(module), "_mlxtrace_original", type(module))
                 del _traced[key]
+
+
+def whole_call(module: nn.Module) -> Callable[..., Any]:
+    """A module's call outside of a pass, on what is whole where a rank has a share of the module (see `shards`)."""
+    share = vars(module).get(MARK)
+    return module if share is None else functools.partial(share.call, module)
 
 
 def refuse_run(module: nn.Module, own: bool = False) -> None:

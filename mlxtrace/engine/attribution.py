@@ -175,7 +175,8 @@ class Attributing:
 
     def _split(self, given: tuple[Any, Rows, Rows], sites: list[Site]) -> list[list[Site]]:
         """The sites in parts whose arrays take half of the memory at most, or are of one layer."""
-        allowed, layers = allowed_bytes(self.max_memory) // 2, sorted({s.layer or 0 for s in sites})
+        allowed = allowed_bytes(self.max_memory, given[0].group) // 2
+        layers = sorted({s.layer or 0 for s in sites})
         if len(layers) < 2 or Part(*given, sites, (), (), self.method).kept <= allowed:
             return [sites]
         first = layers[: len(layers) // 2]

@@ -15,20 +15,19 @@ it keeps the last position. With every birth at the embedding (`flat`) nothing g
 
 from __future__ import annotations
 
-import itertools
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import mlx.core as mx
 import numpy as np
 from mlx_lm.models.cache import KVCache
 
+from ..anatomy.attention_parts import LONG, Joined, Queries, attend, attending
 from ..anatomy.recording import forward, last_logits
 from ..anatomy.resolver import ModuleResolver, Site, rows_back, rows_first, time_axis
 from ..anatomy.taps import arrays_of, fresh, put_argument
 from ..errors import EngineError
-from .differences import ChangedTokens, map_arrays
+from .differences import ChangedTokens, indices, map_arrays, on_tokens, scatter
 from .runs import (
     FLAT,
     Hooks,
@@ -42,32 +41,39 @@ from .runs import (
 
 # Of the tokens of a layer, the share above which they are not picked out.
 MOST_DIFFER = 0.8
+# Where fewer tokens are shared, copying them costs less than taking attention apart.
+FEWEST_SHARED = 64
 
 
 class Prefix(KVCache):
-    """Keys and values of the base run before `length`, shared by all rows of a pass."""
+    """Keys and values of the base run before `length`, shared by all rows of a pass.
 
-    def __init__(self, base: KVCache, length: int, origin: np.ndarray):
+    Args:
+        base: the base run's cache.
+        origin: of each row of the pass, which row of the base run it is of.
+        queries: the tokens that attend to it, once for all rows; None: it is copied into every row.
+    """
+
+    def __init__(self, base: KVCache, length: int, origin: np.ndarray, queries: Queries | None = None):
         super().__init__()
         if base.keys is None or base.values is None:
             raise EngineError("the base run left its cache empty, so there is no prefix to share")
         self._keys, self._values = base.keys, base.values
-        self._length, self._origin = length, mx.array(origin)
-        self.offset = length
+        self._length, self._origin = length, origin
+        self.offset, self._queries = length, queries
 
-    def _rows(self, x: mx.array, rows: int) -> mx.array:
-        x = x[:, :, : self._length]
-        if x.shape[0] == 1:
-            return mx.broadcast_to(x, (rows, *x.shape[1:]))
-        return mx.take(x, self._origin[:rows], axis=0)
+    def _joined(self, base: mx.array, own: mx.array) -> mx.array:
+        base, rows = base[:, :, : self._length], own.shape[0]
+        if base.shape[0] == 1:
+            shared = mx.broadcast_to(base, (rows, *base.shape[1:]))
+        else:
+            shared = mx.take(base, mx.array(self._origin[:rows]), axis=0)
+        whole = mx.concatenate([shared, own], axis=2)
+        return whole if self._queries is None else Joined.of(whole, base, own, self._queries)
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
-        rows = keys.shape[0]
         self.offset += keys.shape[2]
-        return (
-            mx.concatenate([self._rows(self._keys, rows), keys], axis=2),
-            mx.concatenate([self._rows(self._values, rows), values], axis=2),
-        )
+        return self._joined(self._keys, keys), self._joined(self._values, values)
 
 
 class Batch:
@@ -79,6 +85,7 @@ class Batch:
         cells: (birth, patches of the cell), in order of birth.
         block: rows per cell. start: first position that is run. caches: the base run's, when start > 0.
         side_axes: see `side_axes`. sparse: run what goes token by token on the tokens that can differ only.
+        merged: keys and values before `start` are attended to once for all rows, see `Prefix`; needs `sparse`.
         every_position: the logits of all positions are wanted, not of the last `read`. eager: compute layer by layer,
             which holds less.
     """
@@ -98,6 +105,7 @@ class Batch:
         eager: bool = False,
         prompts: Sequence[int] | None = None,
         read: int = 1,
+        merged: bool = False,
     ):
         self.resolver, self.base, self.sources = resolver, base, sources
         self.every_position, self.read = every_position, read
@@ -113,6 +121,8 @@ class Batch:
         self.origin = np.concatenate([np.arange(len(self.base_rows)), born.reshape(-1)])
         self.hooks = Hooks(resolver)
         self.planned, self.fired = 0, 0  # taps
+        self.changed: ChangedTokens | None = None
+        self.merged = merged
         self._grow_at_layers()
         self._patch(cells)
         if eager:
@@ -179,7 +189,8 @@ class Batch:
         self, site: Site, source: mx.array, entries: list[tuple[int, Patch]]
     ) -> Callable[[mx.array], mx.array]:
         source = rows_first(self.resolver, site, source)
-        to, from_ = self._indices(entries, source.shape[0])
+        each = source.shape[0] // len(self.base.members)
+        to, from_ = indices(entries, self.prompts, each, self.block, len(self.base_rows), self.start)
 
         def write(x: mx.array) -> mx.array:
             self.fired += 1
@@ -187,34 +198,6 @@ class Batch:
             return rows_back(self.resolver, site, changed)
 
         return write
-
-    def _indices(self, entries: list[tuple[int, Patch]], source_rows: int) -> tuple[tuple, tuple]:
-        """(row, position[, head]) of every vector that is written, and of the source vector written there.
-
-        entries: the cell's number, and its patch. source_rows: of all prompts.
-        """
-        each, parts = source_rows // len(self.base.members), []
-        for (_, _, own), alike in itertools.groupby(entries, _shape):
-            cells, patches = zip(*alike, strict=True)
-            cell, block = np.array(cells)[:, None, None, None], np.arange(self.block)[:, None, None]
-            rows = self.prompts[cell] * each + block % each
-            if not own:
-                rows = np.array([p.source_row for p in patches])[:, None, None, None] + block
-            at, source_at = (
-                np.array(found)[:, None, :, None]
-                for found in ([p.at for p in patches], [p.source_at for p in patches])
-            )
-            index = (
-                len(self.base_rows) + cell * self.block + block,
-                at - self.start,
-                rows,
-                source_at,
-                np.array([p.heads or (0,) for p in patches])[:, None, None, :],
-            )
-            parts.append([part.reshape(-1) for part in np.broadcast_arrays(*index)])
-        row, at, source_row, source_at, head = (np.concatenate(column) for column in zip(*parts, strict=True))
-        tail = () if entries[0][1].heads is None else (head,)
-        return (row, at, *tail), (source_row, source_at, *tail)
 
     # ---- tokens that can differ
 
@@ -224,7 +207,7 @@ class Batch:
         With rows of several prompts, a layer of which most tokens differ is run whole: taking tokens out and putting
         them back costs as much.
         """
-        changed = ChangedTokens(
+        self.changed = changed = ChangedTokens(
             self.resolver, [patches for _, patches in cells], self.start, self.base.length
         )
         patched = {port[0] for port in self.hooks.at}
@@ -236,62 +219,58 @@ class Batch:
                 most = alive > 0 and mask[:alive].mean() > MOST_DIFFER
                 if most and len(self.base.members) > 1 and not last_only:
                     continue
-                run = self._sparsely(mask[:alive], rows, last_only)
+                run = on_tokens(self._of_rows(mask[:alive], rows, last_only), self.origin[:rows])
                 for path in paths:
                     if not any(p.startswith(path + ".") for p in patched):
                         self.hooks.forwards[path, info.visit] = run
 
-    def _sparsely(self, mask: np.ndarray, rows: int, last_only: bool) -> Callable[..., mx.array]:
-        """A module's call, on the base rows and the tokens of `mask [cells, T]` alone."""
+    def _of_rows(self, mask: np.ndarray, rows: int, last_only: bool) -> np.ndarray:
+        """The tokens of `mask [cells, T]` by row `[rows, T]`, and all of the base rows; of the last `read` alone."""
         full = np.ones((rows, mask.shape[1]), dtype=bool)
         full[len(self.base_rows) :] = np.repeat(mask, self.block, axis=0)
         if last_only:
             full[:, : -self.read] = False
-        order = np.cumsum(full.reshape(-1)).reshape(full.shape) - 1
-        back = np.where(full, order, order[self.origin[:rows]])
-        taken, back = mx.array(np.flatnonzero(full)), mx.array(back.reshape(-1))
-
-        def run(forward: Callable[..., mx.array], x: mx.array, *rest: Any, **named: Any) -> mx.array:
-            flat = x.reshape(-1, x.shape[-1])
-            out = forward(mx.take(flat, taken, axis=0)[None], *rest, **named)[0]
-            return mx.take(out, back, axis=0).reshape(*x.shape[:-1], -1)
-
-        return run
+        return full
 
     # ---- the pass
 
+    def _prefixes(self) -> list[Prefix]:
+        """What each layer's cache is in this pass."""
+        of_base, queries = self.base_rows[self.origin], [None] * len(self.caches)
+        if self.merged and self.changed is not None and len(queries) == self.resolver.n_layers:
+            queries = [self._queries(self.changed, layer, of_base) for layer in range(len(queries))]
+        return [Prefix(cache, self.start, of_base, q) for cache, q in zip(self.caches, queries, strict=True)]
+
+    def _queries(self, changed: ChangedTokens, layer: int, of_base: np.ndarray) -> Queries:
+        """The tokens of a layer whose attention can differ from the base run's, and is looked at."""
+        rows = self._rows_after(layer)
+        alive = (rows - len(self.base_rows)) // self.block
+        last_only = bool(self.resolver.structure.layers[layer].acts) and changed.last_only(layer)
+        attend = self._of_rows(changed.after[layer][:alive], rows, last_only)
+        shared = of_base[:rows] if self.base.rows > 1 else np.zeros(rows, dtype=int)
+        return Queries.of(attend, shared, self.origin[:rows])
+
     def run(self) -> np.ndarray:
         """Logits as `capture` has them, in float32: base rows first, then each cell's block in order."""
+        logits = self.begin()
+        mx.eval(logits)
+        return self.end(logits)
+
+    def begin(self) -> mx.array:
+        """The pass, not computed yet."""
         of_base = self.base_rows[self.origin]
         tokens = self.base.tokens(of_base[: self._rows_after(FLAT)], self.start)
-        shared = [Prefix(cache, self.start, of_base) for cache in self.caches] if self.start else None
-        with self.hooks.hooked():
-            logits = forward(self.resolver.net, tokens, shared)
+        with self.hooks.hooked(), attending(attend if self.merged or self.base.length >= LONG else None):
+            logits = forward(self.resolver.net, tokens, self._prefixes() if self.start else None)
             logits = logits if self.every_position else last_logits(logits, self.read)
-            mx.eval(logits)
         self.hooks = Hooks(self.resolver)  # those that were used hold this batch, and with it the sources
+        return logits
+
+    def end(self, logits: mx.array) -> np.ndarray:
+        """What `begin` gave, computed and checked."""
         if self.fired != self.planned or len(logits) != len(self.origin):
             raise EngineError(
                 f"{self.fired} of {self.planned} planned taps fired and {len(logits)} of {len(self.origin)} rows "
                 "came out: this model does not run as it was probed; use engine='loop'"
             )
         return to_numpy(logits)
-
-
-def _shape(entry: tuple[int, Patch]) -> tuple[int, int, bool]:
-    """What patches have in common whose indices are made together: positions, heads, whose row of the source."""
-    patch = entry[1]
-    return len(patch.at), len(patch.heads or (0,)), patch.source_row is None
-
-
-def scatter(x: mx.array, to: tuple, source: mx.array, from_: tuple) -> mx.array:
-    """x with `x[to] = source[from_]`, each index tuple flattened into one index."""
-    n = len(to)
-    flat = fresh(x.reshape(-1, *x.shape[n:]))
-    values = source.reshape(-1, *source.shape[n:])[_flat_index(from_, source.shape[:n])]
-    flat[_flat_index(to, x.shape[:n])] = values.astype(x.dtype)
-    return flat.reshape(x.shape)
-
-
-def _flat_index(index: tuple, shape: Sequence[int]) -> mx.array:
-    return mx.array(np.asarray(np.ravel_multi_index(index, tuple(shape))))

@@ -4,32 +4,39 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import gc
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import mlx.core as mx
 import numpy as np
 from mlx_lm.models.cache import make_prompt_cache
 
-from ..anatomy.attention import plain_attention
+from ..anatomy.attention_parts import (
+    IN_CACHE,
+    IN_MEMORY,
+    LONG,
+    attend,
+    attending,
+    on_processor,
+    plain_attention,
+)
 from ..anatomy.recording import forward, probe_tokens
 from ..anatomy.resolver import ModuleResolver, Site
 from ..errors import EngineError
+from .memory import agreed, undisturbed
 from .runs import Hooks, Run, capture, norm_input, slice_to_last
+from .runs import to_numpy as to_numpy
 
 # What is measured on a short pass is the least that a row needs; buffers that overlap in time need more.
 MARGIN = 1.15
-# Attention's scores, as often as they are held at once: where a model computes them itself, and what is added where
-# patterns are looked at.
+# How often attention's scores are held at once where a model computes them itself; more where patterns are looked at.
 SCORES, PATTERNS = 3, 5
 # How far logits may move with the batch's shape, relative to the largest: rounding, and no more.
 ROUNDING = {mx.float32: 2e-5, mx.float16: 2e-2, mx.bfloat16: 1e-1}
-# What no model's own movement can excuse: above this it is a fault, and not rounding.
+# What no model's own movement can excuse: it is a fault, and not rounding.
 CAPS = {mx.float32: 2e-3, mx.float16: 2e-2, mx.bfloat16: 1e-1}
-
 
 Given = ParamSpec("Given")
 Found = TypeVar("Found")
@@ -44,10 +51,29 @@ def per_model(
     def remembered(resolver: ModuleResolver, *args: Given.args, **kwargs: Given.kwargs) -> Found:
         key = measure.__module__, measure.__qualname__, args, tuple(kwargs.items())
         if key not in resolver.measured:
-            resolver.measured[key] = measure(resolver, *args, **kwargs)
+            with timed_once(resolver):
+                resolver.measured[key] = agreed(measure(resolver, *args, **kwargs), resolver.group)
         return resolver.measured[key]
 
     return remembered
+
+
+@contextlib.contextmanager
+def timed_once(resolver: ModuleResolver) -> Iterator[None]:
+    """What is done in here is done once per model, and counted in `once`; one in another is not counted twice."""
+    inside, began = resolver.measured.get("inside", False), time.perf_counter()
+    resolver.measured["inside"] = True
+    try:
+        yield
+    finally:
+        resolver.measured["inside"] = inside
+        if not inside:
+            resolver.measured["once"] = once(resolver) + time.perf_counter() - began
+
+
+def once(resolver: ModuleResolver) -> float:
+    """Seconds that were spent so far on checking and timing this model, which is done once in a process."""
+    return resolver.measured.get("once", 0.0)
 
 
 def short_ids(resolver: ModuleResolver) -> tuple[int, ...]:
@@ -58,22 +84,20 @@ def short_ids(resolver: ModuleResolver) -> tuple[int, ...]:
 
 def rows_of(resolver: ModuleResolver, rows: int) -> Run:
     """The short prompt as a run of some equal rows: noise at no position makes rows, and changes none."""
-    ids = short_ids(resolver)
-    return Run(ids, np.zeros((rows, 0, resolver.structure.d_model))) if rows > 1 else Run(ids)
+    noise = np.zeros((rows, 0, resolver.structure.d_model)) if rows > 1 else None
+    return Run(short_ids(resolver), noise)
 
 
 def rounding(resolver: ModuleResolver) -> float:
     """How far logits may move, relative to the largest, when only the batch's shape changes."""
-    dtype = compute_dtype(resolver)
-    least, most = (table.get(dtype, table[mx.bfloat16]) for table in (ROUNDING, CAPS))
+    least, most = (table.get(compute_dtype(resolver), table[mx.bfloat16]) for table in (ROUNDING, CAPS))
     return min(most, max(least, 10 * _moved_by_company(resolver)))
 
 
 @per_model
 def _moved_by_company(resolver: ModuleResolver) -> float:
     """How far the logits of a row move with two more rows beside it, relative to the largest."""
-    one, _ = capture(resolver, rows_of(resolver, 1), [])
-    three, _ = capture(resolver, rows_of(resolver, 3), [])
+    (one, _), (three, _) = (capture(resolver, rows_of(resolver, rows), []) for rows in (1, 3))
     return largest_difference(three, one) / largest_logit(one)
 
 
@@ -97,81 +121,95 @@ def largest_logit(logits: np.ndarray) -> float:
 @per_model
 def compute_dtype(resolver: ModuleResolver) -> mx.Dtype:
     """The dtype of the residual stream."""
-    _, kept = capture(resolver, rows_of(resolver, 1), [resolver.site("embed")])
-    return kept["embed"].dtype
-
-
-@per_model
-def timing(resolver: ModuleResolver) -> tuple[float, float]:
-    """Seconds of a pass of one short row, and seconds more per further token of a wider one."""
-
-    def best(rows: int) -> float:
-        took = []
-        for _ in range(2):
-            began = time.perf_counter()
-            capture(resolver, rows_of(resolver, rows), [])
-            took.append(time.perf_counter() - began)
-        return min(took)
-
-    one, nine = best(1), best(9)
-    return one, max(nine - one, 0.0) / (8 * len(short_ids(resolver)))
+    return capture(resolver, rows_of(resolver, 1), [resolver.site("embed")])[1]["embed"].dtype
 
 
 @per_model
 def token_bytes(resolver: ModuleResolver) -> tuple[float, float, float, float]:
-    """What a short plain pass takes at its peak: bytes at least, and per token, up to the final norm; and the same
-    of norm and head (per token that goes through them).
-    """
-    few, more, length = _peaks(resolver, 2), _peaks(resolver, 10), len(short_ids(resolver))
+    """Bytes at a short plain pass's peak, at least and per token: up to the final norm, and of norm and head."""
+    few, more = _peaks(resolver, 2), _peaks(resolver, 10)
+    length = len(short_ids(resolver)) * (1 + attends_itself(resolver))
     found = []
     for a, b, tokens in zip(few, more, (length, 1) if len(few) > 1 else (length,), strict=True):
         slope = max(b - a, 0) / (8 * tokens)
         found += [max(a - 2 * tokens * slope, 0.0), slope]
-    body, per_token, *head = found
-    head, per_read = head or (0.0, 0.0)
+    body, per_token, head, per_read = *found, *(0.0, 0.0)[: 4 - len(found)]
     return body, per_token, head, per_read
-
-
-@contextlib.contextmanager
-def undisturbed() -> Iterator[None]:
-    """Measure a peak without the garbage collector: what it lets go of meanwhile would be missing from the peak."""
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()
 
 
 @undisturbed()
 def _peaks(resolver: ModuleResolver, rows: int) -> list[int]:
     """The peak bytes of a plain pass up to the final norm, where there is one, and after it."""
-    tokens, marks, hooks = mx.array([short_ids(resolver)] * rows), [], Hooks(resolver)
+    tokens, marks = mx.array([short_ids(resolver) * (1 + attends_itself(resolver))] * rows), []
 
-    def mark(x: mx.array) -> mx.array:
-        mx.eval(x)
+    def mark() -> None:
         marks.append(mx.get_peak_memory() - before)
         mx.reset_peak_memory()
+
+    mx.clear_cache()
+    mx.reset_peak_memory()
+    before = mx.get_active_memory()
+    in_two(Hooks(resolver), tokens, mark)
+    return marks
+
+
+def in_two(hooks: Hooks, tokens: mx.array, mark: Callable[[], None]) -> mx.array:
+    """The last logits of a pass; `mark` is called at the final norm, where there is one, and at the end."""
+
+    def reached(x: mx.array) -> mx.array:
+        mx.eval(x)
+        mark()
         return x
 
-    if resolver.structure.norm is not None:
-        hooks.add(norm_input(resolver), mark)
+    if hooks.resolver.structure.norm is not None:
+        hooks.add(norm_input(hooks.resolver), reached)
         slice_to_last(hooks)
-    mx.clear_cache()
-    before = mx.get_active_memory()
-    mx.reset_peak_memory()
-    with hooks.hooked():
-        logits = forward(resolver.net, tokens)[..., -1, :]
+    with hooks.hooked(), attending(attend if tokens.shape[1] >= LONG else None):
+        logits = forward(hooks.resolver.net, tokens)[..., -1, :]
         mx.eval(logits)
-    return [*marks, mx.get_peak_memory() - before]
+    mark()
+    return logits
+
+
+def in_parts(length: int) -> bool:
+    """Whether attention over so many tokens is computed part by part (see `attention_parts`)."""
+    return length >= LONG and on_processor()
+
+
+def seen(resolver: ModuleResolver, start: int, length: int) -> float:
+    """How many keys the queries of positions from `start` on are multiplied with, on average."""
+    if attends_itself(resolver) or not in_parts(length):
+        return length
+    own = length - start
+    return start + (own + min(own, max(1, IN_CACHE // length))) / 2
 
 
 def scores_bytes(resolver: ModuleResolver) -> float:
-    """Bytes that attention takes for each pair of query and key, per head."""
-    if not all(layer.attention or not layer.mixers for layer in resolver.structure.layers):
+    """Bytes that attention takes for each pair of query and key, per head, where all scores are there at once."""
+    if attends_itself(resolver) or any(more_than_masks(resolver)):
         return SCORES * 4
     return MARGIN * max(_measured_scores(resolver), compute_dtype(resolver).size)
+
+
+def attends_itself(resolver: ModuleResolver) -> bool:
+    """Whether a mixer makes no call of mlx's attention; a recurrent one holds more for a token of a longer prompt."""
+    return not all(layer.attention or not layer.mixers for layer in resolver.structure.layers)
+
+
+@per_model
+def more_than_masks(resolver: ModuleResolver) -> tuple[bool, bool]:
+    """Whether some attention call has a mask for each row or head, so that it is not made in parts; and sinks."""
+    found = [False, False]
+
+    def call(q: mx.array, k: mx.array, v: mx.array, **options: Any) -> mx.array:
+        mask = options.get("mask")
+        found[0] |= isinstance(mask, mx.array) and mask.size != q.shape[2] * k.shape[2]
+        found[1] |= options.get("sinks") is not None
+        return plain_attention(q, k, v, **options)
+
+    with Hooks(resolver).hooked(), attending(call):
+        forward(resolver.net, mx.array([short_ids(resolver)]))
+    return found[0], found[1]
 
 
 @per_model
@@ -189,7 +227,7 @@ def _measured_scores(resolver: ModuleResolver) -> float:
 def site_bytes(resolver: ModuleResolver, site: Site, positions: int, length: int) -> int:
     """Bytes of one row of a site's array at so many positions of a prompt of `length` tokens."""
     heads, per_token, size = _sizes(resolver, site)
-    return heads * positions * length * size if site.side == "pattern" else per_token * positions
+    return positions * (heads * length * size if site.side == "pattern" else per_token)
 
 
 @per_model
@@ -210,16 +248,29 @@ def _sizes(resolver: ModuleResolver, site: Site) -> tuple[int, int, int]:
 
 
 def pass_bytes(
-    resolver: ModuleResolver, rows: int, ran: int, length: int, sites: Iterable[Site] = (), read: int = 1
+    resolver: ModuleResolver,
+    rows: int,
+    ran: int,
+    length: int,
+    sites: Iterable[Site] = (),
+    read: int = 1,
+    merged: bool = False,
 ) -> int:
     """Estimated peak of a pass of so many rows: `ran` tokens each that see `length`, edited or read at `sites`.
 
-    read: the positions whose logits are wanted; 0 for none.
+    read: the positions whose logits are wanted; 0 for none. merged: what is not run is attended to once for all rows.
     """
-    s, size = resolver.structure, compute_dtype(resolver).size
+    s, size, sites = resolver.structure, compute_dtype(resolver).size, list(sites)
     least, per_token, head_least, per_read = token_bytes(resolver)
-    scores = scores_bytes(resolver) * (resolver.n_heads(0) or 1) * ran * length
-    keys = 4 * (length - ran) * s.d_model * size
+    inside = {site.side for site in sites} - {"input", "output"}
+    if inside or attends_itself(resolver) or not in_parts(length) or more_than_masks(resolver)[0]:
+        scores = scores_bytes(resolver) * (resolver.n_heads(0) or 1) * ran * (ran if merged else length)
+    else:  # queries and outputs in float32, and keys and values where they are not
+        scores = 4 * s.d_model * (4 * ran + (size < 4) * 2 * (ran if merged else length))
+        least += SCORES * 4 * IN_CACHE
+    if merged and not in_parts(length):
+        least += SCORES * 4 * min(IN_MEMORY, rows * (resolver.n_heads(0) or 1) * ran * (length - ran))
+    keys = 0 if merged else 4 * (length - ran) * s.d_model * size
     edits = max((_edit_bytes(resolver, site, ran, length) for site in sites), default=0)
     body = least + rows * (MARGIN * per_token * ran + scores + keys + edits)
     if not read:
@@ -233,10 +284,8 @@ def pass_bytes(
 def _edit_bytes(resolver: ModuleResolver, site: Site, ran: int, length: int) -> int:
     """What looking at a site and writing it takes beside the model's own arrays, per row."""
     if site.side == "pattern":  # scores, their mask, weights, the changed ones, in float32
-        heads = _sizes(resolver, site)[0]
-        return PATTERNS * 4 * heads * ran * length
-    copies = 6 if site.bases else 3
-    return copies * site_bytes(resolver, site, ran, length)
+        return PATTERNS * 4 * _sizes(resolver, site)[0] * ran * length
+    return (6 if site.bases else 3) * site_bytes(resolver, site, ran, length)
 
 
 def cache_bytes(resolver: ModuleResolver, length: int) -> int:
@@ -248,5 +297,4 @@ def cache_bytes(resolver: ModuleResolver, length: int) -> int:
 def _cached_token(resolver: ModuleResolver) -> int:
     caches = make_prompt_cache(resolver.net)
     forward(resolver.net, mx.array([short_ids(resolver)]), caches)
-    arrays = (x for cache in caches for x in (cache.keys, cache.values))
-    return sum(x.nbytes // x.shape[2] for x in arrays)
+    return sum(x.nbytes // x.shape[2] for cache in caches for x in (cache.keys, cache.values))

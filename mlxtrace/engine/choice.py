@@ -18,6 +18,7 @@ from ..anatomy.recording import forward
 from ..anatomy.resolver import ModuleResolver
 from ..errors import EngineError, InputError, UnsupportedError, closest
 from . import calibration
+from .batch import FEWEST_SHARED
 from .differences import side_axes
 from .runs import Cell, Patch, Run, to_numpy
 from .sweep import Engine, Sweep
@@ -85,7 +86,22 @@ class TrialSweep:
     def engine(self, name: str, why: str = "") -> Engine:
         """An engine with what was found out about this model."""
         prefix = name == "fanout" and self.shares_prefix()
-        return Engine(name, prefix, self.causal, self.axes if name == "fanout" else {}, why)
+        return Engine(name, prefix, self.causal, self.axes if name == "fanout" else {}, why, self._merges)
+
+    def _merges(self, shared: int, ran: int) -> bool:
+        """Whether a prefix is attended to once for all rows: where it is faster, and right on this model."""
+        if calibration.more_than_masks(self.resolver)[
+            0
+        ]:  # attention with a mask for each head is not taken apart
+            return False
+        return shared >= max(FEWEST_SHARED, ran // 2) and not self.merged_wrong()
+
+    def merged_wrong(self) -> str:
+        """Why a sweep whose rows attend to their prefix once is not right on this model; '' when it is."""
+        if "merged" not in self._reasons:
+            engine = Engine("fanout", True, self.causal, self.axes, merges=lambda shared, ran: True)
+            self._reasons["merged"] = self._wrong(engine)
+        return self._reasons["merged"]
 
     def wrong(self, name: str) -> str:
         """Why an engine is not right on this model; '' when it is."""
@@ -123,8 +139,9 @@ class TrialSweep:
 
     def _wrong(self, engine: Engine) -> str:
         try:
-            found = self._sweep(engine)
-            right = self._by_loop
+            with calibration.timed_once(self.resolver):
+                found = self._sweep(engine)
+                right = self._by_loop
         except Exception as error:  # a model that cannot be run this way may fail in any way
             return f"{type(error).__name__}: {str(error)[:160]}"
         off = calibration.beyond_rounding(self.resolver, found, right)

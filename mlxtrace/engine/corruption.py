@@ -29,6 +29,9 @@ _FORMS = (
     'a number of 0 or more (absolute standard deviation), or "u3" (uniform in [-3, 3])'
 )
 Kind = Literal["s", "abs", "u"]
+UNTIL = "until"  # in the place of a number of samples
+MOST_SAMPLES = 100  # that it may come to
+WITHIN, MOST_WITHIN = 10.0, 50  # percentage points of recovery
 _LEVEL = re.compile(r"([su]?)((?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)?")
 
 
@@ -57,10 +60,13 @@ class GaussianNoise:
             range or list; None when the experiment names the subject.
         level: :math:`\\nu`. "s3" is 3 times the standard deviation of the embedding table's elements; a number of 0
             or more is the standard deviation itself; "u3" is uniform noise in [-3, 3] instead.
-        samples: rows of independent noise, over which metrics are averaged; 1 or more.
+        samples: rows of independent noise, over which metrics are averaged; 1 or more. "until" draws as many for each
+            cell as it takes (see `within`), from 2 to 100: `activation_patching` and `causal_trace` take it.
         seed: of NumPy's `RandomState`; from 0 to 2**32 - 1.
         replace: put the noise in the embeddings' place instead of adding it, in the corrupted baseline as well as in
             the patched rows (the baseline of the ROME authors' code adds either way).
+        within: with "until", how narrow: percentage points of recovery on either side of each cell that may be one
+            of the strongest five; 10 unless given.
 
     Raises:
         InputError: a value has no meaning.
@@ -78,14 +84,17 @@ class GaussianNoise:
 
     subject: str | range | Sequence[int] | None = None
     level: str | float = "s3"
-    samples: int = 10
+    samples: int | str = 10
     seed: int = 1
     replace: bool = False
+    within: float | None = None
 
     def __post_init__(self) -> None:
         parse_level(self.level)
         # as plain ints, whatever they were given as
-        object.__setattr__(self, "samples", whole_number("GaussianNoise's samples", self.samples))
+        samples, within = _samples_of(self.samples, self.within)
+        object.__setattr__(self, "samples", samples)
+        object.__setattr__(self, "within", within)
         object.__setattr__(self, "seed", whole_number("GaussianNoise's seed", self.seed, 0, 2**32 - 1))
         if not isinstance(self.replace, bool):
             raise InputError(f"GaussianNoise(replace={self.replace!r}): give True or False.")
@@ -103,6 +112,22 @@ class GaussianNoise:
     @property
     def parsed_level(self) -> NoiseLevel:
         return parse_level(self.level)
+
+    @property
+    def most(self) -> int:
+        """The samples that are drawn at most."""
+        return self.samples if isinstance(self.samples, int) else MOST_SAMPLES
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields by name, as files have them: `within` where it means something.
+
+        Example:
+            >>> from mlxtrace import GaussianNoise
+            >>> GaussianNoise("Eiffel Tower", samples="until").to_dict()["within"]
+            10.0
+        """
+        fields = dict(vars(self))
+        return {name: value for name, value in fields.items() if name != "within" or value is not None}
 
 
 @dataclass(frozen=True)
@@ -132,6 +157,26 @@ class Substitution:
             raise InputError(f"Substitution({self.text!r}): give the corrupted prompt as text or token ids.")
 
 
+def _samples_of(samples: Any, within: Any) -> tuple[int | str, float | None]:
+    """A number of samples and None, or "until" and how narrow; InputError for what is neither."""
+    if isinstance(samples, str) and samples != UNTIL:
+        raise InputError(f'samples is a whole number of 1 or more, or "{UNTIL}", not {samples!r}')
+    if not isinstance(samples, str):
+        if within is not None:
+            raise InputError(
+                f'within={within!r} says how narrow intervals are with samples="{UNTIL}": a number of samples has none'
+            )
+        return whole_number("GaussianNoise's samples", samples), None
+    if within is None:
+        return samples, WITHIN
+    wrong = isinstance(within, bool) or not isinstance(within, Real)
+    if wrong or not 0 < float(within) <= MOST_WITHIN:
+        raise InputError(
+            f"within is in percentage points of recovery, above 0 and up to {MOST_WITHIN}, not {within!r}"
+        )
+    return samples, float(within)
+
+
 def _size(text: Any) -> int:
     return len(text) if getattr(text, "ndim", 1) else 0
 
@@ -158,7 +203,7 @@ def noise_array(noise: GaussianNoise, n_tokens: int, width: int, std: float | No
     """Draw the noise as the ROME authors' code does: float64 [samples, n_tokens, width].
 
     std: the standard deviation that "s" levels multiply; others ignore it. Equal arguments give equal
-    numbers.
+    numbers; the first samples of many are those of a draw of fewer. Of "until" all that may be drawn.
     """
     level = noise.parsed_level
     scale = level.value
@@ -169,7 +214,7 @@ def noise_array(noise: GaussianNoise, n_tokens: int, width: int, std: float | No
             )
         scale = level.value * std
     draw = np.random.RandomState(noise.seed)
-    shape = (noise.samples, n_tokens, width)
+    shape = (noise.most, n_tokens, width)
     if level.kind == "u":
         return draw.uniform(-1, 1, shape) * scale
     return draw.randn(*shape) * scale

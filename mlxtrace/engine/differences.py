@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -98,3 +99,63 @@ def _argument_shapes(resolver: ModuleResolver, rows: int) -> dict[tuple[str, int
         map_arrays(call.args, note)
         map_arrays(call.kwargs, note)
     return shapes
+
+
+def scatter(x: mx.array, to: tuple, source: mx.array, from_: tuple) -> mx.array:
+    """x with `x[to] = source[from_]`, each index tuple flattened into one index."""
+    n = len(to)
+    flat = mx.array(x.reshape(-1, *x.shape[n:]))
+    values = source.reshape(-1, *source.shape[n:])[_flat_index(from_, source.shape[:n])]
+    flat[_flat_index(to, x.shape[:n])] = values.astype(x.dtype)
+    return flat.reshape(x.shape)
+
+
+def _flat_index(index: tuple, shape: Sequence[int]) -> mx.array:
+    return mx.array(np.asarray(np.ravel_multi_index(index, tuple(shape))))
+
+
+def on_tokens(full: np.ndarray, origin: np.ndarray) -> Callable[..., mx.array]:
+    """A module's call on the tokens of `full [rows, T]` alone; the others take what their row of `origin` gets."""
+    order = np.cumsum(full.reshape(-1)).reshape(full.shape) - 1
+    back = np.where(full, order, order[origin])
+    taken, back = mx.array(np.flatnonzero(full)), mx.array(back.reshape(-1))
+
+    def run(forward: Callable[..., mx.array], x: mx.array, *rest: Any, **named: Any) -> mx.array:
+        flat = x.reshape(-1, x.shape[-1])
+        out = forward(mx.take(flat, taken, axis=0)[None], *rest, **named)[0]
+        return mx.take(out, back, axis=0).reshape(*x.shape[:-1], -1)
+
+    return run
+
+
+def indices(
+    entries: Sequence[tuple[int, Patch]], prompts: np.ndarray, each: int, block: int, first: int, start: int
+) -> tuple[tuple, tuple]:
+    """(row, position[, head]) of every vector that is written, and of the source vector written there.
+
+    entries: the cell's number, and its patch. prompts: of each cell. each: rows of the source for each prompt. block:
+    rows of a cell, those of cells from row `first` on. start: the first position that is run.
+    """
+    parts = []
+    for (_, _, own), alike in itertools.groupby(entries, _shape):
+        cells, patches = zip(*alike, strict=True)
+        cell, sample = np.array(cells)[:, None, None, None], np.arange(block)[:, None, None]
+        rows = prompts[cell] * each + sample % each
+        if not own:
+            rows = np.array([p.source_row for p in patches])[:, None, None, None] + sample
+        at, source_at = (
+            np.array(found)[:, None, :, None]
+            for found in ([p.at for p in patches], [p.source_at for p in patches])
+        )
+        heads = np.array([p.heads or (0,) for p in patches])[:, None, None, :]
+        index = first + cell * block + sample, at - start, rows, source_at, heads
+        parts.append([part.reshape(-1) for part in np.broadcast_arrays(*index)])
+    row, at, source_row, source_at, head = (np.concatenate(column) for column in zip(*parts, strict=True))
+    tail = () if entries[0][1].heads is None else (head,)
+    return (row, at, *tail), (source_row, source_at, *tail)
+
+
+def _shape(entry: tuple[int, Patch]) -> tuple[int, int, bool]:
+    """What patches have in common whose indices are made together: positions, heads, whose row of the source."""
+    patch = entry[1]
+    return len(patch.at), len(patch.heads or (0,)), patch.source_row is None

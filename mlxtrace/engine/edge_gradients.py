@@ -21,7 +21,7 @@ import mlx.core as mx
 import numpy as np
 
 from .edited_reads import EditedReads
-from .gradients import Gradients, Measure, checked_way
+from .gradients import Gradients, Measure, UnsupportedError, checked_way
 from .runs import Keep, capture_sites
 from .split_reads import SplitRun, read_by_logits
 
@@ -143,6 +143,11 @@ class _Backward:
         _, found = Gradients(self.resolver, run.run, sites, read=run.read).of(measure)
         self.found = {site.name: found[site.name] for site in sites}
         self.way = checked_way(self.resolver)
+        if self.resolver.gradient_sums:  # a layer that is run again is not given them
+            raise UnsupportedError(
+                "the gradients of this sharded model's reads are parts of a sum over its processes, so that its edges "
+                "have no estimates: use method='exact'"
+            )
 
     def reads(self) -> Iterator[tuple[list[int], mx.array]]:
         """For some receivers at a time, by number, their gradients float32 `[reads, rows, T, D]`."""

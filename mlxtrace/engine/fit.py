@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
-from ..errors import EngineError, InputError
+from ..errors import EngineError, InputError, memory_limit
 from . import calibration
 from .plan import ModuleResolver, Part, PlannedCell, Reads, Request, Rows, Site, reads_of
 from .runs import Keep
@@ -29,7 +29,7 @@ def fit(request: Request) -> list[Part]:
             return memory.parts()
         needs.append(memory.least)
     raise InputError(
-        f"max_memory is {request.max_memory} bytes, but a single cell needs about {min(needs)}: "
+        f"{memory_limit(request.max_memory)}, but a single cell needs about {min(needs)}: "
         f"allow at least that, use a shorter prompt or fewer noise samples"
     )
 
@@ -90,9 +90,11 @@ class Memory:
         """The peak of one pass over some cells, beside the sources."""
         sites = {patch.site for cell in cells for patch in cell.patches}
         rows = self.request.rows(cells)
-        ran = self.length - self.request.start_of(cells, self.prefix)
-        read = self.length if self.loop else self.request.read
-        need = calibration.pass_bytes(self.resolver, rows, ran, self.length, sites, read)
+        start = self.request.start_of(cells, self.prefix)
+        read, merged = self.length if self.loop else self.request.read, self.request.merged(start)
+        need = calibration.pass_bytes(
+            self.resolver, rows, self.length - start, self.length, sites, read, merged
+        )
         return need + METRIC_BYTES * self.resolver.structure.vocab_size * self.request.read
 
     # ---- parts
@@ -135,13 +137,16 @@ class Memory:
     @functools.cached_property
     def least(self) -> int:
         """Bytes with which every cell can be run by itself."""
-        alone: dict[tuple, int] = {}
+        alone: dict[tuple, PlannedCell] = {}  # of cells of one shape, the one that runs the most tokens
         for cell in self.planned:
-            shape = tuple((p.site, p.fixed, len(p.at)) for p in cell.patches), cell.start
-            if shape not in alone:
-                peak = max(self.capturing([cell]), self.one_pass([cell]))
-                alone[shape] = self.constant + self.sources([cell]) + peak
-        return max([self.constant + self.plain, *alone.values()])
+            shape = tuple((p.site, p.fixed, len(p.at)) for p in cell.patches)
+            if shape not in alone or cell.start < alone[shape].start:
+                alone[shape] = cell
+        needs = [self.constant + self.plain]
+        for cell in alone.values():
+            peak = max(self.capturing([cell]), self.one_pass([cell]))
+            needs.append(self.constant + self.sources([cell]) + peak)
+        return max(needs)
 
     def parts(self) -> list[Part]:
         """The cells, layer by layer, cut where their sources take half of what the rest leaves."""

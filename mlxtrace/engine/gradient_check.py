@@ -19,9 +19,8 @@ import mlx.core as mx
 import numpy as np
 
 from ..anatomy.resolver import rows_back, rows_first
-from ..errors import UnsupportedError
 from . import calibration
-from .gradient_pass import Hooks, Pass, Site, Way, slice_to_last
+from .gradient_pass import Hooks, Pass, Site, UnsupportedError, Way, slice_to_last
 
 DIRECTIONS = 6  # random ones for each component
 STEPS = {mx.float32: (1e-2, 1e-3, 3e-4), mx.float16: (0.03, 0.01, 0.1), mx.bfloat16: (0.03, 0.01, 0.1)}
@@ -58,6 +57,7 @@ def _found(resolver: Any) -> tuple[Way | None, str]:
     ways = WAYS if mx.default_device() != mx.Device(mx.cpu) else WAYS[:-1]
     for way in ways:
         try:
+            check.sum_over_ranks(way)
             wrong = check.wrong(way)
             off = check.moved(way)
         except Exception as error:  # a kernel without a gradient may fail in any way
@@ -85,6 +85,13 @@ class Check:
     def measure(self, logits: mx.array) -> mx.array:
         """A random sum of the logits `[rows, V]`; a token that the model rules out has none."""
         return mx.where(mx.isinf(logits), 0, logits) @ self.weights
+
+    def sum_over_ranks(self, way: Way) -> None:
+        """Have gradients of a sharded model summed where each rank has a part of them."""
+        if self.resolver.sliced:
+            from .gradient_sums import sum_gradients
+
+            sum_gradients(self.resolver, way, self.measure)
 
     def _pass(self, way: Way) -> Pass:
         return Pass(self.resolver, calibration.rows_of(self.resolver, 1), np.arange(1), self.sites, way)

@@ -16,6 +16,7 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
+from mlx.nn.layers.distributed import sum_gradients
 from mlx.utils import tree_map
 
 from ..anatomy.attention import Attending, hook_of, weighted
@@ -108,7 +109,8 @@ class ZeroHooks(Hooks):
         what passes at its port.
         """
         self.sites.append(site)
-        self.add(site, lambda x: x + self.added[site.name].reshape(x.shape))
+        whole = self.resolver.summing(site)
+        self.add(site, lambda x: x + whole(self.added[site.name].reshape(x.shape)))
 
     def _intercepted(self, path: str, visit: int) -> Attending:
         def wants(name: str) -> bool:
@@ -220,6 +222,9 @@ class Pass:
 
     def _hooks(self) -> ZeroHooks:
         hooks, embed = ZeroHooks(self.resolver), self.resolver.site("embed")
+        for site in self.resolver.gradient_sums:
+            summed: Any = sum_gradients(self.resolver.group)
+            hooks.add(site, summed)
         hooks.add(embed, lambda x: self.base.embedded(mx.array(x), self.rows))
         if self.mixed is not None:
             mixed = self.mixed

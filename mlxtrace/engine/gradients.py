@@ -14,11 +14,12 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, memory_limit
 from .batch import time_axis
 from .gradient_check import checked_way
 from .gradient_memory import can_checkpoint, pass_bytes
 from .gradient_pass import Measure, Pass, Rows, Site, replace
+from .gradient_pass import UnsupportedError as UnsupportedError
 from .memory import allowed_bytes
 from .runs import Keep, capture_sites
 
@@ -86,7 +87,7 @@ class Gradients:
         self.resolver, self.base, self.sites = resolver, base, list(sites)
         self.one = Pass(resolver, base, np.arange(base.rows), self.sites, checked_way(resolver), read=read)
         self.zeros, self.attended = self.one.zeros()
-        allowed = allowed_bytes(max_memory)
+        allowed = allowed_bytes(max_memory, resolver.group)
         kept = kept or 2 * sum(x.nbytes for x in self.zeros.values())
         self.rows = self._fit(allowed, kept)
 
@@ -103,7 +104,7 @@ class Gradients:
                     return np.array_split(self.one.rows, -(-self.base.rows // rows))
             if rows == 1:
                 raise InputError(
-                    f"max_memory is {allowed} bytes, but gradients of a prompt of {self.base.length} tokens need about "
+                    f"{memory_limit(allowed)}, but gradients of a prompt of {self.base.length} tokens need about "
                     f"{self.bytes}: allow at least that, use a shorter prompt, or name fewer components and layers"
                 )
             rows //= 2

@@ -16,9 +16,8 @@ class HeadWriter:
     """
 
     def __init__(self, call: LayerCall, heads: int, stream: mx.array):
-        path, width, where = call.layer.out_proj, stream.shape, call.layer.path
-        assert path is not None, "only layers whose heads are known are asked"
-        self.call, self.heads, self.projection = call, heads, call.paths[path]
+        width, where = stream.shape, call.layer.path
+        self.call, self.heads, self.projection = call, heads, call.projection()
         y = mx.random.normal(width, key=mx.random.key(3)).astype(stream.dtype)
         once, twice = (call.written(mixer=times * y).astype(mx.float32) for times in (1, 2))
         nothing = call.written(mixer=mx.zeros_like(y))

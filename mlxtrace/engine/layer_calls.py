@@ -20,7 +20,7 @@ import mlx.nn as nn
 
 from ..anatomy.attention import attending
 from ..anatomy.layout import Layer
-from ..anatomy.taps import arrays_of, first_array, fresh, put_argument, put_first, tapping
+from ..anatomy.taps import arrays_of, first_array, fresh, put_argument, put_first, tapping, whole_call
 
 Handler = Callable[[Callable[..., Any], tuple, dict], Any]
 
@@ -135,6 +135,11 @@ class LayerCall:
 
         assert self.layer.out_proj is not None, "only layers whose heads are known are asked"
         return self.again(x, {self.layer.out_proj: stop}, attend)
+
+    def projection(self) -> Callable[[mx.array], mx.array]:
+        """The mixer's output projection, on whatever is put in the place of what it is given."""
+        assert self.layer.out_proj is not None, "only layers whose heads are known are asked"
+        return whole_call(self.paths[self.layer.out_proj])
 
     # ---- what is written
 

@@ -14,13 +14,14 @@ from .differences import side_axes
 from .layer_calls import Layer, LayerCall
 
 __all__ = ["Hooks", "LayerCall", "ModuleResolver", "norm_input", "parallel_layers", "record_calls"]
+axes_beside = per_model(side_axes)  # two passes that are looked at module by module: not for every edge anew
 
 
 def record_calls(hooks: Hooks) -> dict[int, LayerCall]:
     """Have the pass of some hooks write down the calls of its layers, by layer."""
     calls: dict[int, LayerCall] = {}
     resolver = hooks.resolver
-    beside = side_axes(resolver)
+    beside = axes_beside(resolver)
 
     def recording(index: int, layer: Layer) -> Callable[..., Any]:
         def call(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from ..errors import InputError, UnsupportedError
+from ..errors import InputError, UnsupportedError, memory_limit
 from . import calibration
 from .memory import allowed_bytes
 from .runs import Hooks, Keep, ModuleResolver, Run, Site, capture, forward, norm_input, to_numpy
@@ -58,11 +58,11 @@ def read_all(resolver: ModuleResolver, vectors: mx.array, k: int, token: int, ma
     Raises:
         InputError: not one fits into `max_memory` bytes, or some logits are NaN.
     """
-    allowed, vocab = allowed_bytes(max_memory), resolver.structure.vocab_size
+    allowed, vocab = allowed_bytes(max_memory, resolver.group), resolver.structure.vocab_size
     per_row = vocab * (ROW_BYTES + calibration.compute_dtype(resolver).size)
     if METRIC_BYTES * vocab + per_row > allowed:
         raise InputError(
-            f"max_memory is {allowed} bytes, but to read one vector as {vocab} logits takes about "
+            f"{memory_limit(allowed)}, but to read one vector as {vocab} logits takes about "
             f"{METRIC_BYTES * vocab + per_row}: allow at least that"
         )
     step = min(MOST_ROWS, (allowed - METRIC_BYTES * vocab) // per_row)

@@ -36,9 +36,9 @@ def run_loop(
     }
     for patch in patches:
         edits.setdefault(patch.site, []).append(_writer(resolver, patch, sources, block, shares))
-    # a trace takes sites as well as their names
+    # a trace takes sites as well as their names, and taps no others where it is to keep none
     interventions: dict[Any, Callable] = {site: _one_after_the_other(fns) for site, fns in edits.items()}
-    with Trace(resolver, own.tokens(rows), None, interventions, cache=False) as trace:
+    with Trace(resolver, own.tokens(rows), None, interventions, cache=False, sites=[]) as trace:
         pass
     return to_numpy(trace.output)
 

@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import math
 import sys
+from collections.abc import Callable, Iterator
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 
 from ..errors import InputError
 
 PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
+METAL, METALS = "max_recommended_working_set_size", "Metal's recommended working set"
 UNLIMITED = 1 << 60  # limits above this are none: cgroup v1 says 2**63 less a page
 
 
-def allowed_bytes(max_memory: Any) -> int:
-    """What a sweep may take beside the weights: the bytes that were named, or a quarter of what is free."""
+class Quarter(int):
+    """Bytes that nobody named: a quarter of what is free. limit: how an error says which limit they come from."""
+
+    limit: str
+
+
+def allowed_bytes(max_memory: Any, group: Any = None) -> int:
+    """What a sweep may take beside the weights: the bytes that were named, or a quarter of what is free (`Quarter`).
+
+    group: of the processes of a sharded model, which plan alike: the least of what is free on any of them.
+    """
     if max_memory is None:
-        return default_memory()
+        own = default_memory()
+        found = Quarter(agreed(own, group, np.min))
+        limit = _least()[1] if found == own else "another process of this sharded model"
+        left = f"a quarter of what {limit} leaves is {found:d} bytes"
+        found.limit = f"max_memory is not set (it may name more), and {left}"
+        return found
     if not _is_number(max_memory) or not 0 < max_memory < math.inf:
         raise InputError(f"max_memory is a number of bytes above 0, not {max_memory!r}")
     return int(max_memory)
@@ -29,6 +48,47 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
+def agreed(found: Any, group: Any, by: Callable[..., Any] = np.max) -> Any:
+    """Numbers that were measured, as all processes of a sharded model take them; anything else as it is.
+
+    Processes that planned by numbers of their own would run other passes, and wait for each other for ever.
+    """
+    numbers = found if isinstance(found, tuple) else (found,)
+    if group is None or not numbers or any(type(x) not in (int, float) for x in numbers):
+        return found
+    halves = mx.array(
+        [divmod(float(x), 1 << 20) for x in numbers]
+    )  # in float32, small numbers and large ones
+    of_all = np.array(mx.distributed.all_gather(halves[None], group=group, stream=mx.cpu), dtype=np.float64)
+    least = by(of_all[..., 0] * (1 << 20) + of_all[..., 1], axis=0).tolist()
+    return tuple(least) if isinstance(found, tuple) else least[0]
+
+
+def of_first(found: np.ndarray, group: Any) -> np.ndarray:
+    """Numbers as the first process of a sharded model has them, to the bit, for what all choose or stop by.
+
+    Unlike machines round differently, and would put what is almost equal in another order.
+    """
+    if group is None or not found.size:
+        return found
+    own = np.ascontiguousarray(found).reshape(-1).view(np.uint8)
+    handed = mx.array(own if group.rank() == 0 else np.zeros_like(own))
+    of_all = np.array(mx.distributed.all_sum(handed, group=group, stream=mx.cpu))
+    return of_all.view(found.dtype).reshape(found.shape)
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Measure a peak without the garbage collector: what it lets go of meanwhile would be missing from the peak."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
 def default_memory() -> int:
     """A quarter of what is free, in bytes: Python, NumPy and the rest of the machine want some too."""
     return max(1, free() // 4)
@@ -36,16 +96,25 @@ def default_memory() -> int:
 
 def free() -> int:
     """Bytes that can still be taken before the first limit is met; 8 GiB where nothing says."""
+    return _least()[0]
+
+
+def _least() -> tuple[int, str]:
+    """What the limit that is met first leaves, and its name."""
     found = [
-        left for left in (_device(), _machine(), _address_space(), *_control_groups()) if left is not None
+        (_device(), METALS if METAL in mx.device_info() else "the device's memory"),
+        (_machine(), "this machine's memory (MemAvailable)"),
+        (_address_space(), "the limit of this process (ulimit -v, ulimit -d)"),
+        *((left, "this process's control group (a container, a job)") for left in _control_groups()),
     ]
-    return max(0, min(found, default=8 << 30))
+    known = [(max(0, left), name) for left, name in found if left is not None]
+    return min(known, default=(8 << 30, "a machine that does not say what is free, taken as 8 GiB,"))
 
 
 def _device() -> int | None:
     """Of what MLX may use of an accelerator (on macOS: Metal's recommended working set), what it does not."""
     info = mx.device_info()
-    total = info.get("max_recommended_working_set_size") or info.get("memory_size")
+    total = info.get(METAL) or info.get("memory_size")
     return int(total) - mx.get_active_memory() if total else None
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from ..errors import EngineError, InputError, MlxtraceError, UnsupportedError
+from ..errors import EngineError, InputError, MlxtraceError, UnsupportedError, memory_limit
 from . import calibration
 from .choice import choose
 from .edge_check import FLAT, Batch, EditedReads, Engine, Patch, check, read_by_logits
@@ -93,7 +93,7 @@ class PathSweep:
                 f"edges are rows of one pass, and this model takes one row at a time: {engine.why}"
             )
         self.resolver, self.graph, self.engine = resolver, graph, engine
-        self.allowed = allowed_bytes(max_memory)
+        self.allowed = allowed_bytes(max_memory, resolver.group)
         try:
             self.base, self.source = SplitRun(graph, base, read), SplitRun(graph, source, read)
             self.edited = EditedReads(self.base, self.source, at, source_at, self.allowed // 4)
@@ -164,7 +164,7 @@ class PathSweep:
         left = self.allowed // 2
         if self._bytes(1) > left:
             raise InputError(
-                f"max_memory is {self.allowed} bytes, but a single path needs about {2 * self._bytes(1)}: "
+                f"{memory_limit(self.allowed)}, but a single path needs about {2 * self._bytes(1)}: "
                 "allow at least that, or use a shorter prompt or fewer noise samples"
             )
         fewest, most = 1, MOST_CELLS

@@ -8,18 +8,19 @@ share a pass.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+import numpy as np
 
 from ..anatomy.components import COMPONENTS
 from ..anatomy.resolver import ModuleResolver, Site
 from ..notebook import Displayed
 from .runs import FLAT, Cell, Patch, Rows, norm_input
 
-# A pass costs its weights' traffic whatever its rows: as much as this many tokens, per layer.
-PASS_TOKENS = 48
-DENSE_SHARE = 0.15  # of a token's work in a layer, what is left without projections and MLP: norms, attention
+PASS_TOKENS = 48  # a pass costs its weights' traffic whatever its rows: as much as so many tokens, per layer
+DENSE_SHARE = 0.15  # of a token's work in a layer, what is done even where it cannot differ (see `Batch`)
 JOINT_SHARE = 0.4  # the same with rows of several prompts, whose prefixes are not shared by all
 
 
@@ -28,6 +29,7 @@ class Engine:
     """How a model is swept: the engine, whether prefixes are shared, and what the trial sweep found.
 
     causal: no position sees a later one. axes: see `differences.side_axes`. why: one phrase for the plan.
+    merges: whether rows attend to a prefix of so many tokens once, before so many that are run (see `batch.Prefix`).
     """
 
     name: str
@@ -35,6 +37,7 @@ class Engine:
     causal: bool = True
     axes: dict[tuple[str, int], dict[tuple, int]] = field(default_factory=dict)
     why: str = ""
+    merges: Callable[[int, int], bool] = field(default=lambda shared, ran: False, compare=False, repr=False)
 
 
 @dataclass
@@ -43,11 +46,12 @@ class Plan(Displayed):
 
     Attributes:
         engine: "fanout", "flat" or "loop". why: a phrase on why it is this one. cells: asked for.
-        null_cells: of these not run because they cannot differ from the base run.
-        rows: batch rows of all passes, base rows included. passes: how many.
-        bytes: estimated peak of the largest pass.
-        seconds: estimated from a timed small pass. elapsed: measured; None before the sweep was run.
-        prefix, starts: whether passes begin after the prompt's start, and at which positions.
+        null_cells: of these not run because they cannot differ from the base run. passes: how many.
+        rows: batch rows of all passes, base rows included. prefix, starts: whether passes begin later, and where.
+        bytes: estimated peak of arrays in use, beside the weights. What MLX keeps of freed ones for later (on a CPU up
+            to 32 MiB, on a GPU as its cache limit says), and what the C library keeps, is not in it.
+        seconds: from timed small passes, to a factor of 2 or a few milliseconds. elapsed: measured; None before it ran.
+        once: seconds that checking and timing this model took, in this process; not part of both, as plain runs are.
     """
 
     engine: str
@@ -61,12 +65,15 @@ class Plan(Displayed):
     why: str = ""
     elapsed: float | None = None
     starts: list[int] = field(default_factory=list)
+    once: float = field(default=0.0, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         return dict(vars(self))
 
     def __str__(self) -> str:
         took = f"{self.elapsed:.2f} s" if self.elapsed is not None else f"about {self.seconds:.2g} s"
+        if self.once > 0.2 * (self.seconds if self.elapsed is None else self.elapsed):
+            took += f", and {self.once:.2g} s once to check and time this model"
         few = map(str, self.starts if len(self.starts) < 13 else [*self.starts[:3], "...", self.starts[-1]])
         starts = f", from positions {', '.join(few)}"
         lines = [
@@ -189,11 +196,6 @@ class Request:
             found.append(min(candidates) if self.engine.causal and not self.other else 0)
         return found
 
-    @property
-    def first_difference(self) -> int:
-        """The first position at which the two runs of any prompt can differ."""
-        return min(self.first_differences)
-
     # ---- cells
 
     def planned(self) -> list[PlannedCell]:
@@ -254,31 +256,29 @@ class Request:
 
     def by_start(self, planned: list[PlannedCell]) -> list[list[PlannedCell]]:
         """Cut the cells, sorted by first position, where it is cheapest: fewer passes or fewer positions."""
-        at: dict[int, list[PlannedCell]] = {}
-        for cell in sorted(planned, key=lambda cell: cell.start):
-            at.setdefault(cell.start, []).append(cell)
-        starts = list(at)
-        n_layers, length = self.resolver.n_layers, self.length
-        work = {s: sum(n_layers - c.birth for c in cells) * self.block for s, cells in at.items()}
-        share, pass_tokens = self._dense_share(), PASS_TOKENS
-        if len(self.base.members) > 1:
-            share, pass_tokens = max(share, JOINT_SHARE), 4 * PASS_TOKENS
-        best: list[tuple[float, int]] = [(0.0, 0)]  # cheapest cost of the first i starts, and the last cut
-        for i in range(1, len(starts) + 1):
-            options, rows, prompts = [], 0, set()
-            for j in range(i - 1, -1, -1):
-                rows += work[starts[j]]
-                prompts.update(cell.prompt for cell in at[starts[j]])
-                base_rows = len(prompts) * self.base.each
-                tokens = (rows * share + base_rows * n_layers) * (length - starts[j])
-                options.append((best[j][0] + n_layers * pass_tokens + tokens, j))
-            best.append(min(options))
-        groups, end = [], len(starts)
-        while end:
-            begin = best[end][1]
-            groups.append([cell for s in starts[begin:end] for cell in at[s]])
-            end = begin
-        return groups[::-1]
+        at: dict[int, list[PlannedCell]] = {start: [] for start in sorted({cell.start for cell in planned})}
+        for cell in planned:
+            at[cell.start].append(cell)
+        starts, n_layers = list(at), self.resolver.n_layers
+        work = [sum(n_layers - c.birth for c in cells) * self.block for cells in at.values()]
+        sparse = all(layer.acts for layer in self.resolver.structure.layers)
+        joint = len(self.base.members) > 1
+        share = max(DENSE_SHARE if sparse else 1.0, JOINT_SHARE * joint)
+        of_pass, of_base = n_layers * PASS_TOKENS * (4 if joint else 1), n_layers * self.base.each
+        rows, left, last = np.array(work), self.length - np.array(starts), {}
+        best, cuts = np.zeros(len(starts) + 1), [0]  # the least cost of the first so many, the last cut
+        for end, start in enumerate(starts, 1):
+            last.update({cell.prompt: end - 1 for cell in at[start]})
+            prompts = np.bincount(list(last.values()), minlength=end)
+            cells, prompts = (x[::-1].cumsum()[::-1] for x in (rows[:end], prompts))
+            costs = best[:end] + of_pass + (cells * share + prompts * of_base) * left[:end]
+            cuts.append(int(costs.argmin()))
+            best[end] = costs.min()
+        groups = []
+        while starts:
+            groups.insert(0, [cell for s in starts[cuts[len(starts)] :] for cell in at[s]])
+            del starts[cuts[len(starts)] :]
+        return groups
 
     def base_rows(self, group: Iterable[PlannedCell]) -> int:
         """The base rows of a pass over some cells: those of the prompts that they are cells of."""
@@ -288,13 +288,13 @@ class Request:
         """All rows of a pass over some cells."""
         return self.block * len(group) + (0 if self.engine.name == "loop" else self.base_rows(group))
 
-    def _dense_share(self) -> float:
-        """The part of a token's work that is done even where it cannot differ (see `Batch`, sparse)."""
-        return DENSE_SHARE if all(layer.acts for layer in self.resolver.structure.layers) else 1.0
-
     def start_of(self, group: Sequence[PlannedCell], prefix: bool) -> int:
         """The first position that a pass runs; inside attention, keys must count from the prompt's start."""
         sides = {patch.site.side for cell in group for patch in cell.patches}
         if self.every_position or not prefix or sides - {"input", "output"}:
             return 0
         return min(self.length - self.read, *(cell.start for cell in group))
+
+    def merged(self, start: int) -> bool:
+        """Whether the rows of a pass attend to what is before `start` once for all of them."""
+        return start > 0 and self.engine.merges(start, self.length - start)

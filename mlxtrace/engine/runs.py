@@ -11,7 +11,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from ..anatomy.attention import INTERNALS
+from ..anatomy.attention_parts import INTERNALS, LONG, attend, attending
 from ..anatomy.calls import Calls, Port
 from ..anatomy.recording import forward, last_logits
 from ..anatomy.resolver import ModuleResolver, Site, time_axis
@@ -253,7 +253,7 @@ def _keep_sites(
 
 def _run_plainly(hooks: Hooks, runs: tuple[Rows, ...], caches: list | None) -> mx.array:
     tokens = [run.tokens(np.arange(run.rows)) for run in runs]
-    with hooks.hooked():
+    with hooks.hooked(), attending(attend if runs[0].length >= LONG else None):
         return forward(hooks.resolver.net, mx.concatenate(tokens), caches)
 
 
@@ -262,23 +262,23 @@ def _all_reached(sites: Sequence[Site], kept: dict[str, mx.array]) -> None:
         raise EngineError(f"the pass never reached {missing[0]}, so it cannot be patched from this run")
 
 
-def evaluate_by_layer(hooks: Hooks, wanted: Callable[[], bool] = lambda: True) -> None:
+def evaluate_by_layer(hooks: Hooks, wanted: Callable = lambda: True, run: Callable = mx.eval) -> None:
     """Compute the stream at the input of every layer: a graph of many layers holds more at once than one layer.
 
-    wanted: whether what follows is still needed.
+    wanted: whether what follows is still needed. run: what computes it, or keeps it to be computed.
     """
 
-    def evaluate(x: mx.array) -> mx.array:
+    def at_layer(x: mx.array) -> mx.array:
         if wanted():
-            mx.eval(x)
+            run(x)
         return x
 
     info = hooks.resolver.structure
     for index, layer in enumerate(info.layers):
         if layer.slot is not None:
-            hooks.add(hooks.resolver.site("resid_pre", index), evaluate)
+            hooks.add(hooks.resolver.site("resid_pre", index), at_layer)
     if info.norm is not None:
-        hooks.add(norm_input(hooks.resolver), evaluate)
+        hooks.add(norm_input(hooks.resolver), at_layer)
 
 
 def slice_to_last(hooks: Hooks, read: int = 1) -> None:

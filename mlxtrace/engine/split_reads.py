@@ -98,9 +98,7 @@ class SplitRun:
 
     def mixer_written(self, layer: int, projected: mx.array) -> mx.array:
         """What the mixer writes to the stream, float32 `[N, T, D]`, when its heads give `[N, T, heads, width]`."""
-        path = self.graph.resolver.layer(layer).out_proj
-        assert path is not None, "only layers whose heads are known are asked"
-        given = self.resolver.paths[path](projected.reshape(*projected.shape[:-2], -1))
+        given = self.calls[layer].projection()(projected.reshape(*projected.shape[:-2], -1))
         return self.calls[layer].written(mixer=given).astype(mx.float32)
 
     def heads_apart(self, layer: int) -> bool:

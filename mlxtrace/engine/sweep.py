@@ -22,18 +22,20 @@ from mlx_lm.models.cache import make_prompt_cache
 from ..anatomy.resolver import ModuleResolver
 from ..anatomy.resolver import Site as Site
 from ..errors import EngineError, InputError
+from ..errors import memory_limit as memory_limit
 from ..notebook import tqdm
-from . import calibration
 from .batch import Batch
 from .fit import METRIC_BYTES, fit, wanted
 from .joint_runs import Runs as Runs
 from .joint_runs import measured_by_prompt
+from .lanes import FEWEST, cut, run_together
 from .loop import run_loop
-from .memory import allowed_bytes
+from .memory import allowed_bytes, of_first
 from .plan import Engine, Part, Plan, PlannedCell, Request
 from .runs import Cell, Rows, capture, capture_sites, last_logits
 from .runs import Patch as Patch
 from .runs import Run as Run
+from .work import calibration, seconds
 
 # Of the memory that is allowed, the part that the metrics' copies of logits may take: one in so many.
 METRIC_SHARE = 8
@@ -56,6 +58,7 @@ class PlainRuns:
     """What the two plain runs left: logits, the base run's caches, and the activations that one part needs.
 
     sources: by site name, of the source run (False) and of the fixed run (True); those of `part`, and of no other.
+    took: seconds, where they were run ahead of the passes.
     """
 
     parts: list[Part]
@@ -64,6 +67,7 @@ class PlainRuns:
     base_logits: np.ndarray
     source_logits: np.ndarray
     sources: dict[bool, dict[str, mx.array]]
+    took: float = 0.0
 
 
 class Sweep:
@@ -95,7 +99,7 @@ class Sweep:
         read: int = 1,
         source_resolver: ModuleResolver | None = None,
     ):
-        allowed, fixed = allowed_bytes(max_memory), base if fixed is None else fixed
+        allowed, fixed = allowed_bytes(max_memory, resolver.group), base if fixed is None else fixed
         self.resolver, self.base, self.source, self.fixed, self.engine = resolver, base, source, fixed, engine
         asked = (resolver, base, source, fixed, list(cells), engine, every_position, allowed, read)
         self.request = Request(*asked, None if source_resolver is resolver else source_resolver)
@@ -121,15 +125,9 @@ class Sweep:
             return False
 
     def _plan(self, parts: list[Part]) -> Plan:
-        request, n_layers = self.request, self.resolver.n_layers
+        request = self.request
         groups = [group for part in parts for group in part.groups]
         starts = [request.start_of(group, part.prefix) for part in parts for group in part.groups]
-        once, per_token = calibration.timing(self.resolver)
-        tokens = 0.0
-        for group, start in zip(groups, starts, strict=True):
-            depth = sum(n_layers - max(cell.birth, 0) for cell in group) / n_layers
-            tokens += (request.length - start) * (depth * request.block + request.base_rows(group))
-        tokens += (len(parts) - 1) * request.length * self.source.rows
         return Plan(
             engine=self.engine.name,
             cells=len(request.cells),
@@ -137,17 +135,24 @@ class Sweep:
             rows=sum(request.rows(group) for group in groups),
             passes=len(groups),
             bytes=max(part.bytes for part in parts),
-            seconds=once * (len(groups) + len(parts) + 1) + per_token * tokens,
+            seconds=seconds(request, parts),
             prefix=any(starts),
             why=self.engine.why,
             starts=sorted(set(starts)),
+            once=calibration.once(self.resolver),
         )
+
+    def _clock(self) -> float:
+        """Seconds, less those that this model was checked and timed in."""
+        return time.perf_counter() - calibration.once(self.resolver)
 
     # ---- the plain runs
 
     def begin(self) -> tuple[np.ndarray, np.ndarray]:
         """Run base and source plainly and keep what the patches need; both runs' logits, as `measure` gets them."""
+        began = self._clock()
         self._begun = begun = self._run_plainly(self.fit())
+        begun.took = self._clock() - began
         return begun.base_logits, begun.source_logits
 
     def _run_plainly(self, parts: list[Part]) -> PlainRuns:
@@ -200,7 +205,7 @@ class Sweep:
         measure: one for all prompts, or one for each. progress: as `progress_bar` takes it.
         The activations that the sweep needed are let go at the end.
         """
-        began = time.perf_counter()
+        began = self._clock()
         begun = self._begun or self._run_plainly(self.fit())
         self._begun = None  # nothing but this call keeps them from here on
         plan, request = self._plan(begun.parts), self.request
@@ -219,8 +224,9 @@ class Sweep:
                     values[:, [cell.index for cell in group]] = rows
                     bar.update(len(group))
         source_values = self._measured(measure, begun.source_logits, _prompts_of(self.source))
-        plan.elapsed = time.perf_counter() - began
-        return Outcome(values, base_values, source_values, plan)
+        plan.elapsed = begun.took + self._clock() - began
+        found = [of_first(x, self.resolver.group) for x in (values, base_values, source_values)]
+        return Outcome(found[0], found[1], found[2], plan)
 
     def _measured(
         self, measure: Measure | Sequence[Measure], logits: np.ndarray, prompts: np.ndarray
@@ -233,38 +239,36 @@ class Sweep:
                 return measure(logits[rows])
             return measured_by_prompt(measure, logits[rows], prompts[rows])
 
-        if len(logits) <= step:
-            return of_rows(slice(None))
-        parts = [of_rows(slice(i, i + step)) for i in range(0, len(logits), step)]
+        parts = [of_rows(slice(i, i + step)) for i in range(0, max(1, len(logits)), step)]
         return np.concatenate(parts, axis=1)
 
     def _passes(self, part: Part, begun: PlainRuns) -> Iterator[tuple[list[PlannedCell], np.ndarray]]:
         """Each pass's cells, in order of birth, and their logits `[cells x block, ...]`; the base rows are checked."""
-        groups = [sorted(group, key=lambda cell: cell.birth) for group in part.groups]
-        if self.engine.name == "loop":
-            for group in groups:
+        request = self.request
+        for group in (sorted(group, key=lambda cell: cell.birth) for group in part.groups):
+            if self.engine.name == "loop":
                 cell, own = group[0], part.kept(group[0].patches)
-                every = run_loop(
-                    self.resolver, self.base, begun.sources, own, self.request.block, cell.prompt
-                )
-                yield group, every if self.request.every_position else last_logits(every, self.request.last)
-            return
-
-        for group in groups:
-            batch = self._batch(group, begun)
-            logits, base_rows = batch.run(), batch.base_rows
-            self._check_base(logits[: len(base_rows)], begun.base_logits[base_rows])
-            yield group, logits[len(base_rows) :]
+                every = run_loop(self.resolver, self.base, begun.sources, own, request.block, cell.prompt)
+                yield group, every if request.every_position else last_logits(every, request.last)
+                continue
+            lanes = cut(group, request) if len(group) >= FEWEST and not part.eager else [group]
+            batches = [self._batch(lane, begun) for lane in lanes]
+            found = run_together(batches) if len(lanes) > 1 else [batches[0].run()]
+            for lane, batch, logits in zip(lanes, batches, found, strict=True):
+                base_rows = batch.base_rows
+                self._check_base(logits[: len(base_rows)], begun.base_logits[base_rows])
+                yield lane, logits[len(base_rows) :]
 
     def _batch(self, group: list[PlannedCell], begun: PlainRuns) -> Batch:
         request, part = self.request, begun.part
+        start = request.start_of(group, part.prefix)
         return Batch(
             self.resolver,
             self.base,
             begun.sources,
             [(cell.birth, part.kept(cell.patches)) for cell in group],
             request.block,
-            request.start_of(group, part.prefix),
+            start,
             begun.caches if part.prefix else None,
             self.engine.axes,
             sparse=self.engine.name == "fanout" and self.engine.causal,
@@ -272,6 +276,7 @@ class Sweep:
             eager=part.eager,
             prompts=[cell.prompt for cell in group],
             read=request.last,
+            merged=request.merged(start),
         )
 
     def _check_base(self, rows: np.ndarray, plain: np.ndarray) -> None:

@@ -31,6 +31,7 @@ from .sweep import (
     allowed_bytes,
     capture,
     make_prompt_cache,
+    memory_limit,
     progress_bar,
 )
 
@@ -71,7 +72,11 @@ class Transplant:
         max_memory: Any = None,
     ):
         self.resolver, self.base, self.engine, self.read = resolver, base, engine, read
-        self.sites, self.position, self.allowed = list(sites), position, allowed_bytes(max_memory)
+        self.sites, self.position, self.allowed = (
+            list(sites),
+            position,
+            allowed_bytes(max_memory, resolver.group),
+        )
         cells = [Cell((Patch(site, (position,), (position,), fixed=True),)) for site in sites]
         request = Request(resolver, base, base, base, cells, engine, False, self.allowed, read)
         self.planned = sorted(request.planned(), key=lambda cell: cell.birth)  # the others change nothing
@@ -91,7 +96,7 @@ class Transplant:
         """How many rows a pass may have; InputError when not one fits the memory."""
         if self._bytes(1) > self.allowed:
             raise InputError(
-                f"max_memory is {self.allowed} bytes, but a single row needs about {self._bytes(1)}: allow at least "
+                f"{memory_limit(self.allowed)}, but a single row needs about {self._bytes(1)}: allow at least "
                 "that, or use a shorter prompt"
             )
         fewest, most = 1, 1 if self.engine.name == "loop" else MOST_ROWS
@@ -152,6 +157,7 @@ class Transplant:
             self.engine.axes,
             sparse=self.engine.name == "fanout" and self.engine.causal,
             read=self.read,
+            merged=self.shares and self.engine.merges(self.start, self.base.length - self.start),
         )
         logits = self._each_read(batch.run())
         off = calibration.beyond_rounding(self.resolver, logits[:1], plain)

@@ -5,6 +5,7 @@ Words (component, positions, window, direction, metric) become runs and cells; w
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, overload
@@ -15,69 +16,40 @@ from ..arguments import true_or_false
 from ..notebook import show
 from ..results.patching_set import PatchingResult, PatchingSet
 from .grid import Grid, grid_of, settings_of
+from .long_prompts import MANY, Spans, coarse, planned, refined_pairs, refuse_until, rows_of
 from .pair_sets import AlignedPair, Corrupted, OneOrMany, PairSet, grids_of, read_pairs
 from .protocol import TracedModel
 from .set_answers import SetAnswers, answers_of_set
 from .source_models import ONE_MODEL, between, how_read
 from .sweeps import Job, Outcome, Plan, notes_of, plan_of, sweep_pairs
+from .until import Sampled, patched_until, plan_until
 from .whole_answers import Measured, asked_of_pairs, settle, settle_whole, several
 
 
+# fmt: off
 @overload
 def activation_patching(
-    model: TracedModel,
-    clean_text: OneOrMany,
-    corrupted_text: Corrupted | Sequence[Corrupted] | None = None,
-    component: str | Sequence[str] = "mlp",
-    layers: int | Iterable[int] | None = None,
-    positions: Any = None,
-    heads: Any = None,
-    window: int | str | dict[str, int] = 1,
-    metric: Any = "auto",
-    target: Any = None,
-    foil: Any = None,
-    subject: Any = None,
-    direction: str = "denoise",
-    align: str = "strict",
-    within: str | None = None,
-    engine: str = "auto",
-    max_memory: int | None = None,
-    plot: bool = False,
-    progress: bool | None = None,
-    plan_only: Literal[False] = False,
-    neurons: Any = None,
-    answers: Any = None,
+    model: TracedModel, clean_text: OneOrMany, corrupted_text: Corrupted | Sequence[Corrupted] | None = None,
+    component: str | Sequence[str] = "mlp", layers: int | Iterable[int] | None = None, positions: Any = None,
+    heads: Any = None, window: int | str | dict[str, int] = 1, metric: Any = "auto", target: Any = None,
+    foil: Any = None, subject: Any = None, direction: str = "denoise", align: str = "strict",
+    within: str | None = None, engine: str = "auto", max_memory: int | None = None, plot: bool = False,
+    progress: bool | None = None, plan_only: Literal[False] = False, neurons: Any = None, answers: Any = None,
     source_model: TracedModel | None = None,
 ) -> PatchingResult: ...
 
 
 @overload
 def activation_patching(
-    model: TracedModel,
-    clean_text: OneOrMany,
-    corrupted_text: Corrupted | Sequence[Corrupted] | None = None,
-    component: str | Sequence[str] = "mlp",
-    layers: int | Iterable[int] | None = None,
-    positions: Any = None,
-    heads: Any = None,
-    window: int | str | dict[str, int] = 1,
-    metric: Any = "auto",
-    target: Any = None,
-    foil: Any = None,
-    subject: Any = None,
-    direction: str = "denoise",
-    align: str = "strict",
-    within: str | None = None,
-    engine: str = "auto",
-    max_memory: int | None = None,
-    plot: bool = False,
-    progress: bool | None = None,
-    *,
-    plan_only: Literal[True],
-    neurons: Any = None,
-    answers: Any = None,
+    model: TracedModel, clean_text: OneOrMany, corrupted_text: Corrupted | Sequence[Corrupted] | None = None,
+    component: str | Sequence[str] = "mlp", layers: int | Iterable[int] | None = None, positions: Any = None,
+    heads: Any = None, window: int | str | dict[str, int] = 1, metric: Any = "auto", target: Any = None,
+    foil: Any = None, subject: Any = None, direction: str = "denoise", align: str = "strict",
+    within: str | None = None, engine: str = "auto", max_memory: int | None = None, plot: bool = False,
+    progress: bool | None = None, *, plan_only: Literal[True], neurons: Any = None, answers: Any = None,
     source_model: TracedModel | None = None,
 ) -> Plan: ...
+# fmt: on
 
 
 def activation_patching(
@@ -112,7 +84,7 @@ def activation_patching(
 
     Args:
         model: what is traced; not given where this is called as its method.
-        clean_text: the prompt whose answer we want back: text, ids, an array, a chat's messages or a `Prompt`; or a
+        clean_text: the prompt whose answer we want back: text, ids, an array, a chat's messages, a `Prompt` or a
             `prompts.Pair`. A list of prompts or of pairs is a set: numbers are means over its pairs.
         corrupted_text: the broken prompt, or `GaussianNoise(subject=...)` on the clean one's embeddings; for a list
             of prompts a list of these, or one noise for all. A `Pair` has its own.
@@ -120,8 +92,9 @@ def activation_patching(
             a list of them.
         layers: None for all, an int, a list or a range.
         positions: None for the whole sequence together (one number per layer); "each" for a layer x position
-            map; "regions" for a layer x region map; "subject", "subject_last", "last", a region's name, an int or a
-            list: those positions together. They count tokens of the clean prompt. Regions are those of the `Pair`,
+            map; `spans(32)`, of a long prompt, for runs of tokens together, then each token of those that matter;
+            "regions" for a layer x region map; "subject", "subject_last", "last", a region's name, an int or a list:
+            those positions together. They count tokens of the clean prompt. Regions are those of the `Pair`,
             a chat's turns, or the roles of tokens: subject first, middle and last, first subsequent, further, last.
         heads: with head, q, k, v, pattern: "each" (the default) or the heads to patch together; keys and
             values have the model's key-value heads. Patterns are patched by query position.
@@ -158,19 +131,16 @@ def activation_patching(
         them. Of a set a `PatchingSet`, with `.interval` and `.per_pair` as well. With `plan_only` a `Plan`.
 
     Raises:
-        MlxtraceError: before any sweep, for whatever cannot mean anything: InputError and its kinds (TokenError,
-            SubjectError, AlignmentError, EffectError), PositionError, UnsupportedError. Of a set it names every pair
-            that cannot be used.
+        MlxtraceError: before any sweep, for what cannot mean anything: InputError and its kinds (TokenError,
+            SubjectError, AlignmentError, EffectError), PositionError, UnsupportedError; of a set naming all such pairs.
 
     Example:
         >>> from mlxtrace import InterpretableModel
         >>> model = InterpretableModel("demo")
         >>> clean, corrupted = "The Eiffel Tower is in the city of", "The Statue of Liberty is in the city of"
         >>> result = model.activation_patching(clean, corrupted, component="resid_post", progress=False)
-        >>> result.raw.shape, result.target.text, result.foil.text
-        ((12,), ' Paris', ' New')
-        >>> round(result[11])
-        100
+        >>> result.raw.shape, result.target.text, result.foil.text, round(result[11])
+        ((12,), ' Paris', ' New', 100)
     """
     true_or_false("plot", plot, "to write a file, result.plot(path)")
     reading = {} if source_model is None else how_read(model, source_model, direction)
@@ -210,39 +180,56 @@ def patched(
     recovered: EffectError when the metric hardly moves over the set. Pairs that are only some of a set are without.
     """
     asked_grid = grid_of(model, component, layers, heads, window, neurons)
-    grids = grids_of(model, made, asked_grid, positions, within)
+    spanned = coarse(made.pairs, positions, source_model) if isinstance(positions, Spans) else None
+    grids = grids_of(model, made, asked_grid, None if spanned else positions, within)
+    grids = grids if spanned is None else rows_of(grids, spanned.groups)
     roles = [pair.roles(direction) for pair in made.pairs]
     wholes = asked_of_pairs(model, made) if made.answered else [None] * len(made.pairs)
     contexts = [((),) if whole is None else whole.contexts for whole in wholes]
-    jobs = [Job(r.base, r.source, g.cells(r), c) for r, g, c in zip(roles, grids, contexts, strict=True)]
+
+    def jobs_on(grids: Sequence[Grid]) -> list[Job]:
+        return [Job(r.base, r.source, g.cells(r), c) for r, g, c in zip(roles, grids, contexts, strict=True)]
+
+    jobs = jobs_on(grids)
+    until = jobs[0].until if spanned is None else refuse_until(spanned, jobs[0].until)
     every = any(getattr(m, "every_position", False) for m in several(metric))
-    cells = jobs[0].cells
+    cells, n = jobs[0].cells, 0 if spanned else len(grids[0].places.groups)
     across = ONE_MODEL if source_model is None else between(model, source_model, made, direction, cells)
     how = {"engine": engine, "max_memory": max_memory, "every_position": every, **across.how}
+    notes = [*notes_of(model, cells), *across.notes]  # measured once per model: a plan has it in its time
     if plan_only:
-        return plan_of(model, jobs, **how)
+        return planned((plan_until if until else plan_of)(model, jobs, **how), n, spanned)
     asked = SetAnswers(made.targets, made.foils, metric, [], wholes)
     if not made.alone:
         asked = answers_of_set(model, made, metric, recovered, wholes, across.models)
-
-    def settled(i: int, *logits: np.ndarray) -> Measured:
-        clean_first = roles[i].clean_first(*logits)
-        answers = asked.metric, asked.targets[i], asked.foils[i]
-        if asked.asked[i] is None:
-            return settle(model, made.pairs[i], *answers, clean_first, made.alone)
-        return settle_whole(model, made.pairs[i], *answers, clean_first, made.alone, asked.asked[i])
-
-    notes = [*notes_of(model, cells), *across.notes]
-    found = sweep_pairs(model, jobs, settled, progress, **how)
+    settled = functools.partial(_settled, model, made, roles, asked)
+    before = functools.partial(planned, positions=n) if n >= MANY else None
+    swept = patched_until if until else sweep_pairs
+    swept = functools.partial(swept, model, settle=settled, progress=progress, before=before, **how)
+    found = swept(jobs)
+    if spanned is not None:
+        spanned, grids, found = refined_pairs(spanned, grids, found, lambda grids: swept(jobs_on(grids)))
     for note in found[0][0].notes if made.alone else ():
         warnings.warn(note, stacklevel=3)  # where the experiment was called
     words = {name: said for measured, _ in found for name, said in measured.words.items()}
     more: dict[str, Any] = across.settings | ({"words": words} if words else {})  # of titles
+    positions, more = (positions, more) if spanned is None else (str(positions), more | spanned.settings)
     results = [
         labelled(model, pair, grid, *of, direction, positions, made.alone, notes, **more)
         for pair, grid, of in zip(made.pairs, grids, found, strict=True)
     ]
     return results, asked.notes
+
+
+def _settled(
+    model: TracedModel, made: PairSet, roles: list[Any], asked: SetAnswers, i: int, *logits: np.ndarray
+) -> Measured:
+    """What the rows of a pair are measured with, of both its runs' logits."""
+    clean_first = roles[i].clean_first(*logits)
+    answers = asked.metric, asked.targets[i], asked.foils[i]
+    if asked.asked[i] is None:
+        return settle(model, made.pairs[i], *answers, clean_first, made.alone)
+    return settle_whole(model, made.pairs[i], *answers, clean_first, made.alone, asked.asked[i])
 
 
 def labelled(
@@ -258,10 +245,7 @@ def labelled(
     kind: type[PatchingResult] = PatchingResult,
     **settings: Any,
 ) -> PatchingResult:
-    """The sweep's values as an array with an axis for each thing that was asked for in the plural.
-
-    kind: of result. settings: what it says of itself besides.
-    """
+    """The sweep's values as a result of some kind, an axis for each thing that was asked for in the plural."""
     names, places = [m.name for m in measured.metrics], grid.places
     axes = {
         "component": grid.components if len(grid.components) > 1 else None,
@@ -272,11 +256,9 @@ def labelled(
         **{name: [i[0] for i in of] for name, of in grid.named_units.items() if len(of) > 1},
     }
     coords = {name: labels for name, labels in axes.items() if labels is not None}
-    cells = (len(grid.components), len(grid.layers), len(places.groups), -1)
-    raw = places.averages(outcome.values.mean(-1).reshape((len(names), *cells)), 3)
-    raw = raw.swapaxes(0, 1)  # component, metric, then the cells of each
+    by_label = functools.partial(_arranged, grid, len(names), [len(labels) for labels in coords.values()])
     return kind(
-        raw=raw.reshape([len(labels) for labels in coords.values()]),
+        raw=by_label(outcome.values.mean(-1)),
         dims=tuple(coords),
         coords=coords,
         clean=measured.clean,
@@ -295,6 +277,17 @@ def labelled(
         corrupted_text=pair.corrupted_text,
         model=model.name,
         notes=[*pair.notes, *places.notes, *measured.notes, *measured.remarks, *notes],
-        settings=settings_of(pair, grid, coords, positions) | settings,
+        settings=settings_of(pair, grid, coords, positions) | _sampling(outcome, by_label) | settings,
         part_of_set=not alone,
     )
+
+
+def _arranged(grid: Grid, metrics: int, shape: list[int], values: np.ndarray) -> np.ndarray:
+    """Values `[metrics, cells]` by their labels: component, metric, then the cells of each."""
+    cells = (metrics, len(grid.components), len(grid.layers), len(grid.places.groups), -1)
+    return grid.places.averages(values.reshape(cells), 3).swapaxes(0, 1).reshape(shape)
+
+
+def _sampling(outcome: Outcome, by_label: Any) -> dict[str, Any]:
+    """What a result keeps of its samples, where each cell had as many as it took."""
+    return outcome.said(by_label) if isinstance(outcome, Sampled) else {}

@@ -156,6 +156,17 @@ class Measured:
         return np.stack([metric(_seen_by(metric, logits)) for metric in self.metrics])
 
 
+def probability_of(measured: Any, name: str, logits: np.ndarray) -> np.ndarray:
+    """How likely rows make the "target" or the "foil" of what is measured, `[rows]`; logits: as a sweep gives them."""
+    scoring = getattr(measured, "scoring", None)
+    if scoring is None:
+        last = logits[:, -1] if logits.ndim == 3 else logits
+        return metrics.softmax(last)[:, [tokens[0] for tokens in getattr(measured, name).all]].sum(-1)
+    windows = [scoring.window(rows) for rows in (logits if logits.ndim == 4 else logits[None])]
+    parts = [scoring.logprobs(i, window)[int(name == "foil")] for i, window in enumerate(windows)]
+    return np.exp(np.logaddexp.reduce(parts))
+
+
 def settle(
     model: TracedModel,
     pair: AlignedPair,

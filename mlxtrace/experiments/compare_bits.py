@@ -16,8 +16,8 @@ from typing import Any, overload
 import mlx.core as mx
 import mlx.nn as nn
 
-from ..arguments import whole_number
-from ..errors import InputError, SubjectError
+from ..arguments import Spans, whole_number
+from ..errors import InputError, SubjectError, UnsupportedError
 from ..notebook import tqdm
 from ..results.comparison_set import Comparison, ComparisonSet
 from .causal_trace import causal_trace
@@ -51,10 +51,10 @@ def compare(
     Example:
         >>> from mlxtrace import InterpretableModel
         >>> from mlxtrace.experiments.compare_bits import compare, quantized
-        >>> model = InterpretableModel("demo")
+        >>> model = InterpretableModel("induction")
         >>> other, _ = quantized(model, bits=4)
-        >>> prompts = ["The Eiffel Tower is in the city of", "The Eiffel Tower is located in"]
-        >>> result = compare(model, other, prompts, "Eiffel Tower", samples=1, positions="last", progress=False)
+        >>> prompts = ["The cat sat. The cat", "A cat sat. A cat"]
+        >>> result = compare(model, other, prompts, "sat", samples=1, positions="last", progress=False)
         >>> result.roles, result.n
         (['last token'], 2)
     """
@@ -121,9 +121,9 @@ def compare_bits(
 
     Example:
         >>> from mlxtrace import InterpretableModel
-        >>> model = InterpretableModel("demo")
-        >>> prompt = "The Eiffel Tower is in the city of"
-        >>> result = model.compare_bits(prompt, "Eiffel Tower", bits=4, positions="last", samples=2, progress=False)
+        >>> model = InterpretableModel("induction")
+        >>> prompt, few = "The cat sat. The cat", {"positions": "last", "samples": 2, "progress": False}
+        >>> result = model.compare_bits(prompt, "sat", bits=4, **few)
         >>> result.first.answer.text == result.second.answer.text
         True
     """
@@ -159,6 +159,10 @@ def _asked(
     """
     if options.get("plan_only"):
         raise InputError("a comparison is two traces: causal_trace(..., plan_only=True) plans one of them")
+    if isinstance(positions := options.get("positions"), Spans):
+        raise InputError(
+            f"positions={positions}: both models would be refined at tokens of their own; trace each, or name positions"
+        )
     alone = not is_many(prompt)
     given = [prompt] if alone else list(prompt)
     if not given:
@@ -263,6 +267,8 @@ def quantized(
         raise InputError(
             f"cannot quantize with group_size={group_size!r}: MLX has {', '.join(map(str, GROUPS))}"
         )
+    if model.resolver.group is not None:
+        raise UnsupportedError("MLX cannot quantize sharded layers: load a quantized model, sharded as well")
     net = copy.deepcopy(model.net)
     able = [m for _, m in net.named_modules() if hasattr(m, "to_quantized") and "weight" in m]
     if group_size is None and mode == "affine":

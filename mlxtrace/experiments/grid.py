@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..anatomy.components import ALIASES, HEADED, KINDS, canonical, window_by_component, window_of
-from ..arguments import indices_in, positions_in, whole_number
+from ..arguments import AS_SPANS, indices_in, positions_in, whole_number
 from ..engine.runs import Cell, Patch, Site
 from ..errors import AlignmentError, InputError, PositionError, SiteError, SubjectError, closest
 from .pairs import AlignedPair, Roles, regions_of
@@ -25,10 +25,8 @@ WITHIN = ("mean", "last", "together")  # how the tokens of a region are patched
 
 def components_of(component: str | Iterable[str]) -> list[str]:
     """The components by their own names; InputError for an unknown, repeated or missing one."""
-    one = (
-        isinstance(component, str) or not isinstance(component, Iterable) or not getattr(component, "ndim", 1)
-    )
-    given: list[Any] = [component] if one else list(component)
+    several = isinstance(component, Iterable) and getattr(component, "ndim", 1)
+    given: list[Any] = list(component) if several and not isinstance(component, str) else [component]
     try:
         names = [canonical(name) for name in given]
     except SiteError as error:
@@ -68,7 +66,8 @@ def positions_of(
     if positions in ("subject", "subject_last"):
         raise SubjectError(f"positions={positions!r} needs the subject: pass subject=...")
     names = ["each", *dict.fromkeys(("subject", "subject_last", *known))]
-    raise InputError(f"positions={positions!r} is unknown; {closest(positions, names)}")
+    hint = AS_SPANS if positions.startswith("span") else closest(positions, names)
+    raise InputError(f"positions={positions!r} is unknown; {hint}")
 
 
 @dataclass(frozen=True)
@@ -291,10 +290,10 @@ def on_pair(grid: Grid, pair: AlignedPair, positions: Any = None, within: Any = 
 def settings_of(pair: AlignedPair, grid: Grid, coords: dict[str, Any], positions: Any) -> dict[str, Any]:
     """What a result says of how it was made, for titles."""
     together = grid.neurons and "neuron" not in coords
-    return {
-        "positions": positions,
+    return {"positions": positions} | {
         **({"within": grid.places.within} if grid.places.within else {}),
         **({"windows": dict(grid.windows)} if len(set(grid.windows.values())) > 1 else {}),
         **({"neurons": list(grid.neurons[0])} if grid.neurons and together else {}),
         **({"corruption": pair.corruption} if pair.corruption else {}),
+        **({} if (noise := pair.corrupted.noise) is None else {"samples": len(noise)}),
     }

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..arguments import whole_number
 from ..engine import calibration, memory
-from ..errors import InputError, SiteError
+from ..errors import InputError, SiteError, memory_limit
 from ..results.noising_window_set import NoisingWindow, NoisingWindowSet
 from . import caveats
 from .followed_answers import Followed, OneAnswer, Run
@@ -160,7 +160,7 @@ def _rows_of_a_pass(
     model: TracedModel, component: str, length: int, samples: int, max_memory: int | None
 ) -> int:
     """How many rows a pass takes within the memory that is allowed, beside the noise and the clean run."""
-    allowed, n = memory.allowed_bytes(max_memory), model.n_layers
+    allowed, n = memory.allowed_bytes(max_memory, model.resolver.group), model.n_layers
     site = model.resolver.site(component, 0)
     clean = n * calibration.site_bytes(model.resolver, site, length, length)
     whole = clean + 8 * samples * n * length * model.d_model  # the noise, in float64
@@ -173,7 +173,7 @@ def _rows_of_a_pass(
 
     if need(1) > allowed:
         raise InputError(
-            f"max_memory is {allowed} bytes, but a single row needs about {need(1)}: allow at least that, use a "
+            f"{memory_limit(allowed)}, but a single row needs about {need(1)}: allow at least that, use a "
             "shorter prompt or fewer samples"
         )
     return max(rows for rows in range(1, CHUNK_ROWS + 1) if need(rows) <= allowed)

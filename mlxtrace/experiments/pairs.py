@@ -16,7 +16,7 @@ from ..errors import EffectError, InputError, SubjectError
 from ..text.alignment import Alignment, align_turns, check_align, infer_subject, outside_turns
 from ..text.alignment import align as align_prompts
 from ..text.regions import regions_of
-from .noise import GaussianNoise, Run, Substitution, noised_run, table_scale
+from .noise import GaussianNoise, Run, Substitution, noised_run, samples_in_words, table_scale
 from .protocol import Prompt, PromptLike, TracedModel
 
 DIRECTIONS = ("denoise", "noise")
@@ -194,5 +194,5 @@ def _noised(model: TracedModel, clean: Prompt, noise: GaussianNoise, subject: An
     notes = [said for said in (note, read.note) if said]
     run = noised_run(model, read.ids, read.subject, noise, std)
     alignment = Alignment([(i, i) for i in range(len(read))], read.subject[0])
-    what = f"{noise.parsed_level} on the subject's embeddings, {noise.samples} samples"
+    what = f"{noise.parsed_level} on the subject's embeddings, {samples_in_words(noise)}"
     return AlignedPair(read, read, Run(read.ids), run, alignment, what, tuple(notes))

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ..engine.memory import agreed, of_first
 from ..results.screened import HELD
 from ..results.screened import Screened as Screened
 from .screen_cells import ScreenCells, UnsupportedError
@@ -101,7 +102,8 @@ class Screening:
         memory = self.how["max_memory"]
         found = [self.cells.estimated(i, methods, self.gradients[i], memory) for i in self._pairs]
         there = ~np.isnan(found)
-        return np.nansum(found, 0) / np.maximum(there.sum(0), 1)
+        mean = np.nansum(found, 0) / np.maximum(there.sum(0), 1)
+        return of_first(mean, self.model.resolver.group)
 
     # ---- the exact part
 
@@ -175,9 +177,10 @@ class Screening:
     def _lacking(self, cells: list[int], reserved: int) -> str:
         """What the budget lacks for some cells and so many of the audit: "seconds", "passes", or nothing."""
         asked, now = self.wanted, time.perf_counter()
-        if self.ran:
-            rate = (now - self.ranked) / len(self.ran)
-            if now - self.began + rate * (len(cells) + reserved) > asked.seconds:
+        if self.ran and asked.seconds < math.inf:
+            group = self.model.resolver.group
+            took, ranked = agreed((now - self.began, now - self.ranked), group)
+            if took + ranked / len(self.ran) * (len(cells) + reserved) > asked.seconds:
                 return "seconds"
         if asked.passes < math.inf:
             audit = self.order[:: max(1, len(self.order) // max(reserved, 1))][:reserved].tolist()

@@ -12,6 +12,8 @@ from .pair_sets import PairSet, each, named
 from .sweeps import continued_logits, plain_logits
 from .whole_answers import Answers, Asked, answers_of, answers_whole, recovery, settle_whole, several
 
+FIRST = 10  # samples that settle a set's answers, where cells get as many as it takes
+
 
 @dataclass(frozen=True)
 class SetAnswers:
@@ -83,7 +85,8 @@ def _is_auto(metric: Any) -> bool:
 
 
 def _plain_logits(model: Any, runs: Sequence[Any], asked: Sequence[Asked | None]) -> list[np.ndarray]:
-    """Plain runs' logits, as a sweep of each pair gives them."""
+    """Plain runs' logits, as a sweep of each pair gives them; with the first samples where noise is drawn in rounds."""
+    runs = [run.part(0, FIRST) if hasattr(run, "within") else run for run in runs]
     found: dict[int, np.ndarray] = {}
     single = [i for i, one in enumerate(asked) if one is None]
     found.update(zip(single, plain_logits(model, [runs[i] for i in single]), strict=True))

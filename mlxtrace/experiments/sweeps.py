@@ -15,6 +15,7 @@ from .protocol import TracedModel
 
 __all__ = [
     "Cell",
+    "Chunk",
     "Job",
     "Measure",
     "Outcome",
@@ -26,6 +27,7 @@ __all__ = [
     "chunk_of",
     "continued_logits",
     "is_causal",
+    "joined",
     "logits_of",
     "notes_of",
     "plain_logits",
@@ -55,6 +57,11 @@ class Job:
     def read(self) -> int:
         """How many of the last positions are read."""
         return 1 + max(map(len, self.contexts))
+
+    @property
+    def until(self) -> bool:
+        """Whether samples of noise are drawn in rounds (see `until`), of the run that is patched or of the other."""
+        return any(hasattr(run, "within") for run in (self.base, self.source))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -240,7 +247,7 @@ def check_plans(model: TracedModel, jobs: Sequence[Job], **options: Any) -> None
 
 def plan_of(model: TracedModel, jobs: Sequence[Job], **options: Any) -> Plan:
     """What the sweeps of some pairs would run, together. options: as `chunks_of` takes them."""
-    return _joined([chunk.sweep.plan() for chunk in chunks_of(model, jobs, **options)])
+    return joined([chunk.sweep.plan() for chunk in chunks_of(model, jobs, **options)])
 
 
 def sweep_pairs(
@@ -248,15 +255,18 @@ def sweep_pairs(
     jobs: Sequence[Job],
     settle: Callable[[int, np.ndarray, np.ndarray], Any],
     progress: bool | None = None,
+    before: Callable[[Plan], Any] | None = None,
     **options: Any,
 ) -> list[tuple[Any, Outcome]]:
     """Sweep some pairs; for each what `settle(i, base logits, source logits)` measures its rows with, and the outcome.
 
-    options: as `chunks_of` takes them.
+    before: is told the plan before anything is run. options: as `chunks_of` takes them.
     """
     chunks, found = chunks_of(model, jobs, **options), {}
     for chunk in chunks:
         chunk.sweep.fit()  # all are refused before any is run
+    if before is not None:
+        before(joined([chunk.sweep.plan() for chunk in chunks]))
     plans = []
     with progress_bar(sum(len(job.cells) * len(job.contexts) for job in jobs), progress) as bar:
         for chunk in chunks:
@@ -265,11 +275,11 @@ def sweep_pairs(
             outcomes = chunk.run(list(measures.values()), bar)
             plans.append(outcomes[0].plan)
             found.update({i: (m, o) for (i, m), o in zip(measures.items(), outcomes, strict=True)})
-    plan = _joined(plans)
+    plan = joined(plans)
     return [(found[i][0], replace(found[i][1], plan=plan)) for i in range(len(jobs))]
 
 
-def _joined(plans: Sequence[Plan]) -> Plan:
+def joined(plans: Sequence[Plan]) -> Plan:
     """Several plans as one, run one after the other."""
     if len(plans) == 1:
         return plans[0]
@@ -283,6 +293,7 @@ def _joined(plans: Sequence[Plan]) -> Plan:
         bytes=max(plan.bytes for plan in plans),
         seconds=sum(plan.seconds for plan in plans),
         elapsed=sum(took) if len(took) == len(plans) else None,
+        once=max(plan.once for plan in plans),
         starts=sorted({start for plan in plans for start in plan.starts}),
         prefix=any(plan.prefix for plan in plans),
     )

@@ -74,6 +74,7 @@ class Pass(Calls):
     def _run(self) -> None:
         try:
             self.logits = forward(self.resolver.net, self.tokens)
+            self.resolver.meet("the end of a trace")
         except GreenletExit:
             raise
         except BaseException as error:
@@ -132,10 +133,18 @@ class Pass(Calls):
     def passes(self, port: Port, x: mx.array) -> mx.array:
         """Let a port fire: declared edits, then the body if it waits there, then the record."""
         self.order[port] = None
-        for edit in self.edits.get(port, ()):
+        if self.resolver.group is not None and self.resolver.differs(*port[:2]):
+            return x  # a rank's own part, which nothing makes whole: no name leads to it
+        edits = self.edits.get(port, ())
+        if self.resolver.group is not None and (edits or port == self.awaited):
+            self._together(port, x)
+        before = x
+        for edit in edits:
             x = edit(x)
         if port == self.awaited:
             x = self._wait(port, x)
+        if x is not before:
+            self.resolver.check_alike(port_name(port), x)
         if self.keep_all or port in self.needed:
             self.seen[port] = mx.array(x)
         elif port in self.resolver.bases:
@@ -148,6 +157,15 @@ class Pass(Calls):
         else:
             self.seen.pop(port, None)
         return x
+
+    def _together(self, port: Port, x: mx.array) -> None:
+        """Compute what is about to be handed out on all ranks of a sharded model at once.
+
+        A rank that looked at it alone (`if rank == 0: print(h)`) would compute its sums over ranks while the others
+        are at other ones.
+        """
+        self.resolver.meet(f"{port_name(port)} in a trace")
+        compute([x, *self.seen.values()])
 
     def _wait(self, port: Port, x: mx.array) -> mx.array:
         self.paused, self.seen[port] = port, mx.array(x)

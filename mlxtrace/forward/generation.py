@@ -169,6 +169,9 @@ def generate(
         asked.check_interventions({key: fn for key, _, fn in found})
         _refuse_lost(found, options)
         steps = Steps(model.resolver, found, read.ids, where)
+    if model.resolver.group is not None:
+        model.resolver.meet(f"{max_tokens} tokens to generate after {len(read)} ({hash(tuple(read.ids)):x})")
+        options["sampler"] = _of_first(model.resolver.group, sampler)
     responses = _responses(model, read, steps, options)
     return responses if stream else Generation.of(responses, read)
 
@@ -183,6 +186,17 @@ def _refuse_lost(found: Any, options: dict[str, Any]) -> None:
         )
 
 
+def _of_first(group: Any, sampler: Callable[[mx.array], mx.array] | None) -> Callable[[mx.array], mx.array]:
+    """A sampler that all processes of a sharded model share: each would draw, or round, in its own way."""
+
+    def sample(logprobs: mx.array) -> mx.array:
+        token = mx.argmax(logprobs, axis=-1) if sampler is None else sampler(logprobs)
+        own = token if group.rank() == 0 else mx.zeros_like(token)
+        return mx.distributed.all_sum(own, group=group)
+
+    return sample
+
+
 def refuse_in_trace(net: Any) -> None:
     """OrderError inside an open trace of the model, whose interventions would not reach what is generated."""
     if any(trace.has_prompt for trace in open_traces.here(net)):
@@ -193,7 +207,7 @@ def refuse_in_trace(net: Any) -> None:
 
 
 def _responses(model: GeneratingModel, prompt: Any, steps: Steps | None, options: dict) -> Iterator[Any]:
-    from mlx_lm.generate import stream_generate
+    from mlx_lm.generate import generation_stream, stream_generate
 
     net = model.net
     if steps is not None:
@@ -206,7 +220,15 @@ def _responses(model: GeneratingModel, prompt: Any, steps: Steps | None, options
             return run(tokens, **given)
 
         net = Stepped(model.net, stepped)
-    for response in stream_generate(net, tokenizer_for(model), mx.array(prompt.ids), **options):
-        if steps is not None and response.finish_reason is not None:
-            steps.check_acted(response.generation_tokens)
-        yield response
+    try:
+        for response in stream_generate(net, tokenizer_for(model), mx.array(prompt.ids), **options):
+            if steps is not None and response.finish_reason is not None:
+                steps.check_acted(response.generation_tokens)
+            if model.resolver.group is not None:  # mlx-lm runs a token ahead, and its sums would meet others
+                mx.synchronize(generation_stream)
+            yield response
+    finally:
+        if (
+            model.resolver.group is not None
+        ):  # mlx-lm runs a token ahead: its sums over ranks would meet those of others
+            mx.synchronize(generation_stream)

@@ -139,7 +139,11 @@ class Steps(Calls):
         def explained(x: mx.array) -> mx.array:
             try:
                 self._check_shape(key, x[..., :0] if site.side == "pattern" else x, length)
-                return edit(x)
+                if self.resolver.group is not None:  # what one rank looks at, all have computed
+                    mx.eval(x, list(self.seen.values()))
+                made = edit(x)
+                self.resolver.check_alike(key, made)
+                return made
             except MlxtraceError as error:
                 if of_prompt:
                     raise

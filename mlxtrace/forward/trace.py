@@ -52,7 +52,7 @@ class Trace(Block):
         0.0
     """
 
-    _activations: ActivationCache  # once the block has ended
+    _activations: ActivationCache | None = None  # once it was asked for
 
     def __init__(
         self,
@@ -106,6 +106,8 @@ class Trace(Block):
         self._need_done("activations")
         if not self._cache and self._kept is None:
             raise OrderError("this trace was made with cache=False, so it keeps no activations")
+        if self._activations is None:
+            self._activations = ActivationCache(self._seen, self.resolver.table)
         return self._activations
 
     def _need_done(self, what: str) -> None:
@@ -282,8 +284,9 @@ class Trace(Block):
         check_reached("the site", self._kept or {}, run.order)
         kept = self._to_keep(run)
         run.seen = {}
-        self._activations = ActivationCache(kept, self.resolver.table)
-        now = [x for (side, _), x in kept.items() if side != "pattern"]  # patterns wait until they are read
+        self._seen = kept
+        # patterns wait until they are read, but where all ranks of a sharded model must read them together
+        now = [x for (side, _), x in kept.items() if side != "pattern" or self.resolver.group is not None]
         compute([run.logits, *now, *self._given])
 
     def _to_keep(self, run: Pass) -> dict[tuple[str, str], mx.array]:

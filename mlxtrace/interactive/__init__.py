@@ -1,4 +1,4 @@
-"""Figures to look around in: hovering says what a cell is. They need plotly: pip install "mlxtrace[explore]".
+"""Figures to look around in: hovering says what a cell is. They need plotly: pip install plotly.
 
 result.explore()                          # a plotly Figure, which a notebook shows
 result.explore("map.html")                # the same as one file that needs no network

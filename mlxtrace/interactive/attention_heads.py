@@ -62,7 +62,7 @@ def attention(
 
     Raises:
         InputError: when the array, the tokens and the heads do not fit, or the path cannot be written.
-        UnsupportedError: without plotly: pip install "mlxtrace[explore]".
+        UnsupportedError: without plotly: pip install plotly.
 
     Example:
         >>> from mlxtrace import InterpretableModel, interactive

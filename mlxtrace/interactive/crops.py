@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..plotting.heatmaps import Map, Scale
-from ..plotting.rows import matter
+from ..plotting.rows import matter, text_at
 from .texts import token
 
 MARKED = 8  # cuts that have a grey row each
@@ -21,7 +21,7 @@ def rows_that_matter(
     maps: Sequence[Map],
     scale: Scale,
     rows: Any = "auto",
-    labels: Sequence[int] | None = None,
+    labels: Sequence[int | str] | None = None,
     keep: Collection[int] = (),
 ) -> tuple[list[Map], list[str]]:
     """Maps that share their rows without those that say nothing; a grey row stands for each cut.
@@ -112,9 +112,12 @@ def refuse_rows(rows: Any) -> None:
         raise InputError(f"rows={rows!r}: this result has no map with a row for each token")
 
 
-def numbered(tokens: Sequence[str], positions: Collection[int], subject: Collection[int] | None) -> list[str]:
+def numbered(
+    tokens: Sequence[str], positions: Collection[int | str], subject: Collection[int] | None
+) -> list[str]:
     """The labels of rows: the position, its token, and `*` where it is of the subject; each is there once."""
-    return [f"{p} {token(tokens[p])}{'*' if p in (subject or ()) else ''}" for p in positions]
+    starred = [f"{token(text)}{'*' if i in (subject or ()) else ''}" for i, text in enumerate(tokens)]
+    return [f"{p} {text_at(p, starred.__getitem__)}" for p in positions]
 
 
 def strongest_lines(size: np.ndarray, most: int) -> np.ndarray:

@@ -20,6 +20,7 @@ from .toolbox import (
     facets,
     finished,
     heads_that_fit,
+    joint,
     model_name,
     numbered,
     refuse_rows,
@@ -77,7 +78,7 @@ def differences(
     scale = Scale(-most, most, 0.0)
     if panels[0].row_name == "position":
         maps, said = rows_that_matter(maps, scale, rows, panels[0].rows, {len(result.tokens) - 1})
-        caption += said
+        caption += [*joint(panels[0].rows), *said]
     row = "token" if panels[0].row_name == "position" else panels[0].row_name
     hover = Hover(row, panels[0].column_name, VALUE, ".1f", " points")
     down = "layer" if row == "layer" else ""

@@ -14,7 +14,7 @@ from typing import Any
 from ..errors import InputError, UnsupportedError
 from ..storage import writable, write_atomic
 
-INSTALL = 'interactive figures need plotly 6 or later: pip install "mlxtrace[explore]"'
+INSTALL = "interactive figures need plotly 6 or later: pip install plotly"
 OLDEST = 6
 BUTTONS = ["toImage", "zoom2d", "pan2d", "resetScale2d"]
 CONFIG = {"displaylogo": False, "responsive": True, "modeBarButtons": [BUTTONS]}

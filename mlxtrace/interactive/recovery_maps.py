@@ -25,6 +25,7 @@ from .toolbox import (
     family,
     finished,
     heads_that_fit,
+    joint,
     position_label,
     prompts,
     refuse_rows,
@@ -90,7 +91,7 @@ def recoveries(
     if panels[0].row_name == "position":
         keep = {*(result.subject_range or ()), len(result.tokens) - 1}
         maps, cut = rows_that_matter(maps, scale, rows, panels[0].rows, keep)
-        caption += cut
+        caption += [*joint(panels[0].rows), *cut]
     row = "token" if panels[0].row_name == "position" else panels[0].row_name
     hover = Hover(row, panels[0].column_name, value, ".1f", " %")
     across = hover.column if hover.column != "layer" else _layers(result, panels[0].component)

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..anatomy.components import short_words
+from ..anatomy.components import centre_of, short_words
 from .toolbox import (
     Averaged,
     ComparedAverages,
@@ -21,6 +21,7 @@ from .toolbox import (
     facets,
     family,
     finished,
+    joint,
     model_name,
     numbered,
     probability,
@@ -64,14 +65,18 @@ def trace(result: Trace, path: str | os.PathLike | None = None, *, rows: Any = "
     """
     path = checked(path)
     words, value = short_words(result.kind), f"p({short(result.answer.text)})"
-    across = f"centre of {result.window} restored {words} layers" if result.kind else "single restored layer"
+    layers = centre_of(result.window, result.scores.shape[1], f"restored {words}")
+    across = layers if result.kind else "single restored layer"
     scale = Scale(
         result.low_score, max(float(result.scores.max()), result.low_score + 1e-3), result.low_score
     )
     ends = f"clean {probability(result.high_score)}, corrupted {probability(result.low_score)}"
+    within = getattr(result, "within", None)  # of cells that had as many samples as it took
+    ends += f"; {getattr(result, 'drawn', '')}, ±{within:g} points" if within else ""
     maps, said = _cropped([_map(result, "")], result, scale, rows)
     cut = f", {short_words(result.severed)} severed" if result.severed else ""
     title = f"Impact of restoring {words} after corrupted input{cut}"
+    said = [*joint(result.positions), *said]
     caption = [*prompts([("prompt", f"{result.prompt} → {quoted(result.answer.text)}")]), ends, *said]
     return finished(facets(maps, scale, Hover("token", "layer", value, ".4f"), title, caption, across), path)
 

@@ -43,8 +43,8 @@ def projected(tested: ModelUnderTest) -> Measurement:
     errors, shown = [], tested.base.activations
     for layer in tested.layers_with("head"):
         heads = shown[f"layers.{layer}.head"]
-        projection = tested.by_hand.modules[tested.by_hand.places["head", layer].path]
-        out = projection(heads.reshape(*heads.shape[:2], -1))
+        projection = tested.by_hand.places["head", layer].path
+        out = tested.by_hand.called(projection, heads.reshape(*heads.shape[:2], -1))
         errors.append(relative_error(out, shown[f"layers.{layer}.attn"]))
     return Measurement(max(errors), tested.limit)
 

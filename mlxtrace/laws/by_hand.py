@@ -18,7 +18,16 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from .module_calls import argument, first_argument, first_array, run, watched, with_argument, with_first_array
+from .module_calls import (
+    argument,
+    first_argument,
+    first_array,
+    run,
+    watched,
+    whole_call,
+    with_argument,
+    with_first_array,
+)
 from .pass_by_hand import Name, Noise, Pass, Place, Write
 
 
@@ -54,6 +63,10 @@ class ModelByHand:
         """Logits `[T, V]` in float64 of a plain call."""
         logits = run(self.net, mx.array([list(ids)]), self.with_cache)
         return np.array(logits.astype(mx.float32), dtype=np.float64)[0]
+
+    def called(self, path: str, x: mx.array) -> mx.array:
+        """What a module gives by itself."""
+        return whole_call(self.modules[path])(x)
 
     def order_of_calls(self, modules: Iterable[Any], ids: Sequence[int]) -> list[nn.Module]:
         """The modules in the order in which a pass calls them; none where they are never called."""

@@ -70,7 +70,7 @@ def flat(tested: ModelUnderTest) -> Measurement:
 
 @law("sharing a prefix changes nothing", "sweeps whose prompts begin alike")
 def prefix(tested: ModelUnderTest) -> Measurement:
-    """The base run's keys and values stand for the positions before the first patch."""
+    """The base run's keys and values stand for the positions before the first patch: in every row, and seen once."""
     probe = tested.sweep.probe
     _explain_refusal(tested, "fanout", probe.wrong("fanout"))
     if not probe.causal and causal(tested).error <= tested.limit:
@@ -78,7 +78,12 @@ def prefix(tested: ModelUnderTest) -> Measurement:
     if reason := probe.has_no_prefix():
         raise DoesNotApply(reason)
     _explain_refusal(tested, "prefix", probe.prefix_wrong())
-    return _against_the_loop(tested, "fanout", shares_prefix=True)
+    copied = _against_the_loop(tested, "fanout", shares_prefix=True)
+    if probe.merged_wrong():
+        return replace(copied, note=copied.note or "copied into every row")
+    engine = replace(tested.sweep.engine("fanout"), prefix=True, merges=lambda shared, ran: True)
+    once = tested.sweep.against_the_loop(tested.sweep.logits(engine)[0], tested.limit)
+    return copied if once.error <= copied.error else once
 
 
 @law("any split into passes gives the same numbers", "sweeps that do not fit the memory at once")

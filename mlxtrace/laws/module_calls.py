@@ -1,4 +1,5 @@
-"""Watching a model's modules and its attention call, without anything of this package.
+"""Watching a model's modules and its attention call, without anything of this package but what of a sharded model's
+arrays is a process's own part (`anatomy.shards`): calls are shown whole.
 
     with watched(net, {"layers.3.mlp"}, call):                # call(path, forward, args, kwargs) -> output
         run(net, tokens)
@@ -18,6 +19,8 @@ import mlx.nn as nn
 import numpy as np
 from mlx_lm.models.cache import make_prompt_cache
 
+from ..anatomy.shards import attention, share_of
+
 Handler = Callable[[str, Callable, tuple, dict], Any]
 
 
@@ -26,6 +29,12 @@ def run(net: nn.Module, tokens: mx.array, with_cache: bool = False) -> mx.array:
     out = net(tokens, cache=make_prompt_cache(net)) if with_cache else net(tokens)
     out = getattr(out, "logits", out)
     return out[0] if isinstance(out, (tuple, list)) else out
+
+
+def whole_call(module: nn.Module) -> Callable[..., mx.array]:
+    """A module's call, on what is whole where a process has a part of it."""
+    share = share_of(module)
+    return module if share is None else functools.partial(share.call, module)
 
 
 @contextlib.contextmanager
@@ -41,15 +50,27 @@ def watched(
 
     def subclass(cls: type) -> type:
         def __call__(self, *args, **kwargs):
-            return call(paths[id(self)], functools.partial(cls.__call__, self), args, kwargs)
+            handler = functools.partial(call, paths[id(self)])
+            forward, share = functools.partial(cls.__call__, self), share_of(self)
+            return (
+                handler(forward, args, kwargs)
+                if share is None
+                else share.whole(handler, forward, args, kwargs)
+            )
 
         return type(cls.__name__, (cls,), {"__call__": __call__, "__module__": cls.__module__})
+
+    def attended(*given: mx.array, **options: Any) -> mx.array:
+        hook, share = attend or (lambda forward, *x, **how: forward(*x, **how)), attention.shared.get()
+        if share is None:
+            return hook(plain, *given, **options)
+        return share.attend(lambda *x, **how: hook(attention.plainly.get(), *x, **how), *given, **options)
 
     try:
         for module, cls in zip(found, classes, strict=True):
             module.__class__ = subclass(cls)
         if attend is not None:
-            mx.fast.scaled_dot_product_attention = functools.partial(attend, plain)
+            mx.fast.scaled_dot_product_attention = attended
         yield
     finally:
         mx.fast.scaled_dot_product_attention = plain

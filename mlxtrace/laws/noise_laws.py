@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ..engine.runs import Run, capture
@@ -72,4 +74,25 @@ def noise_by_hand(tested: ModelUnderTest) -> Measurement:
         )
         rows = [pair.values(pair.patched(direction, component, [layer], at, at)) for at in groups]
         errors.append(pair.error_of(result, np.array(rows).T))
+    return Measurement(max(errors), tested.limit)
+
+
+@law("samples until cells are known: those of a fixed number", 'samples="until"')
+def noise_until(tested: ModelUnderTest) -> Measurement:
+    """Each cell's recovery, set against that of a run in which every cell has as many samples."""
+    layers = tested.first_middle_last()
+    component = tested.components_in_all(["resid_post", "mlp", "attn"], layers)[0]
+    pair = PairByHand(tested, [component], layers, tested.ids, drawn_by_hand(tested, "s3"))
+
+    def swept(samples: int | str, within: float | None = None) -> Any:
+        noise = GaussianNoise(SUBJECT, "s3", samples, NOISE_SEED, within=within)
+        return pair.experiment(
+            component, corrupted=noise, layers=layers, positions=[SUBJECT[-1]], metric="logit"
+        )
+
+    found, errors = swept("until", 25.0), [0.0]
+    for n in np.unique(found.samples).tolist():
+        fixed, had = swept(n), found.samples == n
+        moved = np.abs(found.recovery - fixed.recovery)[had].max() / 100 * abs(fixed.clean - fixed.corrupted)
+        errors.append(float(moved) / pair.scale)
     return Measurement(max(errors), tested.limit)

@@ -11,6 +11,7 @@ import numpy as np
 from .law import DoesNotApply, largest
 from .metric_formulas import metric_values
 from .model_under_test import SUBJECT, ModelUnderTest
+from .pass_by_hand import INSIDE as INSIDE
 from .pass_by_hand import Noise, Write
 
 METRICS = ("logit", "logit_diff")

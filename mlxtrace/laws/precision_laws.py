@@ -15,6 +15,8 @@ def quantized(tested: ModelUnderTest) -> Measurement:
     """The same weights dequantized, in the precision in which the model computes."""
     if not tested.model.is_quantized:
         raise DoesNotApply("the weights are not quantized")
+    if tested.resolver.group is not None:
+        raise DoesNotApply("not measured on a sharded model: MLX dequantizes whole layers only")
     packed = [m for m in tested.net.modules() if hasattr(m, "bits") and "scales" in m]
     if 4 * sum(8 / m.bits * m.weight.nbytes for m in packed) > memory.default_memory():
         raise DoesNotApply("a dequantized copy does not fit the memory")

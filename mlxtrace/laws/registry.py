@@ -80,6 +80,7 @@ EXPERIMENT_LAWS = (
     metric_laws.metrics,
     gradient_laws.small_changes,
     noise_laws.noise_by_hand,
+    noise_laws.noise_until,
     causal_trace_laws.traces,
     causal_trace_laws.severed,
     causal_effect_laws.effects,

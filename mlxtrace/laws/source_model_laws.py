@@ -37,7 +37,10 @@ LEVEL = 0.1
 def twin_of(net: nn.Module, factor: float = 1.0) -> nn.Module:
     """The model in modules of its own, on the same arrays, but for vectors that are scaled."""
     arrays = [x for module in net.modules() for x in module.values() if isinstance(x, mx.array)]
-    twin = copy.deepcopy(net, {id(x): x for x in arrays})
+    groups = [
+        x for module in net.modules() for x in vars(module).values() if hasattr(x, "rank")
+    ]  # of processes
+    twin = copy.deepcopy(net, {id(x): x for x in (*arrays, *groups)})
     if factor != 1.0:
         named: list[tuple[str, Any]] = tree_flatten(twin.parameters())  # pyright: ignore[reportAssignmentType]
         vectors = [(name, x * factor) for name, x in named if _is_vector(x)]

@@ -12,8 +12,7 @@ import numpy as np
 from .. import interventions as iv
 from .law import DoesNotApply, Measurement, as_numpy, differences, largest, law, listed, relative_error
 from .model_under_test import LENGTH, ModelUnderTest
-from .pair_by_hand import PairByHand
-from .pass_by_hand import INSIDE, Write
+from .pair_by_hand import INSIDE, PairByHand, Write
 
 
 @law("two plain runs agree to the bit", "any number: this model's own answer changes from run to run")

@@ -121,7 +121,7 @@ def asked_of(result: Any) -> Asked:
     settings = getattr(one, "settings", None) or {}
     noise = settings.get("corruption", "")
     if hasattr(one, "low_score") and hasattr(one, "noise_level"):
-        noise = f"noise of standard deviation {one.noise_level:.3g}, {one.raw.shape[-1]} samples"
+        noise = f"noise of standard deviation {one.noise_level:.3g}, {one.drawn}"
     alone = getattr(one, "alone", False)
     return Asked(
         model=_model(one, result),

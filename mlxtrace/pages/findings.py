@@ -79,7 +79,9 @@ def _trace(result: Any) -> str:
     best = result.top(1)[0]
     inside = best["position"] in result.subject_range
     which = "subject token" if inside else "token"
-    if best["position"] == len(result.tokens) - 1:
+    if isinstance(best["position"], str):
+        which = f"tokens {best['position']} together,"
+    elif best["position"] == len(result.tokens) - 1:
         which = "last token"
     elif inside and best["position"] == result.subject_range[-1]:
         which = "last subject token"

@@ -160,7 +160,7 @@ def _patching(result: Any, named_pairs: bool) -> str:
     given = settings.get("positions")
     words = {
         "component": result.components if len(result.components) > 1 else result.components[0],
-        "positions": given,
+        "positions": None if "spans" in settings else given,
         "heads": None if "head" not in result.dims else "each",
         "window": result.window if result.window > 1 else None,
         "metric": result.metrics if len(result.metrics) > 1 else result.metrics[0],
@@ -178,8 +178,14 @@ def _patching(result: Any, named_pairs: bool) -> str:
         return ""
     prompts = ["pairs"] if many else [repr(result.clean_text), repr(result.corrupted_text), *_answers(result)]
     name = "attribution_patching" if settings.get("approximate") else "activation_patching"
-    said = [f"{key}={value!r}" for key, value in words.items() if value is not None]
+    said = [*_spans(settings), *(f"{key}={value!r}" for key, value in words.items() if value is not None)]
     return f"model.{name}({', '.join([*prompts, *said, f'layers={_layers(result)}'])})"
+
+
+def _spans(settings: Mapping[str, Any]) -> list[str]:
+    """The spans of a result as an argument."""
+    known = settings.get("spans")
+    return [f"positions=mlxtrace.spans({known['width']}, refine={known['refine']})"] if known else []
 
 
 def _answers(result: Any) -> list[str]:
@@ -207,11 +213,14 @@ def _trace(result: Any) -> str:
         "kind": result.kind,
         "window": result.window if result.kind else None,
         "samples": settings.get("samples"),
+        "within": getattr(result, "within", None),
         "noise": settings.get("noise"),
         "seed": settings.get("seed"),
         "target": result.answer.text,
         "severed": result.severed,
-        "positions": None if result.positions == list(range(len(result.tokens))) else result.positions,
+        "positions": result.positions,
     }
-    said = [f"{key}={value!r}" for key, value in words.items() if value is not None]
+    if "spans" in settings or result.positions == list(range(len(result.tokens))):
+        words["positions"] = None
+    said = [*_spans(settings), *(f"{key}={value!r}" for key, value in words.items() if value is not None)]
     return f"model.causal_trace({result.prompt!r}, range({subject[0]}, {subject[1]}), {', '.join(said)})"

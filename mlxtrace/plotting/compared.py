@@ -25,7 +25,7 @@ from .charts import (
     style,
 )
 from .heatmaps import Map, draw, hatching_explained
-from .labels import elided, model_name, words_of
+from .labels import elided, ends_of, joint, model_name, words_of
 from .recoveries import Panel, Patched, describe, marked_rows, row_labels, scale_of, words_of_metric
 from .side_by_side import Series, aligned, side_by_side, too_thin
 
@@ -258,7 +258,8 @@ def _maps(
     down = "layer" if first.row_name == "layer" else ""
     keep = [rows[i] for i in marked_rows(results[0], first)]
     shown = (asked, rows, keep) if first.row_name == "position" else None
-    return _drawn(maps, results, label, first.column_name, down, sheet, shown)
+    spans = joint(rows) if first.row_name == "position" else []
+    return [*spans, *_drawn(maps, results, label, first.column_name, down, sheet, shown)]
 
 
 def _drawn(
@@ -287,9 +288,11 @@ def _white(results: list[Patched]) -> float:
 
 
 def _all_labels(lists: list[list]) -> list:
-    """Every label of an axis once: numbers in their order, regions as the prompts have them."""
+    """Every label of an axis once: numbers in their order, spans before their tokens, regions as the prompts do."""
     every = union(lists)
-    return every if all(isinstance(label, str) for label in every) else sorted(every)
+    if all(isinstance(label, str) for label in every):
+        return every
+    return sorted(every, key=lambda label: (ends_of(label)[0], -ends_of(label)[1]))
 
 
 def _map_title(label: str, panel: Panel, several: bool) -> str:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..anatomy.components import COMPONENTS
+from ..arguments import ends_of, text_at
 from ..terminal import padded, printable, width
 from .certainty import uncertain
 from .elided import elided, elided_pair, model_name
-from .protocols import Patched
+from .protocols import Panel, Patched
 
 __all__ = [
     "NATURAL",
@@ -21,9 +22,13 @@ __all__ = [
     "OF_A_RATIO",
     "PLACES",
     "WITHIN",
+    "Panel",
+    "Patched",
     "describe",
     "elided",
     "elided_pair",
+    "ends_of",
+    "joint",
     "layer_label",
     "model_name",
     "one_or_another",
@@ -34,6 +39,7 @@ __all__ = [
     "quoted",
     "run_lines",
     "short",
+    "text_at",
     "text_bar",
     "text_map",
     "uncertain",
@@ -54,6 +60,10 @@ WITHIN = {  # how a region's tokens are patched
     "last": "each region's last token",
     "together": "each region, its tokens together",
 }
+JOINT = (
+    "rows of several tokens are patched together: their joint effect, not the sum of theirs; of spans without rows for "
+    "their tokens no single token was patched"
+)
 PLACES = {"subject": "subject tokens", "subject_last": "last subject token", "last": "last token"}
 
 
@@ -112,9 +122,17 @@ def _where(result: Patched) -> str:
     positions = result.settings.get("positions")
     if "region" in result.dims:
         return WITHIN.get(result.settings.get("within", ""), "each region")
+    if spans := result.settings.get("spans"):
+        refined = "" if spans["refine"] is None else ", and single tokens where they matter"
+        return f"spans of {spans['width']} tokens{refined}"
     if "position" in result.dims or (isinstance(positions, str) and positions == "each"):
         return "each token"
     return place_of(positions)
+
+
+def joint(positions: Iterable[int | str]) -> list[str]:
+    """What a figure says below a map by position that has rows of several tokens."""
+    return [JOINT] if any(isinstance(label, str) for label in positions) else []
 
 
 def place_of(positions: Any) -> str:
@@ -190,8 +208,10 @@ def probability(p: float) -> str:
     return f"{p:.2f}" if p >= 0.01 else f"{p:.1g}"
 
 
-def position_label(result: Patched, position: int, show: Callable[[str], str] = str) -> str:
-    """A position's token; both tokens where they differ; `*` behind those of the subject."""
+def position_label(result: Patched, position: int | str, show: Callable[[str], str] = str) -> str:
+    """A position's token; both tokens where they differ; `*` behind those of the subject. Of a span its two ends."""
+    if isinstance(position, str):
+        return text_at(position, lambda p: position_label(result, p, show))
     clean, label = result.tokens[position], show(result.tokens[position])
     same_length = len(result.tokens) == len(result.corrupted_tokens)
     if same_length and result.corrupted_tokens[position] != clean:

@@ -83,7 +83,7 @@ class Traced(Protocol):
     """A causal trace: `scores` is `[positions, layers]`, probabilities of the answer."""
 
     tokens: list[str]
-    positions: list[int]
+    positions: list[int | str]
     low_score: float
     kind: str | None
     prompt: str

@@ -26,7 +26,7 @@ from .kit import (
     token_label,
     whiskers,
 )
-from .labels import describe, layer_label, position_label, run_lines, words_of
+from .labels import describe, joint, layer_label, position_label, run_lines, words_of
 from .protocols import Panel, Patched
 
 MAX_HEADS = 16  # panels of one figure; the strongest are kept
@@ -142,7 +142,9 @@ def _maps(sheet: Sheet, result: Patched, panels: list[Panel], label: str, asked:
     y_label = "layer" if panels[0].row_name == "layer" else ""
     draw(maps, scale, label, x_label, y_label, sheet=sheet, rows=shown)
     extra = f" – the strongest {len(panels)} of {total} heads" if len(panels) < total else ""
-    _words(sheet, result, hatching_explained(maps, scale), extra)
+    _words(
+        sheet, result, [*joint(result.coords.get("position", ())), *hatching_explained(maps, scale)], extra
+    )
 
 
 def rows_of(panels: Sequence[Panel], scale: Scale, marked: list[int], asked: Any) -> Rows:
@@ -192,7 +194,7 @@ def row_labels(result: Patched, panel: Panel) -> list[str]:
     """Tokens, regions or layers, as the rows of a map are called."""
     if panel.row_name == "position":
         names = [position_label(result, i, token_label) for i in panel.rows]
-        numbered = result.ids or len(panel.rows) > MOST
+        numbered = result.ids or len(panel.rows) > MOST or joint(panel.rows)
         return [f"{i} {name}" for i, name in zip(panel.rows, names, strict=True)] if numbered else names
     if panel.row_name == "region" and result.ids:
         return _regions(result, panel.rows)

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..arguments import ends_of
+from ..arguments import text_at as text_at
 from ..errors import InputError
 
 MOST = 60  # rows that are all shown, and that a longer map is cut to
@@ -20,7 +22,7 @@ NOTHING = 1e-9  # of the scale: nearer to no effect is no effect
 class Cut(NamedTuple):
     """Rows that are left out between two that are shown.
 
-    at: how many of the shown rows stand before it; first, last: the labels of its first and last row; least, largest:
+    at: how many of the shown rows stand before it; first, last: the numbers of its first and last row; least, largest:
     its values' range, NaN where it has none; nothing: whether every value is the one of no effect.
     """
 
@@ -35,12 +37,12 @@ class Cut(NamedTuple):
     @property
     def span(self) -> str:
         """Its rows: "0-411", or "7"."""
-        return str(self.first) if self.rows == 1 else f"{self.first}-{self.last}"
+        return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
 
     @property
     def words(self) -> str:
         """What is left out: "rows 0-411 are 0"."""
-        name, verb = ("row", "is") if self.rows == 1 else ("rows", "are")
+        name, verb = ("row", "is") if self.first == self.last else ("rows", "are")
         return f"{name} {self.span} {verb} {_range(self.least, self.largest, self.nothing)}"
 
 
@@ -53,7 +55,7 @@ class Rows(NamedTuple):
     shown: list[int]
     said: list[str]
     cuts: list[Cut]
-    labels: list[int]
+    labels: list[int | str]
 
 
 def matter(
@@ -63,9 +65,9 @@ def matter(
     white: float = 0.0,
     low: float | None = None,
     high: float | None = None,
-    keep: Collection[int] = (),
+    keep: Collection[int | str] = (),
     most: int = MOST,
-    labels: Sequence[int] | None = None,
+    labels: Sequence[int | str] | None = None,
 ) -> Rows:
     """Choose the rows of a map that are shown, and say what is cut.
 
@@ -79,7 +81,7 @@ def matter(
         low, high: where the colours end; default: the values' own ends, `white` included.
         keep: labels of rows that are shown in any case, such as the subject's and the last token's.
         most: rows that are shown at most.
-        labels: what each row is called, such as its position in the prompt; default: 0, 1, 2, ...
+        labels: what each row is called, such as its position in the prompt, or a span's, "32-63"; default: 0, 1, 2, ...
 
     Returns:
         `Rows`: the indices of the rows shown, lines that say what the others hold, and the cuts one by one.
@@ -100,7 +102,8 @@ def matter(
     """
     values = np.asarray(values, np.float64)
     values = values.reshape(len(values), -1)
-    labels = list(range(len(values))) if labels is None else [int(label) for label in labels]
+    known = range(len(values)) if labels is None else labels
+    labels = [label if isinstance(label, str) else int(label) for label in known]
     moved = np.abs(values - white)
     low = min(float(np.nanmin(values, initial=white)), white) if low is None else low
     high = max(float(np.nanmax(values, initial=white)), white) if high is None else high
@@ -125,10 +128,11 @@ def no_rows(rows: Any) -> None:
         raise InputError(f"rows={rows!r} are tokens of a map, and this result is not by token")
 
 
-def _asked(rows: Any, labels: list[int]) -> list[int]:
-    """The indices of the rows that were asked for, in the map's order."""
+def _asked(rows: Any, labels: list[int | str]) -> list[int]:
+    """The indices of the rows that were asked for, in the map's order; of a span's token its own row, or the span's."""
     if isinstance(rows, slice):
-        return _some([i for i, label in enumerate(labels) if label in _slice(rows, labels)], rows, labels)
+        inside = _slice(rows, labels)
+        return _some([i for i, label in enumerate(labels) if ends_of(label)[0] in inside], rows, labels)
     listed = [rows] if not isinstance(rows, Iterable) else list(rows)
     at, found = {label: i for i, label in enumerate(labels)}, set()
     for row in listed:
@@ -140,21 +144,27 @@ def _asked(rows: Any, labels: list[int]) -> list[int]:
             raise InputError(
                 f"rows={rows!r}: {row!r} is no position; give whole numbers, not a mask"
             ) from None
-        i = at.get(row, len(labels) + row if -len(labels) <= row < 0 else None)
+        i = at.get(row, len(labels) + row if -len(labels) <= row < 0 else _around(row, labels))
         if i is None:
             raise InputError(f"rows={_shortened(rows)}: there is no row {row}; the map has {_spans(labels)}")
         found.add(i)
     return _some(sorted(found), rows, labels)
 
 
-def _slice(rows: slice, labels: list[int]) -> range:
+def _around(row: int, labels: list[int | str]) -> int | None:
+    """The row of the span that a position is in."""
+    spans = [(i, *ends_of(label)) for i, label in enumerate(labels) if isinstance(label, str)]
+    return next((i for i, first, last in spans if first <= row <= last), None)
+
+
+def _slice(rows: slice, labels: list[int | str]) -> range:
     try:
-        return range(*rows.indices(max(labels) + 1))
+        return range(*rows.indices(max(ends_of(label)[1] for label in labels) + 1))
     except TypeError:
         raise InputError(f"rows={rows!r}: the ends of a slice are whole numbers") from None
 
 
-def _some(found: list[int], rows: Any, labels: list[int]) -> list[int]:
+def _some(found: list[int], rows: Any, labels: list[int | str]) -> list[int]:
     if not found:
         raise InputError(f"rows={_shortened(rows)} are none of the map's: {_spans(labels)}")
     return found
@@ -165,12 +175,13 @@ def _shortened(rows: Any) -> str:
     return text if len(text) <= 60 else f"{text[:59]}…"
 
 
-def _spans(labels: list[int]) -> str:
-    run = labels == list(range(labels[0], labels[-1] + 1))
-    return f"{labels[0]}-{labels[-1]}" if run else _shortened(labels)
+def _spans(labels: list[int | str]) -> str:
+    first, last = ends_of(labels[0])[0], ends_of(labels[-1])[1]
+    run = labels == list(range(first, last + 1))
+    return f"{first}-{last}" if run else _shortened(labels)
 
 
-def _kept(keep: Collection[int], labels: list[int], most: int) -> list[int]:
+def _kept(keep: Collection[int | str], labels: list[int | str], most: int) -> list[int]:
     """The indices of the rows to keep; of more than half of what fits, the ends of each run."""
     at = [i for i, label in enumerate(labels) if label in keep]
     if len(at) <= most // 2:
@@ -196,7 +207,7 @@ def _strongest(strength: np.ndarray, faint: float, kept: list[int], most: int) -
     return out
 
 
-def _cuts(values: np.ndarray, nothing: np.ndarray, shown: list[int], labels: list[int]) -> list[Cut]:
+def _cuts(values: np.ndarray, nothing: np.ndarray, shown: list[int], labels: list[int | str]) -> list[Cut]:
     found = []
     for at, (before, after) in enumerate(zip([-1, *shown], [*shown, len(values)], strict=True)):
         if after - before < 2:
@@ -205,7 +216,7 @@ def _cuts(values: np.ndarray, nothing: np.ndarray, shown: list[int], labels: lis
         known = inside[~np.isnan(inside)]
         least, largest = (float(known.min()), float(known.max())) if known.size else (np.nan, np.nan)
         none = bool(nothing[before + 1 : after][~np.isnan(inside)].all())
-        span = (labels[before + 1], labels[after - 1])
+        span = min(ends_of(labels[before + 1])), max(ends_of(labels[after - 1]))
         found.append(Cut(at, *span, len(inside), least, largest, none))
     return found
 

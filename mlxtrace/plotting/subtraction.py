@@ -26,7 +26,7 @@ from .charts import (
     whiskers,
 )
 from .heatmaps import Map, Scale, draw, hatching_explained
-from .labels import model_name, words_of
+from .labels import joint, model_name, text_at, words_of
 from .protocols import Panel, Subtracted
 from .recoveries import rows_of
 
@@ -93,6 +93,11 @@ def _bars(result: Subtracted, panel: Panel, label: str, sheet: Sheet) -> list[st
     return [WHISKERS_MEAN] if len(result.ids) > 1 else []
 
 
+def _named(result: Subtracted, row: int | str) -> str:
+    label = text_at(row, lambda p: token_label(result.tokens[p]))
+    return f"{row} {label}" if isinstance(row, str) else label
+
+
 def _maps(result: Subtracted, panels: list[Panel], label: str, sheet: Sheet, asked: Any) -> list[str]:
     total, marked = len(panels), [len(panels[0].rows) - 1] if panels[0].row_name == "position" else []
     if total > MOST_MAPS:
@@ -100,7 +105,7 @@ def _maps(result: Subtracted, panels: list[Panel], label: str, sheet: Sheet, ask
         panels = [panels[i] for i in sorted(np.argsort(strength)[::-1][:MOST_MAPS])]
     maps = []
     for p in panels:
-        names = [token_label(result.tokens[i]) if p.row_name == "position" else str(i) for i in p.rows]
+        names = [_named(result, i) if p.row_name == "position" else str(i) for i in p.rows]
         title = p.component if p.head is None else f"{p.component}, head {p.head}"
         columns = [str(c) for c in p.columns]
         maps.append(Map(p.values, names, columns, "resid", title if total > 1 else "", halves=p.halves))
@@ -109,4 +114,5 @@ def _maps(result: Subtracted, panels: list[Panel], label: str, sheet: Sheet, ask
     x_label, y_label = panels[0].column_name, "layer" if panels[0].row_name == "layer" else ""
     draw(maps, scale, label, x_label, y_label, sheet=sheet, rows=rows_of(panels, scale, marked, asked))
     cut = [f"the {MOST_MAPS} of {total} maps with the largest differences"] if total > MOST_MAPS else []
-    return [*cut, *hatching_explained(maps, scale, "difference")]
+    spans = joint(panels[0].rows) if panels[0].row_name == "position" else []
+    return [*cut, *spans, *hatching_explained(maps, scale, "difference")]

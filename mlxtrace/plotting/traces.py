@@ -9,7 +9,7 @@ from typing import Any, Unpack
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..anatomy.components import KINDS, short_words
+from ..anatomy.components import KINDS, centre_of, short_words
 from ..errors import InputError
 from .arrays import matrix
 from .charts import legend
@@ -25,7 +25,7 @@ from .kit import (
     ticks,
     token_labels,
 )
-from .labels import elided, model_name, probability, quoted
+from .labels import elided, joint, model_name, probability, quoted, text_at
 from .protocols import ComparedTraces, Traced
 
 
@@ -43,7 +43,7 @@ def rome_heatmap(
     top: float | None = None,
     title: str = "",
     path: str | os.PathLike | None = None,
-    positions: Sequence[int] | None = None,
+    positions: Sequence[int | str] | None = None,
     rows: Any = "auto",
     **look: Unpack[Look],
 ) -> Figure:
@@ -62,7 +62,7 @@ def rome_heatmap(
         top: where the colours end; default: the largest score.
         title: instead of the usual one.
         path: where the figure goes as well, .png, .pdf or .svg; its folder exists.
-        positions: which token of the prompt each row is; default: 0, 1, 2, ...
+        positions: which token of the prompt each row is, or which span, "32-63"; default: 0, 1, 2, ...
         rows: which positions are shown: "auto", of many those that matter, which is said; "all"; or positions.
         look: `ax=` or `fig=` to draw on, `caption=False`.
 
@@ -101,7 +101,7 @@ def rome_heatmap(
         bar = f"p({escape(answer.strip())})" if answer else "p(answer)"
         draw(maps, scale, bar, sheet=sheet, rows=shown)
         clean = "" if high is None else f"clean {probability(high)}, "
-        caption = [f"{bar}: {clean}corrupted {probability(low)}"]
+        caption = [f"{bar}: {clean}corrupted {probability(low)}", *joint(positions or ())]
         sheet.headline(title or f"Impact of restoring {names} after corrupted input", caption)
     return sheet.finish()
 
@@ -116,7 +116,7 @@ def _map(
     several: bool,
 ) -> Map:
     """One kind's map, with what was restored below it."""
-    x_label = f"centre of {window} restored {short_words(kind)} layers"
+    x_label = centre_of(window, values.shape[1], f"restored {short_words(kind)}")
     if kind is None:
         x_label = "single restored layer" + (f" within {model_name(model)}" if model else "")
     columns = [str(i) for i in range(values.shape[1])]
@@ -125,19 +125,24 @@ def _map(
 
 
 def rows_named(
-    tokens: Sequence[str], subject: Collection[int] | None, positions: Sequence[int] | None = None
+    tokens: Sequence[str], subject: Collection[int] | None, positions: Sequence[int | str] | None = None
 ) -> list[str]:
-    """The labels of the rows of a map: tokens, and in a long map where each stands in the prompt."""
+    """The labels of the rows of a map: tokens, and in a long map, or of spans, where each stands in the prompt."""
     names = token_labels(tokens, subject)
     at = range(len(tokens)) if positions is None else positions
-    return [f"{i} {name}" for i, name in zip(at, names, strict=True)] if len(tokens) > MOST else names
+    numbered = len(tokens) > MOST or joint(at)
+    return [f"{i} {name}" for i, name in zip(at, names, strict=True)] if numbered else names
 
 
 def rows_shown(
-    values: Sequence[np.ndarray], scale: Scale, marked: list[int], positions: Sequence[int] | None, asked: Any
+    values: Sequence[np.ndarray],
+    scale: Scale,
+    marked: list[int],
+    positions: Sequence[int | str] | None,
+    asked: Any,
 ) -> Rows:
     """Which rows of maps `[tokens, layers]` on one scale are shown; the marked ones in any case."""
-    labels = list(range(len(values[0])) if positions is None else positions)
+    labels = list[int | str](range(len(values[0])) if positions is None else positions)
     together = np.concatenate(values, axis=1)
     keep = [labels[i] for i in marked]
     return matter(
@@ -192,7 +197,7 @@ def severed(
         plain_axes(ax)
         legend(ax, sheet.ax is not None)
         token, prompt = (
-            quoted(trace.tokens[trace.positions[-1]]),
+            quoted(text_at(trace.positions[-1], trace.tokens.__getitem__)),
             elided(trace.prompt, int(28 * sheet.inches[0])),
         )
         sheet.headline(
@@ -230,7 +235,8 @@ def comparison(
     first = result.first
     subject = first.subject_range or range(0)
     inside = [i for i, p in enumerate(first.positions) if p in subject]
-    labels = rows_named([first.tokens[p] for p in first.positions], inside, first.positions)
+    names = [text_at(p, first.tokens.__getitem__) for p in first.positions]
+    labels = rows_named(names, inside, first.positions)
     marked = sorted({*inside, len(labels) - 1})
     columns = [str(layer) for layer in range(first.scores.shape[1])]
     maps = [

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import LoadError
 
-INSTALL = "parquet needs pyarrow: pip install 'mlxtrace[parquet]'"
+INSTALL = "parquet needs pyarrow: pip install pyarrow"
 Rows = list[dict[str, Any]]
 
 

@@ -31,4 +31,4 @@ class FactFolder(Folder):
         raw, tokens = result.raw, result.tokens
         if result.kind not in list(self.parts) or raw.dtype != np.float64 or not isinstance(tokens, list):
             return False
-        return raw.ndim == 3 and len(raw) == len(tokens) and bool(np.isfinite(raw).all())
+        return raw.ndim == 3 and len(raw) == len(tokens) and bool(np.isfinite(result.scores).all())

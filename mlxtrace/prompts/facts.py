@@ -32,10 +32,10 @@ def run(model: Any, facts: Any, out: str | os.PathLike, **options: Any) -> Avera
         out: the folder; begun if need be, resumed if it was begun with the same model, facts and settings.
         options: kinds, None (one layer output at a time), "mlp", "attn" (windows of `window` layers), all three by
             default; limit, to trace the first so many facts only; group, a distributed group (default: that of
-            `mlx.launch`); samples, noise, window, seed, replace, engine, max_memory, progress as in `causal_trace`.
-            A level such as "s3" is in standard deviations of the embeddings of all the facts' subjects. first_token,
-            True to count a fact as right by the first token of its attribute, and to trace that token alone, as the
-            authors' code does.
+            `mlx.launch`); samples, within, noise, window, seed, replace, engine, max_memory, progress as in
+            `causal_trace`. A level such as "s3" is in standard deviations of the embeddings of all the facts'
+            subjects. first_token, True to count a fact as right by the first token of its attribute, and to trace that
+            token alone, as the authors' code does.
 
     Returns:
         An `AverageTrace`, on every rank; the folder has it as numbers, as a table and as figures.

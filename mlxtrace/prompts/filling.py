@@ -1,7 +1,8 @@
 """The work of a run over many prompts: what has no file yet is made, a batch at a time, and each result kept at once.
 
-Batches are dealt to the ranks, so that two of them never make the same file. A run may be killed at any moment: what
-is there is kept, and the next run does the rest.
+Batches are dealt to the ranks, so that two of them never make the same file. Where several processes hold one model,
+all of them run each batch, and the one that leads reads and writes. A run may be killed at any moment: what is there
+is kept, and the next run does the rest.
 """
 
 from __future__ import annotations
@@ -43,9 +44,9 @@ class Filling:
         if not self.ranks.total(int(sure)):
             raise InputError(self._none())
         if self.ranks.rank == 0:
-            self.folder.begin()
+            self.ranks.led(self.folder.begin)
         self.ranks.wait()
-        self.folder.check()
+        self.ranks.led(self.folder.check)
         self._begun = True
         for made in self._held:
             self._write(made)
@@ -67,12 +68,13 @@ class Filling:
             progress: True or False for a bar, on the first rank; None: in a terminal or notebook.
         """
         mine = batches[self.ranks.rank :: self.ranks.size]
-        lacking = [{item.id: self.folder.missing(item.id, parts) for item in batch} for batch in mine]
+        lacking = self.ranks.led(lambda: [self._lacking(batch, parts) for batch in mine])
         left = [sum(map(bool, of_batch.values())) for of_batch in lacking]
         total = sum(map(len, mine))
         if not self._begun and sum(left) < total:
             self.begin()
-        hidden = True if self.ranks.rank else (None if progress is None else not progress)
+        first = self.ranks.leads and self.ranks.rank == 0
+        hidden = True if not first else (None if progress is None else not progress)
         with tqdm(total=total, initial=total - sum(left), unit=self.folder.item, disable=hidden) as bar:
             for batch, of_batch, n in zip(mine, lacking, left, strict=True):
                 if n:
@@ -81,6 +83,9 @@ class Filling:
         if not self._begun:
             self.begin(sure=False)
         self.ranks.wait()
+
+    def _lacking(self, batch: Sequence[Any], parts: list[Any]) -> dict[str, list[Any]]:
+        return {item.id: self.folder.missing(item.id, parts) for item in batch}
 
     def _do(self, made: Iterable[Made]) -> None:
         for one in made:
@@ -92,6 +97,8 @@ class Filling:
                 self.begin()
 
     def _write(self, made: Made) -> None:
+        if not self.ranks.leads:
+            return
         if made.result is None:
             self.folder.skip(made.fields, made.why)
             return

@@ -31,7 +31,10 @@ NOT_HERE = {
     "plot": "a figure is written beside the results, average.png",
     "plan_only": "for a plan call the experiment itself, with a list of pairs",
 }
-LATER = ("source_model",)  # folders that were begun before there were these do not name them
+LATER = {  # by experiment; folders that were begun before there were these do not name them
+    "activation_patching": ("source_model",),
+    "causal_trace": ("within",),
+}
 HOW = ("engine", "max_memory")  # these change no numbers, so that a later run may change them
 OF_ITSELF = (  # what is wrong with a pair, not with what is asked of all
     errors.TokenError,
@@ -61,7 +64,7 @@ class Calls:
         self._options = {**defaults, **{name: _kept(value) for name, value in options.items()}}
         self._notes: list[str] = []
         self.together = experiment in ("activation_patching", "causal_effects")
-        uncounted = {*HOW, *(name for name in LATER if self._options.get(name) is None)}
+        uncounted = {*HOW, *(name for name in LATER.get(experiment, ()) if self._options[name] is None)}
         counted = {name: _told(value) for name, value in self._options.items() if name not in uncounted}
         self.settings = {"experiment": experiment, **counted, "weights": fingerprint(model.net)}
         if "metric" in self._options:
@@ -79,8 +82,9 @@ class Calls:
             )
         if given is None and all(isinstance(subject, str) for subject in subjects):
             given = list(subjects)
-        names = ("samples", "seed", "replace")
+        names = ("samples", "seed", "replace", "within")
         noise = GaussianNoise(level=asked["noise"], **{name: asked[name] for name in names})
+        self.settings |= {} if noise.within is None else {"within": noise.within}
         asked["noise"], self.settings["noise_level"], self._notes = level_of_run(self.model, noise, given)
 
     def on(self, pairs: Sequence[Any]) -> Iterator[Answered]:
@@ -114,6 +118,11 @@ def _check(experiment: str, name: str, value: Any, known: Mapping[str, Any]) -> 
         )
     if name in NOT_HERE:
         raise errors.InputError(f"a run into a folder takes no {name}=: {NOT_HERE[name]}")
+    if str(value).startswith("spans("):
+        raise errors.InputError(
+            f"a run into a folder takes no positions={value}: its batches would be refined at other tokens each; call "
+            "the experiment itself"
+        )
     if name not in known:
         raise errors.InputError(f"{experiment} has no option {name!r}; {errors.closest(name, known)}")
 

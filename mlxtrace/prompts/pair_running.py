@@ -6,7 +6,8 @@
     out/average.npz .txt .csv .png
 
 Files are written whole or not at all, so a run may be killed at any moment: what is there is kept, and the next run
-does the rest. Under `mlx.launch` the pairs are spread over the ranks.
+does the rest. Under `mlx.launch` the pairs are spread over the ranks. Processes that hold one model together count as
+one; the first of them reads and writes.
 """
 
 from __future__ import annotations
@@ -95,13 +96,15 @@ def run(
     if any_of_several(model, listed):
         settings[PairFolder.whole] = True  # what was scored before was the first token of each
     folder = PairFolder(out, settings, model.name, [pair.id for pair in listed])
-    folder.compare()
-    filling = Filling(folder, Ranks(group))
-    most = min(MOST, math.ceil(len(chosen) / filling.ranks.size))
+    ranks = Ranks(group, model.resolver.group)
+    ranks.led(folder.compare)
+    filling = Filling(folder, ranks)
+    most = min(MOST, math.ceil(len(chosen) / ranks.size))
     batches = batched(model, chosen, calls, most)
     filling.fill(batches, [None], lambda batch, missing: _made(calls, batch, missing), progress)
-    result = folder.together([pair.id for pair in chosen])
-    if filling.ranks.rank == 0:
+    ids = [pair.id for pair in chosen]
+    result = ranks.result(lambda: folder.together(ids))
+    if ranks.leads and ranks.rank == 0:
         folder.publish(result)
     return result
 

@@ -6,7 +6,8 @@
     out/average.npz .txt .csv, average.png, average_lines.png
 
 Files are written whole or not at all, so a run may be killed at any moment: what is there is kept, and the next
-run does the rest. Under `mlx.launch` the facts are spread over the ranks, and rank 0 averages.
+run does the rest. Under `mlx.launch` the facts are spread over the ranks, and rank 0 averages. Processes that hold one
+model together count as one; the first of them reads and writes.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def run_facts(
     out: str | os.PathLike,
     kinds: Iterable[str | None] = KINDS,
     *,
-    samples: int = 10,
+    samples: int | str = 10,
     noise: str | float = "s3",
     window: int | str = 10,
     seed: int = 1,
@@ -46,6 +47,7 @@ def run_facts(
     progress: bool | None = None,
     group: mx.distributed.Group | None = None,
     first_token: bool = False,
+    within: float | None = None,
 ) -> AverageTrace:
     """Trace every fact that the model gets right, into a folder, and average (Meng et al. 2022, section 2.2).
 
@@ -59,7 +61,7 @@ def run_facts(
         facts: what is traced.
         out: the folder; begun if need be, resumed if it was begun with the same model, facts and settings.
         kinds: None (one layer output at a time), "mlp", "attn" (windows of `window` layers); all three by default.
-        samples, noise, window, seed, replace, engine, max_memory: as in `causal_trace`.
+        samples, noise, window, seed, replace, engine, max_memory, within: as in `causal_trace`.
         limit: trace the first so many facts only; a later run may go further.
         group: a distributed group; default: the one that `mlx.launch` started, if it did.
         first_token: as in the authors' code, a fact counts as right by the first token of its attribute, which alone
@@ -74,12 +76,13 @@ def run_facts(
     kinds, whole = _kinds(kinds), not true_or_false("first_token", first_token)
     window = window_in(model, window)
     chosen = list(facts) if limit is None else list(facts)[: whole_number("limit", limit)]
-    ranks, reader = Ranks(group), FactReader(model)
-    drawn = GaussianNoise(level=noise, samples=samples, seed=seed, replace=replace)
+    ranks, reader = Ranks(group, model.resolver.group), FactReader(model)
+    drawn = GaussianNoise(level=noise, samples=samples, seed=seed, replace=replace, within=within)
     if ranks.rank == 0:
-        FactFolder(out).make()
+        ranks.led(FactFolder(out).make)
     level, told, notes = level_of_run(model, drawn, [fact.subject for fact in facts])
     options = {"window": window, "samples": samples, "seed": seed, "replace": replace}
+    options |= {} if drawn.within is None else {"within": drawn.within}
     settings = {**options, "noise": str(noise), "noise_level": told}
     settings |= {"weights": fingerprint(model.net), "facts": digest([fact.to_dict() for fact in facts])}
     if whole and any(reader.is_several(fact) for fact in facts):
@@ -95,8 +98,9 @@ def run_facts(
     filling = Filling(folder, ranks)
     filling.begin()
     filling.fill([[fact] for fact in chosen], kinds, make, progress)
-    average = average_folder(folder, kinds, [fact.id for fact in chosen])
-    if ranks.rank == 0:
+    ids = [fact.id for fact in chosen]
+    average = ranks.result(lambda: average_folder(folder, kinds, ids))
+    if ranks.leads and ranks.rank == 0:
         folder.publish(average)
     return average
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from ..plotting.protocols import Panel as Panel
-from ..plotting.protocols import Patched as Patched
+from ..plotting.labels import Panel as Panel
+from ..plotting.labels import Patched as Patched
+from ..plotting.labels import ends_of, text_at
 
 WHERE = ("layer", "head", "neuron", "position", "region")  # how lists of cells say where one is
 
@@ -24,13 +25,15 @@ def cells_of(
 ) -> list[dict[str, Any]]:
     """A dict for each cell, in the array's order: component, layer, position with its token, region, head, neuron.
 
+    Where some are spans of positions, `width` says how many tokens were patched together.
     Metrics are no cells: their axis is left out. at: which cells, by their places in that order; None: all.
     """
     parts = []
     for dim in dims:
         labels = [label.item() if isinstance(label, np.generic) else label for label in coords[dim]]
         if dim == "position":
-            parts.append([{dim: label, "token": tokens[label]} for label in labels])
+            spans = any(isinstance(label, str) for label in labels)
+            parts.append([_place(label, tokens) | (_width(label) if spans else {}) for label in labels])
         elif dim != "metric":
             parts.append([{dim: label} for label in labels])
     found: Any = itertools.product(*parts)
@@ -38,6 +41,15 @@ def cells_of(
         places = zip(*np.unravel_index(np.asarray(at, int), [len(part) for part in parts]), strict=True)
         found = [[part[i] for part, i in zip(parts, place, strict=True)] for place in places]
     return [functools.reduce(dict.__or__, labels, {"component": component}) for labels in found]
+
+
+def _place(label: int | str, tokens: Sequence[str]) -> dict[str, Any]:
+    return {"position": label, "token": text_at(label, tokens.__getitem__)}
+
+
+def _width(label: int | str) -> dict[str, int]:
+    first, last = ends_of(label)
+    return {"width": last - first + 1}
 
 
 def with_metrics(

@@ -35,9 +35,9 @@ class Comparison(Explored, Displayed):
         >>> from mlxtrace import InterpretableModel
         >>> model = InterpretableModel("demo")
         >>> prompt = "The Eiffel Tower is in the city of"
-        >>> result = model.compare_bits(prompt, "Eiffel Tower", bits=8, positions="last", samples=2, progress=False)
-        >>> result.difference.shape, result.names[1], result.correlation > 0.99
-        ((1, 12), '8 bits', True)
+        >>> result = model.compare_bits(prompt, "Eiffel Tower", bits=4, positions="last", samples=2, progress=False)
+        >>> result.difference.shape, result.names[1], result.correlation > 0.9
+        ((1, 12), '4 bits', True)
         >>> len(result.to_rows())
         12
         >>> figure = result.plot()
@@ -120,7 +120,7 @@ class Comparison(Explored, Displayed):
                 f"peak {peak['score']:z.4f} at layer {peak['layer']}, "
                 f"position {peak['position']} {quoted(peak['token'])}; {there:z.4f} at the other's peak"
             )
-        token = self.first.tokens[self.first.positions[i]]
+        token = self.first.to_rows()[i * self.difference.shape[1]]["token"]
         lines += [
             f"correlation {self.correlation:z.4f}",
             f"largest difference {self.largest_difference:z.4f}, at layer {layer}, {quoted(token)}",

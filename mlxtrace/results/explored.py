@@ -51,7 +51,7 @@ class Explored:
 
         Raises:
             InputError: for an option that this result has not, or a path that cannot be written, before drawing.
-            UnsupportedError: without plotly: pip install "mlxtrace[explore]".
+            UnsupportedError: without plotly: pip install plotly.
 
         Example:
             >>> from mlxtrace import InterpretableModel

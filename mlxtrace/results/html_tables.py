@@ -54,8 +54,8 @@ def heat(
     whole: float = 1.0,
     white: float = 0.0,
     row: str = "position",
-    labels: Sequence[int] | None = None,
-    keep: Collection[int] = (),
+    labels: Sequence[int | str] | None = None,
+    keep: Collection[int | str] = (),
     cells: int = CELLS,
 ) -> str:
     """A table of shaded cells `[rows, columns]`, of the rows that matter.

@@ -13,6 +13,7 @@ class OnePair:
 
     raw: np.ndarray
     recovery: np.ndarray
+    settings: dict
 
     @property
     def ids(self) -> list[str]:
@@ -31,8 +32,20 @@ class OnePair:
 
     @property
     def interval(self) -> np.ndarray:
-        """The half-width of each recovery's 95 % interval over the pairs, percent: NaN, as one pair has none."""
-        return np.full(self.raw.shape, np.nan)
+        """The half-width of each recovery's 95 % interval, percent: NaN, as one pair has none over pairs.
+
+        Where samples of noise were drawn until cells were known it is over the samples, and no narrower than was asked.
+        """
+        return np.asarray(self.settings.get("sampling", {}).get("half", np.full(self.raw.shape, np.nan)))
+
+    @property
+    def samples(self) -> np.ndarray | int:
+        """How many samples of noise each cell had, where they were drawn until it was known; else that of all cells.
+
+        1 where nothing was drawn. Where the tokens of a region are averaged, the mean of theirs.
+        """
+        sampling = self.settings.get("sampling")
+        return self.settings.get("samples", 1) if sampling is None else np.asarray(sampling["samples"])
 
     @property
     def low(self) -> np.ndarray:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Unpack
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..arguments import whole_number
+from ..arguments import text_at, whole_number
 from ..errors import InputError, closest
 from ..plotting.subtraction import Look, difference
 from .cells import WHERE, Panel, cells_of, largest, panels_of
@@ -207,7 +207,7 @@ class PatchingDifference(Saved):
     def _names(self, panel: Panel) -> list[str]:
         if panel.row_name != "position":
             return [str(row) for row in panel.rows]
-        return [f"{p:>3} {quoted(self.tokens[p])[1:-1]}" for p in panel.rows]
+        return [f"{p:>3} {text_at(p, lambda i: quoted(self.tokens[i])[1:-1])}" for p in panel.rows]
 
     def _kept(self, panel: Panel) -> dict[str, Any]:
         """How the rows of a panel may be cut: not regions, and never the last token."""

@@ -133,7 +133,20 @@ class PatchingResult(OnePair, Labelled, Saved, Mapping[int, float]):
     def _rows(self, at: np.ndarray | None = None) -> list[dict[str, Any]]:
         cells = cells_of(self.dims, self.coords, self.components[0], self.tokens, at)
         numbers = self._by_cell(self.raw, at), self._by_cell(self.recovery, at)
-        return with_metrics(cells, self.metrics, *numbers, self.settings.get("windows", {}))
+        rows = with_metrics(cells, self.metrics, *numbers, self.settings.get("windows", {}))
+        return self._with_samples(rows, at) if "sampling" in self.settings else rows
+
+    def _with_samples(self, rows: list[dict[str, Any]], at: np.ndarray | None) -> list[dict[str, Any]]:
+        """The rows with the samples that each cell had, and the ends of its intervals."""
+        n, low, high = (self._by_cell(np.asarray(x), at) for x in (self.samples, self.low, self.high))
+        before = [f"{metric}_" for metric in self.metrics] if len(self.metrics) > 1 else [""]
+        for i, row in enumerate(rows):
+            count = float(n[i, 0])  # of a region the mean of its tokens'
+            row["samples"] = int(count) if count.is_integer() else count
+            for j, metric in enumerate(before):
+                ends = {f"{metric}low": low[i, j], f"{metric}high": high[i, j]}
+                row.update({name: None if np.isnan(x) else float(x) for name, x in ends.items()})
+        return rows
 
     def top(self, k: int = 5) -> list[dict[str, Any]]:
         """The k strongest cells by the first metric.

@@ -176,6 +176,13 @@ class PatchingSet(PatchingResult):
         return self._interval
 
     @property
+    def samples(self) -> Any:
+        """How many samples of noise each cell of each pair had, a list over the pairs; a number where all are alike."""
+        every = [single.samples for single in self.singles]
+        alike = isinstance(every[0], int) and len(set(every)) == 1
+        return every[0] if alike else every
+
+    @property
     def small_gaps(self) -> list[str]:
         """The pairs whose own gap, in any metric, is too small to mean anything."""
         named = zip(self.ids, self.singles, strict=True)

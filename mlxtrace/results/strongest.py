@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..plotting.labels import quoted, window_of
+from ..plotting.labels import ends_of, quoted, window_of
 from .patching_result import PatchingResult
 
 TELLING = 15  # percent of effect from which a site is worth a sentence
@@ -54,9 +54,11 @@ def _percent(row: dict, key: str) -> str:
 
 
 def _elsewhere(row: dict, first: dict, window: int) -> bool:
-    for place in ("position", "region"):
-        if place in row:
-            return row[place] != first[place]
+    if "position" in row:
+        (begins, ends), (others_begin, others_end) = ends_of(row["position"]), ends_of(first["position"])
+        return ends < others_begin or others_end < begins  # a token of a span is no other place
+    if "region" in row:
+        return row["region"] != first["region"]
     others = any(row.get(unit) != first.get(unit) for unit in ("head", "neuron"))
     return others or abs(row["layer"] - first["layer"]) > window
 
@@ -70,6 +72,8 @@ def _place(row: dict, result: PatchingResult) -> str:
     if "position" not in row:
         return where
     subject, position = result.subject_range or range(0), row["position"]
+    if isinstance(position, str):
+        return f"{where} at tokens {position} together"
     which = "last token" if position == len(result.tokens) - 1 else f"token {position}"
     if position in subject:
         which = "last subject token" if position == subject[-1] else "subject token"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from ..errors import InputError
 from .intervals import difference, mean_of
 from .over_pairs import notes_of_number, some
 
+NUMBERS = ("spans", "sampling")  # settings that hold what others say, or arrays
 CURE = "; plotting.compare([a, b], labels=[...]) draws both side by side"
 
 
@@ -20,9 +22,10 @@ def subtracted(first: Any, second: Any) -> dict[str, Any]:
     and heads are the same; a component or a metric may differ where each has one.
     """
     _check(first, second)
+    first, second, notes = _shared_rows(first, second)
     index = np.ix_(*(_places(dim, first, second) for dim in first.dims))
     one, other = first.recovery, second.recovery[index]
-    interval, n, notes = np.full(one.shape, np.nan), np.ones(one.shape, int), []
+    interval, n = np.full(one.shape, np.nan), np.ones(one.shape, int)
     if first.ids:
         order = [second.ids.index(name) for name in first.ids]
         one, other, interval, n = _paired(first, second, order, index)
@@ -73,6 +76,31 @@ def _check(first: Any, second: Any) -> None:
         raise InputError(f"the results are by position, but their prompts have other tokens{CURE}")
 
 
+def _shared_rows(first: Any, second: Any) -> tuple[Any, Any, list[str]]:
+    """Results of which one is of spans at the rows that both have, and a note on those that only one has."""
+    if "position" not in first.dims or not any("spans" in r.settings for r in (first, second)):
+        return first, second, []
+    one, other = first.coords["position"], second.coords["position"]
+    shared = [label for label in one if label in other]
+    if not shared:
+        raise InputError(f"no span or token is a row of both results{CURE}")
+    odd = [str(label) for label in [*one, *other] if label not in shared]
+    note = f"{len(odd)} rows of one result only are left out: {some(odd)}"
+    return _at_rows(first, shared), _at_rows(second, shared), [note] if odd else []
+
+
+def _at_rows(result: Any, labels: list) -> Any:
+    """The result at some of its positions."""
+    if result.ids:
+        singles = [_at_rows(single, labels) for single in result.singles]
+        return type(result)(singles, result.ids, plan=result.plan)
+    found, axis = copy.copy(result), result.dims.index("position")
+    at = [result.coords["position"].index(label) for label in labels]
+    found.raw, found.recovery = result.raw.take(at, axis), result.recovery.take(at, axis)
+    found.coords = {**result.coords, "position": labels}
+    return found
+
+
 def _places(dim: str, first: Any, second: Any) -> list[int]:
     """Where the labels of the first stand in the second; InputError when these are not the same."""
     one, other = first.coords[dim], second.coords[dim]
@@ -105,7 +133,7 @@ def _texts(result: Any) -> list[str]:
     settings = [
         f"{name} {value}"
         for name, value in result.settings.items()
-        if isinstance(value, str | int | list | dict)
+        if isinstance(value, str | int | list | dict) and name not in NUMBERS
     ]
     return [*settings, *([] if result.ids else [result.clean_text, result.corrupted_text])]
 

@@ -135,7 +135,8 @@ def _kept(result: Patched, panel: Panel) -> dict[str, Any]:
 def _names(result: Patched, panel: Panel) -> list[str]:
     if panel.row_name != "position":
         return [str(x) for x in panel.rows]
-    return [f"{p:>3} {position_label(result, p, lambda t: quoted(t)[1:-1])}" for p in panel.rows]
+    wide = max(3, *(len(str(p)) for p in panel.rows))
+    return [f"{p:>{wide}} {position_label(result, p, lambda t: quoted(t)[1:-1])}" for p in panel.rows]
 
 
 def _text_map(result: Patched, panel: Panel, maps: int) -> list[str]:

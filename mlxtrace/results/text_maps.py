@@ -64,8 +64,8 @@ def shaded(
     *,
     row: str = "position",
     column: str = "layer",
-    labels: Sequence[int] | None = None,
-    keep: Collection[int] = (),
+    labels: Sequence[int | str] | None = None,
+    keep: Collection[int | str] = (),
     most: int = MOST,
 ) -> list[str]:
     """A heading and a map `[rows, columns]` under it, as `text_map` draws it, with what is left out.

@@ -18,6 +18,10 @@ class Answering:
         """The number of logits."""
         raise NotImplementedError
 
+    def _known_ids(self) -> int:
+        """The number of ids that can be read."""
+        raise NotImplementedError
+
     def receipt(self, prompt: PromptLike, subject: Any = None) -> Prompt:
         """A prompt of any length, as it was tokenized."""
         raise NotImplementedError
@@ -66,5 +70,13 @@ class Answering:
             [' Lou', 'vre']
         """
         if prompt is None or isinstance(prompt, str):
-            return tokens.answer_tokens(self.tokenizer, answer, prompt, self.vocab_size)
-        return self.receipt(prompt).answer_tokens(answer, self.vocab_size)
+            found = tokens.answer_tokens(self.tokenizer, answer, prompt, self.vocab_size)
+        else:
+            found = self.receipt(prompt).answer_tokens(answer, self.vocab_size)
+        known = self._known_ids()
+        if unread := [token for token in found[:-1] if token >= known]:
+            raise tokens.TokenError(
+                f"The answer has the token id {unread[0]} before its last one, where the model reads it, but the ids "
+                f"that it has embeddings for are 0..{known - 1}: check the ids."
+            )
+        return found

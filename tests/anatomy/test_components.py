@@ -21,8 +21,10 @@ from mlxtrace.anatomy.components import (
     KINDS,
     Component,
     canonical,
+    centre_of,
     complete,
     short_words,
+    wide_window,
 )
 from mlxtrace.anatomy.finders import FINDERS
 from mlxtrace.anatomy.resolver import rows_first
@@ -167,3 +169,8 @@ def test_unknown_names_are_refused_with_all_of_them(name):
 def test_words_for_causal_traces():
     assert [short_words(kind) for kind in KINDS] == ["layer output", "MLP", "attention"]
     assert [canonical(alias) for alias in ("output", "self_attn", "mlp")] == ["resid_post", "attn", "mlp"]
+
+
+def test_a_window_of_more_layers_than_there_are_is_not_said_to_have_a_centre_of_so_many():
+    assert centre_of(12, 12) == "centre of 12 layers" and "40" not in centre_of(40, 12)
+    assert wide_window(40, 12).startswith("a window of 40 spans all of this model's 12 layers")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
+from types import SimpleNamespace
+
 import mlx.core as mx
 import mlx.nn as nn
 import models
 import pytest
 
 from mlxtrace import errors
+from mlxtrace.anatomy import recording
 from mlxtrace.anatomy.recording import (
     Recorder,
     find_vocab,
@@ -127,3 +131,16 @@ def test_arguments_by_slot(calls):
     layer = next(c for c in calls if c.path == "model.layers.1")
     assert same(layer.argument(0), layer.inputs()[0])
     assert layer.argument(None) is None and layer.argument("nothing") is None
+
+
+def test_a_rank_that_waits_for_others_says_so(monkeypatch, capfd):
+    """It may wait for ever, for a rank that is alive and elsewhere; one that need not wait says nothing."""
+    group = SimpleNamespace(rank=lambda: 1, size=lambda: 2)
+    monkeypatch.setattr(mx.distributed, "all_gather", lambda x, group, stream: x)
+    recording.meet(group, "a pass over something")
+    monkeypatch.setattr(recording, "WAITING", 0.01)
+    evaluate = mx.eval
+    monkeypatch.setattr(mx, "eval", lambda *x: time.sleep(0.2) or evaluate(*x))
+    recording.meet(group, "a pass over something else")
+    said = "mlxtrace: rank 1 has waited 0 s for the other ranks, at a pass over something else\n"
+    assert capfd.readouterr().err == said

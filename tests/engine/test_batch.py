@@ -3,12 +3,11 @@
 import mlx.core as mx
 import numpy as np
 import pytest
-from mlx_lm.models.cache import KVCache
 from models import make
 
 from mlxtrace import InterpretableModel, errors
 from mlxtrace.engine import choice
-from mlxtrace.engine.batch import Batch, Prefix, scatter
+from mlxtrace.engine.batch import Batch, scatter
 from mlxtrace.engine.runs import FLAT, Patch, Run, capture
 
 CLEAN = [3, 17, 40, 41, 52, 60, 77, 8, 9]
@@ -36,28 +35,6 @@ def test_scatter_writes_where_numpy_would(heads):
     expected[to] = source[from_]
     np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(np.array(given), x)
-
-
-def test_a_prefix_is_the_base_rows_keys_and_values():
-    draw = np.random.RandomState(0)
-    keys, values = (mx.array(draw.randn(2, 3, 6, 4).astype(np.float32)) for _ in "kv")
-    base = KVCache()
-    base.update_and_fetch(keys, values)
-    prefix = Prefix(base, 4, np.array([0, 1, 1, 0]))
-    more = mx.ones((4, 3, 2, 4))
-    got_keys, got_values = prefix.update_and_fetch(more, 2 * more)
-    assert prefix.offset == 6 and got_keys.shape == (4, 3, 6, 4)
-    origin = mx.array([0, 1, 1, 0])
-    assert mx.array_equal(got_keys[:, :, :4], keys[origin, :, :4]) and mx.array_equal(
-        got_keys[:, :, 4:], more
-    )
-    assert mx.array_equal(got_values[:, :, :4], values[origin, :, :4])
-    assert mx.array_equal(got_values[:, :, 4:], 2 * more)
-
-
-def test_an_empty_cache_is_no_prefix():
-    with pytest.raises(errors.EngineError, match="empty"):
-        Prefix(KVCache(), 2, np.array([0]))
 
 
 @pytest.mark.parametrize("birth", [FLAT, 0, 1])

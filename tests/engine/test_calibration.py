@@ -3,13 +3,15 @@
 import gc
 
 import mlx.core as mx
+import more_models
 import numpy as np
 import pytest
 from mlx_lm.models.cache import make_prompt_cache
 from models import make
 
 from mlxtrace import InterpretableModel, errors
-from mlxtrace.engine import calibration
+from mlxtrace.engine import calibration, choice
+from mlxtrace.engine.joint_runs import Runs
 from mlxtrace.engine.runs import Run, capture
 
 
@@ -36,6 +38,55 @@ def test_what_is_measured_is_remembered_by_its_arguments(model):
     assert measured(other.resolver, "a") == 4
     model.resolver.measured.clear()
     assert measured(model.resolver, "a") == 5
+
+
+def test_seconds_of_what_is_done_once_are_counted_once(monkeypatch):
+    seconds = iter([0.0, 1.0, 8.0, 10.0, 11.0])
+    model = InterpretableModel(make("llama"))
+    monkeypatch.setattr(calibration.time, "perf_counter", lambda: next(seconds))
+    with (
+        calibration.timed_once(model.resolver),
+        calibration.timed_once(model.resolver),
+    ):  # 0 to 8, and from 1 on
+        pass
+    assert calibration.once(model.resolver) == 8
+    with pytest.raises(KeyError), calibration.timed_once(model.resolver):  # what fails took time, too
+        raise KeyError
+    assert calibration.once(model.resolver) == 9
+
+
+def test_a_sweep_takes_no_time_of_what_is_done_once(monkeypatch):
+    model = InterpretableModel(make("llama"))
+    made = calibration.rounding
+
+    def slow(resolver):
+        with calibration.timed_once(resolver):
+            resolver.measured["once"] = calibration.once(resolver) + 500.0
+        return made(resolver)
+
+    plan = model.activation_patching([5, 6, 7], [5, 8, 7], progress=False, plan_only=True)
+    assert plan.elapsed is None and 0 < plan.once < 100 and f"{plan.once:.2g} s once" in str(plan)
+    monkeypatch.setattr(calibration, "rounding", slow)
+    monkeypatch.setattr(calibration.time, "perf_counter", lambda: calibration.once(model.resolver))
+    assert model.activation_patching([5, 6, 7], [5, 8, 7], progress=False).plan.elapsed == pytest.approx(0)
+
+
+@pytest.mark.parametrize("experiment", ["activation_patching", "causal_trace"])
+def test_a_plan_has_the_time_of_all_that_is_done_once(experiment):
+    """What a run says of its sites is measured once as well: a run after a plan measures nothing more."""
+    model = InterpretableModel(make("llama"))
+
+    def call(**options):
+        if experiment == "causal_trace":
+            return model.causal_trace([5, 6, 7, 8], range(1, 2), samples=2, progress=False, **options)
+        asked = dict(component="resid_post", progress=False, metric="logit")
+        return model.activation_patching([5, 6, 7], [5, 8, 7], **asked, **options)
+
+    plan = call(plan_only=True)
+    measured = set(model.resolver.measured)
+    assert any("whole_stream_errors" in key for key in measured if isinstance(key, tuple))
+    assert call().plan.once == plan.once == calibration.once(model.resolver)
+    assert set(model.resolver.measured) == measured
 
 
 def test_it_is_measured_anew_when_the_weights_are_others():
@@ -105,16 +156,51 @@ def test_a_pass_takes_no_more_than_was_estimated(model):
     ids = list(range(60))
     gc.collect()  # what other tests left and is let go in between would count as room
     estimate = calibration.pass_bytes(model.resolver, 6, 60, 60, read=60)
+    with calibration.undisturbed():
+        mx.clear_cache()
+        before = mx.get_active_memory()
+        mx.reset_peak_memory()
+        mx.eval(model.net(mx.array([ids] * 6)))
+        assert mx.get_peak_memory() - before <= estimate
+
+
+@calibration.undisturbed()
+def test_a_recurrent_pass_takes_no_more_than_was_estimated():
+    """Of a longer prompt it holds more for a token than of the shortest."""
+    model = InterpretableModel(make("jamba"))
+    estimate = calibration.pass_bytes(model.resolver, 20, 16, 16)
+    tokens = mx.array([list(range(16))] * 20)
     mx.clear_cache()
     before = mx.get_active_memory()
     mx.reset_peak_memory()
-    mx.eval(model.net(mx.array([ids] * 6)))
+    mx.eval(model.net(tokens))
     assert mx.get_peak_memory() - before <= estimate
 
 
-def test_times_are_no_less_than_nothing(model):
-    once, per_token = calibration.timing(model.resolver)
-    assert once > 0 and per_token >= 0
+@pytest.mark.parametrize(("name", "component"), [("deepseek_v3", None), ("gpt_oss", "k")])
+@calibration.undisturbed()
+def test_masks_of_each_head_and_sinks_take_memory(name, component):
+    """Attention that cannot be computed in parts, or has one more score for each query, holds more at once."""
+    model = InterpretableModel(more_models.make(name))
+    length, sites = 200, [model.resolver.site(component, 1)] if component else []
+    estimate = calibration.pass_bytes(model.resolver, 6, length, length, sites)
+    run = Runs((Run(tuple(i % 150 for i in range(length))),) * 6)
+    mx.clear_cache()
+    before = mx.get_active_memory()
+    mx.reset_peak_memory()
+    capture(model.resolver, run, sites, eager=True)
+    peak = mx.get_peak_memory() - before
+    kept = sum(6 * calibration.site_bytes(model.resolver, site, length, length) for site in sites)
+    assert peak <= estimate + kept
+
+
+def test_attention_with_masks_of_each_head_shares_no_prefix():
+    """It is called as it is, and takes the memory of all keys."""
+    for name, merges in (("deepseek_v3", False), ("gpt_oss", True)):
+        resolver = InterpretableModel(more_models.make(name)).resolver
+        engine = choice.choose(resolver)
+        assert calibration.more_than_masks(resolver) == (not merges, name == "gpt_oss")
+        assert engine.merges(500, 500) == merges
 
 
 def test_a_site_that_is_never_reached_has_no_size(model):

@@ -26,3 +26,10 @@ def test_which_layers_are_parallel():
     assert parallel_layers(ModuleResolver(make("phi"))) == (True, True, True)
     assert parallel_layers(ModuleResolver(make("olmo2"))) == (False, False, False)
     assert parallel_layers(ModuleResolver(make("mamba"))) == (False, False, False)
+
+
+def test_a_model_is_looked_at_once_however_often_its_calls_are_written_down(monkeypatch):
+    resolver = ModuleResolver(make("llama"))
+    record_calls(Hooks(resolver))
+    monkeypatch.setattr("mlxtrace.engine.differences.record", None)  # nothing is recorded a second time
+    assert record_calls(Hooks(resolver)) == {}

@@ -4,14 +4,17 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from types import SimpleNamespace
 
 import mlx.core as mx
 import numpy as np
 import pytest
+from fake_ranks import on_ranks
 from models import make
 
 from mlxtrace import GaussianNoise, InterpretableModel, errors
-from mlxtrace.engine import calibration, choice, memory
+from mlxtrace.engine import calibration, choice, memory, work
 from mlxtrace.metrics import every_position
 
 CLEAN = [(3 + 7 * i) % 160 for i in range(24)]
@@ -22,7 +25,7 @@ NOISE = GaussianNoise(range(2, 4), level=0.5, samples=4, seed=1)
 @pytest.fixture(scope="module")
 def model():
     made = InterpretableModel(make("llama", hidden_size=96, intermediate_size=256, num_hidden_layers=4))
-    choice.choose(made.resolver), calibration.timing(made.resolver), calibration.token_bytes(made.resolver)
+    choice.choose(made.resolver), work.speed(made.resolver, 24), calibration.token_bytes(made.resolver)
     return made
 
 
@@ -70,7 +73,17 @@ ASKED = {
 }
 
 
-@pytest.mark.parametrize("asked", ASKED.values(), ids=ASKED)
+# Cells like those of the mlp and of the keys, which are asked for as well.
+LIKE_OTHERS = {"window of mlp", "head"}
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        pytest.param(asked, id=name, marks=[pytest.mark.heavy] if name in LIKE_OTHERS else [])
+        for name, asked in ASKED.items()
+    ],
+)
 def test_peak_stays_under_the_allowance_and_numbers_stay(model, asked):
     need, whole = peak_of(lambda: patch(model, **asked))
     bound = least(lambda allowed: patch(model, allowed, **asked))
@@ -259,6 +272,34 @@ def test_a_device_bounds_it(machine, monkeypatch):
     assert memory.free() == (3 << 30) - mx.get_active_memory()
 
 
+def refusals(model):
+    """Every experiment that refuses for want of memory, with no limit named."""
+    yield lambda: patch(model)
+    yield lambda: model.attribution_patching(CLEAN, CORRUPTED, progress=False)
+    yield lambda: model.path_patching(CLEAN, CORRUPTED, "m0", "m1", progress=False)
+    yield lambda: model.logit_lens(CLEAN)
+    yield lambda: patch(model, corrupted=NOISE)
+
+
+def test_a_limit_that_nobody_named_is_not_called_max_memory(model, machine, monkeypatch):
+    """A refusal says which limit of the machine it was, and that another can be named."""
+    files(machine, proc__meminfo="MemAvailable: 8 kB\n")
+    for run in refusals(model):
+        with pytest.raises(
+            errors.InputError, match=r"^max_memory is not set \(it may name more\)"
+        ) as refused:
+            run()
+        assert "a quarter of what this machine's memory (MemAvailable) leaves is 2048 bytes" in str(
+            refused.value
+        )
+    taken = mx.get_active_memory() + 4000
+    monkeypatch.setattr(mx, "device_info", lambda: {"max_recommended_working_set_size": taken})
+    with pytest.raises(errors.InputError, match="what Metal's recommended working set leaves is 1000 bytes"):
+        patch(model)
+    with pytest.raises(errors.InputError, match=r"^max_memory is 1000 bytes, but a single cell needs about"):
+        patch(model, 1000)
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of the address space are Linux's")
 def test_a_limit_of_the_address_space_bounds_it():
     code = (
@@ -272,3 +313,27 @@ def test_a_limit_of_the_address_space_bounds_it():
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=dict(os.environ))
     assert out.returncode == 0, out.stderr
     assert 250_000_000 < json.loads(out.stdout) <= 301_000_000
+
+
+def test_of_ranks_that_differ_by_rounding_the_first_counts():
+    def ask(group):
+        mine = np.array([[0.1, 0.2], [np.nan, -np.inf]]) * (1 + 1e-9 * group.rank())
+        return memory.of_first(mine, group)
+
+    for found in on_ranks(3, ask):
+        np.testing.assert_array_equal(found, [[0.1, 0.2], [np.nan, -np.inf]])
+    assert memory.of_first(np.zeros(0), None).size == 0
+
+
+def test_ranks_plan_by_the_same_numbers(monkeypatch):
+    """The least memory of all, and the longest time: with plans of their own they would wait for each other."""
+    here = threading.local()
+    monkeypatch.setattr(memory, "default_memory", lambda: 5_000_000_001 + 7_000_000 * here.rank)
+    measured = calibration.per_model(lambda resolver: (0.25 * (1 + here.rank), 7))
+
+    def ask(group):
+        here.rank = group.rank()
+        resolver = SimpleNamespace(group=group, measured={})
+        return memory.allowed_bytes(None, group), measured(resolver), memory.agreed("words", group)
+
+    assert on_ranks(3, ask) == [(5_000_000_001, (0.75, 7.0), "words")] * 3

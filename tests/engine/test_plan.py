@@ -31,12 +31,12 @@ def cell(resolver, component, layer, *at, **options):
 
 def test_runs_differ_from_the_first_token_or_noise_on(resolver):
     noise = np.ones((2, 1, 64))
-    assert request(resolver).first_difference == 2
-    assert request(resolver, source=Run(IDS)).first_difference == len(IDS)
-    assert request(resolver, source=Run(IDS[:4])).first_difference == 4
-    assert request(resolver, base=Run(IDS, noise, (1,))).first_difference == 1
-    assert request(resolver, source=Run(IDS, noise, (4,))).first_difference == 4
-    assert request(resolver, engine=Engine("flat", causal=False)).first_difference == 0
+    assert request(resolver).first_differences == [2]
+    assert request(resolver, source=Run(IDS)).first_differences == [len(IDS)]
+    assert request(resolver, source=Run(IDS[:4])).first_differences == [4]
+    assert request(resolver, base=Run(IDS, noise, (1,))).first_differences == [1]
+    assert request(resolver, source=Run(IDS, noise, (4,))).first_differences == [4]
+    assert request(resolver, engine=Engine("flat", causal=False)).first_differences == [0]
     assert request(resolver, base=Run(IDS, noise, (1,))).block == 2
 
 

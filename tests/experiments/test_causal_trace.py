@@ -36,12 +36,12 @@ def same(trace, expected):
 @pytest.mark.parametrize(
     "options",
     [
-        {},
-        {"kind": "mlp", "window": 3},
-        {"kind": "attn", "window": 4},
-        {"kind": "mlp"},
-        {"severed": "mlp"},
-        {"severed": "attn"},
+        {},  # the published ten samples
+        {"kind": "mlp", "window": 3, "samples": 3},
+        {"kind": "attn", "window": 4, "samples": 3},
+        {"kind": "mlp", "samples": 3},
+        {"severed": "mlp", "samples": 3},
+        {"severed": "attn", "samples": 3},
         {"seed": 5, "samples": 3},
     ],
     ids=str,

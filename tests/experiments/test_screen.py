@@ -47,8 +47,17 @@ def check(found, right, tolerance=2e-5):
     return sorted(right, key=lambda where: -abs(right[where]))[:10], verified
 
 
-@pytest.mark.parametrize("direction", ["denoise", "noise"])
-@pytest.mark.parametrize("name", ["gpt2", "llama", "gemma3_text", "phi", "gemma4_text"])
+QUICK = {("gpt2", "denoise"), ("gpt2", "noise"), ("gemma3_text", "noise"), ("gemma4_text", "denoise")}
+
+
+@pytest.mark.parametrize(
+    ("name", "direction"),
+    [
+        pytest.param(name, direction, marks=[] if (name, direction) in QUICK else [pytest.mark.heavy])
+        for name in ("gpt2", "llama", "gemma3_text", "phi", "gemma4_text")
+        for direction in ("denoise", "noise")
+    ],
+)
 def test_single_neurons(name, direction):
     """Also where layers have other numbers of neurons."""
     model = InterpretableModel(models.make(name, seed=4))

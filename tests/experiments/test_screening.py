@@ -1,5 +1,7 @@
 """How far a screen goes: the cells that were asked for, until the strongest stay, or until a budget ends it."""
 
+from types import SimpleNamespace
+
 import models
 import numpy as np
 import pytest
@@ -43,7 +45,8 @@ class Steps(Screening):
     """A screen whose cells take no run: cell i does what `true[i]` says, and a pass holds four cells."""
 
     def __init__(self, true, wanted, began=0.0):
-        super().__init__(None, None, [None], [], {}, None, wanted, began)
+        model = SimpleNamespace(resolver=SimpleNamespace(group=None))
+        super().__init__(model, None, [None], [], {}, None, wanted, began)
         self.true, self.order = np.array(true), np.arange(len(true))
         self.effects, self.ranked, self.steps = np.zeros((1, 0)), began, []
 

@@ -10,11 +10,13 @@ import mlx_lm
 import models
 import numpy as np
 import pytest
+from fake_ranks import on_ranks
 from mlx.utils import tree_map_with_path
 from mlx_lm.tuner.utils import linear_to_lora_layers
 
 from mlxtrace import InterpretableModel, errors
 from mlxtrace import interventions as iv
+from mlxtrace.forward import generation
 
 IDS = [3, 17, 5, 90, 44, 8, 21]
 T, N = len(IDS), 6
@@ -287,3 +289,14 @@ def test_positions_are_told_where_there_are_tokens(llama):
     with pytest.raises(errors.EditError, match="axis 1"):
         llama.generate(IDS, N, {"layers.1.pattern": iv.zero_at(1)})
     llama.generate(IDS, N, {"layers.1.pattern": iv.scale(0.5)})
+
+
+def test_ranks_of_a_sharded_model_take_the_token_of_the_first():
+    """Each would draw its own, and go on from another text."""
+
+    def ask(group):
+        own = mx.zeros((1, 9)).at[0, 2 + group.rank()].add(1.0)
+        drawn = generation._of_first(group, lambda logprobs: mx.array([5 + group.rank()]))
+        return generation._of_first(group, None)(own).tolist(), drawn(own).tolist()
+
+    assert on_ranks(2, ask) == [([2], [5])] * 2

@@ -90,8 +90,9 @@ def skipped(module: str) -> str:
     return CANNOT.get(module, "")
 
 
-# Of these the quick run measures the laws of experiments too (of llama: test_check.py). The heavy run does so of all.
-EXPERIMENTS = {"gemma3_text", "mamba"}
+# Of these the quick run measures the laws of experiments too (of llama: test_check.py), CI does so of gemma3_text as
+# well. The heavy run does so of all.
+EXPERIMENTS = {"mamba"}
 # The laws after these are of the installation, whatever the model: test_check.py measures them, on the demo.
 OF_A_MODEL = [*MODEL_LAWS, *EXPERIMENT_LAWS]
 

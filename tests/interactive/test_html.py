@@ -57,7 +57,7 @@ def test_a_page_that_cannot_be_made_leaves_what_was_there(tmp_path, monkeypatch)
 def test_without_plotly_one_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "plotly", None)
     for draw in (lambda: layers().explore(), lambda: interactive.script()):
-        with pytest.raises(UnsupportedError, match=r'pip install "mlxtrace\[explore\]"'):
+        with pytest.raises(UnsupportedError, match=r"pip install plotly"):
             draw()
 
 

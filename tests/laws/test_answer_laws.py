@@ -21,7 +21,8 @@ def measured(name="llama"):
     "name",
     [
         "llama",
-        "mamba",
+        # the same law on the same model is quick in identities/test_architectures.py
+        pytest.param("mamba", marks=pytest.mark.heavy),
         pytest.param("gemma2", marks=pytest.mark.heavy),
         pytest.param("gpt2", marks=pytest.mark.heavy),
     ],

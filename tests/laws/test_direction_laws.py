@@ -16,7 +16,8 @@ def measured(law, kind=InterpretableModel, name="llama"):
 
 
 @pytest.mark.parametrize("law", [by_hand, moves])
-@pytest.mark.parametrize("name", ["gpt2", "mamba"])
+# mamba, heavy here, is quick in identities/test_architectures.py: the same laws on the same model
+@pytest.mark.parametrize("name", ["gpt2", pytest.param("mamba", marks=pytest.mark.heavy)])
 def test_they_hold(law, name):
     found = measured(law, name=name)
     assert found.error <= found.tolerance

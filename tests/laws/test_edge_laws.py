@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 from faulty_models import seen
@@ -22,6 +24,11 @@ class Lying(InterpretableModel):
         found = InterpretableModel.edges(self, *prompts, **options)
         type(self).change(found)
         return found
+
+
+@functools.cache
+def fails_on_a_sound_model(law):
+    return seen(law, InterpretableModel(make("llama", **SMALL)))
 
 
 def turned(scores):
@@ -69,9 +76,8 @@ def ends_swapped(scores):
     ids=lambda x: getattr(x, "__name__", getattr(x, "name", "")),
 )
 def test_edges_of_something_else(law, change):
-    net = make("llama", **SMALL)
-    assert not seen(law, InterpretableModel(net))
-    assert seen(law, type("Lying", (Lying,), {"change": staticmethod(change)})(net))
+    assert not fails_on_a_sound_model(law)
+    assert seen(law, type("Lying", (Lying,), {"change": staticmethod(change)})(make("llama", **SMALL)))
 
 
 def test_models_without_edges_are_told_so():

@@ -22,7 +22,7 @@ def probe():
 
 
 def test_a_layer_that_sees_later_positions():
-    rows = rows_of(SeeingLaterPositions)
+    rows = rows_of(SeeingLaterPositions, MODEL_LAWS)
     assert failing(rows) == {engine_laws.causal.name}
     assert rows[engine_laws.before.name].status == "n/a"
 

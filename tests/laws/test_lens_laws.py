@@ -20,7 +20,8 @@ def broken(found):
     return not np.isfinite(found.error) or found.error > found.tolerance
 
 
-@pytest.mark.parametrize("name", ["llama", "mamba"])
+# mamba, heavy here, is quick in identities/test_architectures.py: the same laws on the same model
+@pytest.mark.parametrize("name", ["llama", pytest.param("mamba", marks=pytest.mark.heavy)])
 def test_they_hold(name):
     assert not broken(measured(lenses, name)) and not broken(measured(scopes, name))
 
@@ -41,8 +42,8 @@ def answered_by_its_first(self, logits, k, honest=patchscope_parts.Scope.read):
     return top_tokens.Said(said.ids, said.probabilities, first.prob, said.rank)
 
 
-def of_the_first_source(self, entries, source_rows, honest=batch.Batch._indices):
-    to, from_ = honest(self, entries, source_rows)
+def of_the_first_source(*asked, honest=batch.indices):
+    to, from_ = honest(*asked)
     return to, (from_[0] * 0, *from_[1:])
 
 
@@ -53,7 +54,7 @@ def of_the_first_source(self, entries, source_rows, honest=batch.Batch._indices)
         (lenses, logit_lens.lens, "read_out", lambda r, v, honest=lens.read_out: honest(r, v * 1.0 + 0.1)),
         (lenses, top_tokens, "likeliest", lambda row, k: np.argsort(row)[:k]),
         (scopes, patchscope_parts.Scope, "read", answered_by_its_first),
-        (scopes, batch.Batch, "_indices", of_the_first_source),
+        (scopes, batch, "indices", of_the_first_source),
         (
             scopes,
             patchscope_map,

@@ -9,6 +9,7 @@ import pytest
 from faulty_models import Model, misreporting, seen
 
 from mlxtrace import InterpretableModel
+from mlxtrace.experiments.noise import UntilRun
 from mlxtrace.laws import noise_laws
 from mlxtrace.laws.model_under_test import SUBJECT, ModelUnderTest
 from mlxtrace.laws.pair_by_hand import NOISE_SEED, drawn_by_hand, embedding_std_by_hand
@@ -55,6 +56,16 @@ def test_samples_that_an_engine_mixes_up(monkeypatch):
 
     monkeypatch.setattr(tested.sweep, "run", swapped)
     assert noise_laws.noise_rows(tested).error > 1e-3
+
+
+@pytest.mark.parametrize("shift", [0, 1])
+def test_rounds_that_draw_the_first_samples_again(monkeypatch, shift):
+    honest = UntilRun.part
+    monkeypatch.setattr(
+        UntilRun, "part", lambda run, begin, end: honest(run, begin - shift * begin, end - shift * begin)
+    )
+    found = noise_laws.noise_until(ModelUnderTest(InterpretableModel(Model())))
+    assert (found.error > found.tolerance) == bool(shift), found
 
 
 def test_the_draw_by_hand_is_the_published_one():

@@ -5,8 +5,7 @@ import pytest
 from models import make
 
 from mlxtrace import InterpretableModel
-from mlxtrace.engine import joint_runs, sweep
-from mlxtrace.engine.batch import Batch
+from mlxtrace.engine import batch, joint_runs, sweep
 from mlxtrace.laws.model_under_test import ModelUnderTest
 from mlxtrace.laws.pair_set_laws import sets
 
@@ -15,14 +14,17 @@ def measured(name="llama"):
     return sets(ModelUnderTest(InterpretableModel(make(name))))
 
 
-@pytest.mark.parametrize("name", ["llama", "gpt2", "gemma2", "mamba", "mixtral"])
+# mamba, heavy here, is quick in identities/test_architectures.py: the same laws on the same model
+@pytest.mark.parametrize(
+    "name", ["llama", "gpt2", "gemma2", "mixtral", pytest.param("mamba", marks=pytest.mark.heavy)]
+)
 def test_it_holds(name):
     found = measured(name)
     assert found.error <= found.tolerance
 
 
-def rows_of_the_first(self, entries, source_rows, indices=Batch._indices):
-    to, from_ = indices(self, entries, source_rows)
+def rows_of_the_first(*asked, indices=batch.indices):
+    to, from_ = indices(*asked)
     return to, (from_[0] * 0, *from_[1:])
 
 
@@ -37,7 +39,7 @@ def measures_of_the_first(measures, logits, prompts):
 @pytest.mark.parametrize(
     "place, name, fault",
     [
-        (Batch, "_indices", rows_of_the_first),
+        (batch, "indices", rows_of_the_first),
         (joint_runs.Runs, "embedded", noise_of_the_first),
         (sweep, "measured_by_prompt", measures_of_the_first),
     ],

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 from faulty_models import Model, misreporting, seen
 
 from mlxtrace import InterpretableModel
 from mlxtrace.laws import patching_laws
 from mlxtrace.laws.model_under_test import ModelUnderTest
+
+
+@functools.cache
+def fails_on_a_sound_model(law):
+    return seen(law, Model())
 
 
 def swapped_direction(name, arguments, options):
@@ -43,7 +50,7 @@ def swapped_prompts(name, arguments, options):
     ids=lambda x: getattr(x, "__name__", ""),
 )
 def test_an_experiment_that_does_something_else(law, change):
-    assert not seen(law, Model())
+    assert not fails_on_a_sound_model(law)
     assert seen(law, misreporting(Model(), change))
 
 

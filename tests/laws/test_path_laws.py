@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 from faulty_models import seen
 from models import make
@@ -20,6 +22,11 @@ class Lying(InterpretableModel):
         return InterpretableModel.path_patching(
             self, *prompts, senders=senders, receivers=receivers, **options
         )
+
+
+@functools.cache
+def fails_on_a_sound_model(law):
+    return seen(law, InterpretableModel(make("llama")))
 
 
 def direction(senders, receivers, options):
@@ -56,9 +63,8 @@ def frozen(senders, receivers, options):
     ids=lambda x: getattr(x, "__name__", ""),
 )
 def test_an_experiment_that_does_something_else(law, change):
-    net = make("llama")
-    assert not seen(law, InterpretableModel(net))
-    assert seen(law, type("Lying", (Lying,), {"change": staticmethod(change)})(net))
+    assert not fails_on_a_sound_model(law)
+    assert seen(law, type("Lying", (Lying,), {"change": staticmethod(change)})(make("llama")))
 
 
 @pytest.mark.parametrize("name", ["gemma3_text", "granite", "phi"])

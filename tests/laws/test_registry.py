@@ -27,7 +27,7 @@ def test_every_law_says_what_to_distrust():
 
 
 def test_the_order_of_the_table():
-    assert len(LAWS) == 58
+    assert len(LAWS) == 59
     assert LAWS[0].name == "two plain runs agree to the bit"
     assert LAWS[22].name == "a layer adds what attn and mlp write, or it is said"
     assert LAWS[-1].name == "all of this on a small model of known make"

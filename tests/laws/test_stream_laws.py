@@ -22,7 +22,7 @@ from mlxtrace.laws.registry import MODEL_LAWS
 
 
 def test_a_layer_that_ignores_its_input():
-    rows = rows_of(IgnoringInput)
+    rows = rows_of(IgnoringInput, MODEL_LAWS)
     assert failing(rows) == {stream_laws.reads.name}
     row = rows[stream_laws.reads.name]
     assert row.error == 1 and "layer 1" in row.note
@@ -36,7 +36,7 @@ def test_state_outside_the_stream():
 
 
 def test_a_component_that_nothing_reads():
-    rows = rows_of(LeavingOutMLP)
+    rows = rows_of(LeavingOutMLP, MODEL_LAWS)
     assert failing(rows) == {stream_laws.written.name}
     assert "layers.1.mlp" in rows[stream_laws.written.name].note
 

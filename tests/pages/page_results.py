@@ -24,6 +24,12 @@ from mlxtrace.results.comparison_set import ComparisonSet
 from mlxtrace.results.labelled import Answer
 from mlxtrace.results.path_set import PathSet
 
+# The names are known before the results are made: every process collects all tests, and few of them need these.
+CLASSES = (
+    "PatchingResult", "PatchingSet", "PatchingDifference", "CausalTrace", "AverageTrace", "CausalEffects",
+    "NoisingWindow", "Screened", "PathResult", "PathSet", "Edges", "Circuit", "Curve", "Faithfulness", "Completeness",
+    "Comparison", "ComparisonSet", "LogitLens", "Patchscope", "Direction",
+)  # fmt: skip
 PROMPTS = "The Eiffel Tower is in the city of", "The Colosseum is in the city of"
 
 
@@ -83,4 +89,6 @@ def page_results() -> dict[str, Any]:
         demo.patchscope(PROMPTS[0], 8, -1, PROMPTS[1], max_tokens=1),
         demo.direction(PROMPTS[:1], PROMPTS[1:], "layers.8"),
     ]  # fmt: skip
-    return {type(result).__name__: result for result in found}
+    named = {type(result).__name__: result for result in found}
+    assert tuple(named) == CLASSES
+    return named

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from page_results import page_results
+from page_results import CLASSES, page_results
 from test_causal_trace_result import made as trace
 from test_patching_result import make
 from test_patching_set import a_set
@@ -47,7 +47,7 @@ def test_of_a_trace_the_noise_is_the_corruption():
     assert asked.gaps[0].size == pytest.approx(0.8) and asked.pairs == ()  # its ids are tokens
 
 
-@pytest.mark.parametrize("name", page_results())
+@pytest.mark.parametrize("name", CLASSES)
 def test_every_class_is_read(name):
     asked = asked_of(page_results()[name])
     assert isinstance(asked.model, str) and all(isinstance(text, str) for text in asked.key[:3])

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from page_results import page_results
+from page_results import CLASSES, page_results
 from test_patching_result import make
 
 from mlxtrace.pages.findings import found, label
@@ -11,7 +11,7 @@ from mlxtrace.pages.methods import kind_of
 from mlxtrace.results.strongest import strongest
 
 
-@pytest.mark.parametrize("name", page_results())
+@pytest.mark.parametrize("name", CLASSES)
 def test_page_results_is_told_in_sentences(name):
     said = found(page_results()[name])
     assert said == "" or said.endswith(".")

@@ -1,7 +1,7 @@
 """What each panel means: every class of results has its method, with formula and source."""
 
 import pytest
-from page_results import page_results
+from page_results import CLASSES, page_results
 from test_patching_result import make
 from test_patching_set import a_set
 
@@ -16,7 +16,7 @@ def test_every_kind_is_told():
         assert not method.source.endswith(".")
 
 
-@pytest.mark.parametrize("name", page_results())
+@pytest.mark.parametrize("name", CLASSES)
 def test_page_results_has_a_kind(name):
     assert kind_of(page_results()[name]) in METHODS
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from page_results import page_results
+from page_results import CLASSES, page_results
 from test_patching_result import make
 
 import mlxtrace
@@ -17,7 +17,7 @@ def quick(monkeypatch):
     monkeypatch.setattr("mlxtrace.pages.document.script", lambda: "<script></script>")
 
 
-@pytest.mark.parametrize("name", page_results())
+@pytest.mark.parametrize("name", CLASSES)
 def test_every_class_makes_a_page(name, tmp_path, quick):
     result = page_results()[name]
     text = mlxtrace.report(result, tmp_path / "x.html").read_text("utf-8")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import shipped
-from page_results import PROMPTS, page_results
+from page_results import CLASSES, PROMPTS, page_results
 
 from mlxtrace import prompts
 from mlxtrace.pages.reproduction import About, python_lines, reproduction, versions
@@ -58,7 +58,7 @@ def test_a_set_is_run_again():
     np.testing.assert_array_equal(again(result).raw, result.raw)
 
 
-@pytest.mark.parametrize("name", page_results())
+@pytest.mark.parametrize("name", CLASSES)
 def test_what_cannot_be_written_out_is_a_comment(name):
     lines = python_lines([page_results()[name]])
     compile("\n".join(lines), "lines", "exec")

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from page_results import attributed, page_results
+from page_results import CLASSES, attributed, page_results
 from test_causal_trace_result import made as trace
 from test_patching_result import make
 from test_patching_set import a_set
@@ -46,15 +46,15 @@ CASES = {
     "the other alone": (make([0.2], direction="noise"), "Only corrupting was run"),
     "the demo": (make([0.2]), "circuit was planted"),
     "the stream": (make([0.2], components=["resid_post"]), "the last token of the last layer is 100 %"),
-    "an unfaithful circuit": (page_results()["Faithfulness"], "not faithful: with it alone 20 %"),
-    "what a screen missed": (page_results()["Screened"], "ran 14 of 500 cells exactly"),
+    "an unfaithful circuit": ("Faithfulness", "not faithful: with it alone 20 %"),
+    "what a screen missed": ("Screened", "ran 14 of 500 cells exactly"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_each_weakness_is_said(case):
     result, words = CASES[case]
-    assert words in said(result)
+    assert words in said(page_results()[result] if isinstance(result, str) else result)
 
 
 def test_a_sound_result_has_none_but_that_it_is_one_prompt():
@@ -88,7 +88,7 @@ def test_answers_that_differ_by_pair_are_not_the_same_answer():
     assert "same answer" not in said(result)
 
 
-@pytest.mark.parametrize("name", page_results())
+@pytest.mark.parametrize("name", CLASSES)
 def test_every_class_is_looked_at(name):
     one = page_results()[name]
     assert all(line.endswith(".") for line in weaknesses([one], [asked_of(one)]))

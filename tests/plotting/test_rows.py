@@ -124,3 +124,18 @@ def test_rows_are_called_by_their_labels():
 def test_other_rows_are_refused(rows, says):
     with pytest.raises(InputError, match=says):
         matter(np.zeros((100, 2)), rows)
+
+
+def test_spans_of_a_map():
+    """Rows of spans are cut as others are, and are found by the positions in them."""
+    labels = ["0-31", "32-63", *range(32, 64), "64-95", "96-99"]
+    values = np.zeros((len(labels), 2))
+    values[labels.index("32-63")] = values[labels.index(40)] = 1
+    found = matter(values, most=8, labels=labels)
+    assert found.labels == ["32-63", 40] and found.said == [
+        "rows 0-31 are 0; rows 32-39 are 0; rows 41-99 are 0"
+    ]
+    assert matter(values, [41, 70, -1], labels=labels).labels == [41, "64-95", "96-99"]
+    assert matter(values, slice(40, 42), labels=labels).labels == [40, 41]
+    with pytest.raises(InputError, match="there is no row 100"):
+        matter(values, [100], labels=labels)

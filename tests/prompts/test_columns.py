@@ -64,5 +64,5 @@ def test_without_pyarrow_the_way_to_it_is_said(monkeypatch):
 
     monkeypatch.setattr(importlib, "import_module", missing)
     for call in (lambda: columns.parquet_rows(b"", "x"), lambda: columns.parquet_bytes([], [])):
-        with pytest.raises(LoadError, match=r"pip install 'mlxtrace\[parquet\]'"):
+        with pytest.raises(LoadError, match=r"pip install pyarrow"):
             call()

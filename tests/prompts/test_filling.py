@@ -111,7 +111,9 @@ class Together:
             self._barrier.wait(5)
             return sum(self._sums[call])
 
-        return SimpleNamespace(rank=rank, size=self.size, total=total, wait=lambda: total(1))
+        return SimpleNamespace(
+            rank=rank, size=self.size, total=total, wait=lambda: total(1), leads=True, led=lambda work: work()
+        )
 
 
 @pytest.mark.parametrize("bad", [set(), {"0", "1", "2"}, {"3", "6"}])
@@ -139,7 +141,10 @@ def test_only_the_first_rank_shows_a_bar(capfd):
     shown = capfd.readouterr().err
     assert "1/7" in shown and "7/7" in shown and "pair" in shown
     filling = Filling(
-        Folder(log=["begin"]), SimpleNamespace(rank=1, size=2, total=lambda n: n, wait=lambda: None)
+        Folder(log=["begin"]),
+        SimpleNamespace(
+            rank=1, size=2, total=lambda n: n, wait=lambda: None, leads=True, led=lambda work: work()
+        ),
     )
     filling.begin()
     filling.fill(BATCHES, [None], maker(), progress=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -293,8 +292,9 @@ def test_one_bar_counts_what_is_done(model, whole, out, capfd):
 
 
 def test_every_rank_returns_the_averages_and_the_first_writes_them(model, whole, out, monkeypatch):
-    second = SimpleNamespace(rank=1, size=2, total=lambda n: n, wait=lambda: None)
-    monkeypatch.setattr(pair_running, "Ranks", lambda group: second)
+    second = pair_running.Ranks()
+    second.rank, second.size, second.total = 1, 2, lambda n: n
+    monkeypatch.setattr(pair_running, "Ranks", lambda *_: second)
     for path in out.glob("average.*"):
         path.unlink()
     before = times(out)

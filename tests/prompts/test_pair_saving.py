@@ -148,7 +148,7 @@ def test_without_pyarrow(tmp_path, monkeypatch):
         raise ImportError(name)
 
     monkeypatch.setattr(columns.importlib, "import_module", missing)
-    with pytest.raises(InputError, match=r"pip install 'mlxtrace\[parquet\]'"):
+    with pytest.raises(InputError, match=r"pip install pyarrow"):
         prompts.save(HARD, tmp_path / "a.parquet")
     assert not list(tmp_path.iterdir())
 

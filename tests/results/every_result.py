@@ -7,6 +7,7 @@ from compared_traces import Comparison
 from edges_made_up import made_up
 
 from mlxtrace.engine.plan import Plan
+from mlxtrace.experiments.until import PlanUntil
 from mlxtrace.results.attribution_result import AttributionResult, AttributionSet, PatchingResult, PatchingSet
 from mlxtrace.results.average_trace import AverageTrace
 from mlxtrace.results.causal_trace_result import CausalTrace
@@ -182,5 +183,6 @@ class Made:
             self.scope(True), self.direction(), self.screened(), self.average(), compared,
             ComparisonSet([compared, compared], names),
             Plan("fanout", 99, 9, 120, 3, 10**8, 3.0, prefix=True, starts=list(range(self.length))),
+            PlanUntil("fanout", 99, 9, 120, 3, 10**8, 3.0, least=40, least_seconds=1.0),
         ]  # fmt: skip
         return {type(one).__name__: one for one in found}

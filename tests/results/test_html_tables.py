@@ -19,7 +19,7 @@ from mlxtrace.terminal import width
 
 # Too general to be a result: their subclasses are.
 INSIDE = {"Saved", "Record", "EdgeSet", "Scoped"}
-OTHERS = {"Plan", "Comparison", "ComparisonSet"}  # which are not saved as wholes
+OTHERS = {"Plan", "PlanUntil", "Comparison", "ComparisonSet"}  # which are not saved as wholes
 
 
 @pytest.fixture(scope="module")
