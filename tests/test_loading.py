@@ -15,7 +15,7 @@ from adapter_folders import save_adapters
 from mlx.utils import tree_flatten
 
 from mlxtrace import InterpretableModel, errors, loading
-from mlxtrace.engine.calibration import undisturbed
+from mlxtrace.engine.calibration import measured_peak
 
 IDS = [3, 17, 5, 90, 41, 8, 77]
 PROMPT = "The Eiffel Tower is located in the city of"
@@ -183,14 +183,9 @@ def test_a_share_is_read_and_no_more(alone):
     sizes = []
     for group in (None, First(2)):
         gc.collect()
-        with undisturbed():
-            mx.clear_cache()
-            mx.reset_peak_memory()
-            before = mx.get_active_memory()
+        with measured_peak() as peak:
             net, _, name = loading.load_any("demo", group=group)
-            sizes.append(
-                (sum(x.nbytes for _, x in tree_flatten(net.parameters())), mx.get_peak_memory() - before)
-            )
+            sizes.append((sum(x.nbytes for _, x in tree_flatten(net.parameters())), peak()))
     assert name == "demo" and sizes[1][0] < 0.65 * sizes[0][0] and len(alone) == 1
     assert sizes[1][1] < 1.2 * sizes[1][0], "more than one whole matrix at a time"
     assert net.layers[0].self_attn.n_heads == 4 and net.layers[0].self_attn.n_kv_heads == 2
@@ -200,11 +195,9 @@ def test_of_a_pipeline_each_reads_its_own_layers_and_one_blank_one(alone):
     sizes = []
     for n in (1, 2, 4):
         gc.collect()
-        mx.clear_cache()
-        mx.reset_peak_memory()
-        before = mx.get_active_memory()
-        net = loading.load_any("demo", group=First(n), pipeline=True)[0]
-        sizes.append(mx.get_peak_memory() - before)
+        with measured_peak() as peak:
+            net = loading.load_any("demo", group=First(n), pipeline=True)[0]
+            sizes.append(peak())
         assert [layer._mlxtrace_staged for layer in net.layers][-12 // n :] == [0] * (12 // n)
     layer = sum(x.nbytes for _, x in tree_flatten(net.layers[0].parameters()))
     rest = sizes[0] - 12 * layer  # read by each: the embeddings

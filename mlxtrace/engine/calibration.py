@@ -25,7 +25,7 @@ from ..anatomy.attention_parts import (
 from ..anatomy.recording import forward, probe_tokens
 from ..anatomy.resolver import ModuleResolver, Site
 from ..errors import EngineError
-from .memory import agreed, undisturbed
+from .memory import agreed, measured_peak
 from .runs import Hooks, Run, capture, norm_input, slice_to_last
 from .runs import to_numpy as to_numpy
 
@@ -137,19 +137,17 @@ def token_bytes(resolver: ModuleResolver) -> tuple[float, float, float, float]:
     return body, per_token, head, per_read
 
 
-@undisturbed()
 def _peaks(resolver: ModuleResolver, rows: int) -> list[int]:
     """The peak bytes of a plain pass up to the final norm, where there is one, and after it."""
     tokens, marks = mx.array([short_ids(resolver) * (1 + attends_itself(resolver))] * rows), []
+    hooks = Hooks(resolver)
+    with measured_peak() as peak:
 
-    def mark() -> None:
-        marks.append(mx.get_peak_memory() - before)
-        mx.reset_peak_memory()
+        def mark() -> None:
+            marks.append(peak())
+            mx.reset_peak_memory()
 
-    mx.clear_cache()
-    mx.reset_peak_memory()
-    before = mx.get_active_memory()
-    in_two(Hooks(resolver), tokens, mark)
+        in_two(hooks, tokens, mark)
     return marks
 
 
@@ -213,15 +211,12 @@ def more_than_masks(resolver: ModuleResolver) -> tuple[bool, bool]:
 
 
 @per_model
-@undisturbed()
 def _measured_scores(resolver: ModuleResolver) -> float:
     x = mx.zeros((1, 1, 128, 32), compute_dtype(resolver))
     mx.eval(x)
-    mx.clear_cache()
-    before = mx.get_active_memory()
-    mx.reset_peak_memory()
-    mx.eval(plain_attention(x, x, x, scale=1.0, mask="causal"))
-    return (mx.get_peak_memory() - before) / 128**2
+    with measured_peak() as peak:
+        mx.eval(plain_attention(x, x, x, scale=1.0, mask="causal"))
+        return peak() / 128**2
 
 
 def site_bytes(resolver: ModuleResolver, site: Site, positions: int, length: int) -> int:

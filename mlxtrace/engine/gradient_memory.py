@@ -76,13 +76,10 @@ def _token_bytes(resolver: Any, way: Way) -> tuple[float, float]:
     return max(few - 2 * length * slope, 0.0), slope
 
 
-@calibration.undisturbed()
 def _peak(resolver: Any, way: Way, rows: int) -> int:
     first = resolver.site("embed")
     one = Pass(resolver, calibration.rows_of(resolver, rows), np.arange(rows), [first], way)
     zeros, _ = one.zeros()
-    mx.clear_cache()
-    before = mx.get_active_memory()
-    mx.reset_peak_memory()
-    one.gradients(_first_logit, zeros)
-    return mx.get_peak_memory() - before
+    with calibration.measured_peak() as peak:
+        one.gradients(_first_logit, zeros)
+        return peak()

@@ -156,42 +156,32 @@ def test_a_pass_takes_no_more_than_was_estimated(model):
     ids = list(range(60))
     gc.collect()  # what other tests left and is let go in between would count as room
     estimate = calibration.pass_bytes(model.resolver, 6, 60, 60, read=60)
-    with calibration.undisturbed():
-        mx.clear_cache()
-        before = mx.get_active_memory()
-        mx.reset_peak_memory()
+    with calibration.measured_peak() as peak:
         mx.eval(model.net(mx.array([ids] * 6)))
-        assert mx.get_peak_memory() - before <= estimate
+        assert peak() <= estimate
 
 
-@calibration.undisturbed()
 def test_a_recurrent_pass_takes_no_more_than_was_estimated():
     """Of a longer prompt it holds more for a token than of the shortest."""
     model = InterpretableModel(make("jamba"))
     estimate = calibration.pass_bytes(model.resolver, 20, 16, 16)
     tokens = mx.array([list(range(16))] * 20)
-    mx.clear_cache()
-    before = mx.get_active_memory()
-    mx.reset_peak_memory()
-    mx.eval(model.net(tokens))
-    assert mx.get_peak_memory() - before <= estimate
+    with calibration.measured_peak() as peak:
+        mx.eval(model.net(tokens))
+        assert peak() <= estimate
 
 
 @pytest.mark.parametrize(("name", "component"), [("deepseek_v3", None), ("gpt_oss", "k")])
-@calibration.undisturbed()
 def test_masks_of_each_head_and_sinks_take_memory(name, component):
     """Attention that cannot be computed in parts, or has one more score for each query, holds more at once."""
     model = InterpretableModel(more_models.make(name))
     length, sites = 200, [model.resolver.site(component, 1)] if component else []
     estimate = calibration.pass_bytes(model.resolver, 6, length, length, sites)
     run = Runs((Run(tuple(i % 150 for i in range(length))),) * 6)
-    mx.clear_cache()
-    before = mx.get_active_memory()
-    mx.reset_peak_memory()
-    capture(model.resolver, run, sites, eager=True)
-    peak = mx.get_peak_memory() - before
     kept = sum(6 * calibration.site_bytes(model.resolver, site, length, length) for site in sites)
-    assert peak <= estimate + kept
+    with calibration.measured_peak() as peak:
+        capture(model.resolver, run, sites, eager=True)
+        assert peak() <= estimate + kept
 
 
 def test_attention_with_masks_of_each_head_shares_no_prefix():
@@ -215,6 +205,6 @@ def test_the_collector_rests_while_a_peak_is_measured(model, monkeypatch):
     monkeypatch.setattr(calibration, "forward", lambda *a: seen.append(gc.isenabled()) or forward(*a))
     calibration._peaks(model.resolver, 2)
     assert seen == [False] and gc.isenabled()
-    with pytest.raises(ZeroDivisionError), calibration.undisturbed():
+    with pytest.raises(ZeroDivisionError), calibration.measured_peak():
         raise ZeroDivisionError
     assert gc.isenabled()

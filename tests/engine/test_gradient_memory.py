@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import gc
 
-import mlx.core as mx
 import numpy as np
 import pytest
 from models import make
 from more_models import make as make_more
 
 from mlxtrace.anatomy.resolver import ModuleResolver
-from mlxtrace.engine.calibration import undisturbed
+from mlxtrace.engine.calibration import measured_peak
 from mlxtrace.engine.gradient_memory import can_checkpoint, pass_bytes
 from mlxtrace.engine.gradient_pass import Pass, Way
 from mlxtrace.engine.runs import Run
@@ -21,13 +20,10 @@ def taken(resolver: ModuleResolver, way: Way, rows: int, length: int) -> int:
     run = Run((5,) * length, np.zeros((rows, 0, 1)) if rows > 1 else None)
     one = Pass(resolver, run, np.arange(rows), [resolver.site("embed")], way)
     zeros, _ = one.zeros()
-    gc.collect()
-    with undisturbed():  # what others left is let go of before, or after
-        mx.clear_cache()
-        before = mx.get_active_memory()
-        mx.reset_peak_memory()
+    gc.collect()  # what others left is let go of before, or after
+    with measured_peak() as peak:
         one.gradients(lambda logits: logits[:, 0], zeros)
-        return mx.get_peak_memory() - before
+        return peak()
 
 
 @pytest.mark.parametrize("checkpointed", [False, True])

@@ -34,13 +34,10 @@ def patch(model, allowed=None, corrupted=CORRUPTED, **options):
     return model.activation_patching(CLEAN, corrupted, max_memory=allowed, **options)
 
 
-@calibration.undisturbed()
 def peak_of(run):
-    mx.clear_cache()
-    before = mx.get_active_memory()
-    mx.reset_peak_memory()
-    result = run()
-    return mx.get_peak_memory() - before, result
+    with calibration.measured_peak() as peak:
+        result = run()
+        return peak(), result
 
 
 def least(run):

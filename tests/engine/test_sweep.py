@@ -12,7 +12,7 @@ from noise import close
 
 from mlxtrace import GaussianNoise, InterpretableModel, errors
 from mlxtrace.engine import calibration, choice, work
-from mlxtrace.engine.calibration import undisturbed
+from mlxtrace.engine.calibration import measured_peak
 from mlxtrace.engine.runs import Cell, Patch, Run
 from mlxtrace.engine.sweep import Sweep
 from mlxtrace.metrics import every_position
@@ -184,13 +184,10 @@ def test_peak_memory_stays_within_what_was_allowed():
     whole = sweep_of(model, cells).plan()
     for limit in (whole.bytes // 3, whole.bytes // 8):
         sweep = sweep_of(model, cells, max_memory=limit)
-        gc.collect()
-        with undisturbed():  # what other tests left and is let go of meanwhile would count as room
-            weights = mx.get_active_memory()
-            mx.clear_cache()
-            mx.reset_peak_memory()
+        gc.collect()  # what other tests left and is let go of meanwhile would count as room
+        with measured_peak() as peak:
             sweep.run(lambda rows: rows.sum(-1)[None], progress=False)
-            assert mx.get_peak_memory() - weights <= limit
+            assert peak() <= limit
 
 
 def test_stopping_leaves_the_model_as_it_was(model):
