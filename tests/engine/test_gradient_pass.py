@@ -29,7 +29,9 @@ def one_pass(resolver: ModuleResolver, **options) -> Pass:
 def test_zeros_leave_the_forward_pass_bit_for_bit(name):
     one = one_pass(ModuleResolver(make(name)))
     zeros, _ = one.zeros()
-    plain = mx.array(capture(one.resolver, Run(IDS), [])[0])  # the head reads the last position alone, as in `one`
+    plain = mx.array(
+        capture(one.resolver, Run(IDS), [])[0]
+    )  # the head reads the last position alone, as in `one`
     values, _ = one.gradients(first, zeros)
     assert mx.array_equal(one.logits(), plain.astype(mx.float32)).item()
     assert mx.array_equal(values, first(plain)).item()

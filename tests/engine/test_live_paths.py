@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from models import make
+from noise import close
 
 from mlxtrace.anatomy.resolver import ModuleResolver
 from mlxtrace.engine.batch import Batch
@@ -45,13 +46,13 @@ def test_a_sender_to_all_that_read_it_is_its_output_patched(sweep, at):
     chosen = [("m0", "mlp", 0, None), ("m1", "mlp", 1, None), ("a1.h2", "head", 1, (2,))]
     cells = [cell(sweep, name, readers(sweep, names.index(name)), at) for name, *_ in chosen]
     right = [patched(sweep, component, layer, at, heads) for _, component, layer, heads in chosen]
-    np.testing.assert_allclose(logits(sweep, cells), np.concatenate(right), atol=2e-5)
+    close(logits(sweep, cells), np.concatenate(right), sweep.resolver)
 
 
 def test_one_read_alone_is_an_ordinary_path(sweep):
     cells = [cell(sweep, "m0", [name]) for name in ("a1.h1.k", "a2.h1.q", "m1", "m2", "logits")]
     found = sweep.run(cells, lambda x: x.T.astype(np.float64), False).values[:, :, 0].T
-    np.testing.assert_allclose(logits(sweep, cells), found, atol=2e-5)
+    close(logits(sweep, cells), found, sweep.resolver)
 
 
 def test_frozen_members_do_not_see_each_other_and_live_ones_do(sweep):
@@ -62,4 +63,4 @@ def test_frozen_members_do_not_see_each_other_and_live_ones_do(sweep):
 
     frozen, live = run([group]), run([group], live=True)
     assert np.abs(frozen - live).max() > 1e-2
-    np.testing.assert_allclose(live, logits(sweep, [group]), atol=1e-6)
+    close(live, logits(sweep, [group]), sweep.resolver)

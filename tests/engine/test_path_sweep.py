@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from models import make
+from noise import close
 
 from mlxtrace.anatomy.resolver import ModuleResolver
 from mlxtrace.engine import path_sweep
@@ -53,14 +54,14 @@ def test_any_split_into_passes_gives_the_same_numbers(sweep, every, monkeypatch)
     monkeypatch.setattr(path_sweep, "TOGETHER", 3)
     again = sweep.run(cells_of(sweep), measure, False)
     assert again.plan.passes == -(-int(sweep.graph.upstream.sum()) // 37) > every.plan.passes
-    np.testing.assert_allclose(again.values, every.values, atol=1e-5)
+    close(again.values, every.values, sweep.resolver)
 
 
 def test_all_rows_from_the_tokens_on_give_the_same_numbers(sweep, every):
     flat = sweep_of(sweep.resolver.net, engine=Engine("flat"))
     cells = [c for c in cells_of(sweep) if c.receiver.reads[0].layer == 2]
     where = [i for i, c in enumerate(cells_of(sweep)) if c.receiver.reads[0].layer == 2]
-    np.testing.assert_allclose(flat.run(cells, measure, False).values, every.values[:, where], atol=1e-5)
+    close(flat.run(cells, measure, False).values, every.values[:, where], sweep.resolver)
 
 
 def test_positions_before_the_prompts_differ_need_no_row(sweep):
@@ -80,7 +81,7 @@ def test_samples_of_noise_are_rows_of_their_own(sweep):
     for i in range(3):
         run = Run(SOURCE, noise[i : i + 1], (1, 2))
         alone = sweep_of(sweep.resolver.net, base=run, source=Run(SOURCE)).run(cells, measure, False)
-        np.testing.assert_allclose(found[:, :, i], alone.values[:, :, 0], atol=1e-5)
+        close(found[:, :, i], alone.values[:, :, 0], sweep.resolver)
 
 
 def test_too_little_memory_is_said_before_a_pass(sweep):

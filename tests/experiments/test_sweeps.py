@@ -5,6 +5,7 @@ import warnings
 import models
 import numpy as np
 import pytest
+from noise import close
 
 from mlxtrace import InterpretableModel
 from mlxtrace.errors import InputError
@@ -38,12 +39,12 @@ def test_the_base_run_is_patched_with_the_source_runs_activations(model, engine)
         roles = pair.roles(direction)
         sweep = sweep_of(model, roles.base, roles.source, grid.cells(roles), engine)
         base, source = sweep.begin()
-        np.testing.assert_allclose(base, logits_of(model, roles.base), atol=1e-5)
+        close(base, logits_of(model, roles.base), model)
         outcome = sweep.run(lambda rows: rows.T.astype(np.float64), progress=False)
-        np.testing.assert_allclose(outcome.values[:, 0, 0], source[0], atol=5e-5)  # all of the stream
+        close(outcome.values[:, 0, 0], source[0], model)  # all of the stream
         clean, corrupted = roles.clean_first(base, source)
-        np.testing.assert_allclose(clean, logits_of(model, pair.clean), atol=1e-5)
-        np.testing.assert_allclose(corrupted, logits_of(model, pair.corrupted), atol=1e-5)
+        close(clean, logits_of(model, pair.clean), model)
+        close(corrupted, logits_of(model, pair.corrupted), model)
 
 
 def test_an_engine_that_there_is_not(model):
