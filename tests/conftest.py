@@ -45,6 +45,32 @@ REPRESENTED = {"test_noise_samples_are_rows", "test_cells_that_cannot_differ_rec
 MECHANISMS = {
     "gpt2", "llama", "gemma3_text", "gemma4_text", "phi", "mixtral", "mamba", "qwen3_next", "jamba", "nanbeige",
 }  # fmt: skip
+# What takes seconds, and looks at what quicker tests look at as well: heavy, and CI runs them (`-m slower`).
+SLOWER = {
+    "test_the_laws_hold[mamba]", "test_the_laws_hold[deepseek_v41]", "test_the_laws_hold[kimi_linear]",
+    "test_the_laws_hold[granitemoehybrid]", "test_the_laws_hold[llama4]", "test_the_laws_hold[longcat_flash]",
+    "test_the_laws_hold[afm7]", "test_the_laws_hold[olmo2]", "test_the_laws_hold[gemma2]",
+    "test_the_laws_hold[gemma3_text]", "test_the_laws_hold[talkie]", "test_the_laws_hold[openelm]",
+    "test_models_that_once_grew_no_rows_still_do", "test_models_without_a_fault_pass[Mutating]",
+    "test_the_command_on_a_model_that_ships[some of the laws]", "test_an_experiment_that_does_something_else",
+    "test_edges_of_something_else", "test_estimates_of_something_else_are_seen", "test_a_fault_breaks_it",
+    "test_another_direction_breaks_them", "test_an_effect_of_something_else", "test_a_trace_that_does_something_else",
+    "test_a_fault_in_what_is_read_or_written_is_seen", "test_causal_traces[options2]",
+    "test_peak_stays_under_the_allowance_and_numbers_stay[several]",
+    "test_peak_stays_under_the_allowance_and_numbers_stay[middle]",
+    "test_examples_run_by_themselves[mlxtrace.plotting.fact_averages]",
+    "test_examples_run_by_themselves[mlxtrace.results.screened]",
+    "test_a_command_reads_each_text_once_and_pairs_once[bits]", "test_facts_are_traced_averaged_and_resumed",
+    "test_all_of_an_attribute_is_known_and_traced", "test_first_tokens_and_whole_attributes_are_not_mixed",
+    "test_answers_of_several_tokens_are_judged_whole", "test_64_pairs_are_run_in_a_few_passes", "test_pairs_and_facts",
+    "test_files_are_written_wherever_the_output_goes[full]", "test_regions_are_averages_of_cells",
+    "test_of_a_trace_the_other_kinds_and_the_same_noise_the_other_way", "test_of_pairs_maps_by_region",
+    "test_of_noise_and_of_answers_of_several_tokens", "test_each_is_verified_by_a_run_of_its_own",
+    "test_the_circuit_is_the_head_before_into_the_keys", "test_all_that_there_are",
+    "test_a_set_holds_what_single_prompts_give", "test_single_neurons[gemma4_text-denoise]",
+    "test_single_neurons[gemma3_text-noise]", "test_fewer_rows_for_the_same_strongest_cells",
+    "test_a_causal_trace[block]", "test_layouts_that_were_never_trained", "test_the_command_takes_spans",
+}  # fmt: skip
 MOST_WORKERS = 4  # each loads mlx and models of its own
 
 
@@ -74,6 +100,9 @@ def pytest_itemcollected(item) -> None:
     item._nodeid = re.sub(r"0x[0-9a-f]+", "0x", item.nodeid)
     if {item.path.stem, item.path.parent.name} & NUMERICAL and item.path.stem not in ELSEWHERE:
         item.add_marker("numerical")
+    if {item.name, getattr(item, "originalname", "")} & SLOWER:
+        item.add_marker("slower")
+        item.add_marker("heavy")
     if getattr(item, "originalname", "") in HALVED and zlib.crc32(item.name.encode()) % 2:
         item.add_marker("heavy")
     if getattr(item, "originalname", "") in REPRESENTED and item.callspec.params["model"] not in MECHANISMS:

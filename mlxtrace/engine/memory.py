@@ -18,7 +18,7 @@ from ..errors import InputError
 
 PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 METAL, METALS = "max_recommended_working_set_size", "Metal's recommended working set"
-BUSY = 1448  # the thread that computes is kept busy: a convolution of so many numbers, 7 ms
+BUSY = 1024  # the thread that computes is kept busy: a convolution of so many numbers, 4 ms
 UNLIMITED = 1 << 60  # limits above this are none: cgroup v1 says 2**63 less a page
 
 
