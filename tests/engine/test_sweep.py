@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from models import make
 from noise import close
+from peaks import tried_again
 
 from mlxtrace import GaussianNoise, InterpretableModel, errors
 from mlxtrace.engine import calibration, choice, work
@@ -178,6 +179,7 @@ def test_memory_that_holds_no_cell_is_refused(model):
             sweep_of(model, all_cells(model), max_memory=wrong)
 
 
+@tried_again
 def test_peak_memory_stays_within_what_was_allowed():
     model = InterpretableModel(make("llama", hidden_size=256, intermediate_size=1024, num_hidden_layers=6))
     cells = [cell(model, "resid_post", i, p) for i in range(6) for p in range(len(CLEAN))] * 4
