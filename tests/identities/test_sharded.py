@@ -22,6 +22,7 @@ import sharded_models
 
 import mlxtrace
 from mlxtrace import InterpretableModel
+from mlxtrace.engine import lanes
 
 NAMES = ["llama", "qwen3", "qwen3_moe", "gpt_oss", "deepseek_v3"]
 ON_TWO = ["llama-4bit", "pipeline:qwen3_moe"]  # on four ranks, too, where everything is asked
@@ -40,7 +41,9 @@ ROUNDED = ("of edges", "estimated: atp*", "edited: model.")
 
 @cache
 def whole(name: str, *wanted: str) -> dict[str, np.ndarray]:
-    return sharded_models.answers(InterpretableModel(sharded_models.make(name)), list(wanted)).found
+    """The whole model's answers, in one thread as on the ranks: some kernels round otherwise where two share a call."""
+    with lanes._one_thread_each():
+        return sharded_models.answers(InterpretableModel(sharded_models.make(name)), list(wanted)).found
 
 
 def asked(n: int, folder: Path, wanted: list[str]) -> tuple[int, Path]:
