@@ -212,12 +212,7 @@ def more_than_masks(resolver: ModuleResolver) -> tuple[bool, bool]:
 
 @per_model
 def _measured_scores(resolver: ModuleResolver) -> float:
-    return _scores_of(compute_dtype(resolver))
-
-
-@functools.cache
-def _scores_of(dtype: mx.Dtype) -> float:
-    x = mx.zeros((1, 1, 128, 32), dtype)
+    x = mx.zeros((1, 1, 128, 32), compute_dtype(resolver))
     mx.eval(x)
     with measured_peak() as peak:
         mx.eval(plain_attention(x, x, x, scale=1.0, mask="causal"))
